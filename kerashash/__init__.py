@@ -1,0 +1,50 @@
+"""kerashash: a Keras 3 / TensorFlow model zoo for learning to hash.
+
+Public names load on first use, so that ``import kerashash`` does not import
+TensorFlow.
+"""
+
+import importlib
+
+__version__ = "0.1.0"
+
+_CLASSES = {
+    "AdaLabelHash": "kerashash.methods.adalabel",
+    "DCDH": "kerashash.methods.dcdh",
+    "HammingRanker": "kerashash.ranker",
+    "HashModel": "kerashash.hash_model",
+    "evaluate": "kerashash.evaluation",
+}
+_MODULES = (
+    "backbones",
+    "callbacks",
+    "codes",
+    "data",
+    "discrete",
+    "evaluation",
+    "hash_model",
+    "layers",
+    "losses",
+    "methods",
+    "plots",
+    "ranker",
+    "similarity",
+    "zoo",
+)
+
+__all__ = [*_CLASSES, *_MODULES]
+
+
+def __getattr__(name):
+    if name in _CLASSES:
+        value = getattr(importlib.import_module(_CLASSES[name]), name)
+    elif name in _MODULES:
+        value = importlib.import_module(f"kerashash.{name}")
+    else:
+        raise AttributeError(f"module 'kerashash' has no attribute {name!r}")
+    globals()[name] = value
+    return value
+
+
+def __dir__():
+    return sorted({*globals(), *__all__})

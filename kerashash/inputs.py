@@ -1,0 +1,326 @@
+"""What users hand to a model, checked and cut into batches."""
+
+import os
+import time
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+
+def check_array(x, shape=None, name="x"):
+    """Validate images or feature vectors given as one array.
+
+    Args:
+        x: array-like ``(n, ...)`` of integers or floats.
+        shape: tuple or None; the shape to demand, None where free.
+        name: str, the argument to name in an error.
+
+    Returns:
+        uint8 or float32 array.
+
+    Raises:
+        TypeError: if the values are not numbers.
+        ValueError: if the shape is wrong or a value is not finite.
+    """
+    x = np.asarray(x)
+    if x.dtype.kind not in "uif":
+        raise TypeError(
+            f"`{name}` must hold integers or floats. Received dtype: {x.dtype}."
+        )
+    fits = shape is None or (
+        x.ndim == len(shape)
+        and all(want in (None, got) for want, got in zip(shape, x.shape, strict=True))
+    )
+    if not fits:
+        wanted = ", ".join("any" if s is None else str(s) for s in ("n", *shape[1:]))
+        raise ValueError(
+            f"`{name}` must have shape ({wanted}). Received shape: {x.shape}."
+        )
+    if x.dtype != np.uint8:
+        x = x.astype(np.float32, copy=False)
+        finite = np.isfinite(x).reshape(len(x), -1).all(axis=1)
+        if not finite.all():
+            raise ValueError(
+                f"`{name}` must be finite. Received NaN or infinity in rows "
+                f"{np.flatnonzero(~finite)[:5].tolist()}."
+            )
+    return x
+
+
+def check_labels(y, num_classes, n=None, unknown=False, name="y"):
+    """Validate labels given as one array.
+
+    Args:
+        y: integer array ``(n,)`` of class ids, or array ``(n, num_classes)``
+            with 1 where an image has the label and 0 where not.
+        num_classes: int, the number of labels.
+        n: int or None, the number of rows to demand.
+        unknown: bool, whether -1 ("not known") is a value too.
+        name: str, the argument to name in an error.
+
+    Returns:
+        float32 array ``(n, num_classes)``.
+
+    Raises:
+        ValueError: if the shape or a value is wrong.
+    """
+    y = np.asarray(y)
+    if n is not None and (y.ndim == 0 or len(y) != n):
+        raise ValueError(
+            f"`{name}` must have one row for each of the {n} inputs. "
+            f"Received shape: {y.shape}."
+        )
+    if y.ndim == 1 and y.dtype.kind in "ui":
+        if y.size and (y.min() < 0 or y.max() >= num_classes):
+            raise ValueError(
+                f"`{name}` must hold class ids from 0 to num_classes - 1 = "
+                f"{num_classes - 1}. Received ids from {y.min()} to {y.max()}."
+            )
+        return np.eye(num_classes, dtype=np.float32)[y]
+    if y.ndim != 2 or y.shape[1] != num_classes:
+        raise ValueError(
+            f"`{name}` must be integer class ids of shape (n,) or label rows of "
+            f"shape (n, num_classes={num_classes}). Received shape: {y.shape}, "
+            f"dtype: {y.dtype}."
+        )
+    allowed = (0, 1, -1) if unknown else (0, 1)
+    valid = np.isin(y, allowed)
+    if not valid.all():
+        raise ValueError(
+            f"`{name}` must contain only {', '.join(map(str, allowed))}. "
+            f"Received values: {np.unique(y[~valid])[:5]}."
+        )
+    return y.astype(np.float32)
+
+
+def check_batches(dataset, num_classes, needs_index, owner):
+    """Validate that a data set yields the batches a method trains on.
+
+    Args:
+        dataset: `tf.data.Dataset`.
+        num_classes: int, the width of a label row.
+        needs_index: bool, whether the method keeps a code for each row.
+        owner: str, the method to name in an error.
+
+    Raises:
+        ValueError: if an element is not ``(x, {"label", "index"})`` in batches.
+    """
+    spec = dataset.element_spec
+    if not isinstance(spec, tuple) or len(spec) != 2:
+        raise ValueError(
+            f"`{owner}` trains on pairs (x, y) with y = {{'label': ..., 'index': "
+            f"...}}. Received elements: {spec}."
+        )
+    y = spec[1]
+    label = y.get("label") if isinstance(y, dict) else y
+    if label is None:
+        raise ValueError(f"`{owner}` needs 'label' in y. Received keys: {sorted(y)}.")
+    if needs_index and not (isinstance(y, dict) and "index" in y):
+        received = f"keys: {sorted(y)}" if isinstance(y, dict) else "labels only"
+        raise ValueError(
+            f"`{owner}` keeps a hash code for each training row and needs 'index' in "
+            "y: the row's number, int32 (batch,). `kerashash.data.indexed(dataset)` "
+            f"adds it. Received {received}."
+        )
+    if label.shape.rank is not None and label.shape.rank != 2:
+        raise ValueError(
+            f"`{owner}` needs batches with labels of shape (batch, num_classes). "
+            f"Received labels of shape {label.shape}: a data set must be batched, "
+            "`dataset.batch(128)`, with one multi-hot row for each example."
+        )
+    width = label.shape[1] if label.shape.rank else None
+    if width not in (None, num_classes):
+        raise ValueError(
+            f"`{owner}` needs label rows of width num_classes={num_classes}. "
+            f"Received width: {width}."
+        )
+
+
+def batches(x, batch_size, shape=None, image_size=None):
+    """Cut whatever a user wants encoded into batches.
+
+    Args:
+        x: array ``(n, ...)``; `tf.data.Dataset` of ``x`` or ``(x, y)``, batched
+            or not; or a list of paths of image files.
+        batch_size: int, rows of a batch (a batched data set keeps its own).
+        shape: tuple or None, the shape of a batch, None where free.
+        image_size: int or None, the side to which image files are resized.
+
+    Returns:
+        ``(iterable of batches, number of batches or None)``.
+
+    Raises:
+        TypeError, ValueError: if `x` is none of these.
+    """
+    if isinstance(batch_size, bool) or not isinstance(batch_size, int):
+        raise TypeError(f"`batch_size` must be an integer. Received: {batch_size!r}.")
+    if batch_size < 1:
+        raise ValueError(f"`batch_size` must be at least 1. Received: {batch_size}.")
+    if isinstance(x, tf.data.Dataset):
+        return _dataset_batches(x, batch_size, shape)
+    if isinstance(x, str | os.PathLike):
+        raise TypeError(
+            f"`x` must be a list of paths, not one path. Received: {x!r}. "
+            f"Did you mean [{str(x)!r}]?"
+        )
+    if isinstance(x, list | tuple) and x and isinstance(x[0], str | os.PathLike):
+        if image_size is None:
+            raise ValueError(
+                "`x` must hold feature vectors: this model's backbone takes no "
+                f"images. Received a list of {len(x)} paths."
+            )
+        starts = range(0, len(x), batch_size)
+        return (
+            np.stack([read_image(p, image_size) for p in x[s : s + batch_size]])
+            for s in starts
+        ), len(starts)
+    x = check_array(x, shape)
+    starts = range(0, len(x), batch_size)
+    return (x[s : s + batch_size] for s in starts), len(starts)
+
+
+def _dataset_batches(dataset, batch_size, shape):
+    if isinstance(dataset.element_spec, tuple):
+        dataset = dataset.map(lambda x, *_: x)
+    spec = dataset.element_spec
+    if not isinstance(spec, tf.TensorSpec):
+        raise ValueError(
+            "`x` must be a data set of x or (x, y) where x is one tensor. "
+            f"Received elements: {dataset.element_spec}."
+        )
+    if shape is not None and spec.shape.rank == len(shape) - 1:
+        dataset = dataset.batch(batch_size)
+        spec = dataset.element_spec
+    if shape is not None and not spec.shape.is_compatible_with(shape):
+        raise ValueError(
+            f"`x` must yield batches of shape {tuple(shape)}. "
+            f"Received shape: {spec.shape}."
+        )
+    return dataset.prefetch(tf.data.AUTOTUNE), _count(dataset)
+
+
+def _count(dataset):
+    """Number of elements, or None if unknown."""
+    count = int(dataset.cardinality())
+    if count == tf.data.INFINITE_CARDINALITY:
+        raise ValueError(
+            "`x` must be finite. Received a data set that repeats: remove `.repeat()`."
+        )
+    return count if count >= 0 else None
+
+
+def read_image(path, size):
+    """Read an image file as RGB, resized to a square.
+
+    Args:
+        path: str or path of a JPEG, PNG, BMP or GIF (first frame) file.
+        size: int, the side in pixels; the aspect ratio is not kept.
+
+    Returns:
+        float32 array ``(size, size, 3)``, values in [0, 255].
+
+    Raises:
+        ValueError: if the file is missing or is not an image, naming it.
+    """
+    try:
+        image = tf.io.decode_image(
+            tf.io.read_file(os.fspath(path)), channels=3, expand_animations=False
+        )
+    except tf.errors.OpError as error:
+        problem = "no such file" if not os.path.exists(path) else "not a readable image"
+        raise ValueError(
+            f"`x` must hold paths of image files. Received: {os.fspath(path)!r} "
+            f"({problem})."
+        ) from error
+    image = tf.image.resize(image, (size, size), "bicubic", antialias=True)
+    return np.clip(image.numpy(), 0.0, 255.0)
+
+
+def collect(batches, num_train, num_classes, function, verbose="auto"):
+    """One pass over training batches: labels and outputs in order of the index.
+
+    Args:
+        batches: iterable of ``(x, {"label", "index"})``; each index from 0 to
+            num_train - 1 once.
+        num_train: int, the number of training rows.
+        num_classes: int, the width of a label row.
+        function: called with ``(x, labels)`` of a batch; returns a tensor with one
+            row for each.
+        verbose: as in `progress`.
+
+    Returns:
+        ``(labels, outputs)``: float32 ``(num_train, num_classes)`` and float32
+        ``(num_train, ...)``.
+
+    Raises:
+        ValueError: if an index is out of range, missing or repeated, or a label row
+            is wrong.
+    """
+    steps = _count(batches) if isinstance(batches, tf.data.Dataset) else None
+    labels = np.zeros((num_train, num_classes), np.float32)
+    seen = np.zeros(num_train, bool)
+    outputs = None
+    for x, y in progress(batches, steps, "Preparing codes", verbose):
+        index = np.asarray(y["index"])
+        _check_index(index, seen)
+        seen[index] = True
+        rows = check_labels(y["label"], num_classes, name="label")
+        labels[index] = rows
+        values = function(x, rows).numpy()
+        if outputs is None:
+            outputs = np.zeros((num_train, *values.shape[1:]), np.float32)
+        outputs[index] = values
+    if not seen.all():
+        raise ValueError(
+            "`num_train` must be the number of training rows. Received: num_train="
+            f"{num_train}, but an epoch holds {seen.sum()} indices; the first missing "
+            f"is {np.argmin(seen)}."
+        )
+    return labels, outputs
+
+
+def _check_index(index, seen):
+    """Each training row once: an index in range and not seen before."""
+    n = len(seen)
+    if index.dtype.kind not in "ui" or index.ndim != 1:
+        raise ValueError(
+            "`index` must be integers of shape (batch,). Received dtype: "
+            f"{index.dtype}, shape: {index.shape}."
+        )
+    if index.min() < 0 or index.max() >= n:
+        raise ValueError(
+            f"`index` must lie in 0 to num_train - 1 = {n - 1}. Received values from "
+            f"{index.min()} to {index.max()}."
+        )
+    values, counts = np.unique(index, return_counts=True)
+    repeated = values[(counts > 1) | seen[values]]
+    if repeated.size:
+        raise ValueError(
+            "`index` must hold each training row once an epoch. Received again: "
+            f"{repeated[:5].tolist()}."
+        )
+
+
+def progress(iterable, steps, title, verbose="auto"):
+    """Pass an iterable through, with a progress bar on long work.
+
+    Args:
+        iterable: what to pass through.
+        steps: int or None, its length if known.
+        title: str, printed before the bar.
+        verbose: "auto" shows the bar once the work has taken two seconds; 1
+            always, 0 never.
+
+    Yields:
+        The items of `iterable`.
+    """
+    start, bar = time.monotonic(), None
+    for step, item in enumerate(iterable, 1):
+        yield item
+        late = verbose == "auto" and time.monotonic() - start > 2.0
+        if bar is None and (verbose == 1 or late):
+            print(title)
+            bar = keras.utils.Progbar(steps, unit_name="batch")
+        if bar is not None:
+            bar.update(step, finalize=None)

@@ -1,0 +1,133 @@
+"""Losses of learning to hash: pure functions of tensors, means over the batch."""
+
+import tensorflow as tf
+
+
+def codeword_hinge(labels, scores, margin=1.0, floor=True):
+    """Every own codeword must beat the nearest foreign one by a margin.
+
+    Formula:
+        mean over positives (i, j) of max(0, m - s_ij + max_t s_it)
+        where t runs over the labels that image i does not have
+
+    Args:
+        labels: float tensor ``(batch, classes)``: 1 has the label, 0 has it
+            not, -1 unknown (neither pulls nor pushes).
+        scores: float tensor ``(batch, classes)``, inner products of continuous
+            codes and codewords.
+        margin: float, m, in units of the inner product (range +-bits).
+        floor: bool; True takes the maximum over t of ``s_it [t negative]``, as
+            the equation is printed, which puts a floor of 0 under the hardest
+            negative; False takes the hardest negative itself.
+
+    Returns:
+        Scalar float tensor; 0 for a batch without a positive.
+
+    Example:
+        >>> float(codeword_hinge(tf.constant([[1.0, 0.0]]), tf.constant([[2.0, 1.5]])))
+        0.5
+
+    Reference:
+        H.-F. Yang et al., Adaptive Labeling for Deep Learning to Hash, CVPRW
+        2019, eq. 1.
+
+    Differences:
+        The mean over positives replaces the sum, so that the scale does not
+        depend on the batch size.
+    """
+    positive = labels == 1
+    # Large but finite, so that a row without negatives stays finite.
+    hardest = tf.reduce_max(
+        tf.where(labels == 0, scores, -1e9), axis=1, keepdims=True
+    )  # (batch, 1)
+    if floor:
+        hardest = tf.maximum(hardest, 0.0)
+    hinge = tf.where(positive, tf.nn.relu(margin - scores + hardest), 0.0)
+    count = tf.reduce_sum(tf.cast(positive, scores.dtype))
+    return tf.reduce_sum(hinge) / tf.maximum(count, 1.0)
+
+
+def similarity_regression(u, code_gram, similarity_codes, similarity_squares, n):
+    """Inner products with all n learned codes should match the similarity.
+
+    Formula:
+        mean over i in batch, j <= n of (u_i . b_j / K - s_ij)^2
+
+    computed as u_i^T (B^T B) u_i - 2 K u_i . (S B)_i + K^2 sum_j s_ij^2, over
+    n K^2: O(batch K^2) instead of O(batch n K).
+
+    Args:
+        u: float tensor ``(batch, bits)``, continuous codes.
+        code_gram: float tensor ``(bits, bits)``, B^T B of all learned codes.
+        similarity_codes: float tensor ``(batch, bits)``, the batch's rows of
+            ``S @ B``.
+        similarity_squares: float tensor ``(batch,)``, sum_j s_ij^2.
+        n: float, the number of learned codes.
+
+    Returns:
+        Scalar float tensor.
+
+    Reference:
+        DCDH (Wang et al., SIGIR 2019), the first term of L_1, L_2 and L_3; the
+        factorisation is exact.
+    """
+    bits = float(u.shape[-1])
+    quadratic = tf.reduce_sum(u * (u @ code_gram), axis=1)  # (batch,)
+    linear = tf.reduce_sum(u * similarity_codes, axis=1)
+    pairs = quadratic - 2.0 * bits * linear + bits**2 * similarity_squares
+    return tf.reduce_mean(pairs) / (n * bits**2)
+
+
+def sigmoid_focal(labels, logits, alpha=0.25, gamma=2.0):
+    """Focal loss of independent labels.
+
+    Formula:
+        mean_i sum_t a_t (1 - p_t)^gamma (-log p_t)
+        p_t = sigma(z) if y else 1 - sigma(z);  a_t = alpha if y else 1 - alpha
+
+    Args:
+        labels: float tensor ``(batch, classes)``, values in {0, 1}.
+        logits: float tensor ``(batch, classes)``.
+        alpha: float in [0, 1], weight of the positives.
+        gamma: float >= 0, how strongly easy labels are discounted.
+
+    Returns:
+        Scalar float tensor.
+
+    Example:
+        >>> loss = sigmoid_focal(tf.constant([[1.0]]), tf.constant([[0.0]]))
+        >>> round(float(loss), 4)  # 0.25 * 0.5^2 * log(2)
+        0.0433
+
+    Reference:
+        T.-Y. Lin et al., Focal Loss for Dense Object Detection, ICCV 2017, eq. 5.
+    """
+    p = tf.sigmoid(logits)
+    p_true = labels * p + (1.0 - labels) * (1.0 - p)
+    weight = labels * alpha + (1.0 - labels) * (1.0 - alpha)
+    cross_entropy = tf.nn.sigmoid_cross_entropy_with_logits(labels, logits)
+    focal = weight * (1.0 - p_true) ** gamma * cross_entropy
+    return tf.reduce_mean(tf.reduce_sum(focal, axis=1))
+
+
+def softmax_focal(labels, logits, gamma=2.0):
+    """Focal loss of exclusive classes.
+
+    Formula:
+        mean_i sum_t y_t (1 - p_t)^gamma (-log p_t),  p = softmax(z)
+
+    Args:
+        labels: float tensor ``(batch, classes)``, values in {0, 1}; one
+            positive a row, or the loss cannot reach 0.
+        logits: float tensor ``(batch, classes)``.
+        gamma: float >= 0, how strongly easy labels are discounted.
+
+    Returns:
+        Scalar float tensor.
+
+    Reference:
+        DCDH (Wang et al., SIGIR 2019), eq. 7.
+    """
+    log_p = tf.nn.log_softmax(logits)
+    focal = labels * (1.0 - tf.exp(log_p)) ** gamma * -log_p
+    return tf.reduce_mean(tf.reduce_sum(focal, axis=1))

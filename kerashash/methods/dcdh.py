@@ -1,0 +1,370 @@
+"""DCDH: image, label and fused streams agree on one discrete code per image."""
+
+import functools
+from types import SimpleNamespace
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+from kerashash import discrete, inputs, losses
+from kerashash.hash_model import HashModel
+from kerashash.layers import OuterProductFusion
+from kerashash.similarity import LabelSimilarity
+
+CHOICES = {
+    "variant": ("full", "V", "S"),
+    "b_update": ("epoch", "batch"),
+    "s_mode": ("balanced", "pm1"),
+    "focal": ("sigmoid", "softmax"),
+}
+
+
+@keras.saving.register_keras_serializable(package="kerashash")
+class DCDH(HashModel):
+    """Deep collaborative discrete hashing.
+
+    Three streams give continuous codes in (-1, 1): u_v of the image, u_l of its
+    labels, u_f of the outer product of the two. One matrix B of binary codes, a
+    row for each training image, is shared by all.
+
+    Solves:
+        min  L_v + lambda L_l + mu (L_f + focal)  over the networks and B
+        L_w = ||U_w B^T - K S||_F^2 + alpha ||B - U_w||_F^2
+
+    alternating between the networks (back-propagation, B fixed) and B (discrete
+    cyclic coordinate descent, networks fixed). S_ij is 1 if images i and j share
+    a label and -1, or a balancing value, if not. No n x n matrix is built.
+
+    A query is encoded by the image stream, sgn(u_v). Training images have the
+    learned codes `learned_codes()`.
+
+    Args:
+        backbone: images or vectors -> features: a name known to
+            `kerashash.backbones.get` or any `keras.Model`.
+        bits: int, the code length K.
+        num_classes: int, the number of labels.
+        num_train: int, the number of training rows; their indices are 0 to
+            num_train - 1.
+        variant: "full"; "V", the image stream alone (lambda = mu = 0); or "S",
+            image and label streams without fusion (mu = 0).
+        b_update: "epoch" updates all of B after each epoch; "batch" updates the
+            rows of the batch in each step, under the global objective.
+        s_mode: "balanced" gives dissimilar pairs the value -#similar /
+            #dissimilar; "pm1" gives them -1, as the paper.
+        focal: "sigmoid" for any labels; "softmax", the paper's, for one label an
+            image.
+        label_loss_weight: float, lambda.
+        fusion_loss_weight: float, mu.
+        focal_weight: float, weight of the focal loss inside the mu term.
+        quantization_weight: float, alpha, on the scale of a sum over all training
+            rows.
+        label_units: ints, hidden widths of the label stream.
+        fusion_units: ints, hidden widths of the fusion stream.
+        detach_fusion: bool; True keeps the gradient of the fusion stream from the
+            two streams it fuses.
+        **kwargs: further arguments of `keras.Model`.
+
+    Training data:
+        Batches ``(x, {"label": (batch, num_classes), "index": (batch,)})``, each
+        index once an epoch; or plain arrays.
+
+    Raises:
+        TypeError, ValueError: if an argument is out of range.
+
+    Example:
+        >>> import keras, numpy as np
+        >>> net = keras.Sequential([keras.Input((64,)), keras.layers.Dense(256)])
+        >>> model = DCDH(net, bits=16, num_classes=10, num_train=32,
+        ...              label_units=(64,), fusion_units=(64,))
+        >>> model.compile(optimizer=keras.optimizers.Adam(1e-3))
+        >>> x, y = np.random.rand(32, 64), np.arange(32) % 10
+        >>> history = model.fit(x, y, epochs=1, verbose=0)
+        >>> model.encode(x).shape, model.learned_codes().shape
+        ((32, 2), (32, 16))
+
+    Reference:
+        Z. Wang, Z. Zhang, Y. Luo, Z. Huang, Deep Collaborative Discrete Hashing
+        with Semantic-Invariant Structure, SIGIR 2019.
+
+    Differences:
+        Terms are means over pairs, divided by K^2. The bit update is
+        z = sgn(q - B' U'^T u), the minimiser; eq. 11 prints the opposite sign,
+        the maximiser. The three objectives are solved for their one B together.
+        Balanced S and the sigmoid focal loss are the defaults; "pm1" and
+        "softmax" are the paper's.
+    """
+
+    reported = ("loss", "visual_loss", "label_loss", "fusion_loss", "focal_loss")
+
+    def __init__(
+        self,
+        backbone,
+        bits,
+        num_classes,
+        num_train,
+        variant="full",
+        b_update="epoch",
+        s_mode="balanced",
+        focal="sigmoid",
+        label_loss_weight=0.5,
+        fusion_loss_weight=0.5,
+        focal_weight=1.0,
+        quantization_weight=200.0,
+        label_units=(4096, 512),
+        fusion_units=(4096, 512),
+        detach_fusion=False,
+        **kwargs,
+    ):
+        options = {"variant": variant, "b_update": b_update, "s_mode": s_mode}
+        for name, value in {**options, "focal": focal}.items():
+            if value not in CHOICES[name]:
+                raise ValueError(
+                    f"`{name}` must be one of {CHOICES[name]}. Received: {value!r}."
+                )
+        weights = {
+            "label_loss_weight": label_loss_weight,
+            "fusion_loss_weight": fusion_loss_weight,
+            "focal_weight": focal_weight,
+            "quantization_weight": quantization_weight,
+        }
+        for name, value in weights.items():
+            if not value >= 0:
+                raise ValueError(f"`{name}` must be at least 0. Received: {value}.")
+        for name, value in (("num_classes", num_classes), ("num_train", num_train)):
+            if value is None:
+                raise ValueError(f"`{name}` must be an integer. Received: None.")
+        super().__init__(backbone, bits, num_classes, num_train, **kwargs)
+        self.options = {
+            **options,
+            "focal": focal,
+            **weights,
+            "label_units": tuple(label_units),
+            "fusion_units": tuple(fusion_units),
+            "detach_fusion": bool(detach_fusion),
+        }
+        # The weight of each stream in the joint objective.
+        self.stream_weights = [1.0]
+        if variant in ("full", "S"):
+            self.stream_weights.append(float(label_loss_weight))
+            self.label_net = _stream(label_units, bits, "label_net")
+        if variant == "full":
+            self.stream_weights.append(float(fusion_loss_weight))
+            self.fusion = OuterProductFusion(name="fusion")
+            self.fusion_net = _stream(fusion_units, bits, "fusion_net")
+            self.classifier = keras.layers.Dense(
+                num_classes, dtype="float32", name="classifier"
+            )
+        self.stats = None
+        self._look = tf.function(
+            lambda x, labels: self.streams(x, labels, training=False)[0],
+            reduce_retracing=True,
+        )
+        self.build_if_known()
+
+    def build(self, input_shape):
+        super().build(input_shape)
+        if len(self.stream_weights) > 1:
+            self.label_net.build((None, self.num_classes))
+        if len(self.stream_weights) > 2:
+            self.fusion_net.build((None, self.bits**2))
+            self.classifier.build((None, self.bits))
+
+    def streams(self, x, labels, training):
+        """Continuous codes of all streams.
+
+        Returns:
+            ``(u, logits)``: float32 ``(batch, streams, bits)`` in the order image,
+            label, fusion; and float32 ``(batch, num_classes)``, or None without
+            the fusion stream.
+        """
+        u = [self(x, training=training)]
+        if len(self.stream_weights) > 1:
+            u.append(self.label_net(labels, training=training))
+        if len(self.stream_weights) == 2 or len(u) == 1:
+            return tf.stack(u, axis=1), None
+        pair = [tf.stop_gradient(s) for s in u] if self.options["detach_fusion"] else u
+        fused = self.fusion(pair[::-1])  # (batch, bits^2)
+        u.append(self.fusion_net(fused, training=training))
+        return tf.stack(u, axis=1), self.classifier(u[-1])
+
+    def compute_losses(self, u, logits, labels, codes):
+        """The terms of the objective on one batch, by name."""
+        stats, n = self.stats, float(self.num_train)
+        similar = self.similarity.product(labels, stats.code_sums)  # rows of S B
+        squares = self.similarity.square_sum(labels)
+        scale = self.options["quantization_weight"] / (n * self.bits**2)
+        values = {}
+        for s, name in enumerate(self.reported[1:4][: u.shape[1]]):
+            fit = losses.similarity_regression(
+                u[:, s], stats.code_gram, similar, squares, n
+            )
+            gap = tf.reduce_mean(tf.reduce_sum((codes - u[:, s]) ** 2, axis=1))
+            values[name] = fit + scale * gap
+        total = tf.add_n(
+            [
+                weight * value
+                for weight, value in zip(
+                    self.stream_weights, values.values(), strict=True
+                )
+            ]
+        )
+        if logits is not None:
+            focal = (
+                losses.sigmoid_focal
+                if self.options["focal"] == "sigmoid"
+                else losses.softmax_focal
+            )
+            values["focal_loss"] = focal(labels, logits)
+            total += (
+                self.options["fusion_loss_weight"]
+                * self.options["focal_weight"]
+                * values["focal_loss"]
+            )
+        return {"loss": total, **values}
+
+    def train_step(self, data):
+        x, labels, index = self.unpack(data)
+
+        # Network step: eq. 3, 4, 6 and 7, B fixed.
+        codes = tf.cast(tf.gather(self.train_codes.value, index), tf.float32)
+        with tf.GradientTape() as tape:
+            u, logits = self.streams(x, labels, training=True)
+            values = self.compute_losses(u, logits, labels, codes)
+            loss = values["loss"] = self.regularized(values["loss"])
+        self.minimize(tape, loss)
+
+        # Discrete step: eq. 9 to 11, networks fixed. With b_update="epoch" the
+        # codes of the streams are only collected, for `epoch_step`.
+        self._collect(index, u)
+        if self.options["b_update"] == "batch":
+            self._update_rows(index, labels, u)
+
+        # Metrics.
+        return self.report(**values)
+
+    def test_step(self, data):
+        x, labels = self.unpack(data, index=False)
+        if self.stats is None:
+            raise ValueError(
+                "`evaluate` of a DCDH model needs the learned codes and labels that "
+                "`fit` collects. Received a model that was not fitted in this "
+                "process; `kerashash.evaluate(model, data)` measures retrieval."
+            )
+        u, logits = self.streams(x, labels, training=False)
+        # An image outside the training set has the code of its image stream.
+        codes = discrete.sign(u[:, 0])
+        return self.report(**self.compute_losses(u, logits, labels, codes))
+
+    # ---------------------------------------------------------------- B and S
+
+    def prepare(self, batches, verbose):
+        """Collect labels and first continuous codes; start B where it is empty."""
+        labels, u = inputs.collect(
+            batches, self.num_train, self.num_classes, self._look, verbose
+        )
+        balanced = self.options["s_mode"] == "balanced"
+        self.similarity = LabelSimilarity(labels, balanced)
+        p, bits = len(self.similarity.counts), self.bits
+        buffer = functools.partial(tf.Variable, trainable=False)
+        # Not model weights: `fit` derives all of it anew from the data and B.
+        self.stats = SimpleNamespace(
+            u=buffer(u),  # U_w of all rows
+            gram=buffer(tf.zeros((bits, bits))),  # G = sum_w w U_w^T U_w
+            sums=buffer(tf.zeros((p, bits))),  # M = sum_w w U_w by pattern
+            code_gram=buffer(tf.zeros((bits, bits))),  # B^T B
+            code_sums=buffer(tf.zeros((p, bits))),  # B by pattern
+        )
+        # Traced functions hold the statistics of an earlier `fit`.
+        self.train_function = self.test_function = None
+        if not self.train_codes.numpy().all():
+            start = discrete.sign(self._weighted(self.stats.u))
+            self.train_codes.assign(tf.cast(start, tf.int8))
+            self._solve()
+        self._recompute()
+
+    def epoch_step(self):
+        values = {}
+        if self.options["b_update"] == "epoch":
+            before = self.train_codes.numpy()
+            self._solve()
+            flips = np.mean(before != self.train_codes.numpy())
+            values["bit_flips"] = float(flips)
+        # Batch updates add up with rounding errors: start the epoch exact.
+        self._recompute()
+        return values
+
+    def _weighted(self, u):
+        """Sum of the streams' codes by their weights: (n, bits)."""
+        return tf.einsum("nsk,s->nk", u, tf.constant(self.stream_weights))
+
+    def _gram(self, u):
+        """Sum of the streams' Gram matrices by their weights: (bits, bits)."""
+        return tf.einsum("nsk,nsl,s->kl", u, u, tf.constant(self.stream_weights))
+
+    def _target(self, labels, weighted):
+        """Q = K S M + alpha M of the joint B step, for the given rows."""
+        similar = self.similarity.product(labels, self.stats.sums)
+        return self.bits * similar + self.options["quantization_weight"] * weighted
+
+    def _solve(self):
+        """Discrete step over all rows; never increases the joint objective."""
+        self._recompute()
+        stats, codes = self.stats, self.train_codes.value
+        # In blocks: the block of S has rows x patterns entries.
+        for start in range(0, self.num_train, 8192):
+            rows = tf.range(start, min(start + 8192, self.num_train))
+            pattern_of = tf.gather(self.similarity.pattern_of, rows)
+            labels = tf.gather(self.similarity.patterns, pattern_of)
+            target = self._target(labels, self._weighted(tf.gather(stats.u, rows)))
+            new = discrete.dcc(tf.gather(codes, rows), stats.gram, target)
+            codes.scatter_update(tf.IndexedSlices(new, rows))
+
+    def _recompute(self):
+        """All statistics, exactly, from U and B."""
+        stats = self.stats
+        codes = tf.cast(self.train_codes.value, tf.float32)
+        stats.gram.assign(self._gram(stats.u))
+        stats.sums.assign(self.similarity.sum_by_pattern(self._weighted(stats.u)))
+        stats.code_gram.assign(tf.matmul(codes, codes, transpose_a=True))
+        stats.code_sums.assign(self.similarity.sum_by_pattern(codes))
+
+    def _collect(self, index, u):
+        stats = self.stats
+        if self.options["b_update"] == "batch":
+            old = tf.gather(stats.u, index)
+            stats.gram.assign_add(self._gram(u) - self._gram(old))
+            pattern_of = tf.gather(self.similarity.pattern_of, index)
+            moved = self._weighted(u) - self._weighted(old)
+            stats.sums.scatter_add(tf.IndexedSlices(moved, pattern_of))
+        stats.u.scatter_update(tf.IndexedSlices(u, index))
+
+    def _update_rows(self, index, labels, u):
+        """Discrete step over the rows of a batch, under the global objective."""
+        stats = self.stats
+        old = tf.gather(self.train_codes.value, index)
+        target = self._target(labels, self._weighted(u))
+        new = discrete.dcc(old, stats.gram, target)
+        self.train_codes.value.scatter_update(tf.IndexedSlices(new, index))
+        old, new = tf.cast(old, tf.float32), tf.cast(new, tf.float32)
+        stats.code_gram.assign_add(
+            tf.matmul(new, new, transpose_a=True)
+            - tf.matmul(old, old, transpose_a=True)
+        )
+        pattern_of = tf.gather(self.similarity.pattern_of, index)
+        stats.code_sums.scatter_add(tf.IndexedSlices(new - old, pattern_of))
+
+    def get_config(self):
+        return {**super().get_config(), **self.options}
+
+
+def _stream(units, bits, name):
+    """A multi-layer perceptron that ends in continuous codes."""
+    layers = []
+    for width in units:
+        layers += [
+            keras.layers.Dense(width, activation="relu"),
+            keras.layers.Dropout(0.5),
+        ]
+    layers.append(keras.layers.Dense(bits, activation="tanh", dtype="float32"))
+    return keras.Sequential(layers, name=name)

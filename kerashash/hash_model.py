@@ -289,6 +289,24 @@ class HashModel(keras.Model):
             self.trackers[name].update_state(value)
         return {name: self.trackers[name].result() for name in values}
 
+    def with_backbone(self, backbone):
+        """The same trained model behind another backbone.
+
+        Puts a model that was trained on mid-level features back behind the whole
+        network: split a backbone, train on its upper part, then pass the whole.
+
+        Args:
+            backbone: `keras.Model` whose features have the width of this model's.
+
+        Returns:
+            A new model of the same class: `backbone` itself, with copies of all
+            other weights.
+        """
+        model = type(self).from_config({**self.get_config(), "backbone": backbone})
+        for new, old in zip(_own(model), _own(self), strict=True):
+            new.assign(old)
+        return model
+
     def get_config(self):
         return {
             "name": self.name,
@@ -315,6 +333,12 @@ class _EpochStep(keras.callbacks.Callback):
         values = self.model.epoch_step()
         if logs is not None:
             logs.update(values)
+
+
+def _own(model):
+    """The variables of a model that are not its backbone's."""
+    backbone = {id(variable) for variable in model.backbone.variables}
+    return [v for v in model.variables if id(v) not in backbone]
 
 
 def _check_count(name, value):

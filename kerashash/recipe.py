@@ -1,0 +1,219 @@
+"""Train a zoo entry from its recipe, end to end: data to entry.
+
+A recipe is a TOML file. The backbone's first layers stay as they are, so what
+they give for each training image, and for its mirror image, is computed once and
+kept on disk; the layers after `fine_tune_after` are trained together with the
+method. The trained layers are then put back, and the entry is measured on codes
+of whole images.
+"""
+
+import hashlib
+import json
+import os
+import pathlib
+import time
+import tomllib
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+from kerashash import backbones, data, inputs, methods, zoo
+
+_TABLES = ("entry", "data", "backbone", "model", "training")
+
+
+def read(path):
+    """Read a recipe.
+
+    Args:
+        path: path of a TOML file.
+
+    Returns:
+        dict with the tables entry, data, backbone, model and training.
+
+    Raises:
+        ValueError: if it is no such file or a table is missing.
+    """
+    try:
+        recipe = tomllib.loads(pathlib.Path(path).read_text())
+    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+        raise ValueError(
+            f"`recipe` must be a recipe file. Received: {os.fspath(path)!r} ({error})."
+        ) from error
+    missing = [name for name in _TABLES if name not in recipe]
+    if missing:
+        raise ValueError(
+            f"`recipe` must have the tables {_TABLES}. Received: "
+            f"{os.fspath(path)!r}, which lacks {missing}."
+        )
+    return recipe
+
+
+def train(path, root, seed=None, cache_dir=None, data_dir=None, log_dir=None):
+    """Train the entry that a recipe describes and write it.
+
+    Args:
+        path: path of the recipe.
+        root: path of the folder in which the entry's folder is made; an entry of
+            that name is replaced.
+        seed: int or None, in place of the recipe's seed.
+        cache_dir: path of a folder for the features of the frozen layers, used
+            again by a later run.
+        data_dir: passed to `kerashash.data.load`.
+        log_dir: path of a folder for TensorBoard logs, or None.
+
+    Returns:
+        `kerashash.zoo.Entry`.
+
+    Raises:
+        ValueError: if the recipe is wrong.
+    """
+    recipe = read(path)
+    options, method = dict(recipe["model"]), recipe["entry"]["method"]
+    seed = recipe["training"]["seed"] if seed is None else seed
+    keras.utils.set_random_seed(seed)
+    images = data.load(**recipe["data"], data_dir=data_dir)
+    backbone = backbones.get(**recipe["backbone"])
+    lower, upper = backbones.split(backbone, recipe["training"]["fine_tune_after"])
+
+    x, labels = images.arrays("train")
+    key = json.dumps([recipe["data"], recipe["backbone"], lower.output.name])
+    features = _mirrored_features(lower, x, key, cache_dir)
+
+    method = getattr(methods, method)
+    if issubclass(method, methods.DCDH):
+        options["num_train"] = images.num_train
+    model = method(upper, num_classes=images.num_classes, **options)
+    start = time.monotonic()
+    history = fit(model, features, labels, seed, log_dir, **recipe["training"])
+    minutes = (time.monotonic() - start) / 60
+
+    model = model.with_backbone(backbone)
+    zoo.round_weights(model)
+    codes = {
+        "query_codes": model.encode(images.query),
+        "query_labels": images.query_labels,
+        "database_codes": model.encode(images.database),
+        "database_labels": images.database_labels,
+    }
+    if model.train_codes is not None:
+        learned = codes["database_codes"].copy()
+        learned[images.train_rows] = np.packbits(model.learned_codes() > 0, axis=1)
+        codes["learned_database_codes"] = learned
+    card = {
+        **recipe["entry"],
+        "data": recipe["data"],
+        "counts": {
+            "train": images.num_train,
+            "query": images.num_query,
+            "database": images.num_database,
+        },
+        "backbone": recipe["backbone"],
+        "seed": seed,
+        "training": {
+            "minutes": round(minutes, 1),
+            "loss": history.history["loss"][-1],
+            "machine": f"{os.cpu_count()} CPU cores, no GPU",
+        },
+    }
+    text = pathlib.Path(path).read_text()
+    return zoo.save(model, card["name"], card, codes, text, root, overwrite=True)
+
+
+def fit(
+    model,
+    features,
+    labels,
+    seed,
+    log_dir=None,
+    *,
+    epochs,
+    batch_size,
+    learning_rate,
+    weight_decay,
+    shift,
+    **_,
+):
+    """Train on mid-level features: AdamW, one warm-up epoch, cosine decay.
+
+    Args:
+        model: a `HashModel` whose backbone takes the features.
+        features: array ``(n, 2, height, width, channels)``: of an image and of its
+            mirror image; one of the two is drawn each time.
+        labels: array ``(n, classes)``.
+        seed: int.
+        log_dir: path of a folder for TensorBoard logs, or None.
+        epochs, batch_size, learning_rate, weight_decay: as they say.
+        shift: int, feature maps are moved by up to this many cells either way, at
+            random.
+
+    Returns:
+        `keras.callbacks.History`.
+    """
+    n, views = features.shape[:2]
+    random = np.random.default_rng(seed)
+
+    def gather(index):
+        return features[index, random.integers(views, size=len(index))]
+
+    def load(index):
+        x = tf.ensure_shape(
+            tf.numpy_function(gather, [index], tf.float16), (None, *features.shape[2:])
+        )
+        x = random_shift(tf.cast(x, tf.float32), shift)
+        label = tf.gather(tf.constant(labels, tf.float32), index)
+        return x, {"label": label, "index": tf.cast(index, tf.int32)}
+
+    dataset = tf.data.Dataset.range(n).shuffle(n, seed).batch(batch_size)
+    dataset = dataset.map(load).prefetch(4)
+    steps = int(dataset.cardinality())
+    rate = keras.optimizers.schedules.CosineDecay(
+        0.0,
+        (epochs - 1) * steps,
+        warmup_target=learning_rate,
+        warmup_steps=steps,
+    )
+    model.compile(keras.optimizers.AdamW(rate, weight_decay=weight_decay))
+    callbacks = [keras.callbacks.TensorBoard(log_dir)] if log_dir else []
+    return model.fit(dataset, epochs=epochs, callbacks=callbacks, verbose=2)
+
+
+def random_shift(x, cells):
+    """Move each feature map by up to `cells` cells either way, mirrored edges.
+
+    Args:
+        x: float tensor ``(batch, height, width, channels)``.
+        cells: int, at least 0.
+
+    Returns:
+        Tensor of the shape of `x`.
+    """
+    batch, height, width = tf.shape(x)[0], x.shape[1], x.shape[2]
+    pad = [cells, cells]
+    x = tf.pad(x, [[0, 0], pad, pad, [0, 0]], "REFLECT")
+    for axis, size in ((1, height), (2, width)):
+        offset = tf.random.uniform((batch, 1), 0, 2 * cells + 1, tf.int32)
+        x = tf.gather(x, offset + tf.range(size), axis=axis, batch_dims=1)
+    return x
+
+
+def _mirrored_features(lower, x, key, cache_dir):
+    """Features of all images and mirror images, float16 ``(n, 2, h, w, c)``."""
+    cache_dir = pathlib.Path(cache_dir or pathlib.Path.home() / ".cache/kerashash")
+    cache_dir.mkdir(parents=True, exist_ok=True)
+    file = cache_dir / f"{hashlib.sha256(key.encode()).hexdigest()[:16]}.npy"
+    if file.exists():
+        return np.load(file, mmap_mode="r")
+    run = tf.function(lambda batch: lower(batch, training=False), reduce_retracing=True)
+    unfinished = file.with_suffix(".part")
+    shape = (len(x), 2, *lower.output.shape[1:])
+    features = np.lib.format.open_memmap(unfinished, "w+", np.float16, shape)
+    starts = range(0, len(x), 128)
+    for start in inputs.progress(starts, len(starts), "Features of the frozen layers"):
+        batch = x[start : start + 128]
+        features[start : start + 128, 0] = run(batch)
+        features[start : start + 128, 1] = run(batch[:, :, ::-1])
+    features.flush()
+    os.replace(unfinished, file)
+    return np.load(file, mmap_mode="r")

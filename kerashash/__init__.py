@@ -5,6 +5,7 @@ TensorFlow.
 """
 
 import importlib
+import sys
 
 __version__ = "0.1.0"
 
@@ -48,3 +49,9 @@ def __getattr__(name):
 
 def __dir__():
     return sorted({*globals(), *__all__})
+
+
+# `keras.saving.load_model` knows the classes that have been imported. Whoever has
+# Keras loaded has paid for TensorFlow already: register them now.
+if "keras" in sys.modules:
+    importlib.import_module("kerashash.methods")

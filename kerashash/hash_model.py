@@ -138,22 +138,41 @@ class HashModel(keras.Model):
             >>> model.encode(np.zeros((5, 4))).shape
             (5, 2)
         """
-        image_size = getattr(self.backbone, "image_size", None)
-        source, steps = inputs.batches(x, batch_size, self._batch_shape(), image_size)
         bits = [np.zeros((0, self.bits), bool)]
-        for batch in inputs.progress(source, steps, "Encoding", verbose):
-            continuous = self._encode_batch(batch).numpy()
-            if not np.isfinite(continuous).all():
-                raise ValueError(
-                    "`x` must give finite codes. Received an input, or a model, "
-                    "with NaN or infinity in batch "
-                    f"{len(bits) - 1}."
-                )
+        for continuous in self._continuous_batches(x, batch_size, verbose):
             bits.append(continuous >= 0)
         bits = np.concatenate(bits)
         if packed:
             return np.packbits(bits, axis=1)
         return np.where(bits, np.int8(1), np.int8(-1))
+
+    def continuous_codes(self, x, batch_size=128, verbose="auto"):
+        """Continuous codes, of which `encode` takes the signs.
+
+        Args:
+            x, batch_size, verbose: as in `encode`.
+
+        Returns:
+            float32 ``(n, bits)``.
+
+        Raises:
+            TypeError, ValueError: as `encode`.
+        """
+        batches = self._continuous_batches(x, batch_size, verbose)
+        return np.concatenate([np.zeros((0, self.bits), np.float32), *batches])
+
+    def _continuous_batches(self, x, batch_size, verbose):
+        image_size = getattr(self.backbone, "image_size", None)
+        source, steps = inputs.batches(x, batch_size, self._batch_shape(), image_size)
+        source = inputs.progress(source, steps, "Encoding", verbose)
+        for number, batch in enumerate(source):
+            continuous = self._encode_batch(batch).numpy()
+            if not np.isfinite(continuous).all():
+                raise ValueError(
+                    "`x` must give finite codes. Received NaN or infinity, in the "
+                    f"input or from the model's weights, in batch {number}."
+                )
+            yield continuous
 
     def learned_codes(self):
         """The codes learned for the training rows by the discrete step.

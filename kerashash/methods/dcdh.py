@@ -289,7 +289,7 @@ class DCDH(HashModel):
             before = self.train_codes.numpy()
             self._solve()
             flips = np.mean(before != self.train_codes.numpy())
-            values["bit_flips"] = float(flips)
+            values["learned_bit_flips"] = float(flips)
         # Batch updates add up with rounding errors: start the epoch exact.
         self._recompute()
         return values

@@ -1,0 +1,235 @@
+"""Backbones: networks from images, or feature vectors, to features."""
+
+import difflib
+import hashlib
+import importlib.resources
+import json
+import os
+import pathlib
+
+import keras
+import numpy as np
+import tensorflow as tf
+from keras import layers
+
+# (repeats, kernel, stride, expansion, channels) of each block of EfficientNet-Lite0.
+_LITE_BLOCKS = (
+    (1, 3, 1, 1, 16),
+    (2, 3, 2, 6, 24),
+    (2, 5, 2, 6, 40),
+    (3, 3, 2, 6, 80),
+    (3, 5, 1, 6, 112),
+    (4, 5, 2, 6, 192),
+    (1, 3, 1, 6, 320),
+)
+# Width and depth multipliers.
+_LITE_VARIANTS = {"lite0": (1.0, 1.0), "lite2": (1.1, 1.2)}
+
+
+@keras.saving.register_keras_serializable(package="kerashash")
+class ResizeImages(layers.Layer):
+    """Bicubic resizing to a square, in float32.
+
+    `keras.layers.Resizing` is no replacement: its ``call(training=True)`` default
+    puts every later layer of the network into training mode.
+    """
+
+    def __init__(self, size, **kwargs):
+        super().__init__(**kwargs)
+        self.size = size
+
+    def call(self, inputs):
+        return tf.image.resize(inputs, (self.size, self.size), "bicubic")
+
+    def compute_output_shape(self, input_shape):
+        return (input_shape[0], self.size, self.size, input_shape[3])
+
+    def get_config(self):
+        return {**super().get_config(), "size": self.size}
+
+
+@keras.saving.register_keras_serializable(package="kerashash")
+class EfficientNetLite(keras.Model):
+    """EfficientNet-Lite without its classifier.
+
+    Resizes images (bicubic), scales them to [-1, 1] and gives the average-pooled
+    features of the last convolution. Layers are named by block and letter:
+    ``get_layer("block4c")`` is the output of the third layer of block 4, a good
+    place to `split`.
+
+    Args:
+        variant: "lite0" (3.4 M parameters) or "lite2" (4.8 M).
+        image_size: int, the side in pixels to which images are resized.
+        weights: "imagenet", the weights that come with the package; None, random;
+            or a path of a ``.weights.h5`` file.
+        **kwargs: further arguments of `keras.Model`.
+
+    Call:
+        uint8 or float images ``(batch, height, width, 3)`` in [0, 255], of any
+        size -> features ``(batch, 1280)``.
+
+    Raises:
+        TypeError, ValueError: if an argument is out of range.
+
+    Example:
+        >>> backbone = EfficientNetLite("lite0", image_size=96, weights=None)
+        >>> backbone(tf.zeros((1, 32, 32, 3))).shape
+        TensorShape([1, 1280])
+
+    Reference:
+        M. Tan, Q. V. Le, EfficientNet, ICML 2019; R. Liu, Higher accuracy on vision
+        models with EfficientNet-Lite, 2020.
+    """
+
+    def __init__(self, variant="lite0", image_size=224, weights="imagenet", **kwargs):
+        if variant not in _LITE_VARIANTS:
+            raise ValueError(
+                f"`variant` must be one of {list(_LITE_VARIANTS)}. Received: "
+                f"{variant!r}."
+            )
+        _check_image_size(image_size)
+        width, depth = _LITE_VARIANTS[variant]
+        inputs = keras.Input((None, None, 3), name="image")
+        x = ResizeImages(image_size, name="resize")(inputs)
+        x = layers.Rescaling(1 / 127.5, offset=-1.0, name="rescale")(x)
+        x = _conv(x, 32, 3, 2, "stem")
+        for number, (repeats, kernel, stride, expand, channels) in enumerate(
+            _LITE_BLOCKS, 1
+        ):
+            if number not in (1, len(_LITE_BLOCKS)):
+                repeats = int(np.ceil(repeats * depth))
+            for repeat in range(repeats):
+                name = f"block{number}{chr(ord('a') + repeat)}"
+                x = _inverted_residual(
+                    x,
+                    kernel,
+                    stride if repeat == 0 else 1,
+                    expand,
+                    _round_channels(channels * width),
+                    name,
+                )
+        x = _conv(x, 1280, 1, 1, "head")
+        x = layers.GlobalAveragePooling2D(name="pool")(x)
+        kwargs.setdefault("name", f"efficientnet_{variant}")
+        super().__init__(inputs, x, **kwargs)
+        self.variant = variant
+        self.image_size = image_size
+        if weights == "imagenet":
+            self.load_weights(_shipped(f"efficientnet-{variant}"))
+        elif weights is not None:
+            self.load_weights(_weights_path(weights))
+
+    def get_config(self):
+        # No weights: whoever reloads a model brings them.
+        return {
+            "variant": self.variant,
+            "image_size": self.image_size,
+            "weights": None,
+            "name": self.name,
+        }
+
+    @classmethod
+    def from_config(cls, config, custom_objects=None):
+        return cls(**config)
+
+
+def _conv(x, channels, kernel, stride, name, activation=True):
+    x = layers.Conv2D(
+        channels,
+        kernel,
+        stride,
+        padding="same",
+        use_bias=False,
+        name=f"{name}_conv",
+    )(x)
+    return _normalize(x, name, activation)
+
+
+def _normalize(x, name, activation=True):
+    x = layers.BatchNormalization(name=f"{name}_norm")(x)
+    return layers.ReLU(6.0, name=f"{name}_relu")(x) if activation else x
+
+
+def _inverted_residual(inputs, kernel, stride, expand, channels, name):
+    x, width = inputs, inputs.shape[-1]
+    if expand != 1:
+        x = _conv(x, width * expand, 1, 1, f"{name}_expand")
+    x = layers.DepthwiseConv2D(
+        kernel, stride, padding="same", use_bias=False, name=f"{name}_depthwise_conv"
+    )(x)
+    x = _normalize(x, f"{name}_depthwise")
+    x = _conv(x, channels, 1, 1, f"{name}_project", activation=False)
+    if stride == 1 and width == channels:
+        return layers.Add(name=name)([x, inputs])
+    return layers.Identity(name=name)(x)
+
+
+def _round_channels(channels):
+    """Nearest multiple of 8 that is not more than 10 % below."""
+    rounded = max(8, int(channels + 4) // 8 * 8)
+    return rounded + 8 if rounded < 0.9 * channels else rounded
+
+
+def split(backbone, layer_name):
+    """Cut a backbone in two after a layer.
+
+    Args:
+        backbone: functional `keras.Model`.
+        layer_name: str, the layer after which to cut; everything must pass through
+            it, as through ``"block4c"`` of an `EfficientNetLite`.
+
+    Returns:
+        ``(lower, upper)``: models that share the layers of `backbone`, with
+        ``upper(lower(x)) == backbone(x)``. Training `upper` trains `backbone`.
+
+    Raises:
+        ValueError: if there is no such layer or it does not cut the network.
+    """
+    names = [layer.name for layer in backbone.layers]
+    if layer_name not in names:
+        close = difflib.get_close_matches(layer_name, names, n=5)
+        raise ValueError(
+            f"`layer_name` must be a layer of the backbone. Received: {layer_name!r}. "
+            f"Close names: {close}."
+        )
+    middle = backbone.get_layer(layer_name).output
+    try:
+        upper = keras.Model(middle, backbone.output, name=f"{backbone.name}_upper")
+    except ValueError as error:
+        raise ValueError(
+            "`layer_name` must cut the backbone in two. Received: "
+            f"{layer_name!r}, which other paths go around."
+        ) from error
+    return keras.Model(backbone.input, middle, name=f"{backbone.name}_lower"), upper
+
+
+def get(identifier, **options):
+    """A backbone by name.
+
+    Args:
+        identifier: "efficientnet-lite0", "efficientnet-lite2", or a `keras.Model`,
+            which is returned as it is.
+        **options: arguments of the backbone's class.
+
+    Returns:
+        `keras.Model`.
+    """
+    if isinstance(identifier, keras.layers.Layer):
+        return identifier
+    return EfficientNetLite(identifier.removeprefix("efficientnet-"), **options)
+
+
+def _shipped(name):
+    folder = pathlib.Path(str(importlib.resources.files("kerashash.pretrained")))
+    return folder / "backbones" / f"{name}.weights.h5"
+
+
+def _check_image_size(size):
+    if isinstance(size, bool) or not isinstance(size, int) or size < 32:
+        raise ValueError(
+            f"`image_size` must be an integer of at least 32. Received: {size!r}."
+        )
+
+
+def _weights_path(path):
+    return path

@@ -1,0 +1,120 @@
+"""The command line: kerashash demo | train | zoo."""
+
+import argparse
+import os
+import pathlib
+import sys
+
+
+def main(arguments=None):
+    """Run the command line; returns the exit status."""
+    # TensorFlow's start-up notes would bury the output.
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+    options = _parser().parse_args(arguments)
+    try:
+        return options.run(options) or 0
+    except (ValueError, TypeError, RuntimeError, OSError) as error:
+        print(f"kerashash: {error}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        return 130
+
+
+def _parser():
+    parser = argparse.ArgumentParser(
+        prog="kerashash", description="A model zoo for learning to hash."
+    )
+    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+
+    demo = commands.add_parser(
+        "demo", help="train, evaluate, save and rank on embedded data, offline"
+    )
+    demo.add_argument(
+        "--output",
+        type=pathlib.Path,
+        default=pathlib.Path("kerashash-demo"),
+        help="folder for logs, model and pictures (default: ./kerashash-demo)",
+    )
+    demo.set_defaults(run=_demo)
+
+    train = commands.add_parser("train", help="train a zoo entry from its recipe")
+    train.add_argument(
+        "--recipe", required=True, help="name of a zoo entry, or path of a recipe.toml"
+    )
+    train.add_argument(
+        "--root",
+        type=pathlib.Path,
+        default=pathlib.Path("."),
+        help="folder in which the entry's folder is written (default: .)",
+    )
+    train.add_argument("--seed", type=int, help="in place of the recipe's seed")
+    train.add_argument("--data-dir", help="where TensorFlow Datasets keeps its data")
+    train.add_argument("--cache-dir", help="where to keep features for a later run")
+    train.add_argument("--log-dir", help="where to write TensorBoard logs")
+    train.set_defaults(run=_train)
+
+    zoo = commands.add_parser("zoo", help="look at and verify trained models")
+    actions = zoo.add_subparsers(required=True, metavar="ACTION")
+    actions.add_parser("list", help="names and metrics").set_defaults(run=_zoo_list)
+    for name, run, text in (
+        ("info", _zoo_info, "print an entry's card"),
+        ("verify", _zoo_verify, "recompute an entry's metrics from its codes"),
+    ):
+        action = actions.add_parser(name, help=text)
+        action.add_argument("name", help="name of an entry, or path of its folder")
+        action.set_defaults(run=run)
+    return parser
+
+
+def _demo(options):
+    from kerashash import demo
+
+    demo.run(options.output)
+
+
+def _train(options):
+    from kerashash import recipe, zoo
+
+    path = pathlib.Path(options.recipe)
+    if not path.is_file():
+        path = zoo.entry(options.recipe).path / "recipe.toml"
+    entry = recipe.train(
+        path,
+        options.root,
+        seed=options.seed,
+        cache_dir=options.cache_dir,
+        data_dir=options.data_dir,
+        log_dir=options.log_dir,
+    )
+    print(f"Wrote {entry.path}")
+    _print_metrics(entry.card["metrics"])
+
+
+def _zoo_list(options):
+    from kerashash import zoo
+
+    for name in zoo.list():
+        metric = zoo.entry(name).card["metrics"][0]
+        print(f"{name:24} {metric['name']} {metric['value']:.4f}")
+
+
+def _zoo_info(options):
+    from kerashash import zoo
+
+    print((zoo.entry(options.name).path / "card.json").read_text(), end="")
+
+
+def _zoo_verify(options):
+    from kerashash import zoo
+
+    metrics = zoo.verify(options.name)
+    print(f"{options.name}: files match their sha256, metrics match the codes")
+    _print_metrics(metrics)
+
+
+def _print_metrics(metrics):
+    for m in metrics:
+        definition = ", ".join(
+            f"{key} {m[key]}" for key in ("denominator", "ties", "empty", "database")
+        )
+        print(f"  {m['name']:10} {m['value']:.4f}  ({definition})")

@@ -76,6 +76,11 @@ def train(path, root, seed=None, cache_dir=None, data_dir=None, log_dir=None):
     images = data.load(**recipe["data"], data_dir=data_dir)
     backbone = backbones.get(**recipe["backbone"])
     lower, upper = backbones.split(backbone, recipe["training"]["fine_tune_after"])
+    for layer in upper.layers:
+        # Batch statistics stay those of ImageNet: steadier in a short training, and
+        # the codes seen in training are those that `encode` gives.
+        if isinstance(layer, keras.layers.BatchNormalization):
+            layer.trainable = False
 
     x, labels = images.arrays("train")
     key = json.dumps([recipe["data"], recipe["backbone"], lower.output.name])

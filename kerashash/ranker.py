@@ -47,6 +47,11 @@ class HammingRanker:
         self._block_size = _check_count("block_size", block_size)
         self.size = len(packed)
         self._codes = tf.constant(_words(packed))  # (n, words)
+        rows = tf.TensorSpec((None, self._codes.shape[1]), tf.uint32)
+        count = tf.TensorSpec((), tf.int32)
+        # One trace each, whatever the number of queries and k.
+        self._distances = tf.function(_distances, input_signature=[rows, rows])
+        self._top_k = tf.function(_top_k, input_signature=[rows, rows, count, count])
 
     def __len__(self):
         return self.size
@@ -64,7 +69,7 @@ class HammingRanker:
             TypeError, ValueError: if the codes are wrong or do not match `bits`.
         """
         blocks = self._query_blocks(queries, self.size)
-        rows = [_distances(block, self._codes).numpy() for block in blocks]
+        rows = [self._distances(block, self._codes).numpy() for block in blocks]
         return np.concatenate([np.zeros((0, self.size), np.int32), *rows])
 
     def top_k(self, queries, k):
@@ -90,7 +95,7 @@ class HammingRanker:
         none = np.zeros((0, k), np.int32)
         distances, indices = [none], [none]
         for block in self._query_blocks(queries, self._block_size + k):
-            found = _top_k(block, self._codes, k, self._block_size)
+            found = self._top_k(block, self._codes, k, self._block_size)
             distances.append(found[0].numpy())
             indices.append(found[1].numpy())
         return np.concatenate(distances), np.concatenate(indices)
@@ -117,7 +122,7 @@ class HammingRanker:
             )
         distances, indices = [], []
         for block in self._query_blocks(queries, self.size):
-            for row in _distances(block, self._codes).numpy():
+            for row in self._distances(block, self._codes).numpy():
                 inside = np.flatnonzero(row <= radius).astype(np.int32)
                 inside = inside[np.argsort(row[inside], kind="stable")]
                 distances.append(row[inside])
@@ -138,7 +143,6 @@ def _words(packed):
     return np.pad(packed, ((0, 0), (0, padding))).view(np.uint32)
 
 
-@tf.function(reduce_retracing=True)
 def _distances(queries, codes):
     """Hamming distances: uint32 words ``(q, w)`` and ``(n, w)`` -> int32 ``(q, n)``."""
     total = tf.zeros((tf.shape(queries)[0], tf.shape(codes)[0]), tf.int32)
@@ -148,10 +152,8 @@ def _distances(queries, codes):
     return total
 
 
-@tf.function(reduce_retracing=True)
 def _top_k(queries, codes, k, block_size):
     """Merge the best of each block into the best so far."""
-    k = tf.convert_to_tensor(k)
     n, q = tf.shape(codes)[0], tf.shape(queries)[0]
     best = tf.zeros((q, 0), tf.int32)
     where = tf.zeros((q, 0), tf.int32)

@@ -8,7 +8,6 @@ of whole images.
 """
 
 import hashlib
-import json
 import os
 import pathlib
 import time
@@ -70,12 +69,13 @@ def train(path, root, seed=None, cache_dir=None, data_dir=None, log_dir=None):
         ValueError: if the recipe is wrong.
     """
     recipe = read(path)
-    options, method = dict(recipe["model"]), recipe["entry"]["method"]
-    seed = recipe["training"]["seed"] if seed is None else seed
+    options, training = dict(recipe["model"]), dict(recipe["training"])
+    recipe_seed, cut = training.pop("seed"), training.pop("fine_tune_after")
+    seed = recipe_seed if seed is None else seed
     keras.utils.set_random_seed(seed)
     images = data.load(**recipe["data"], data_dir=data_dir)
     backbone = backbones.get(**recipe["backbone"])
-    lower, upper = backbones.split(backbone, recipe["training"]["fine_tune_after"])
+    lower, upper = backbones.split(backbone, cut)
     for layer in upper.layers:
         # Batch statistics stay those of ImageNet: steadier in a short training, and
         # the codes seen in training are those that `encode` gives.
@@ -83,15 +83,14 @@ def train(path, root, seed=None, cache_dir=None, data_dir=None, log_dir=None):
             layer.trainable = False
 
     x, labels = images.arrays("train")
-    key = json.dumps([recipe["data"], recipe["backbone"], lower.output.name])
-    features = _mirrored_features(lower, x, key, cache_dir)
+    features = _mirrored_features(lower, x, cache_dir)
 
-    method = getattr(methods, method)
+    method = getattr(methods, recipe["entry"]["method"])
     if issubclass(method, methods.DCDH):
         options["num_train"] = images.num_train
     model = method(upper, num_classes=images.num_classes, **options)
     start = time.monotonic()
-    history = fit(model, features, labels, seed, log_dir, **recipe["training"])
+    history = fit(model, features, labels, seed, log_dir, **training)
     minutes = (time.monotonic() - start) / 60
 
     model = model.with_backbone(backbone)
@@ -138,7 +137,6 @@ def fit(
     learning_rate,
     weight_decay,
     shift,
-    **_,
 ):
     """Train on mid-level features: AdamW, one warm-up epoch, cosine decay.
 
@@ -203,11 +201,15 @@ def random_shift(x, cells):
     return x
 
 
-def _mirrored_features(lower, x, key, cache_dir):
+def _mirrored_features(lower, x, cache_dir):
     """Features of all images and mirror images, float16 ``(n, 2, h, w, c)``."""
+    # Named by all that they depend on.
+    digest = hashlib.sha256(lower.to_json().encode())
+    for array in (x, *lower.get_weights()):
+        digest.update(np.ascontiguousarray(array))
     cache_dir = pathlib.Path(cache_dir or pathlib.Path.home() / ".cache/kerashash")
     cache_dir.mkdir(parents=True, exist_ok=True)
-    file = cache_dir / f"{hashlib.sha256(key.encode()).hexdigest()[:16]}.npy"
+    file = cache_dir / f"{digest.hexdigest()[:16]}.npy"
     if file.exists():
         return np.load(file, mmap_mode="r")
     run = tf.function(lambda batch: lower(batch, training=False), reduce_retracing=True)

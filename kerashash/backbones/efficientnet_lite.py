@@ -1,16 +1,15 @@
-"""Backbones: networks from images, or feature vectors, to features."""
+"""EfficientNet-Lite, with ImageNet weights that come with the package."""
 
-import difflib
 import hashlib
 import importlib.resources
 import json
-import os
 import pathlib
 
 import keras
 import numpy as np
-import tensorflow as tf
 from keras import layers
+
+from kerashash.backbones.images import ResizeImages, check_image_size
 
 # (repeats, kernel, stride, expansion, channels) of each block of EfficientNet-Lite0.
 _LITE_BLOCKS = (
@@ -24,28 +23,6 @@ _LITE_BLOCKS = (
 )
 # Width and depth multipliers.
 _LITE_VARIANTS = {"lite0": (1.0, 1.0), "lite2": (1.1, 1.2)}
-
-
-@keras.saving.register_keras_serializable(package="kerashash")
-class ResizeImages(layers.Layer):
-    """Bicubic resizing to a square, in float32.
-
-    `keras.layers.Resizing` is no replacement: its ``call(training=True)`` default
-    puts every later layer of the network into training mode.
-    """
-
-    def __init__(self, size, **kwargs):
-        super().__init__(**kwargs)
-        self.size = size
-
-    def call(self, inputs):
-        return tf.image.resize(inputs, (self.size, self.size), "bicubic")
-
-    def compute_output_shape(self, input_shape):
-        return (input_shape[0], self.size, self.size, input_shape[3])
-
-    def get_config(self):
-        return {**super().get_config(), "size": self.size}
 
 
 @keras.saving.register_keras_serializable(package="kerashash")
@@ -87,7 +64,7 @@ class EfficientNetLite(keras.Model):
                 f"`variant` must be one of {list(_LITE_VARIANTS)}. Received: "
                 f"{variant!r}."
             )
-        _check_image_size(image_size)
+        check_image_size(image_size)
         width, depth = _LITE_VARIANTS[variant]
         inputs = keras.Input((None, None, 3), name="image")
         x = ResizeImages(image_size, name="resize")(inputs)
@@ -117,7 +94,7 @@ class EfficientNetLite(keras.Model):
         if weights == "imagenet":
             self.load_weights(_shipped(f"efficientnet-{variant}"))
         elif weights is not None:
-            self.load_weights(_weights_path(weights))
+            self.load_weights(weights)
 
     def get_config(self):
         # No weights: whoever reloads a model brings them.
@@ -170,66 +147,15 @@ def _round_channels(channels):
     return rounded + 8 if rounded < 0.9 * channels else rounded
 
 
-def split(backbone, layer_name):
-    """Cut a backbone in two after a layer.
-
-    Args:
-        backbone: functional `keras.Model`.
-        layer_name: str, the layer after which to cut; everything must pass through
-            it, as through ``"block4c"`` of an `EfficientNetLite`.
-
-    Returns:
-        ``(lower, upper)``: models that share the layers of `backbone`, with
-        ``upper(lower(x)) == backbone(x)``. Training `upper` trains `backbone`.
-
-    Raises:
-        ValueError: if there is no such layer or it does not cut the network.
-    """
-    names = [layer.name for layer in backbone.layers]
-    if layer_name not in names:
-        close = difflib.get_close_matches(layer_name, names, n=5)
-        raise ValueError(
-            f"`layer_name` must be a layer of the backbone. Received: {layer_name!r}. "
-            f"Close names: {close}."
-        )
-    middle = backbone.get_layer(layer_name).output
-    try:
-        upper = keras.Model(middle, backbone.output, name=f"{backbone.name}_upper")
-    except ValueError as error:
-        raise ValueError(
-            "`layer_name` must cut the backbone in two. Received: "
-            f"{layer_name!r}, which other paths go around."
-        ) from error
-    return keras.Model(backbone.input, middle, name=f"{backbone.name}_lower"), upper
-
-
-def get(identifier, **options):
-    """A backbone by name.
-
-    Args:
-        identifier: "efficientnet-lite0", "efficientnet-lite2", or a `keras.Model`,
-            which is returned as it is.
-        **options: arguments of the backbone's class.
-
-    Returns:
-        `keras.Model`.
-    """
-    if isinstance(identifier, keras.layers.Layer):
-        return identifier
-    return EfficientNetLite(identifier.removeprefix("efficientnet-"), **options)
-
-
 def _shipped(name):
+    """Path of weights that come with the package, checked against their card."""
     folder = pathlib.Path(str(importlib.resources.files("kerashash.pretrained")))
-    return folder / "backbones" / f"{name}.weights.h5"
-
-
-def _check_image_size(size):
-    if isinstance(size, bool) or not isinstance(size, int) or size < 32:
+    path = folder / "backbones" / f"{name}.weights.h5"
+    card = json.loads(path.with_name(f"{name}.json").read_text())
+    digest = hashlib.sha256(path.read_bytes()).hexdigest()
+    if digest != card["sha256"]:
         raise ValueError(
-            f"`image_size` must be an integer of at least 32. Received: {size!r}."
+            f"{path} is not the file that its card describes. Received: sha256 "
+            f"{digest}; the card says {card['sha256']}."
         )
-
-
-def _weights_path(path):
     return path

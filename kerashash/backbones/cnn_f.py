@@ -1,0 +1,112 @@
+"""CNN-F, the backbone of AdaLabelHash, DSRE and DDH."""
+
+import os
+from types import SimpleNamespace
+
+import keras
+import numpy as np
+import scipy.io
+import tensorflow as tf
+from keras import layers
+
+from kerashash.backbones.images import ResizeImages
+
+
+@keras.saving.register_keras_serializable(package="kerashash")
+class LocalResponseNormalization(layers.Layer):
+    """Divides by the energy of the neighbouring channels.
+
+    Formula:
+        x / (2 + 1e-4 sum over 5 channels of x^2)^0.75
+
+    Reference:
+        A. Krizhevsky et al., ImageNet Classification with Deep Convolutional Neural
+        Networks, NIPS 2012, section 3.3.
+    """
+
+    def call(self, inputs):
+        return tf.nn.local_response_normalization(
+            inputs, depth_radius=2, bias=2.0, alpha=1e-4, beta=0.75
+        )
+
+
+@keras.saving.register_keras_serializable(package="kerashash")
+class CNNF(keras.Model):
+    """CNN-F up to its second fully connected layer.
+
+    Resizes images to 224x224, subtracts the mean colour of ImageNet and gives the
+    4,096 features of fc7. No weights come with the package: the authors offer theirs
+    as ``imagenet-vgg-f.mat`` for MatConvNet.
+
+    Args:
+        weights: None, random; or a path of ``imagenet-vgg-f.mat``.
+        **kwargs: further arguments of `keras.Model`.
+
+    Call:
+        uint8 or float RGB images ``(batch, height, width, 3)`` in [0, 255] ->
+        features ``(batch, 4096)``.
+
+    Raises:
+        ValueError: if `weights` is not such a file.
+
+    Example:
+        >>> CNNF()(tf.zeros((1, 64, 64, 3))).shape
+        TensorShape([1, 4096])
+
+    Reference:
+        K. Chatfield et al., Return of the Devil in the Details, BMVC 2014, table 1.
+    """
+
+    image_size = 224
+
+    def __init__(self, weights=None, **kwargs):
+        inputs = keras.Input((None, None, 3), name="image")
+        x = ResizeImages(self.image_size, name="resize")(inputs)
+        x = layers.Rescaling(1.0, [-123.68, -116.779, -103.939], name="center")(x)
+        x = layers.Conv2D(64, 11, 4, activation="relu", name="conv1")(x)
+        x = LocalResponseNormalization(name="norm1")(x)
+        x = layers.MaxPooling2D(3, 2, padding="same", name="pool1")(x)  # (27, 27, 64)
+        x = layers.Conv2D(256, 5, padding="same", activation="relu", name="conv2")(x)
+        x = LocalResponseNormalization(name="norm2")(x)
+        x = layers.MaxPooling2D(3, 2, name="pool2")(x)  # (13, 13, 256)
+        for name in ("conv3", "conv4", "conv5"):
+            x = layers.Conv2D(256, 3, padding="same", activation="relu", name=name)(x)
+        x = layers.MaxPooling2D(3, 2, name="pool5")(x)  # (6, 6, 256)
+        x = layers.Flatten(name="flatten")(x)
+        for name in ("fc6", "fc7"):
+            x = layers.Dense(4096, activation="relu", name=name)(x)
+            x = layers.Dropout(0.5, name=f"{name}_dropout")(x)
+        kwargs.setdefault("name", "cnn_f")
+        super().__init__(inputs, x, **kwargs)
+        if weights is not None:
+            self._load_matconvnet(weights)
+
+    def _load_matconvnet(self, path):
+        """Copy the weights of a MatConvNet file, of either of its formats."""
+        try:
+            net = scipy.io.loadmat(path, squeeze_me=True, struct_as_record=False)
+            net = net.get("net", SimpleNamespace(**net))
+            found = {}
+            for layer in net.layers:
+                if hasattr(layer, "weights") and np.size(layer.weights):
+                    found[layer.name] = tuple(layer.weights)
+                elif hasattr(layer, "filters"):
+                    found[layer.name] = (layer.filters, layer.biases)
+            for name in ("conv1", "conv2", "conv3", "conv4", "conv5", "fc6", "fc7"):
+                kernel, bias = found[name]
+                target = self.get_layer(name)
+                # MatConvNet: (height, width, in, out), as Keras; fc6 is a 6x6
+                # convolution there, and flattens in the same order here.
+                target.set_weights([np.reshape(kernel, target.kernel.shape), bias])
+        except (OSError, ValueError, KeyError, AttributeError, TypeError) as error:
+            raise ValueError(
+                "`weights` must be None or a path of MatConvNet's imagenet-vgg-f.mat. "
+                f"Received: {os.fspath(path)!r} ({type(error).__name__}: {error})."
+            ) from error
+
+    def get_config(self):
+        return {"weights": None, "name": self.name}
+
+    @classmethod
+    def from_config(cls, config, custom_objects=None):
+        return cls(**config)

@@ -1,0 +1,36 @@
+"""What every image backbone begins with."""
+
+import keras
+import numpy as np
+import tensorflow as tf
+from keras import layers
+
+
+@keras.saving.register_keras_serializable(package="kerashash")
+class ResizeImages(layers.Layer):
+    """Bicubic resizing to a square, in float32.
+
+    `keras.layers.Resizing` is no replacement: its ``call(training=True)`` default
+    puts every later layer of the network into training mode.
+    """
+
+    def __init__(self, size, **kwargs):
+        super().__init__(**kwargs)
+        self.size = size
+
+    def call(self, inputs):
+        return tf.image.resize(inputs, (self.size, self.size), "bicubic")
+
+    def compute_output_shape(self, input_shape):
+        return (input_shape[0], self.size, self.size, input_shape[3])
+
+    def get_config(self):
+        return {**super().get_config(), "size": self.size}
+
+
+def check_image_size(size):
+    """Validate the side to which images are resized."""
+    if isinstance(size, bool) or not isinstance(size, int | np.integer):
+        raise TypeError(f"`image_size` must be an integer. Received: {size!r}.")
+    if size < 32:
+        raise ValueError(f"`image_size` must be at least 32. Received: {size}.")

@@ -1,0 +1,91 @@
+"""Backbones by name, and how to cut one in two."""
+
+import difflib
+
+import keras
+from keras import layers
+
+from kerashash.backbones import applications
+from kerashash.backbones.cnn_f import CNNF
+from kerashash.backbones.efficientnet_lite import EfficientNetLite
+
+
+def get(name, **options):
+    """A backbone by name.
+
+    Args:
+        name: "efficientnet-lite0", "efficientnet-lite2" or "cnn-f"; the name of a class
+            of `keras.applications`, such as "MobileNetV2", with its preprocessing and
+            average pooling, and weights="imagenet" if not said otherwise; "features",
+            which passes vectors on; or a `keras.Model`, which is returned as it is.
+        **options: arguments of the backbone's class.
+
+    Returns:
+        `keras.Model`, or a `keras.layers.Identity` for "features".
+
+    Raises:
+        TypeError, ValueError: if there is no such backbone or option.
+
+    Example:
+        >>> get("efficientnet-lite0", image_size=96, weights=None).output_shape
+        (None, 1280)
+    """
+    if isinstance(name, keras.layers.Layer):
+        if options:
+            raise TypeError(
+                f"A `keras.Model` as backbone takes no options. Received: {options}."
+            )
+        return name
+    if not isinstance(name, str):
+        raise TypeError(
+            f"`backbone` must be a name or a keras.Model. Received: {name!r}."
+        )
+    if name in ("efficientnet-lite0", "efficientnet-lite2"):
+        return EfficientNetLite(name.removeprefix("efficientnet-"), **options)
+    if name == "cnn-f":
+        return CNNF(**options)
+    if name == "features":
+        return layers.Identity(name="features", **options)
+    classes = applications.classes()
+    if name in classes:
+        return applications.build(classes[name], name, **options)
+    names = ["efficientnet-lite0", "efficientnet-lite2", "cnn-f", "features"]
+    close = difflib.get_close_matches(name, [*names, *classes], n=3)
+    raise ValueError(
+        f"`backbone` must be one of {names}, the name of a class of "
+        f"keras.applications, or a keras.Model. Received: {name!r}."
+        + (f" Did you mean {close}?" if close else "")
+    )
+
+
+def split(backbone, layer_name):
+    """Cut a backbone in two after a layer.
+
+    Args:
+        backbone: functional `keras.Model`.
+        layer_name: str, the layer after which to cut; everything must pass through
+            it, as through ``"block4c"`` of an `EfficientNetLite`.
+
+    Returns:
+        ``(lower, upper)``: models that share the layers of `backbone`, with
+        ``upper(lower(x)) == backbone(x)``. Training `upper` trains `backbone`.
+
+    Raises:
+        ValueError: if there is no such layer or it does not cut the network.
+    """
+    names = [layer.name for layer in backbone.layers]
+    if layer_name not in names:
+        close = difflib.get_close_matches(layer_name, names, n=5)
+        raise ValueError(
+            f"`layer_name` must be a layer of the backbone. Received: {layer_name!r}. "
+            f"Close names: {close}."
+        )
+    middle = backbone.get_layer(layer_name).output
+    try:
+        upper = keras.Model(middle, backbone.output, name=f"{backbone.name}_upper")
+    except ValueError as error:
+        raise ValueError(
+            "`layer_name` must cut the backbone in two. Received: "
+            f"{layer_name!r}, which other paths go around."
+        ) from error
+    return keras.Model(backbone.input, middle, name=f"{backbone.name}_lower"), upper

@@ -56,8 +56,8 @@ def run(output):
     print(f"Zoo: loaded {entry.name}, trained on {entry.card['trained_on']}")
     for metric in zoo.verify(ZOO_ENTRY):
         print(
-            f"  {metric['name']} of the card {metric['value']:.4f}, recomputed from its "
-            f"codes {metric['recomputed']:.4f}"
+            f"  {metric['name']} of the card {metric['value']:.4f}, recomputed from "
+            f"its codes {metric['recomputed']:.4f}"
         )
     print(f"\nDone in {time.monotonic() - start:.0f} s")
 

@@ -324,10 +324,9 @@ def evaluate(
         TypeError, ValueError: if an argument is wrong or two do not match.
 
     Example:
-        >>> import keras, kerashash
+        >>> import kerashash
         >>> data = kerashash.data.load("digits")
-        >>> net = keras.Sequential([keras.Input((64,))])
-        >>> model = kerashash.AdaLabelHash(net, bits=16, num_classes=10)
+        >>> model = kerashash.AdaLabelHash("features", bits=16, num_classes=10)
         >>> sorted(evaluate(model, data))[:2]
         ['P@100', 'P@H<=2']
     """
@@ -429,8 +428,8 @@ def _check_both_labels(query, database):
         np.ndim(query[0]) == 2 and classes[0] != classes[1]
     ):
         raise ValueError(
-            "`query_labels` and `database_labels` must have the same number of classes. "
-            f"Received shapes: {np.shape(query[0])}, {np.shape(database[0])}."
+            "`query_labels` and `database_labels` must have the same number of "
+            f"classes. Received shapes: {np.shape(query[0])}, {np.shape(database[0])}."
         )
     return (
         inputs.check_labels(query[0], max(classes), query[1], name="query_labels"),

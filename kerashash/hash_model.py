@@ -103,6 +103,9 @@ class HashModel(keras.Model):
             self.build(shape)
 
     def _batch_shape(self):
+        """Shape of a batch of inputs, None where free; None before it is known."""
+        if self.built:
+            return (None, *self._build_shapes_dict["input_shape"][1:])
         return getattr(self.backbone, "input_shape", None)
 
     def call(self, inputs, training=None):
@@ -239,6 +242,8 @@ class HashModel(keras.Model):
                 x, self.num_classes, self.train_codes is not None, type(self).__name__
             )
             batches = x
+            # A data set brings its own order; Keras would warn that it ignores True.
+            kwargs.setdefault("shuffle", False)
         else:
             x = inputs.check_array(x, self._batch_shape())
             y = inputs.check_labels(y, self.num_classes, len(x), self.unknown_labels)

@@ -181,21 +181,24 @@ def batches(x, batch_size, shape=None, image_size=None):
 
 
 def _dataset_batches(dataset, batch_size, shape):
-    if isinstance(dataset.element_spec, tuple):
-        dataset = dataset.map(lambda x, *_: x)
     spec = dataset.element_spec
-    if not isinstance(spec, tf.TensorSpec):
+    x, y = spec if isinstance(spec, tuple) and len(spec) == 2 else (spec, None)
+    if not isinstance(x, tf.TensorSpec):
         raise ValueError(
             "`x` must be a data set of x or (x, y) where x is one tensor. "
-            f"Received elements: {dataset.element_spec}."
+            f"Received elements: {spec}."
         )
-    if shape is not None and spec.shape.rank == len(shape) - 1:
+    if isinstance(spec, tuple):
+        dataset = dataset.map(lambda x, y: x)
+    # A model that has seen no input does not know its shape: a label row tells.
+    single = isinstance(y, dict) and "label" in y and y["label"].shape.rank == 1
+    if x.shape.rank == len(shape) - 1 if shape is not None else single:
         dataset = dataset.batch(batch_size)
-        spec = dataset.element_spec
-    if shape is not None and not spec.shape.is_compatible_with(shape):
+    x = dataset.element_spec
+    if shape is not None and not x.shape.is_compatible_with(shape):
         raise ValueError(
             f"`x` must yield batches of shape {tuple(shape)}. "
-            f"Received shape: {spec.shape}."
+            f"Received shape: {x.shape}."
         )
     return dataset.prefetch(tf.data.AUTOTUNE), _count(dataset)
 

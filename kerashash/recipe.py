@@ -179,7 +179,7 @@ def fit(
     )
     model.compile(keras.optimizers.AdamW(rate, weight_decay=weight_decay))
     callbacks = [keras.callbacks.TensorBoard(log_dir)] if log_dir else []
-    return model.fit(dataset, epochs=epochs, callbacks=callbacks, verbose=2)
+    return model.fit(dataset, epochs=epochs, callbacks=callbacks)
 
 
 def random_shift(x, cells):

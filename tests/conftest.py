@@ -1,0 +1,44 @@
+"""What many tests need."""
+
+import os
+
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+
+import keras
+import numpy as np
+import pytest
+
+import kerashash
+
+
+@pytest.fixture(autouse=True)
+def _seeded():
+    keras.utils.set_random_seed(0)
+
+
+@pytest.fixture
+def rng():
+    return np.random.default_rng(0)
+
+
+@pytest.fixture(scope="session")
+def digits():
+    return kerashash.data.load("digits")
+
+
+@pytest.fixture(scope="session")
+def digit_pairs():
+    """Two noisy digits side by side, one or two labels: x, labels, and how many of
+    the rows are queries (the first ones)."""
+    rng = np.random.default_rng(0)
+    x, labels = kerashash.data.load("digits").arrays("database")
+    a, b = rng.integers(0, len(x), (2, 1800))
+    noise = 0.3 * rng.normal(size=(1800, 128))
+    pairs = np.concatenate([x[a], x[b]], axis=1) + noise
+    return pairs.astype(np.float32), labels[a] | labels[b], 300
+
+
+def mlp(width, units=(128,)):
+    """A small network on vectors."""
+    layers = [keras.layers.Dense(u, activation="relu") for u in units]
+    return keras.Sequential([keras.Input((width,)), *layers])

@@ -1,0 +1,47 @@
+import numpy as np
+import pytest
+
+from kerashash import codes
+
+
+@pytest.mark.parametrize("bits", [1, 7, 8, 12, 48, 100])
+def test_pack_and_unpack_are_inverse(rng, bits):
+    unpacked = rng.choice([-1, 1], (20, bits)).astype(np.int8)
+    packed = codes.pack(unpacked)
+    assert packed.dtype == np.uint8
+    assert packed.shape == (20, codes.packed_width(bits))
+    np.testing.assert_array_equal(codes.unpack(packed, bits), unpacked)
+
+
+def test_first_bit_is_the_most_significant_and_padding_is_zero():
+    assert codes.pack([[1, -1, -1, -1, -1, -1, -1, -1, 1]]).tolist() == [[128, 128]]
+    assert codes.pack([[-1, 1, 1]]).tolist() == [[0b01100000]]
+
+
+@pytest.mark.parametrize(
+    ("call", "error", "message"),
+    [
+        (lambda: codes.packed_width(0), ValueError, "`bits` must be at least 1"),
+        (lambda: codes.packed_width(2.0), TypeError, "`bits` must be an integer"),
+        (lambda: codes.packed_width(True), TypeError, "`bits` must be an integer"),
+        (lambda: codes.pack([1, -1]), ValueError, r"shape \(n, bits\)"),
+        (lambda: codes.pack([[1, 0]]), ValueError, "only -1 and \\+1.*0"),
+        (lambda: codes.pack([[1, np.nan]]), ValueError, "nan"),
+        (lambda: codes.check_codes([[1, 1]], bits=3), ValueError, "bits=3"),
+        (
+            lambda: codes.unpack(np.zeros((1, 1)), 8),
+            TypeError,
+            "`packed` must be.*uint8",
+        ),
+        (lambda: codes.unpack(np.zeros((1, 1), np.uint8), 9), ValueError, "bits=9"),
+        (lambda: codes.unpack(np.array([[1]], np.uint8), 7), ValueError, "padding"),
+        (
+            lambda: codes.as_packed(np.zeros((1, 2), np.uint8)),
+            ValueError,
+            "between 9 and 16",
+        ),
+    ],
+)
+def test_bad_input_is_named(call, error, message):
+    with pytest.raises(error, match=message):
+        call()

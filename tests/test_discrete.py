@@ -1,0 +1,117 @@
+import itertools
+
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from kerashash import discrete
+
+
+def problem(rng, n, bits):
+    """The kind of problem that DCDH poses."""
+    u = np.tanh(rng.normal(size=(200, bits)))
+    gram = (u.T @ u).astype(np.float32)
+    target = (10 * rng.normal(size=(n, bits)) * np.sqrt(bits)).astype(np.float32)
+    start = rng.choice([-1, 1], (n, bits)).astype(np.int8)
+    return start, gram, target
+
+
+def objective(codes, gram, target):
+    codes = codes.astype(np.float64)
+    return np.trace(codes @ gram @ codes.T) - 2 * np.trace(codes @ target.T)
+
+
+def test_sign_of_zero_is_one():
+    assert discrete.sign(tf.constant([-1e-9, -0.0, 0.0, 3.0])).numpy().tolist() == [
+        -1.0,
+        1.0,
+        1.0,
+        1.0,
+    ]
+
+
+def test_code_objective_is_the_formula(rng):
+    problem_ = problem(rng, 20, 6)
+    np.testing.assert_allclose(
+        discrete.code_objective(*problem_), objective(*problem_), rtol=1e-5
+    )
+
+
+def test_dcc_equals_a_plain_loop_over_bits(rng):
+    codes, gram, target = problem(rng, 30, 9)
+    wanted = codes.astype(np.float64)
+    coupling = gram - np.diag(np.diag(gram))
+    for _ in range(3):
+        for k in range(9):
+            wanted[:, k] = np.where(target[:, k] - wanted @ coupling[:, k] >= 0, 1, -1)
+    found = discrete.dcc(codes, gram, target, sweeps=3)
+    assert found.dtype == tf.int8
+    np.testing.assert_array_equal(found, wanted)
+
+
+def test_dcc_never_increases_the_objective_and_the_wrong_sign_does(rng):
+    wrong_increases = 0
+    for _ in range(5):
+        codes, gram, target = problem(rng, 50, 16)
+        coupling = gram - np.diag(np.diag(gram))
+        values, wrong = [objective(codes, gram, target)], codes.copy()
+        for _ in range(4):
+            codes = discrete.dcc(codes, gram, target, sweeps=1).numpy()
+            values.append(objective(codes, gram, target))
+        assert all(np.diff(values) <= 1e-3 * np.abs(values[:-1]))
+        assert values[-1] < values[0]
+        for k in range(16):
+            before = objective(wrong, gram, target)
+            wrong[:, k] = np.where(target[:, k] - wrong @ coupling[:, k] > 0, -1, 1)
+            wrong_increases += objective(wrong, gram, target) > before
+    assert wrong_increases > 20
+
+
+def test_dcc_is_close_to_brute_force(rng):
+    codes, gram, target = problem(rng, 40, 8)
+    every = np.array(list(itertools.product([-1, 1], repeat=8)))
+    quadratic = np.einsum("ck,kl,cl->c", every, gram, every)
+    best = (quadratic[None] - 2 * target @ every.T).min(axis=1).sum()
+    found = discrete.dcc(codes, gram, target, sweeps=10).numpy()
+    assert objective(found, gram, target) <= best + 0.01 * abs(best)
+    signs = np.where(target >= 0, 1, -1)
+    assert objective(found, gram, target) < objective(signs, gram, target)
+
+
+def test_rows_are_independent(rng):
+    codes, gram, target = problem(rng, 30, 12)
+    whole = discrete.dcc(codes, gram, target).numpy()
+    parts = [discrete.dcc(codes[i::3], gram, target[i::3]).numpy() for i in range(3)]
+    for i in range(3):
+        np.testing.assert_array_equal(parts[i], whole[i::3])
+
+
+def test_zero_argument_keeps_the_bit():
+    codes = np.array([[1, -1]], np.int8)
+    zero = np.zeros((2, 2), np.float32)
+    np.testing.assert_array_equal(discrete.dcc(codes, zero, zero[:1]), codes)
+
+
+def test_procrustes_rotation_is_orthogonal_and_beats_random_ones(rng):
+    h = rng.normal(size=(200, 6)).astype(np.float32)
+    codes = rng.choice([-1.0, 1.0], (200, 6)).astype(np.float32)
+    rotation = discrete.procrustes_rotation(codes, h).numpy()
+    np.testing.assert_allclose(rotation.T @ rotation, np.eye(6), atol=1e-5)
+    value = np.linalg.norm(codes - h @ rotation)
+    for _ in range(100):
+        other = np.linalg.qr(rng.normal(size=(6, 6)))[0]
+        assert value <= np.linalg.norm(codes - h @ other)
+
+
+def test_procrustes_rotation_finds_a_hidden_rotation(rng):
+    hidden = np.linalg.qr(rng.normal(size=(5, 5)))[0].astype(np.float32)
+    codes = rng.choice([-1.0, 1.0], (100, 5)).astype(np.float32)
+    found = discrete.procrustes_rotation(codes, codes @ hidden.T)
+    np.testing.assert_allclose(found, hidden, atol=1e-5)
+
+
+@pytest.mark.parametrize("jit", [False, True])
+def test_dcc_runs_inside_a_graph(rng, jit):
+    problem_ = problem(rng, 10, 5)
+    inside = tf.function(lambda *p: discrete.dcc(*p), jit_compile=jit)
+    np.testing.assert_array_equal(inside(*problem_), discrete.dcc(*problem_))

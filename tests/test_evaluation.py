@@ -1,0 +1,221 @@
+import itertools
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+import kerashash
+from kerashash import evaluation, metrics
+from kerashash.evaluation import mean_average_precision as mean_ap
+
+# One query, ranked: relevance [1, 0, 1, 0 | 1, 0] at distances 0 to 5.
+QUERY = np.ones((1, 5), np.int8)
+DATABASE = np.where(np.arange(5) < np.arange(6)[:, None], -1, 1).astype(np.int8)
+LABELS = np.array([1, 0, 1, 0, 1, 0])
+RANKED = (QUERY, [1], DATABASE, LABELS)
+S4 = 1 + 2 / 3
+S6 = S4 + 3 / 5
+
+
+@pytest.mark.parametrize(
+    ("options", "wanted"),
+    [
+        ({"denominator": "relevant"}, S6 / 3),  # A
+        ({"at": 4, "denominator": "retrieved"}, S4 / 2),  # B
+        ({"at": 4, "denominator": "min"}, S4 / 3),  # C
+        ({"at": 4, "denominator": "relevant"}, S4 / 3),  # D
+        ({"at": 2, "denominator": "min"}, 1 / 2),  # C with R below the relevant
+        ({"at": 2, "denominator": "relevant"}, 1 / 3),  # D
+        ({"at": 2, "denominator": "first"}, S4 / 2),  # E
+    ],
+)
+def test_definitions_by_hand(options, wanted):
+    assert mean_ap(*RANKED, ties="stable", **options) == pytest.approx(wanted)
+    if options["denominator"] != "first":
+        # No ties here: their rule makes no difference.
+        for ties in ("best", "worst"):
+            assert mean_ap(*RANKED, ties=ties, **options) == pytest.approx(wanted)
+
+
+def test_queries_without_relevant_items_count_or_are_skipped():  # A', B'
+    queries, labels = np.repeat(QUERY, 2, 0), [1, 7]
+    ranked = (queries, labels, DATABASE, LABELS)
+    assert mean_ap(*ranked, ties="stable") == pytest.approx(S6 / 6)
+    assert mean_ap(*ranked, ties="stable", empty="skip") == pytest.approx(S6 / 3)
+    assert mean_ap(queries, [7, 7], DATABASE, LABELS, empty="skip") == 0.0
+
+
+def test_reranking_by_continuous_codes():  # F, G
+    query = [[1.0, 1.0]]
+    database = [[0.1, 0.1], [0.9, 0.9], [0.5, -0.1], [0.5, -0.9], [-1.0, -1.0]]
+    ranked = (query, [1], database, [0, 1, 0, 1, 1])
+    # Order 1, 0, 2, 3, 4: relevance [1, 0, 0, 1, 1].
+    rerank = evaluation.reranked_mean_average_precision
+    assert rerank(*ranked) == pytest.approx((1 + 2 / 4 + 3 / 5) / 3)
+    # Within radius 1, by inner product: 1, 2, 0, 3 with 0.4, 0.2, -0.4.
+    assert rerank(*ranked, radius=0) == pytest.approx(1.0)
+    assert rerank(*ranked, radius=1) == pytest.approx((1 + 2 / 4) / 2)
+    far = ([[1.0, -1.0]], [1], [[-1.0, 1.0]], [1])
+    assert rerank(*far, radius=1) == 0.0
+
+
+def test_area_under_the_radius_curve_by_hand():  # H
+    # Precision 1, 1/2, 2/3, 1/2, 3/5, 1/2 at recall 1/3, 1/3, 2/3, 2/3, 1, 1.
+    wanted = (1 + 0 + (1 / 2 + 2 / 3) / 2 + 0 + (1 / 2 + 3 / 5) / 2 + 0) / 3
+    assert evaluation.area_under_radius_curve(*RANKED) == pytest.approx(wanted)
+
+
+def permuted(distances, relevance, at, denominator):
+    """AP of all orders of tied items."""
+    groups = [np.flatnonzero(distances == d) for d in np.unique(distances)]
+    values = []
+    for order in itertools.product(*(itertools.permutations(g) for g in groups)):
+        ranked = relevance[np.concatenate(order)][:at]
+        precision = np.cumsum(ranked) / np.arange(1, len(ranked) + 1)
+        values.append((precision * ranked).sum() / denominator)
+    return values
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    distances=st.lists(st.integers(0, 3), min_size=1, max_size=6),
+    bits=st.integers(0, 63),
+    at=st.integers(1, 6),
+)
+def test_ties_equal_all_permutations(distances, bits, at):  # I
+    n = len(distances)
+    at = min(at, n)
+    relevance = np.array([bits >> i & 1 for i in range(n)], bool)
+    codes = np.where(np.arange(3) < np.array(distances)[:, None], -1, 1)
+    ranked = (np.ones((1, 3)), [1], codes, relevance.astype(int))
+    found = max(1, min(int(relevance.sum()), at))
+    values = permuted(np.array(distances), relevance, at, found)
+    for ties, wanted in (
+        ("expected", np.mean(values)),
+        ("best", max(values)),
+        ("worst", min(values)),
+    ):
+        assert mean_ap(*ranked, at=at, ties=ties) == pytest.approx(wanted, abs=1e-9)
+
+
+def test_expected_equals_monte_carlo_on_a_larger_ranking(rng):
+    query, database = rng.choice([-1, 1], (1, 4)), rng.choice([-1, 1], (200, 4))
+    labels = rng.integers(0, 2, 200)
+    values = []
+    for _ in range(4000):
+        order = rng.permutation(200)
+        values.append(
+            mean_ap(query, [1], database[order], labels[order], ties="stable")
+        )
+    assert mean_ap(query, [1], database, labels) == pytest.approx(
+        np.mean(values), abs=1e-3
+    )
+
+
+def test_blocks_make_no_difference(rng, monkeypatch):
+    ranked = (
+        rng.choice([-1, 1], (23, 10)),
+        rng.integers(0, 3, 23),
+        rng.choice([-1, 1], (40, 10)),
+        rng.integers(0, 3, 40),
+    )
+    whole = [mean_ap(*ranked, ties=t) for t in ("expected", "stable")]
+    curve = evaluation.precision_recall(*ranked, at=[3, 40])
+    monkeypatch.setattr(evaluation, "_BLOCK", 100)
+    assert [mean_ap(*ranked, ties=t) for t in ("expected", "stable")] == whole
+    for name, values in evaluation.precision_recall(*ranked, at=[3, 40]).items():
+        np.testing.assert_array_equal(values, curve[name])
+
+
+def test_multi_label_relevance_is_to_share_one():
+    codes = np.ones((3, 4))
+    rows = [[1, 1, 0], [0, 1, 0], [0, 0, 1]]
+    assert mean_ap(codes[:1], [[1, 1, 0]], codes, rows, ties="best") == 1.0
+    none = mean_ap(codes[:1], [[0, 0, 0]], codes, rows)
+    assert none == 0.0
+
+
+def test_precision_and_recall_by_hand():
+    curve = evaluation.precision_recall(*RANKED, at=[1, 4])
+    np.testing.assert_allclose(curve["precision_at"], [1, 1 / 2])
+    np.testing.assert_allclose(curve["recall_at"], [1 / 3, 2 / 3])
+    np.testing.assert_allclose(
+        curve["precision_within"], [1, 1 / 2, 2 / 3, 1 / 2, 3 / 5, 1 / 2]
+    )
+    np.testing.assert_allclose(
+        curve["recall_within"], [1 / 3, 1 / 3, 2 / 3, 2 / 3, 1, 1]
+    )
+    # An empty ball has precision 0.
+    curve = evaluation.precision_recall(QUERY, [1], -QUERY, [1])
+    assert curve["precision_within"].tolist() == [0, 0, 0, 0, 0, 1]
+
+
+def test_retrieved_relevant_of_ties():
+    total, relevant = np.array([[2, 4]]), np.array([[1, 3]])
+    for ties, wanted in (("expected", 1 + 1.5), ("best", 3), ("worst", 2)):
+        assert metrics.retrieved_relevant(total, relevant, 4, ties) == wanted
+
+
+def test_evaluate_states_its_definition(digits):
+    model = kerashash.AdaLabelHash("features", bits=16, num_classes=10)
+    result = kerashash.evaluate(model, digits)
+    codes = model.encode(digits.query), model.encode(digits.database)
+    assert result["mAP@ALL"] == mean_ap(
+        codes[0], digits.query_labels, codes[1], digits.database_labels, bits=16
+    )
+    worst, best = (
+        result[f"mAP@ALL ({name} order of ties)"] for name in ("worst", "best")
+    )
+    assert worst < result["mAP@ALL"] < best
+    assert result["definition"]["ties"] == "expected"
+    assert result["definition"]["database size"] == 1497
+
+    result = kerashash.evaluate(model, digits, "ddh-cifar10")
+    assert "mAP@1000" in result
+    assert result["definition"]["denominator"] == "retrieved"
+    assert "mAP@10" in kerashash.evaluate(model, digits, at=10)
+    with pytest.raises(ValueError, match="learns no codes"):
+        kerashash.evaluate(model, digits, "dcdh")
+
+
+@pytest.mark.parametrize("name", evaluation.PROTOCOLS)
+def test_every_protocol_can_be_computed(name):
+    choices = evaluation.PROTOCOLS[name]
+    options = {k: choices[k] for k in ("denominator", "ties", "empty")}
+    assert 0 < mean_ap(*RANKED, at=choices["at"] and 6, **options) <= 1
+
+
+@pytest.mark.parametrize(
+    ("change", "error", "message"),
+    [
+        ({"bits": 4}, ValueError, "`query_codes`.*bits=4"),
+        ({"at": 0}, ValueError, "`at` must lie in 1 to the database size 6"),
+        ({"at": 7}, ValueError, "`at` must lie.*at=7"),
+        ({"at": 2.0}, TypeError, "`at` must be an integer"),
+        ({"denominator": "all"}, ValueError, "`denominator` must be one of.*'all'"),
+        ({"ties": "random"}, ValueError, "`ties` must be one of"),
+        ({"empty": "one"}, ValueError, "`empty` must be one of"),
+        ({"at": 3, "denominator": "retrieved"}, ValueError, "`ties` must be 'stable'"),
+        ({"denominator": "first"}, ValueError, "`ties` must be 'stable'"),
+        ({"query_labels": [1, 2]}, ValueError, "`query_labels`.*one row for each"),
+        ({"database_labels": LABELS[:3]}, ValueError, "`database_labels`.*6 inputs"),
+        ({"query_labels": [[1, 0]]}, ValueError, "same number of classes"),
+        ({"query_labels": [np.nan]}, ValueError, "`query_labels`"),
+        ({"query_labels": ["cat"]}, ValueError, "`query_labels`"),
+        ({"database_codes": DATABASE[:, :4]}, ValueError, "`database_codes`.*bits=5"),
+        ({"database_codes": DATABASE * 2}, ValueError, "`database_codes`.*-1 and"),
+        ({"query_codes": QUERY[:0]}, ValueError, "`query_codes`.*at least one row"),
+    ],
+)
+def test_bad_input_is_named(change, error, message):
+    names = ("query_codes", "query_labels", "database_codes", "database_labels")
+    with pytest.raises(error, match=message):
+        mean_ap(**{**dict(zip(names, RANKED, strict=True)), **change})
+
+
+def test_unknown_protocol_is_named(digits):
+    with pytest.raises(ValueError, match="`protocol` must be one of"):
+        kerashash.evaluate(None, digits, "coco")
+    with pytest.raises(TypeError, match="Choices of a protocol"):
+        kerashash.evaluate(None, digits, R=10)

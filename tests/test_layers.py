@@ -1,0 +1,85 @@
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from kerashash.layers import (
+    GraphConvolution,
+    HashHead,
+    LabelCodewords,
+    OuterProductFusion,
+)
+
+
+def round_trip(layer, *inputs):
+    """The layer rebuilt from its configuration, with the same weights."""
+    layer(*inputs)
+    config = keras.saving.serialize_keras_object(layer)
+    other = keras.saving.deserialize_keras_object(config)
+    other(*inputs)
+    other.set_weights(layer.get_weights())
+    return other
+
+
+def test_hash_head_stays_in_float32_under_mixed_precision():
+    policy = keras.mixed_precision.dtype_policy()
+    keras.mixed_precision.set_dtype_policy("mixed_bfloat16")
+    try:
+        head = HashHead(5)
+        assert head(tf.ones((2, 3), tf.bfloat16)).dtype == tf.float32
+    finally:
+        keras.mixed_precision.set_dtype_policy(policy)
+
+
+def test_hash_head_round_trip():
+    x = tf.random.normal((4, 3))
+    head = HashHead(5, activation=None)
+    np.testing.assert_array_equal(round_trip(head, x)(x), head(x))
+
+
+@pytest.mark.parametrize("bits", [0, -3, 2.5, "8"])
+def test_hash_head_refuses_bits(bits):
+    with pytest.raises((TypeError, ValueError), match="`bits`"):
+        HashHead(bits)
+
+
+def test_label_codewords_score_by_inner_product():
+    u = tf.random.normal((4, 6))
+    layer = LabelCodewords(num_classes=3, bits=6)
+    scores = layer(u).numpy()
+    z = layer.embedding.embeddings.numpy()
+    assert np.abs(z).max() <= 0.05
+    np.testing.assert_allclose(scores, u.numpy() @ np.tanh(z).T, rtol=1e-5, atol=1e-6)
+    np.testing.assert_array_equal(layer.hash_codes(), np.where(z >= 0, 1, -1))
+    np.testing.assert_array_equal(round_trip(layer, u)(u), scores)
+
+
+def test_outer_product_fusion_is_the_outer_product(rng):
+    a, b = rng.normal(size=(4, 3)), rng.normal(size=(4, 5))
+    found = OuterProductFusion()([tf.constant(a), tf.constant(b)])
+    wanted = [np.outer(x, y).ravel() for x, y in zip(a, b, strict=True)]
+    np.testing.assert_allclose(found, wanted, rtol=1e-6)
+
+
+@pytest.mark.parametrize("sparse", [False, True])
+def test_graph_convolution_is_the_formula(rng, sparse):
+    x = rng.normal(size=(6, 4)).astype(np.float32)
+    a = (rng.random((6, 6)) < 0.4).astype(np.float32)
+    layer = GraphConvolution(3, activation="tanh", use_bias=False)
+    adjacency = tf.sparse.from_dense(a) if sparse else tf.constant(a)
+    found = layer([tf.constant(x), adjacency])
+    wanted = np.tanh(a @ x @ layer.get_weights()[0])
+    np.testing.assert_allclose(found, wanted, rtol=1e-4, atol=1e-5)
+
+
+def test_graph_convolution_trains_and_round_trips(rng):
+    x = rng.normal(size=(1, 8, 4)).astype(np.float32)
+    a = np.eye(8, dtype=np.float32)[None]
+    nodes, graph = keras.Input((8, 4)), keras.Input((8, 8))
+    layer = GraphConvolution(2)
+    model = keras.Model([nodes, graph], layer([nodes, graph]))
+    model.compile("adam", "mse")
+    before = layer.get_weights()[0]
+    model.fit([x, a], np.ones((1, 8, 2)), verbose=0)
+    assert not np.array_equal(before, layer.get_weights()[0])
+    np.testing.assert_array_equal(round_trip(layer, [x, a])([x, a]), layer([x, a]))

@@ -1,0 +1,140 @@
+"""A recipe, end to end, on a small data set with an untrained backbone."""
+
+import numpy as np
+import pytest
+import tensorflow as tf
+
+import kerashash
+from kerashash import recipe, zoo
+from kerashash.data import RetrievalData
+
+TEXT = """
+[entry]
+name = "{name}"
+method = "{method}"
+trained_on = "random images"
+licence = "Apache-2.0"
+
+[[entry.metrics]]
+name = "mAP@ALL"
+denominator = "relevant"
+ties = "expected"
+empty = "zero"
+database = "{database}"
+
+[data]
+name = "cifar10"
+protocol = "full"
+
+[backbone]
+name = "efficientnet-lite0"
+image_size = 32
+weights = "{weights}"
+
+[model]
+bits = 12
+{options}
+
+[training]
+seed = 3
+fine_tune_after = "block6a"
+epochs = 2
+batch_size = 8
+learning_rate = 1e-3
+weight_decay = 1e-4
+shift = 0
+"""
+
+
+@pytest.fixture
+def small_world(tmp_path, rng, monkeypatch):
+    """Images of two colours in place of CIFAR-10, and a backbone's weights."""
+    labels = np.eye(2, dtype=np.uint8)[np.arange(60) % 2]
+    x = rng.integers(0, 120, (60, 16, 16, 3)) + 120 * labels[:, None, None, [0, 1, 1]]
+    rows = np.arange(60)
+    data = RetrievalData(
+        name="colours",
+        protocol="full",
+        seed=0,
+        class_names=("red", "blue"),
+        splits={"train": rows[:40], "database": rows[:40], "query": rows[40:]},
+        x=x.astype(np.uint8),
+        labels=labels,
+    )
+    monkeypatch.setattr(kerashash.data, "load", lambda *_, **__: data)
+    backbone = kerashash.backbones.get(
+        "efficientnet-lite0", image_size=32, weights=None
+    )
+    backbone.save_weights(tmp_path / "backbone.weights.h5")
+    return data, tmp_path
+
+
+@pytest.mark.parametrize(
+    ("method", "database", "options"),
+    [
+        ("AdaLabelHash", "encoded", "margin = 3.0"),
+        ("DCDH", "learned", "label_units = [16]\nfusion_units = [16]"),
+    ],
+)
+def test_recipe_makes_an_entry_that_loads_and_verifies(
+    small_world, method, database, options
+):
+    data, folder = small_world
+    path = folder / "recipe.toml"
+    path.write_text(
+        TEXT.format(
+            name="small",
+            method=method,
+            database=database,
+            options=options,
+            weights=folder / "backbone.weights.h5",
+        )
+    )
+    entry = recipe.train(path, folder / "zoo", cache_dir=folder / "cache")
+    assert entry.card["seed"] == 3
+    assert entry.card["counts"] == {"train": 40, "query": 20, "database": 40}
+    assert zoo.verify(entry.path)[0]["value"] == entry.card["metrics"][0]["value"]
+
+    model = zoo.load(entry.path)
+    with np.load(entry.path / "codes.npz") as codes:
+        np.testing.assert_array_equal(model.encode(data.query), codes["query_codes"])
+        np.testing.assert_array_equal(
+            model.encode(data.database), codes["database_codes"]
+        )
+
+    # The features of the frozen layers are found again, and fine-tuning changed
+    # what lies above the cut, and only that.
+    (cached,) = (folder / "cache").glob("*.npy")
+    before = cached.stat().st_mtime_ns
+    recipe.train(path, folder / "zoo", cache_dir=folder / "cache")
+    assert cached.stat().st_mtime_ns == before
+    start = kerashash.backbones.get(
+        "efficientnet-lite0",
+        image_size=32,
+        weights=str(folder / "backbone.weights.h5"),
+    )
+    for name, same in (("block5a_project_conv", True), ("head_conv", False)):
+        old = start.get_layer(name).kernel.numpy().astype(np.float16)
+        new = model.backbone.get_layer(name).kernel.numpy().astype(np.float16)
+        assert np.array_equal(old, new) == same
+
+
+def test_random_shift_moves_whole_images():
+    x = tf.reshape(tf.range(2 * 4 * 4, dtype=tf.float32), (2, 4, 4, 1))
+    np.testing.assert_array_equal(recipe.random_shift(x, 0), x)
+    padded = tf.pad(x, [[0, 0], [1, 1], [1, 1], [0, 0]], "REFLECT").numpy()
+    windows = [padded[:, i : i + 4, j : j + 4] for i in range(3) for j in range(3)]
+    for row, moved in enumerate(recipe.random_shift(x, 1).numpy()):
+        assert any(np.array_equal(moved, window[row]) for window in windows)
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [("[entry]\n", "lacks"), ("[entry", "recipe"), (None, "recipe")],
+)
+def test_wrong_recipe_is_refused(tmp_path, text, message):
+    path = tmp_path / "recipe.toml"
+    if text is not None:
+        path.write_text(text)
+    with pytest.raises(ValueError, match=message):
+        recipe.read(path)

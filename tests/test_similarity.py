@@ -1,0 +1,58 @@
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from kerashash.similarity import LabelSimilarity, shares_label
+
+
+def labelled(rng, single):
+    """Labels with some empty rows, and the matrix S they define, in full."""
+    if single:
+        labels = np.eye(5)[rng.integers(0, 5, 60)]
+    else:
+        labels = (rng.random((60, 5)) < 0.3).astype(float)
+        labels[:3] = 0
+    return labels, labels @ labels.T > 0
+
+
+@pytest.mark.parametrize("single", [True, False])
+@pytest.mark.parametrize("balanced", [True, False])
+def test_factorised_similarity_equals_the_matrix(rng, single, balanced):
+    labels, share = labelled(rng, single)
+    s = LabelSimilarity(labels, balanced)
+    r = share.sum() / (~share).sum() if balanced else 1.0
+    assert s.dissimilar == pytest.approx(r)
+    matrix = np.where(share, 1.0, -r)
+    m = rng.normal(size=(60, 7)).astype(np.float32)
+    rows = tf.constant(labels, tf.float32)
+    np.testing.assert_allclose(
+        s.product(rows, s.sum_by_pattern(m)), matrix @ m, rtol=1e-4, atol=1e-4
+    )
+    np.testing.assert_allclose(s.square_sum(rows), (matrix**2).sum(1), rtol=1e-5)
+
+
+def test_rows_outside_the_data_set(rng):
+    labels, _ = labelled(rng, single=False)
+    s = LabelSimilarity(labels, balanced=False)
+    new = np.array([[1, 1, 1, 1, 1], [0, 0, 0, 0, 0]], np.float32)
+    m = rng.normal(size=(60, 2)).astype(np.float32)
+    matrix = np.where(new @ labels.T > 0, 1.0, -1.0)
+    np.testing.assert_allclose(
+        s.product(new, s.sum_by_pattern(m)), matrix @ m, rtol=1e-4, atol=1e-4
+    )
+
+
+def test_patterns_are_the_distinct_rows(rng):
+    labels, _ = labelled(rng, single=False)
+    s = LabelSimilarity(labels, balanced=False)
+    np.testing.assert_array_equal(tf.gather(s.patterns, s.pattern_of), labels)
+    assert len(s.patterns) == len(np.unique(labels, axis=0))
+    assert s.counts.numpy().sum() == 60
+
+
+def test_an_image_without_labels_is_similar_to_nothing():
+    assert not shares_label([[0.0, 0.0]], [[0.0, 0.0], [1.0, 1.0]]).numpy().any()
+
+
+def test_one_kind_of_pair_needs_no_balance():
+    assert LabelSimilarity(np.ones((4, 2)), balanced=True).dissimilar == 1.0

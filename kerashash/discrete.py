@@ -43,7 +43,6 @@ def code_objective(codes, gram, target):
     return tf.reduce_sum(codes * (codes @ gram - 2.0 * target))
 
 
-@tf.function(reduce_retracing=True)
 def dcc(codes, gram, target, sweeps=3):
     """Discrete cyclic coordinate descent: one bit of all codes at a time.
 
@@ -73,11 +72,19 @@ def dcc(codes, gram, target, sweeps=3):
         F. Shen et al., Supervised Discrete Hashing, CVPR 2015, section 2.2.
     """
     target = tf.convert_to_tensor(target)
-    gram = tf.cast(gram, target.dtype)
+    # Tensors, not variables: the trace outlives the caller's variables.
+    codes, gram = (
+        tf.cast(tf.convert_to_tensor(value), target.dtype) for value in (codes, gram)
+    )
+    return _dcc(codes, gram, target, tf.convert_to_tensor(sweeps))
+
+
+@tf.function(reduce_retracing=True)
+def _dcc(codes, gram, target, sweeps):
     # b^2 = 1: the diagonal only adds a constant.
     coupling = tf.linalg.set_diag(gram, tf.zeros_like(tf.linalg.diag_part(gram)))
     # Bits as rows, so that one bit of all codes is contiguous in memory.
-    bits_first = tf.cast(tf.transpose(codes), target.dtype)  # (bits, n)
+    bits_first = tf.transpose(codes)  # (bits, n)
     bits_target = tf.transpose(target)  # (bits, n)
 
     changed = tf.constant(True)

@@ -39,7 +39,7 @@ def check_array(x, shape=None, name="x"):
         )
     if x.dtype != np.uint8:
         x = x.astype(np.float32, copy=False)
-        finite = np.isfinite(x).reshape(len(x), -1).all(axis=1)
+        finite = np.isfinite(x).all(axis=tuple(range(1, x.ndim)))
         if not finite.all():
             raise ValueError(
                 f"`{name}` must be finite. Received NaN or infinity in rows "

@@ -82,10 +82,10 @@ def split(backbone, layer_name):
         )
     middle = backbone.get_layer(layer_name).output
     try:
-        upper = keras.Model(middle, backbone.output, name=f"{backbone.name}_upper")
+        upper = keras.Model(middle, backbone.outputs[0], name=f"{backbone.name}_upper")
     except ValueError as error:
         raise ValueError(
             "`layer_name` must cut the backbone in two. Received: "
             f"{layer_name!r}, which other paths go around."
         ) from error
-    return keras.Model(backbone.input, middle, name=f"{backbone.name}_lower"), upper
+    return keras.Model(backbone.inputs[0], middle, name=f"{backbone.name}_lower"), upper

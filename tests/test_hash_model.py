@@ -1,0 +1,163 @@
+import subprocess
+import sys
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+from conftest import mlp
+
+import kerashash
+from kerashash import codes
+
+
+@pytest.fixture
+def model():
+    return kerashash.AdaLabelHash(mlp(6), bits=12, num_classes=3)
+
+
+@pytest.fixture
+def image_model():
+    net = keras.Sequential(
+        [keras.Input((16, 16, 3)), keras.layers.Conv2D(4, 3), keras.layers.Flatten()]
+    )
+    net.image_size = 16
+    return kerashash.AdaLabelHash(net, bits=12, num_classes=3)
+
+
+def test_encode_is_the_sign_of_the_continuous_code(model, rng):
+    x = rng.normal(size=(37, 6)).astype(np.float32)
+    u = model.predict(x, verbose=0)
+    np.testing.assert_allclose(model.continuous_codes(x, batch_size=5), u, atol=1e-6)
+    unpacked = model.encode(x, batch_size=10, packed=False)
+    assert unpacked.dtype == np.int8
+    np.testing.assert_array_equal(unpacked, np.where(u >= 0, 1, -1))
+    packed = model.encode(x)
+    assert packed.shape == (37, 2)
+    np.testing.assert_array_equal(codes.unpack(packed, 12), unpacked)
+    assert model.encode(x[:0]).shape == (0, 2)
+
+
+def test_encode_takes_arrays_and_data_sets_batched_or_not(model, rng):
+    x = rng.normal(size=(37, 6)).astype(np.float32)
+    wanted = model.encode(x)
+    only_x = tf.data.Dataset.from_tensor_slices(x)
+    pairs = tf.data.Dataset.from_tensor_slices((x, {"label": np.eye(3)[[0] * 37]}))
+    for given in (x.tolist(), only_x, only_x.batch(8), pairs, pairs.batch(8)):
+        np.testing.assert_array_equal(model.encode(given, batch_size=5), wanted)
+
+
+def test_a_backbone_that_knows_no_shape_takes_data_sets(digits):
+    model = kerashash.AdaLabelHash("features", bits=8, num_classes=10)
+    assert model.encode(digits.query).shape == (300, 1)
+    assert model.encode(digits.query.batch(50)).shape == (300, 1)
+
+
+def test_encode_takes_image_files(image_model, rng, tmp_path):
+    images = rng.integers(0, 256, (3, 16, 16, 3)).astype(np.uint8)
+    paths = [tmp_path / f"{i}.png" for i in range(3)]
+    for path, image in zip(paths, images, strict=True):
+        tf.io.write_file(str(path), tf.io.encode_png(image))
+    wanted = image_model.encode(images)
+    np.testing.assert_array_equal(image_model.encode(paths, batch_size=2), wanted)
+    big = tmp_path / "big.jpg"
+    tf.io.write_file(str(big), tf.io.encode_jpeg(np.zeros((50, 30, 3), np.uint8)))
+    assert image_model.encode([str(big)]).shape == (1, 2)
+
+
+def test_image_files_that_cannot_be_read_are_named(image_model, tmp_path):
+    broken = tmp_path / "broken.jpg"
+    broken.write_bytes(b"\xff\xd8\xff\xe0 not a picture")
+    with pytest.raises(ValueError, match=r"broken\.jpg.*not a readable image"):
+        image_model.encode([broken])
+    with pytest.raises(ValueError, match=r"missing\.jpg.*no such file"):
+        image_model.encode([tmp_path / "missing.jpg"])
+    with pytest.raises(TypeError, match="list of paths"):
+        image_model.encode("photo.jpg")
+
+
+@pytest.mark.parametrize(
+    ("x", "error", "message"),
+    [
+        (np.zeros((3, 5)), ValueError, r"`x` must have shape \(n, 6\).*\(3, 5\)"),
+        (np.full((3, 6), np.nan), ValueError, r"`x` must be finite.*\[0, 1, 2\]"),
+        (np.array([["a"] * 6]), TypeError, "`x` must hold integers or floats"),
+        (np.zeros((3, 6), bool), TypeError, "`x` must hold integers or floats"),
+        (["a.jpg"], ValueError, "takes no images"),
+    ],
+)
+def test_encode_names_bad_input(model, x, error, message):
+    with pytest.raises(error, match=message):
+        model.encode(x)
+
+
+def test_encode_names_bad_data_sets(model):
+    repeated = tf.data.Dataset.from_tensors(np.zeros(6, np.float32)).repeat()
+    with pytest.raises(ValueError, match=r"`x` must be finite.*repeats"):
+        model.encode(repeated)
+    narrow = tf.data.Dataset.from_tensor_slices(np.zeros((4, 5), np.float32))
+    with pytest.raises(ValueError, match="`x` must yield batches of shape"):
+        model.encode(narrow)
+    nan = tf.data.Dataset.from_tensor_slices(np.full((4, 6), np.nan, np.float32))
+    with pytest.raises(ValueError, match="finite codes"):
+        model.encode(nan)
+    with pytest.raises(ValueError, match="`batch_size` must be at least 1"):
+        model.encode(np.zeros((3, 6)), batch_size=0)
+
+
+def test_progress_bar_only_on_long_work(model, rng, capsys, monkeypatch):
+    x = rng.normal(size=(20, 6))
+    model.encode(x)
+    assert capsys.readouterr().out == ""
+    model.encode(x, verbose=1)
+    assert "Encoding" in capsys.readouterr().out
+    clock = iter(range(0, 1000, 3))
+    monkeypatch.setattr("kerashash.inputs.time.monotonic", lambda: next(clock))
+    model.encode(x, batch_size=5)
+    assert "Encoding" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"bits": 0}, "`bits` must be at least 1"),
+        ({"bits": 1.5}, "`bits` must be an integer"),
+        ({"num_classes": 0}, "`num_classes` must be at least 1"),
+        ({"num_classes": "10"}, "`num_classes` must be an integer"),
+        ({"backbone": "resnet-lite"}, "`backbone` must be one of"),
+        ({"backbone": 3}, "`backbone` must be a name"),
+    ],
+)
+def test_constructor_names_bad_arguments(options, message):
+    options = {"backbone": "features", "bits": 8, "num_classes": 2} | options
+    with pytest.raises((TypeError, ValueError), match=message):
+        kerashash.AdaLabelHash(**options)
+
+
+def test_with_backbone_keeps_the_trained_head(rng):
+    whole = mlp(6, units=(8, 5))
+    lower, upper = kerashash.backbones.split(whole, whole.layers[0].name)
+    model = kerashash.DCDH(
+        upper, 12, 3, num_train=20, label_units=(8,), fusion_units=(8,)
+    )
+    model.compile("adam")
+    x = rng.normal(size=(20, 6)).astype(np.float32)
+    model.fit(lower(x), np.arange(20) % 3, verbose=0)
+    joined = model.with_backbone(whole)
+    np.testing.assert_array_equal(joined.encode(x), model.encode(lower(x).numpy()))
+    np.testing.assert_array_equal(joined.learned_codes(), model.learned_codes())
+
+
+def test_import_is_light():
+    code = (
+        "import sys, kerashash; kerashash.__version__; dir(kerashash); "
+        "sys.exit('tensorflow' in sys.modules or 'keras' in sys.modules)"
+    )
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+def test_unknown_name_is_an_attribute_error():
+    with pytest.raises(AttributeError, match="no attribute 'NoSuchMethod'"):
+        kerashash.NoSuchMethod  # noqa: B018
+    for name in kerashash.__all__:
+        assert getattr(kerashash, name) is not None

@@ -1,0 +1,303 @@
+"""The contract that every method keeps, and what each method promises."""
+
+import subprocess
+import sys
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+from conftest import mlp
+
+import kerashash
+from kerashash import discrete, evaluation
+from kerashash.methods import DCDH, AdaLabelHash
+
+SMALL = {"label_units": (64,), "fusion_units": (64,)}
+
+
+def build(method, width, classes, n, bits=16, **options):
+    if method is DCDH:
+        options = {"num_train": n, **SMALL, **options}
+    model = method(mlp(width), bits=bits, num_classes=classes, **options)
+    model.compile(optimizer=keras.optimizers.Adam(1e-3))
+    return model
+
+
+def mean_ap(model, x, labels, queries):
+    return evaluation.mean_average_precision(
+        model.encode(x[:queries]),
+        labels[:queries],
+        model.encode(x[queries:]),
+        labels[queries:],
+        bits=model.bits,
+    )
+
+
+METHODS = pytest.mark.parametrize(
+    ("method", "options"),
+    [
+        (AdaLabelHash, {}),
+        (DCDH, {}),
+        (DCDH, {"b_update": "batch"}),
+        (DCDH, {"variant": "V"}),
+        (DCDH, {"variant": "S", "s_mode": "pm1"}),
+        (DCDH, {"focal": "softmax", "detach_fusion": True}),
+    ],
+)
+
+
+@METHODS
+def test_learns_digits_from_a_data_set(method, options, digits):
+    model = build(method, 64, 10, digits.num_train, **options)
+    history = model.fit(digits.train.batch(64), epochs=6, verbose=0).history
+    assert history["loss"][-1] < 0.6 * history["loss"][0]
+    assert kerashash.evaluate(model, digits)["mAP@ALL"] > 0.6  # random codes: 0.10
+
+
+@METHODS
+def test_saves_and_resumes(method, options, digit_pairs, tmp_path):
+    x, labels, _ = digit_pairs
+    x, labels = x[:200], labels[:200]
+    model = build(method, 128, 10, 200, **options)
+    model.fit(x, labels, epochs=2, verbose=0)
+    path = tmp_path / "model.keras"
+    model.save(path)
+    loaded = keras.saving.load_model(path)
+    np.testing.assert_array_equal(loaded.encode(x), model.encode(x))
+    configs = [m.get_config() | {"backbone": None} for m in (model, loaded)]
+    assert configs[0] == configs[1]
+    if method is DCDH:
+        before = model.learned_codes()
+        np.testing.assert_array_equal(loaded.learned_codes(), before)
+        # A new `fit` starts from the learned codes, not from new ones.
+        loaded.prepare([(x, {"label": labels, "index": np.arange(200)})], verbose=0)
+        np.testing.assert_array_equal(loaded.learned_codes(), before)
+    loss = model.evaluate(x, labels, verbose=0)
+    loaded.fit(x, labels, epochs=1, verbose=0)
+    resumed = loaded.evaluate(x, labels, verbose=0)
+    assert np.ravel(resumed)[0] < np.ravel(loss)[0] * 1.05
+
+
+def test_load_model_in_a_fresh_process(tmp_path, rng):
+    x = rng.normal(size=(30, 128)).astype(np.float32)
+    model = build(DCDH, 128, 10, 30)
+    model.fit(x, np.arange(30) % 10, verbose=0)
+    model.save(tmp_path / "m.keras")
+    np.savez(tmp_path / "x.npz", x=x, codes=model.encode(x))
+    code = (
+        "import keras, kerashash, numpy as np; d = np.load('x.npz');"
+        "m = keras.saving.load_model('m.keras');"
+        "assert (m.encode(d['x']) == d['codes']).all()"
+    )
+    subprocess.run([sys.executable, "-c", code], cwd=tmp_path, check=True)
+
+
+@METHODS
+def test_steps_per_execution_and_jit(method, options, digit_pairs):
+    x, labels, _ = digit_pairs
+    x, labels = x[:128], labels[:128]
+    model = build(method, 128, 10, 128, **options)
+    model.compile(optimizer="adam", steps_per_execution=2, jit_compile=True)
+    first, last = model.fit(x, labels, epochs=4, verbose=0).history["loss"][::3]
+    assert last < first
+
+
+@METHODS
+def test_fit_with_mixed_precision(method, options, digit_pairs):
+    x, labels, _ = digit_pairs
+    policy = keras.mixed_precision.dtype_policy()
+    keras.mixed_precision.set_dtype_policy("mixed_bfloat16")
+    try:
+        model = build(method, 128, 10, 200, **options)
+        history = model.fit(x[:200], labels[:200], epochs=3, verbose=0).history
+    finally:
+        keras.mixed_precision.set_dtype_policy(policy)
+    assert history["loss"][-1] < history["loss"][0]
+
+
+@METHODS
+def test_wrong_training_data_is_named(method, options, rng):
+    x = rng.normal(size=(12, 4)).astype(np.float32)
+    y = np.eye(3, dtype=np.float32)[np.arange(12) % 3]
+    model = build(method, 4, 3, 12, **options)
+
+    def dataset(label=y, index=None):
+        index = np.arange(12, dtype=np.int32) if index is None else index
+        rows = (x, {"label": label, "index": index})
+        return tf.data.Dataset.from_tensor_slices(rows).batch(4)
+
+    cases = [
+        ((x, y[:, :2]), r"num_classes=3.*\(12, 2\)"),
+        ((x, y[:5]), "one row for each of the 12 inputs"),
+        ((x, y + 0.5), "contain only"),
+        ((x, np.arange(12)), "class ids from 0 to num_classes - 1 = 2"),
+        ((x[:, :3], y), r"`x` must have shape \(n, 4\)"),
+        ((np.where(x > 1, np.nan, x), y), "`x` must be finite"),
+        ((dataset(y[:, :2]),), "num_classes=3. Received width: 2"),
+        ((dataset().unbatch(),), "must be batched"),
+        ((dataset().map(lambda x, y: x),), r"pairs \(x, y\)"),
+        ((dataset().map(lambda x, y: (x, {"index": y["index"]})),), "needs 'label'"),
+        ((dataset(), y), "`y` must be None"),
+    ]
+    if method is DCDH:
+        cases += [
+            (
+                (dataset().map(lambda x, y: (x, y["label"])),),
+                "`DCDH`.*'index'.*adds it",
+            ),
+            ((dataset().take(2),), "num_train=12, but an epoch holds 8.*missing is 8"),
+            ((dataset(index=np.arange(12) % 5),), r"again: \[0, 1, 2\]|again: \[0, 1"),
+            ((dataset(index=np.arange(12) + 1),), "num_train - 1 = 11"),
+            ((dataset().repeat(),), "repeats"),
+            ((x[:6], y[:6]), "num_train=12, but an epoch holds 6"),
+        ]
+    for arguments, message in cases:
+        with pytest.raises(ValueError, match=message):
+            model.fit(*arguments, verbose=0)
+    for name in ("sample_weight", "class_weight", "validation_split"):
+        with pytest.raises(ValueError, match=f"`{name}` is not supported"):
+            model.fit(x, y, **{name: 0.5})
+    model.fit(x, y, verbose=0)  # the failures left nothing behind
+
+
+def test_adalabel_takes_unknown_labels(digit_pairs):
+    x, labels, queries = digit_pairs
+    partly = labels.astype(int)
+    partly[np.random.default_rng(0).random(labels.shape) < 0.3] = -1
+    model = build(AdaLabelHash, 128, 10, len(x), margin=4.0)
+    model.fit(x[queries:], partly[queries:], epochs=10, verbose=0)
+    assert mean_ap(model, x, labels, queries) > 0.6  # random codes: 0.34
+
+
+@pytest.mark.parametrize("margin", [0, -1.0])
+def test_adalabel_refuses_margins(margin):
+    with pytest.raises(ValueError, match="`margin` must be positive"):
+        AdaLabelHash("features", 8, 3, margin=margin)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"variant": "L"}, "`variant` must be one of"),
+        ({"b_update": "never"}, "`b_update` must be one of"),
+        ({"s_mode": "01"}, "`s_mode` must be one of"),
+        ({"focal": "hinge"}, "`focal` must be one of"),
+        ({"label_loss_weight": -1}, "`label_loss_weight` must be at least 0"),
+        ({"num_train": None}, "`num_train` must be an integer"),
+        ({"num_train": 0}, "`num_train` must be at least 1"),
+    ],
+)
+def test_dcdh_names_bad_arguments(options, message):
+    with pytest.raises(ValueError, match=message):
+        DCDH("features", **{"bits": 8, "num_classes": 3, "num_train": 9, **options})
+
+
+def test_untrained_dcdh_has_no_learned_codes():
+    model = build(DCDH, 4, 3, 9)
+    with pytest.raises(ValueError, match="no learned codes before `fit`"):
+        model.learned_codes()
+    with pytest.raises(ValueError, match="not fitted in this process"):
+        model.evaluate(np.zeros((3, 4)), np.eye(3), verbose=0)
+
+
+def joint_objective(model, labels):
+    """The objective of B as the paper states it, with every pair in full."""
+    share = labels.astype(float) @ labels.T > 0
+    s = np.where(share, 1.0, -model.similarity.dissimilar)
+    b = model.learned_codes().astype(float)
+    value = 0.0
+    for stream, weight in enumerate(model.stream_weights):
+        u = model.stats.u.numpy()[:, stream].astype(float)
+        fit = ((u @ b.T - model.bits * s) ** 2).sum()
+        value += weight * (fit + 200.0 * ((b - u) ** 2).sum())
+    return value
+
+
+@pytest.mark.parametrize("s_mode", ["balanced", "pm1"])
+@pytest.mark.parametrize("b_update", ["epoch", "batch"])
+def test_dcdh_joint_objective_never_increases_in_the_b_step(
+    digit_pairs, b_update, s_mode
+):
+    x, labels, _ = digit_pairs
+    x, labels = x[:300], labels[:300]
+    model = build(DCDH, 128, 10, 300, b_update=b_update, s_mode=s_mode)
+    solve = "_solve" if b_update == "epoch" else "_update_rows"
+    step, changes = getattr(model, solve), []
+
+    def watched(*arguments):
+        before = joint_objective(model, labels)
+        step(*arguments)
+        changes.append(joint_objective(model, labels) / before - 1)
+
+    setattr(model, solve, watched)
+    model.compile(optimizer="adam", run_eagerly=True)
+    model.fit(x, labels, batch_size=100, epochs=4, verbose=0)
+    assert len(changes) >= 4
+    assert max(changes) < 1e-6
+    assert min(changes) < -1e-4
+
+
+def test_dcdh_loss_equals_the_objective_in_full(digit_pairs):
+    x, labels, _ = digit_pairs
+    x, labels = x[:120], labels[:120]
+    model = build(DCDH, 128, 10, 120)
+    model.fit(x, labels, epochs=1, verbose=0)
+    u = model.stats.u
+    codes = tf.cast(model.train_codes.value, tf.float32)
+    rows = tf.cast(labels, tf.float32)
+    values = model.compute_losses(u, None, rows, codes)
+    total = joint_objective(model, labels) / (120**2 * 16**2)
+    np.testing.assert_allclose(values["loss"], total, rtol=1e-4)
+
+
+def test_dcdh_running_statistics_are_those_of_u_and_b(digit_pairs):
+    x, labels, _ = digit_pairs
+    model = build(DCDH, 128, 10, 200, b_update="batch")
+    model.epoch_step = lambda: {}  # which would recompute them
+    model.fit(x[:200], labels[:200], epochs=3, verbose=0)
+    running = {k: v.numpy() for k, v in vars(model.stats).items()}
+    model._recompute()
+    for name, value in vars(model.stats).items():
+        np.testing.assert_allclose(
+            running[name], value, rtol=1e-3, atol=1e-2, err_msg=name
+        )
+
+
+def test_dcdh_needs_the_right_solver(digit_pairs, monkeypatch):
+    """sgn(U) alone, and the bit update with the sign as the paper prints it, are
+    worse than coordinate descent."""
+    x, labels, queries = digit_pairs
+
+    def sign_only(codes, gram, target, sweeps=3):
+        weighted = model._weighted(model.stats.u)
+        return tf.cast(discrete.sign(weighted), tf.int8)
+
+    def wrong_sign(codes, gram, target, sweeps=3):
+        return -dcc(codes, gram, target, sweeps)
+
+    dcc, values = discrete.dcc, {}
+    for solver in (dcc, sign_only, wrong_sign):
+        keras.utils.set_random_seed(0)
+        monkeypatch.setattr(discrete, "dcc", solver)
+        model = build(DCDH, 128, 10, len(x) - queries, s_mode="pm1")
+        model.fit(x[queries:], labels[queries:], batch_size=64, epochs=10, verbose=0)
+        values[solver] = mean_ap(model, x, labels, queries)
+    assert values[dcc] > values[sign_only] + 0.01
+    assert values[sign_only] > values[wrong_sign] + 0.05
+
+
+def test_dcdh_evaluates_validation_data_and_learned_codes(digits):
+    model = build(DCDH, 64, 10, digits.num_train)
+    history = model.fit(
+        digits.train.batch(64),
+        epochs=3,
+        validation_data=digits.query.batch(64),
+        verbose=0,
+    ).history
+    assert np.isfinite(history["val_loss"]).all()
+    assert 0 < history["learned_bit_flips"][0] < 1
+    learned = kerashash.evaluate(model, digits, "dcdh")
+    assert learned["definition"]["database"] == "learned"
+    encoded = kerashash.evaluate(model, digits, "dcdh", database="encoded")
+    assert learned["mAP@ALL"] != encoded["mAP@ALL"]

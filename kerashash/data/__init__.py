@@ -1,6 +1,7 @@
 """Data sets and their retrieval protocols, as `tf.data`."""
 
-from kerashash.data.loading import indexed, list, load
+from kerashash.data.indexing import indexed
+from kerashash.data.loading import list, load
 from kerashash.data.retrieval_data import RetrievalData
 from kerashash.data.sources import DatasetUnavailableError
 

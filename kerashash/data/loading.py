@@ -4,9 +4,9 @@ import difflib
 import hashlib
 import importlib.resources
 import json
+import os
 
 import numpy as np
-import tensorflow as tf
 
 from kerashash.data import protocols, sources
 from kerashash.data.retrieval_data import RetrievalData
@@ -41,36 +41,48 @@ def list():
 def load(name, protocol=None, seed=0, data_dir=None):
     """A data set under a retrieval protocol.
 
-    ======== ======== ====== ======= ======== =========================================
-    name     protocol train  query   database source of the protocol
-    ======== ======== ====== ======= ======== =========================================
-    digits   default  1,497  300     1,497    30 queries a class, the rest trains
-    cifar10  full     50,000 10,000  50,000   official splits; AdaLabelHash, table 3
-    cifar10  5k-train 5,000  1,000   59,000   100 queries and 500 training images a
-                                              class; DSRE, setting 1
-    cifar10  semi     5,000  1,000   59,000   as 5k-train, and 54,000 unlabelled
-                                              images; AdaLabelHash, table 4
-    ======== ======== ====== ======= ======== =========================================
+    ======== ======== ====== ====== ======== ==========================================
+    name     protocol train  query  database what it is
+    ======== ======== ====== ====== ======== ==========================================
+    digits   default  1,497  300    1,497    30 queries a class, the rest trains
+    cifar10  full     50,000 10,000 50,000   the publisher's splits [1, supervised],
+                                             [2, second setting]
+    cifar10  5k-train 5,000  1,000  59,000   100 queries and 500 training images a
+                                             class [2, first setting]
+    cifar10  semi     5,000  1,000  59,000   as 5k-train, the other 54,000 images train
+                                             without labels [1, semi-supervised]
+    ======== ======== ====== ====== ======== ==========================================
 
-    Two images are relevant to each other if they share a label. In every protocol
-    here the database includes the training images, and no query.
+    Images of cifar10 are uint8 ``(32, 32, 3)``; those of digits are float32 vectors
+    ``(64,)`` in [0, 1], and need no file and no network. Two images are relevant to
+    each other if they share a label. In every protocol here the database includes
+    the training images, and no query. The papers draw at random and publish no
+    draw: seeds stand for such draws, and every machine gets the same one.
 
     Args:
         name: str, see `list`.
         protocol: str or None for the data set's first.
-        seed: int, which draw; official splits have none to draw.
+        seed: int in [0, 2^32), which draw; the publisher's splits are not drawn. It
+            seeds the order of the training images too.
         data_dir: path of the folder in which TensorFlow Datasets keeps its data;
-            None for its default.
+            None for the environment's TFDS_DATA_DIR, or ~/tensorflow_datasets.
 
     Returns:
         `RetrievalData`.
 
     Raises:
-        TypeError: if `seed` is not an integer.
-        ValueError: if there is no such data set or protocol, or if the images are
-            not the published ones.
+        TypeError: if `seed` is not an integer or `data_dir` not a path.
+        ValueError: if there is no such data set or protocol, if `seed` is out of
+            range, or if the images are not the published ones.
         DatasetUnavailableError: if the data set is not there and cannot be fetched;
             it says what to do.
+
+    Reference:
+        [1] H.-F. Yang, C.-H. Tu, C.-S. Chen, Adaptive Labeling for Deep Learning to
+        Hash, CVPR Workshops 2019, table 1.
+        [2] X. Zhang, L. Zhou, X. Bai, X. Luan, J. Luo, E. R. Hancock, Deep Supervised
+        Hashing using Symmetric Relative Entropy, Pattern Recognition Letters 2019,
+        section 4.1.
 
     Example:
         >>> data = load("digits")
@@ -78,21 +90,29 @@ def load(name, protocol=None, seed=0, data_dir=None):
         (1497, 300, 1497)
     """
     source, choices = _DATASETS[_choice("name", name, _DATASETS)]
-    protocol = _choice("protocol", protocol or next(iter(choices)), choices)
+    if protocol is None:
+        protocol = next(iter(choices))
+    _choice("protocol", protocol, choices)
     if isinstance(seed, bool) or not isinstance(seed, int | np.integer):
         raise TypeError(f"`seed` must be an integer. Received: seed={seed!r}.")
-    source = source(data_dir)
-    names = protocols.names(source)
-    splits = choices[protocol](source, names, int(seed))
+    if not 0 <= seed < 2**32:
+        raise ValueError(f"`seed` must be in [0, 2^32). Received: seed={seed}.")
+    if not isinstance(data_dir, str | os.PathLike | None):
+        raise TypeError(
+            f"`data_dir` must be a path or None. Received: data_dir={data_dir!r}."
+        )
+    images = source(data_dir)
+    names = protocols.names(images)
+    splits = choices[protocol](images, names, int(seed))
     _check_manifest(name, protocol, seed, manifest(splits, names))
     return RetrievalData(
         name=name,
         protocol=protocol,
         seed=int(seed),
-        class_names=source.class_names,
+        class_names=images.class_names,
         splits=splits,
-        x=source.x,
-        labels=source.labels,
+        x=images.x,
+        labels=images.labels,
     )
 
 
@@ -113,64 +133,17 @@ def _check_manifest(name, protocol, seed, found):
     for split, stated in published.items():
         if found[split] != stated:
             raise ValueError(
-                f"The {split} split of {name} ({protocol}, seed {seed}) is not the "
-                f"published one: its images differ. Received: {found[split]}. "
-                f"Published: {stated}."
+                f"This copy of {name} is not the published one: the images of the "
+                f"{split} split ({protocol}, seed {seed}) differ. "
+                f"Received: {found[split]}. Published: {stated}."
             )
 
 
 def _choice(argument, value, choices):
-    if value not in choices:
+    if not isinstance(value, str) or value not in choices:
         close = difflib.get_close_matches(str(value), choices, n=3)
         hint = f" Did you mean {close[0]!r}?" if close else ""
         raise ValueError(
             f"`{argument}` must be one of {[*choices]}. Received: {value!r}.{hint}"
         )
     return value
-
-
-def indexed(dataset, start=0):
-    """Add to each element its number, the row of the learned codes it belongs to.
-
-    Apply it before `shuffle` and `batch`.
-
-    Args:
-        dataset: `tf.data.Dataset`, not batched, of ``(x, label)`` or ``(x, {"label":
-            label})`` with a label row ``(num_classes,)``.
-        start: int, the number of the first element.
-
-    Returns:
-        `tf.data.Dataset` of ``(x, {"label": float32, "index": int32})``.
-
-    Raises:
-        TypeError: if `dataset` is not a `tf.data.Dataset`.
-        ValueError: if its elements are not such pairs.
-
-    Example:
-        >>> pairs = tf.data.Dataset.from_tensor_slices((np.zeros((3, 4)), np.eye(3)))
-        >>> [int(y["index"]) for _, y in indexed(pairs)]
-        [0, 1, 2]
-    """
-    if not isinstance(dataset, tf.data.Dataset):
-        raise TypeError(
-            "`dataset` must be a tf.data.Dataset. Received type: "
-            f"{type(dataset).__name__}."
-        )
-    spec = dataset.element_spec
-    y = spec[1] if isinstance(spec, tuple) and len(spec) == 2 else None
-    label = y.get("label") if isinstance(y, dict) else y
-    if not isinstance(label, tf.TensorSpec) or label.shape.rank not in (1, None):
-        raise ValueError(
-            "`dataset` must have elements (x, label) or (x, {'label': label}), not "
-            f"batched, with a label row (num_classes,). Received elements: {spec}."
-        )
-
-    def element(index, pair):
-        x, y = pair
-        label = y["label"] if isinstance(y, dict) else y
-        return x, {
-            "label": tf.cast(label, tf.float32),
-            "index": tf.cast(index, tf.int32),
-        }
-
-    return dataset.enumerate(start).map(element)

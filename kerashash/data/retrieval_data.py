@@ -6,6 +6,9 @@ import functools
 import numpy as np
 import tensorflow as tf
 
+# To fetch rows one by one would cost more in calls than in copying.
+_ROWS_A_CALL = 256
+
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class RetrievalData:
@@ -15,7 +18,10 @@ class RetrievalData:
     float32 label row ``(num_classes,)`` and the int32 position in the split.
     ``train`` comes in a new order each time it is iterated (seeded), so that
     ``model.fit(data.train.batch(128), epochs=20)`` is right as it stands; each
-    element carries its index. ``query`` and ``database`` keep their order.
+    element carries its index, so no order can mix up the rows of learned codes.
+    ``query`` and ``database`` keep their order.
+
+    All splits read from the one array `x`: none is a copy.
 
     Attributes:
         name: str, the data set.
@@ -25,6 +31,15 @@ class RetrievalData:
         splits: dict of int arrays, the rows of each split in `x`.
         x: array ``(n, ...)``, all images.
         labels: uint8 array ``(n, num_classes)``, values in {0, 1}.
+
+    Example:
+        >>> import kerashash
+        >>> data = kerashash.data.load("digits")
+        >>> data.num_classes, data.num_train
+        (10, 1497)
+        >>> x, y = next(iter(data.query.batch(32)))
+        >>> x.shape, y["label"].shape, y["index"].shape
+        (TensorShape([32, 64]), TensorShape([32, 10]), TensorShape([32]))
     """
 
     name: str
@@ -42,23 +57,27 @@ class RetrievalData:
     train_labels = property(lambda self: self.labels[self.splits["train"]])
     query_labels = property(lambda self: self.labels[self.splits["query"]])
     database_labels = property(lambda self: self.labels[self.splits["database"]])
-    train = property(lambda self: self._dataset("train", shuffle=True))
     query = property(lambda self: self._dataset("query"))
     database = property(lambda self: self._dataset("database"))
 
-    @property
+    # Made once: each new one would start again with the order of the first epoch.
+    @functools.cached_property
+    def train(self):
+        return self._dataset("train", shuffle=True)
+
+    @functools.cached_property
     def unlabelled(self):
-        """Images that train without labels, a data set of ``x``; None if there are
-        none in the protocol."""
+        """Images that train without labels, a data set of ``x`` in a new order each
+        time it is iterated; None if there are none in the protocol."""
         if "unlabelled" not in self.splits:
             return None
         return self._dataset("unlabelled", shuffle=True).map(lambda x, y: x)
 
     @property
     def train_rows(self):
-        """Position in the database of each training image, int array
+        """Position in the database of each training image, int32 array
         ``(num_train,)``; -1 where it is not in it."""
-        position = np.full(len(self.x), -1)
+        position = np.full(len(self.x), -1, np.int32)
         position[self.splits["database"]] = np.arange(self.num_database)
         return position[self.splits["train"]]
 
@@ -81,21 +100,27 @@ class RetrievalData:
         rows = self.splits[split]
         return self.x[rows], self.labels[rows]
 
-    @functools.cached_property
-    def _tensors(self):
-        # All splits draw from one copy.
-        return tf.constant(self.x), tf.constant(self.labels, tf.float32)
-
     def _dataset(self, split, shuffle=False):
-        x, labels = self._tensors
-        rows = tf.constant(self.splits[split])
-        n = len(self.splits[split])
+        rows = self.splits[split]
 
-        def element(index):
-            row = rows[index]
-            return x[row], {"label": labels[row], "index": tf.cast(index, tf.int32)}
+        def read(index):
+            found = rows[index]
+            return self.x[found], self.labels[found].astype(np.float32)
 
-        dataset = tf.data.Dataset.range(n)
+        def elements(index):
+            # Read from numpy: a tensor of all images would be another copy of them.
+            x, label = tf.numpy_function(
+                read, [index], [self.x.dtype, tf.float32], stateful=False
+            )
+            x = tf.ensure_shape(x, (None, *self.x.shape[1:]))
+            label = tf.ensure_shape(label, (None, self.num_classes))
+            return x, {"label": label, "index": tf.cast(index, tf.int32)}
+
+        dataset = tf.data.Dataset.range(len(rows))
         if shuffle:
-            dataset = dataset.shuffle(n, self.seed, reshuffle_each_iteration=True)
-        return dataset.map(element, num_parallel_calls=tf.data.AUTOTUNE)
+            dataset = dataset.shuffle(
+                len(rows), self.seed, reshuffle_each_iteration=True
+            )
+        dataset = dataset.batch(_ROWS_A_CALL).map(elements)
+        dataset = dataset.prefetch(tf.data.AUTOTUNE).unbatch()
+        return dataset.apply(tf.data.experimental.assert_cardinality(len(rows)))

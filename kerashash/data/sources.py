@@ -1,5 +1,6 @@
 """Where data sets come from: all images of one, with labels and official splits."""
 
+import os
 from typing import NamedTuple
 
 import numpy as np
@@ -37,31 +38,66 @@ def digits(data_dir=None):
 
 def cifar10(data_dir=None):
     """CIFAR-10 from TensorFlow Datasets: 60,000 uint8 images of 32x32x3."""
+    builder = prepared("cifar10", data_dir)
+    features, splits = builder.info.features, builder.info.splits
+    num_train, num_test = splits["train"].num_examples, splits["test"].num_examples
+    n = num_train + num_test
+    x = np.empty((n, *features["image"].shape), np.uint8)
+    y = np.empty(n, np.int64)
+    filled = 0
+    for split in ("train", "test"):
+        for batch in _batches(builder, split):
+            rows = slice(filled, filled + len(batch["label"]))
+            x[rows], y[rows] = batch["image"], batch["label"]
+            filled = rows.stop
+    names = tuple(features["label"].names)
+    labels = np.eye(len(names), dtype=np.uint8)[y]
+    return Source(x, labels, np.arange(n) >= num_train, names)
+
+
+def prepared(name, data_dir=None):
+    """TensorFlow Datasets' builder of a data set, which it fetches if need be.
+
+    Args:
+        name: str, TensorFlow Datasets' name of the data set.
+        data_dir: path of the folder in which it keeps its data; None for its default.
+
+    Returns:
+        `tfds.core.DatasetBuilder`, ready to be read.
+
+    Raises:
+        DatasetUnavailableError: if the data set is neither there nor to be fetched.
+    """
+    import requests
     import tensorflow_datasets as tfds
 
+    if data_dir is not None:
+        data_dir = os.path.expanduser(data_dir)
+    builder = tfds.builder(name, data_dir=data_dir)
+    if builder.is_prepared():
+        return builder
     try:
-        splits, info = tfds.load(
-            "cifar10",
-            split=["train", "test"],
-            batch_size=-1,
-            data_dir=data_dir,
-            with_info=True,
-        )
-    # Whatever goes wrong in fetching, the user needs to know what to do instead.
+        # Without a network TFDS goes on trying for minutes: see first if there is one.
+        for url in builder.url_infos:
+            requests.head(url, timeout=10)
+        builder.download_and_prepare()
+    # Whatever went wrong, the user needs to know what to do about it.
     except Exception as error:
-        where = data_dir or "TFDS_DATA_DIR, or ~/tensorflow_datasets"
         raise DatasetUnavailableError(
-            "cifar10 is not prepared on this machine and could not be fetched "
-            f"({type(error).__name__}). Looked in: {where}. On a machine with network "
-            'run `python -c "import tensorflow_datasets as tfds; '
-            "tfds.load('cifar10')\"`, copy its tensorflow_datasets/cifar10 folder "
-            "there, or pass the folder that holds it as `data_dir`."
+            f"{name} is not prepared in {builder.data_dir}, and to fetch it failed "
+            f"with {type(error).__name__}: {error}\n"
+            'On a machine with network run `python -c "import tensorflow_datasets as '
+            f"tfds; tfds.load('{name}')\"`, then copy its folder "
+            f"~/tensorflow_datasets/{name} to {builder.data_dir_root}, or pass the "
+            "folder that it is in as `data_dir`."
         ) from error
-    train, test = tfds.as_numpy(splits)
-    y = np.concatenate([train["label"], test["label"]])
-    return Source(
-        np.concatenate([train["image"], test["image"]]),
-        np.eye(10, dtype=np.uint8)[y],
-        np.arange(len(y)) >= len(train["label"]),
-        tuple(info.features["label"].names),
-    )
+    return builder
+
+
+def _batches(builder, split):
+    import tensorflow_datasets as tfds
+
+    # The images are about to be held in one array: no second copy in a cache.
+    config = tfds.ReadConfig(try_autocache=False)
+    dataset = builder.as_dataset(split=split, batch_size=1000, read_config=config)
+    return dataset.as_numpy_iterator()

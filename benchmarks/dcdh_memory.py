@@ -1,0 +1,85 @@
+"""Peak memory of a training step of DCDH at the size of NUS-WIDE.
+
+    python benchmarks/dcdh_memory.py [--num-train 190000] [--bits 48] [--patterns 8000]
+
+Trains on random vectors with random multi-label rows of 21 labels, of which there are
+`patterns` distinct ones, through `model.fit`: the first look at the data, the start of B,
+the steps of one epoch, and B's update after it. Writes benchmarks/results/dcdh_memory.csv.
+"""
+
+import argparse
+import csv
+import os
+import pathlib
+import platform
+import resource
+import time
+
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+import kerashash
+
+parser = argparse.ArgumentParser()
+parser.add_argument("--num-train", type=int, default=190_000)
+parser.add_argument("--bits", type=int, default=48)
+parser.add_argument("--patterns", type=int, default=8_000)
+options = parser.parse_args()
+n, classes = options.num_train, 21
+
+
+def peak_megabytes():
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+
+
+rng = np.random.default_rng(0)
+table = np.unique(rng.random((3 * options.patterns, classes)) < 0.15, axis=0)
+table = rng.permutation(table)[: options.patterns].astype(np.float32)
+rows = rng.integers(0, len(table), n)
+x = tf.constant(rng.normal(size=(1024, 64)).astype(np.float32))
+labels = tf.constant(table)
+pattern = tf.constant(rows)
+
+
+def element(index):
+    y = {"label": tf.gather(labels, tf.gather(pattern, index)), "index": index}
+    return tf.gather(x, index % 1024), y
+
+
+dataset = tf.data.Dataset.range(n, output_type=tf.int32).batch(256).map(element)
+for update in ("epoch", "batch"):
+    before = peak_megabytes()
+    model = kerashash.DCDH(
+        keras.Sequential([keras.Input((64,)), keras.layers.Dense(256, "relu")]),
+        bits=options.bits,
+        num_classes=classes,
+        num_train=n,
+        b_update=update,
+        label_units=(256,),
+        fusion_units=(256,),
+    )
+    model.compile(optimizer="adam")
+    start = time.monotonic()
+    model.fit(dataset, epochs=1, verbose=2)
+    row = {
+        "b_update": update,
+        "num_train": n,
+        "bits": options.bits,
+        "patterns": len(model.similarity.counts),
+        "epoch_seconds": round(time.monotonic() - start, 1),
+        "peak_mb": round(peak_megabytes()),
+        "peak_mb_before_model": round(before),
+        "machine": f"{os.cpu_count()} CPU cores, {platform.machine()}",
+        "versions": f"keras {keras.__version__}, tensorflow {tf.__version__}",
+        "command": "python benchmarks/dcdh_memory.py",
+    }
+    print(row)
+    path = pathlib.Path(__file__).parent / "results/dcdh_memory.csv"
+    with path.open("w" if update == "epoch" else "a", newline="") as file:
+        writer = csv.DictWriter(file, row)
+        if update == "epoch":
+            writer.writeheader()
+        writer.writerow(row)

@@ -1,0 +1,355 @@
+"""Mean average precision, precision and recall of hash codes, from codes and labels.
+
+Checks what it is given, works in blocks of queries, and leaves the closed forms to
+`kerashash.metrics`. What the choices mean is said in `kerashash.evaluation`.
+"""
+
+import numpy as np
+
+from kerashash import codes as hash_codes
+from kerashash import inputs, metrics
+
+CHOICES = {
+    "denominator": ("relevant", "retrieved", "min", "first"),
+    "ties": ("expected", "stable", "best", "worst"),
+    "empty": ("zero", "skip"),
+    "database": ("encoded", "learned"),
+}
+# Entries of one block of the queries x database matrix.
+_BLOCK = 4_000_000
+
+
+def mean_average_precision(
+    query_codes,
+    query_labels,
+    database_codes,
+    database_labels,
+    *,
+    bits=None,
+    at=None,
+    denominator="min",
+    ties="expected",
+    empty="zero",
+):
+    """Mean average precision of ranking by Hamming distance.
+
+    Formula:
+        mean over queries of (sum_{j <= R} precision(j) relevant(j)) / denominator
+
+    With ``at=None``, "min", "relevant" and "retrieved" are the same.
+
+    Args:
+        query_codes: packed uint8 ``(q, ceil(bits / 8))`` or ``(q, bits)`` over
+            {-1, +1}.
+        query_labels: label rows ``(q, classes)`` of 0 and 1, or class ids ``(q,)``.
+        database_codes: as `query_codes`, n rows.
+        database_labels: as `query_labels`, n rows.
+        bits: int, the code length; may be left out for unpacked codes.
+        at: int or None, R.
+        denominator: "min", "relevant", "retrieved" or "first".
+        ties: "expected", "stable", "best" or "worst". "first", and "retrieved" with
+            an R below the database size, are defined for "stable": their quotient has
+            no closed form, nor is it largest with the relevant items first.
+        empty: "zero" or "skip".
+
+    Returns:
+        float in [0, 1].
+
+    Raises:
+        TypeError, ValueError: if an argument is wrong or two do not match.
+
+    Example:
+        >>> codes = [[1, 1], [1, -1], [-1, -1]]
+        >>> mean_average_precision(codes[:1], [0], codes, [0, 1, 0], ties="stable")
+        0.8333333333333333
+
+    Reference:
+        McSherry and Najork, ECIR 2008, for tied ranks.
+    """
+    check_choices(denominator=denominator, ties=ties, empty=empty)
+    pairs = _Pairs(query_codes, query_labels, database_codes, database_labels, bits)
+    at = check_at(at, pairs.n)
+    check_ties(ties, denominator, at, pairs.n)
+    sums, denominators = [], []
+    for distances, relevance in pairs.blocks():
+        found = relevance.sum(axis=1)
+        if ties == "stable":
+            ranked = np.take_along_axis(relevance, _rank(distances), axis=1)
+            value, retrieved = metrics.stable_sums(ranked, at)
+            if denominator == "first":
+                value = metrics.first_relevant_sums(ranked, at)
+        else:
+            counts = _count(distances, relevance, pairs.bits)
+            value = metrics.average_precision_sums(*counts, at, ties)
+            retrieved = metrics.retrieved_relevant(*counts, at, ties)
+        sums.append(value)
+        denominators.append(
+            {
+                "relevant": found,
+                "retrieved": retrieved,
+                "min": np.minimum(found, at),
+                "first": np.minimum(found, at),
+            }[denominator]
+        )
+    return metrics.mean_over_queries(
+        np.concatenate(sums), np.concatenate(denominators), empty
+    )
+
+
+def reranked_mean_average_precision(
+    query_values,
+    query_labels,
+    database_values,
+    database_labels,
+    *,
+    radius=None,
+    empty="zero",
+):
+    """mAP where continuous codes decide among items that hash codes leave open.
+
+    With `radius`, mAP@H<=radius: only items within that Hamming distance count,
+    ranked by inner product, and the sum of precisions is divided by the relevant ones
+    among them. Without, the whole database is ranked by Hamming distance, ties by
+    inner product, and the sum is divided by all relevant items.
+
+    Args:
+        query_values: float ``(q, bits)``, continuous codes; hash codes are their
+            signs.
+        query_labels, database_labels: as in `mean_average_precision`.
+        database_values: float ``(n, bits)``.
+        radius: int or None.
+        empty: "zero" or "skip".
+
+    Returns:
+        float in [0, 1].
+
+    Raises:
+        TypeError, ValueError: if an argument is wrong or two do not match.
+
+    Example:
+        >>> reranked_mean_average_precision(
+        ...     [[0.9, 0.9]], [0], [[0.1, 0.1], [0.5, 0.5]], [1, 0]
+        ... )
+        1.0
+    """
+    check_choices(empty=empty)
+    _check_radius(radius)
+    query_values = inputs.check_array(query_values, (None, None), "query_values")
+    database_values = inputs.check_array(
+        database_values, (None, query_values.shape[1]), "database_values"
+    )
+    query, database = (
+        np.where(values >= 0, np.int8(1), np.int8(-1))
+        for values in (query_values, database_values)
+    )
+    pairs = _Pairs(query, query_labels, database, database_labels, None)
+    sums, denominators = [], []
+    start = 0
+    for distances, relevance in pairs.blocks():
+        rows = query_values[start : start + len(distances)]
+        start += len(distances)
+        products = rows @ database_values.T
+        if radius is None:
+            order = np.lexsort((-products, distances), axis=1)
+        else:
+            inside = distances <= radius
+            order = np.lexsort((-products, ~inside), axis=1)
+            relevance = relevance & inside
+        value, _ = metrics.stable_sums(
+            np.take_along_axis(relevance, order, axis=1), pairs.n
+        )
+        sums.append(value)
+        denominators.append(relevance.sum(axis=1))
+    return metrics.mean_over_queries(
+        np.concatenate(sums), np.concatenate(denominators), empty
+    )
+
+
+def precision_recall(
+    query_codes,
+    query_labels,
+    database_codes,
+    database_labels,
+    *,
+    bits=None,
+    at=(),
+):
+    """Precision and recall, by rank and by Hamming radius.
+
+    By rank they are the mean over all orders of tied items. A query without relevant
+    items has recall 0; an empty ball has precision 0.
+
+    Args:
+        query_codes, query_labels, database_codes, database_labels, bits: as in
+            `mean_average_precision`.
+        at: ints, ranks N of P@N and R@N.
+
+    Returns:
+        dict of float arrays, means over queries: ``precision_at`` and ``recall_at``
+        ``(len(at),)``; ``precision_within`` and ``recall_within`` ``(bits + 1,)``, of
+        the items at Hamming distance 0 to r: P@H<=r, and the radius PR curve.
+
+    Raises:
+        TypeError, ValueError: if an argument is wrong or two do not match.
+
+    Example:
+        >>> codes = [[1, 1], [1, -1], [-1, -1]]
+        >>> curve = precision_recall(codes[:1], [0], codes, [0, 1, 0], at=[2])
+        >>> curve["precision_at"], curve["recall_within"]
+        (array([0.5]), array([0.5, 0.5, 1. ]))
+    """
+    pairs = _Pairs(query_codes, query_labels, database_codes, database_labels, bits)
+    if not isinstance(at, list | tuple | np.ndarray):
+        raise TypeError(f"`at` must be a list of integers. Received: at={at!r}.")
+    at = [check_at(n, pairs.n) for n in at]
+    rows = {"precision_at": [], "recall_at": []}
+    rows |= {"precision_within": [], "recall_within": []}
+    for distances, relevance in pairs.blocks():
+        total, relevant = _count(distances, relevance, pairs.bits)
+        found = np.maximum(relevant.sum(axis=1, keepdims=True), 1)
+        hits = [metrics.retrieved_relevant(total, relevant, n, "expected") for n in at]
+        hits = np.reshape(hits, (len(at), len(total))).T
+        inside, good = np.cumsum(total, axis=1), np.cumsum(relevant, axis=1)
+        rows["precision_at"].append(hits / np.array(at, float))
+        rows["recall_at"].append(hits / found)
+        rows["precision_within"].append(good / np.maximum(inside, 1))
+        rows["recall_within"].append(good / found)
+    return {name: np.concatenate(blocks).mean(axis=0) for name, blocks in rows.items()}
+
+
+def area_under_radius_curve(*args, **kwargs):
+    """Area under precision against recall by Hamming radius, by trapezoids.
+
+    Takes the arguments of `precision_recall`. The curve starts at recall 0 with the
+    precision of its first radius that retrieves anything.
+
+    Returns:
+        float in [0, 1].
+    """
+    curve = precision_recall(*args, **kwargs)
+    precision, recall = curve["precision_within"], curve["recall_within"]
+    first = np.argmax(recall > 0)
+    return float(
+        np.trapezoid(
+            np.concatenate([precision[first : first + 1], precision[first:]]),
+            np.concatenate([[0.0], recall[first:]]),
+        )
+    )
+
+
+class _Pairs:
+    """Checked queries and database; their distances and relevance in blocks."""
+
+    def __init__(self, query, query_labels, database, database_labels, bits):
+        query, self.bits = hash_codes.as_packed(query, bits, "query_codes")
+        database, _ = hash_codes.as_packed(database, self.bits, "database_codes")
+        for name, rows in (("query_codes", query), ("database_codes", database)):
+            if not len(rows):
+                raise ValueError(f"`{name}` must have at least one row. Received: 0.")
+        self.n = len(database)
+        query_labels = _check_labels(query_labels, len(query), "query_labels")
+        database_labels = _check_labels(database_labels, self.n, "database_labels")
+        if query_labels.shape[1:] != database_labels.shape[1:]:
+            raise ValueError(
+                "`query_labels` and `database_labels` must have the same number of "
+                f"classes. Received shapes: {query_labels.shape}, "
+                f"{database_labels.shape}."
+            )
+        self._query = hash_codes.unpack(query, self.bits).astype(np.float32)
+        self._database = hash_codes.unpack(database, self.bits).astype(np.float32)
+        self._labels = query_labels, database_labels
+
+    def blocks(self):
+        """Yield ``(distances, relevance)`` of some queries to the whole database:
+        uint16 and bool arrays ``(block, n)``."""
+        query_labels, database_labels = self._labels
+        size = max(1, _BLOCK // self.n)
+        for start in range(0, len(self._query), size):
+            rows = slice(start, start + size)
+            products = self._query[rows] @ self._database.T
+            distances = ((self.bits - products) / 2).astype(np.uint16)
+            yield distances, _relevance(query_labels[rows], database_labels)
+
+
+def _count(distances, relevance, bits):
+    """Items, and relevant items, at each distance: int ``(block, bits + 1)`` each."""
+    size = len(distances)
+    key = distances + np.arange(size, dtype=np.int32)[:, None] * (bits + 1)
+    total = np.bincount(key.ravel(), minlength=size * (bits + 1))
+    relevant = np.bincount(key[relevance], minlength=size * (bits + 1))
+    return total.reshape(size, -1), relevant.reshape(size, -1)
+
+
+def _rank(distances):
+    """Order by distance, then index; numpy sorts uint16 stably by radix."""
+    return np.argsort(distances, axis=1, kind="stable")
+
+
+def _check_labels(labels, n, name):
+    """Class ids ``(n,)`` as they are, or float32 label rows ``(n, classes)``."""
+    labels = np.asarray(labels)
+    if labels.ndim == 2 and labels.dtype.kind in "uifb":
+        return inputs.check_labels(labels, labels.shape[1], n, name=name)
+    if labels.ndim != 1 or labels.dtype.kind not in "ui":
+        raise ValueError(
+            f"`{name}` must be integer class ids (n,) or label rows (n, classes). "
+            f"Received shape: {labels.shape}, dtype: {labels.dtype}."
+        )
+    if len(labels) != n:
+        raise ValueError(
+            f"`{name}` must have one row for each of the {n} inputs. Received shape: "
+            f"{labels.shape}."
+        )
+    if labels.min() < 0:
+        raise ValueError(
+            f"`{name}` must hold class ids of at least 0. Received: {labels.min()}."
+        )
+    return labels
+
+
+def _relevance(query_labels, database_labels):
+    """Whether two share a label: bool ``(queries, n)``."""
+    if query_labels.ndim == 1:
+        return query_labels[:, None] == database_labels
+    return query_labels @ database_labels.T > 0.5
+
+
+def check_at(at, n):
+    if at is None:
+        return n
+    if isinstance(at, bool) or not isinstance(at, int | np.integer):
+        raise TypeError(f"`at` must be an integer or None. Received: at={at!r}.")
+    if not 1 <= at <= n:
+        raise ValueError(
+            f"`at` must lie in 1 to the database size {n}. Received: at={at}."
+        )
+    return int(at)
+
+
+def _check_radius(radius):
+    if radius is None:
+        return
+    if isinstance(radius, bool) or not isinstance(radius, int | np.integer):
+        raise TypeError(f"`radius` must be an integer or None. Received: {radius!r}.")
+    if radius < 0:
+        raise ValueError(f"`radius` must be at least 0. Received: {radius}.")
+
+
+def check_ties(ties, denominator, at, n):
+    """Whether there is a closed form, if one is asked for."""
+    if ties == "stable" or denominator in ("relevant", "min"):
+        return
+    if denominator == "first" or at < n:
+        raise ValueError(
+            f"`ties` must be 'stable' with denominator={denominator!r}"
+            f"{'' if denominator == 'first' else f' and at={at} below {n}'}. Received: "
+            f"ties={ties!r}; 'min' and 'relevant' go with every tie rule."
+        )
+
+
+def check_choices(**choices):
+    for name, value in choices.items():
+        if value not in CHOICES[name]:
+            raise ValueError(
+                f"`{name}` must be one of {CHOICES[name]}. Received: {value!r}."
+            )

@@ -1,0 +1,194 @@
+import pathlib
+
+import keras
+import numpy as np
+import pytest
+import scipy.io
+import tensorflow as tf
+
+from kerashash import backbones
+
+VARIANTS = {"lite0": (224, 3_413_024), "lite2": (260, 4_869_168)}
+
+
+@pytest.fixture(scope="module")
+def small():
+    return backbones.get("efficientnet-lite0", image_size=64)
+
+
+@pytest.mark.parametrize("variant", VARIANTS)
+def test_features_are_those_of_the_original_network(variant):
+    """The file holds the features that the PyTorch network gives for this picture."""
+    size, parameters = VARIANTS[variant]
+    y, x = np.mgrid[:size, :size]
+    channels = [127 + 100 * np.sin(x / 17 + c) * np.cos(y / (11 + c)) for c in range(3)]
+    picture = np.stack(channels, axis=-1).astype(np.uint8)[None]
+    backbone = backbones.EfficientNetLite(variant, image_size=size)
+    assert backbone.count_params() == parameters
+    file = pathlib.Path(__file__).parent / "data/efficientnet_lite_features.npz"
+    with np.load(file) as original:
+        np.testing.assert_allclose(backbone(picture)[0], original[variant], atol=1e-3)
+
+
+def test_any_size_and_dtype_of_image(small, rng):
+    images = rng.integers(0, 256, (2, 40, 30, 3)).astype(np.uint8)
+    features = small(images).numpy()
+    assert features.shape == (2, 1280)
+    np.testing.assert_allclose(small(images.astype(np.float32)), features, atol=1e-4)
+    resized = tf.image.resize(images, (64, 64), "bicubic")
+    np.testing.assert_allclose(small(resized), features, atol=1e-4)
+
+
+def test_calling_does_not_train(small):
+    """A layer in training mode by default would move the batch statistics."""
+    before = [v.numpy() for v in small.non_trainable_variables]
+    small(np.zeros((2, 64, 64, 3), np.uint8))
+    for old, new in zip(before, small.non_trainable_variables, strict=True):
+        np.testing.assert_array_equal(old, new)
+
+
+def test_save_and_load(small, rng, tmp_path):
+    images = rng.integers(0, 256, (2, 64, 64, 3)).astype(np.uint8)
+    small.save(tmp_path / "b.keras")
+    loaded = keras.saving.load_model(tmp_path / "b.keras")
+    assert type(loaded) is backbones.EfficientNetLite
+    np.testing.assert_array_equal(loaded(images), small(images))
+
+
+def test_weights_that_are_not_those_of_the_card_are_refused(monkeypatch):
+    monkeypatch.setattr(
+        "kerashash.backbones.efficientnet_lite.json.loads", lambda _: {"sha256": "0"}
+    )
+    with pytest.raises(ValueError, match=r"efficientnet-lite0.*is not the file"):
+        backbones.get("efficientnet-lite0")
+
+
+def test_split_shares_the_layers(rng):
+    backbone = backbones.get("efficientnet-lite0", image_size=64, weights=None)
+    lower, upper = backbones.split(backbone, "block5b")
+    images = rng.integers(0, 256, (2, 64, 64, 3)).astype(np.float32)
+    whole = backbone(images).numpy()
+    np.testing.assert_allclose(upper(lower(images)), whole, atol=1e-5)
+    upper.compile("sgd", "mse")
+    upper.fit(lower(images), np.ones((2, 1280)), verbose=0)
+    assert np.abs(backbone(images) - whole).max() > 1e-4
+    np.testing.assert_allclose(upper(lower(images)), backbone(images), atol=1e-5)
+
+
+def test_split_names_layers_that_do_not_cut(small):
+    with pytest.raises(ValueError, match=r"'block5'.*block5a"):
+        backbones.split(small, "block5")
+    with pytest.raises(ValueError, match="must cut the backbone in two"):
+        backbones.split(small, "block5b_expand_conv")
+
+
+def test_cnn_f_is_the_published_architecture():
+    backbone = backbones.get("cnn-f")
+    shapes = {
+        layer.name: tuple(layer.output.shape[1:])
+        for layer in backbone.layers
+        if layer.name.startswith(("conv", "pool", "fc"))
+    }
+    assert shapes["conv1"] == (54, 54, 64)
+    assert shapes["pool1"] == (27, 27, 64)
+    assert shapes["conv2"] == (27, 27, 256)
+    assert shapes["pool2"] == (13, 13, 256)
+    assert shapes["conv5"] == (13, 13, 256)
+    assert shapes["pool5"] == (6, 6, 256)
+    assert shapes["fc7"] == (4096,)
+    kernels = 11**2 * 3 * 64 + 5**2 * 64 * 256 + 3 * 3**2 * 256**2
+    kernels += 9216 * 4096 + 4096**2
+    biases = 64 + 4 * 256 + 2 * 4096
+    assert backbone.count_params() == kernels + biases
+
+
+def test_local_response_normalization_is_the_formula(rng):
+    x = (50 * rng.normal(size=(1, 2, 2, 8))).astype(np.float32)
+    energy = np.stack(
+        [(x[..., max(0, c - 2) : c + 3] ** 2).sum(-1) for c in range(8)], axis=-1
+    )
+    layer = backbones.cnn_f.LocalResponseNormalization()
+    np.testing.assert_allclose(layer(x), x / (2 + 1e-4 * energy) ** 0.75, rtol=1e-4)
+
+
+@pytest.mark.parametrize("form", ["weights", "filters", "net.weights"])
+def test_cnn_f_reads_matconvnet_files(form, rng, tmp_path):
+    backbone = backbones.get("cnn-f")
+    layers, wanted = [], {}
+    for name in ("conv1", "conv2", "conv3", "conv4", "conv5", "fc6", "fc7"):
+        shape = backbone.get_layer(name).kernel.shape
+        if name == "fc6":
+            shape = (6, 6, 256, 4096)
+        elif name == "fc7":
+            shape = (1, 1, 4096, 4096)
+        kernel = np.full(shape, rng.normal(), np.float32)
+        kernel.flat[:7] = rng.normal(size=7)
+        bias = rng.normal(size=(1, shape[-1])).astype(np.float32)
+        wanted[name] = kernel, bias.ravel()
+        both = np.empty((1, 2), object)
+        both[0, 0], both[0, 1] = kernel, bias
+        own = (
+            {"filters": kernel, "biases": bias}
+            if form == "filters"
+            else {"weights": both}
+        )
+        layers += [{"name": name, "type": "conv", **own}, {"name": "relu", "type": "r"}]
+    cells = np.empty((1, len(layers)), object)
+    cells[0] = layers
+    path = tmp_path / "imagenet-vgg-f.mat"
+    content = {"layers": cells}
+    scipy.io.savemat(path, {"net": content} if form.startswith("net") else content)
+    loaded = backbones.get("cnn-f", weights=path)
+    for name, (kernel, bias) in wanted.items():
+        found = loaded.get_layer(name).get_weights()
+        np.testing.assert_array_equal(found[0].ravel(), kernel.ravel())
+        np.testing.assert_array_equal(found[1], bias)
+
+
+def test_cnn_f_names_files_that_are_not_its_weights(tmp_path):
+    other = tmp_path / "other.mat"
+    scipy.io.savemat(other, {"x": np.zeros(3)})
+    for path in (other, tmp_path / "missing.mat", __file__):
+        with pytest.raises(ValueError, match="`weights` must be None or a path"):
+            backbones.get("cnn-f", weights=path)
+
+
+def test_keras_applications_bring_their_preprocessing(rng, tmp_path):
+    backbone = backbones.get("MobileNetV2", weights=None, image_size=64)
+    images = rng.integers(0, 256, (2, 64, 64, 3)).astype(np.uint8)
+    inner = backbone.get_layer("mobilenetv2_1.00_64")
+    scaled = keras.applications.mobilenet_v2.preprocess_input(images.astype(np.float32))
+    np.testing.assert_allclose(backbone(images), inner(scaled), atol=1e-5)
+    backbone.save(tmp_path / "b.keras")
+    loaded = keras.saving.load_model(tmp_path / "b.keras")
+    np.testing.assert_allclose(loaded(images), backbone(images), atol=1e-6)
+
+
+def test_features_pass_vectors_on():
+    x = tf.random.normal((3, 5))
+    np.testing.assert_array_equal(backbones.get("features")(x), x)
+
+
+def test_a_model_is_its_own_backbone(small):
+    assert backbones.get(small) is small
+
+
+@pytest.mark.parametrize(
+    ("arguments", "options", "error", "message"),
+    [
+        (("efficientnet-lite1",), {}, ValueError, "Did you mean.*efficientnet-lite"),
+        (("MobilNetV2",), {}, ValueError, "Did you mean.*MobileNetV2"),
+        ((5,), {}, TypeError, "`backbone` must be a name or a keras.Model"),
+        (("efficientnet-lite0",), {"image_size": 8}, ValueError, "at least 32"),
+        (("efficientnet-lite0",), {"image_size": 9.5}, TypeError, "an integer"),
+        ((keras.Sequential(),), {"image_size": 64}, TypeError, "takes no options"),
+    ],
+)
+def test_bad_arguments_are_named(arguments, options, error, message):
+    with pytest.raises(error, match=message):
+        backbones.get(*arguments, **options)
+
+
+def test_unknown_variant_is_named():
+    with pytest.raises(ValueError, match=r"`variant` must be one of.*'lite9'"):
+        backbones.EfficientNetLite("lite9")

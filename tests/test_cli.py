@@ -1,0 +1,59 @@
+import subprocess
+import sys
+
+import matplotlib.image
+import pytest
+
+from kerashash import cli
+
+
+def test_demo(tmp_path, capsys):
+    assert cli.main(["demo", "--output", str(tmp_path)]) == 0
+    output = capsys.readouterr().out
+    rows = {
+        line[:34].strip(): float(line.split()[-2])
+        for line in output.splitlines()
+        if line.startswith(("random", "cosine", "DCDH"))
+    }
+    random, cosine, learned = rows.values()
+    assert random < 0.15 < cosine < learned
+    assert learned > 0.95
+    assert f"tensorboard --logdir {tmp_path / 'logs'}" in output
+    assert "recomputed" in output
+    assert (tmp_path / "dcdh-digits-48.keras").is_file()
+    height, width, _ = matplotlib.image.imread(tmp_path / "retrieval.png").shape
+    assert min(height, width) > 500
+    (logs,) = (tmp_path / "logs").iterdir()
+    assert {path.name for path in logs.iterdir()} >= {"train", "retrieval"}
+
+
+def test_zoo_commands(capsys):
+    assert cli.main(["zoo", "list"]) == 0
+    assert "adalabel-cifar10-48" in capsys.readouterr().out
+    assert cli.main(["zoo", "info", "adalabel-cifar10-48"]) == 0
+    assert '"licence"' in capsys.readouterr().out
+    assert cli.main(["zoo", "verify", "adalabel-cifar10-48"]) == 0
+    assert "mAP@ALL" in capsys.readouterr().out
+
+
+def test_a_user_s_mistake_is_one_line(capsys):
+    assert cli.main(["zoo", "verify", "adalabel-cifar-48"]) == 1
+    error = capsys.readouterr().err
+    assert error.startswith("kerashash: `name` must be an entry")
+    assert error.count("\n") == 1
+    assert cli.main(["train", "--recipe", "none.toml"]) == 1
+    with pytest.raises(SystemExit):
+        cli.main(["fly"])
+
+
+def test_help_imports_no_tensorflow():
+    code = (
+        "import sys, kerashash.cli\n"
+        "try:\n kerashash.cli.main(['--help'])\n"
+        "except SystemExit:\n sys.exit('tensorflow' in sys.modules)"
+    )
+    result = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=False
+    )
+    assert result.returncode == 0
+    assert "demo" in result.stdout

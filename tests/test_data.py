@@ -1,0 +1,299 @@
+import dataclasses
+import hashlib
+import pathlib
+import types
+
+import numpy as np
+import pytest
+import requests
+import tensorflow as tf
+import tensorflow_datasets as tfds
+
+import kerashash
+from kerashash.data import loading, protocols, sources
+
+COUNTS = {
+    ("digits", "default"): {"train": 1497, "query": 300, "database": 1497},
+    ("cifar10", "full"): {"train": 50_000, "query": 10_000, "database": 50_000},
+    ("cifar10", "5k-train"): {"train": 5_000, "query": 1_000, "database": 59_000},
+    ("cifar10", "semi"): {
+        "train": 5_000,
+        "query": 1_000,
+        "database": 59_000,
+        "unlabelled": 54_000,
+    },
+}
+
+
+@pytest.fixture(scope="module", params=COUNTS, ids="-".join)
+def data(request):
+    name, protocol = request.param
+    if name != "digits" and not tfds.builder(name).is_prepared():
+        pytest.skip(f"{name} is not prepared on this machine")
+    return kerashash.data.load(name, protocol)
+
+
+def image_names(data, split):
+    x, _ = data.arrays(split)
+    return [hashlib.sha256(row.tobytes()).hexdigest() for row in x]
+
+
+def test_counts_and_disjoint_splits(data):
+    wanted = COUNTS[data.name, data.protocol]
+    assert {split: len(rows) for split, rows in data.splits.items()} == wanted
+    query, database = (set(data.splits[s]) for s in ("query", "database"))
+    assert not query & database
+    assert set(data.splits["train"]) <= database
+    names = set(image_names(data, "query"))
+    assert len(names) == data.num_query
+    assert not names & set(image_names(data, "database"))
+    if "unlabelled" in wanted:
+        assert set(data.splits["unlabelled"]) == database - set(data.splits["train"])
+
+
+def test_classes_are_balanced_where_drawn(data):
+    each = data.query_labels.sum(axis=0)
+    assert (each == data.num_query // 10).all()
+    if data.name == "cifar10":
+        assert (data.train_labels.sum(axis=0) == data.num_train // 10).all()
+
+
+def test_train_rows_point_into_the_database(data):
+    x, labels = data.arrays("train")
+    database, _ = data.arrays("database")
+    np.testing.assert_array_equal(database[data.train_rows], x)
+    np.testing.assert_array_equal(data.database_labels[data.train_rows], labels)
+
+
+def test_data_sets_hold_the_arrays(data):
+    for split in ("query", "database"):
+        x, labels = data.arrays(split)
+        for batch, y in getattr(data, split).batch(64).take(2):
+            rows = y["index"].numpy()
+            np.testing.assert_array_equal(batch, x[rows])
+            np.testing.assert_array_equal(y["label"], labels[rows])
+        assert rows[-1] == 127
+    x, labels = data.arrays("train")
+    orders = []
+    for _ in range(2):
+        batch, y = next(iter(data.train.batch(64)))
+        orders.append(y["index"].numpy())
+        np.testing.assert_array_equal(batch, x[orders[-1]])
+        np.testing.assert_array_equal(y["label"], labels[orders[-1]])
+    assert not np.array_equal(*orders)
+    assert int(data.train.cardinality()) == data.num_train
+
+
+def test_every_training_row_once_an_epoch():
+    digits = kerashash.data.load("digits")
+    epochs = [[int(y["index"]) for _, y in digits.train] for _ in range(2)]
+    for rows in epochs:
+        assert sorted(rows) == list(range(digits.num_train))
+    assert epochs[0] != epochs[1]
+    again = kerashash.data.load("digits")
+    assert [[int(y["index"]) for _, y in again.train] for _ in range(2)] == epochs
+
+
+def test_unlabelled_images_come_without_labels(digits):
+    rows = np.arange(6)
+    splits = {"train": rows[:2], "database": rows[1:], "query": rows[:1]}
+    data = dataclasses.replace(digits, splits={**splits, "unlabelled": rows[2:]})
+    assert int(data.unlabelled.cardinality()) == 4
+    found = sorted(x.numpy().tobytes() for x in data.unlabelled)
+    assert found == sorted(x.tobytes() for x in digits.x[2:6])
+    assert data.train_rows.dtype == np.int32
+    assert data.train_rows.tolist() == [-1, 0]
+
+
+def test_splits_hold_no_copies(digits):
+    data = dataclasses.replace(digits, x=digits.x.copy())
+    train, query = data.train, data.query
+    data.x[:] = 7
+    for split in (train, query):
+        x, _ = next(iter(split.batch(8)))
+        assert (x.numpy() == 7).all()
+
+
+def test_storage_order_does_not_change_a_split(rng):
+    source = sources.digits()
+    order = rng.permutation(len(source.x))
+    shuffled = sources.Source(
+        source.x[order], source.labels[order], source.is_test[order], ()
+    )
+    for protocol in (protocols.drawn(30), protocols.drawn(20, 40, unlabelled=True)):
+        found = []
+        for s in (source, shuffled):
+            names = protocols.names(s)
+            found.append(loading.manifest(protocol(s, names, 5), names))
+        assert found[0] == found[1]
+
+
+def test_equal_images_are_drawn_alike_in_any_order(rng):
+    # 40 images, each there twice: once with the same label, once with another.
+    x = np.repeat(rng.normal(size=(40, 3)), 2, axis=0)
+    labels = np.eye(2, dtype=np.uint8)[np.arange(80) // 2 % 2]
+    labels[1:40:2] = 1 - labels[1:40:2]
+    found = []
+    for order in (np.arange(80), rng.permutation(80)):
+        source = sources.Source(x[order], labels[order], np.zeros(80, bool), ())
+        splits = protocols.drawn(7, 9)(source, protocols.names(source), 0)
+        assert (source.labels[splits["query"]].sum(axis=0) == 7).all()
+        found.append({s: (source.x[r], source.labels[r]) for s, r in splits.items()})
+    for split in found[0]:
+        for first, second in zip(found[0][split], found[1][split], strict=True):
+            np.testing.assert_array_equal(first, second)
+
+
+def test_seeds_draw_differently(digits):
+    other = kerashash.data.load("digits", seed=1)
+    assert set(other.splits["query"]) != set(digits.splits["query"])
+    again = kerashash.data.load("digits", seed=1)
+    np.testing.assert_array_equal(again.splits["query"], other.splits["query"])
+
+
+def test_images_that_are_not_the_published_ones_are_refused(monkeypatch):
+    source = sources.digits()
+    source.x[0, 0] += 1
+    changed = (lambda data_dir: source, loading._DATASETS["digits"][1])
+    monkeypatch.setitem(loading._DATASETS, "digits", changed)
+    with pytest.raises(ValueError, match="is not the published one"):
+        kerashash.data.load("digits")
+
+
+def test_unavailable_data_says_what_to_do(tmp_path, monkeypatch):
+    def fail(*_, **__):
+        raise ConnectionError("no route to host")
+
+    # What a builder is in a folder without data, on a machine without network.
+    builder = types.SimpleNamespace(
+        is_prepared=lambda: False,
+        url_infos=["https://example.com/data.zip"],
+        data_dir=f"{tmp_path}/cifar10/3.0.2",
+        data_dir_root=str(tmp_path),
+        download_and_prepare=pytest.fail,
+    )
+    monkeypatch.setattr(tfds, "builder", lambda name, data_dir: builder)
+    monkeypatch.setattr(requests, "head", fail)
+    message = rf"(?s)not prepared in {tmp_path}/cifar10.*no route to host.*`data_dir`"
+    with pytest.raises(kerashash.data.DatasetUnavailableError, match=message):
+        kerashash.data.load("cifar10", data_dir=tmp_path)
+
+
+@pytest.fixture
+def small_cifar10(tmp_path, rng):
+    """A folder with 30 images in the place and form of CIFAR-10, and the images."""
+    pytest.importorskip("importlib_resources", reason="tensorflow_datasets needs it")
+    x = rng.integers(0, 256, (30, 32, 32, 3), np.uint8)
+    y = np.arange(30) % 10
+    x[25] = x[15]  # the same image, once a training and once a test image
+    images = {"id": np.array([f"image_{i:02}" for i in range(30)])}
+    images |= {"image": x, "label": y}
+    rows = {"train": slice(0, 20), "test": slice(20, 30)}
+    features = {
+        "id": tfds.features.Text(),
+        "image": tfds.features.Image(shape=(32, 32, 3)),
+        "label": tfds.features.ClassLabel(num_classes=10),
+    }
+    tfds.dataset_builders.store_as_tfds_dataset(
+        name="cifar10",
+        version=str(tfds.builder("cifar10", data_dir=tmp_path).version),
+        data_dir=tmp_path,
+        features=tfds.features.FeaturesDict(features),
+        split_datasets={
+            split: tf.data.Dataset.from_tensor_slices(
+                {key: value[r] for key, value in images.items()}
+            )
+            for split, r in rows.items()
+        },
+    )
+    return tmp_path, x, y
+
+
+def test_cifar10_is_read_as_stored(small_cifar10, monkeypatch):
+    folder, x, y = small_cifar10
+    monkeypatch.setenv("HOME", str(folder.parent))
+    source = sources.cifar10(f"~/{folder.name}")
+    wanted = {
+        (row.tobytes(), c, i >= 20) for i, (row, c) in enumerate(zip(x, y, strict=True))
+    }
+    found = zip(source.x, source.labels.argmax(axis=1), source.is_test, strict=True)
+    assert {(row.tobytes(), c, test) for row, c, test in found} == wanted
+    assert (source.labels.sum(axis=1) == 1).all()
+
+
+def test_official_splits_are_those_of_the_publisher(small_cifar10):
+    folder, x, _ = small_cifar10
+    data = kerashash.data.load("cifar10", "full", seed=1, data_dir=folder)
+    for split, rows in {"database": x[:20], "train": x[:20], "query": x[20:]}.items():
+        wanted = sorted(hashlib.sha256(row.tobytes()).hexdigest() for row in rows)
+        assert image_names(data, split) == wanted
+    with pytest.raises(ValueError, match="copy of cifar10 is not the published one"):
+        kerashash.data.load("cifar10", "full", seed=0, data_dir=folder)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "error", "message"),
+    [
+        (("cifar-10",), ValueError, "`name` must be one of.*Did you mean 'cifar10'"),
+        (("digits", "full"), ValueError, r"`protocol` must be one of \['default'\]"),
+        (("cifar10", "5k"), ValueError, "`protocol` must be one of.*'5k'"),
+        (("digits", None, 1.5), TypeError, "`seed` must be an integer"),
+        (("digits", None, "0"), TypeError, "`seed` must be an integer"),
+        (("digits", None, True), TypeError, "`seed` must be an integer"),
+        (("digits", None, -1), ValueError, r"`seed` must be in \[0, 2\^32\)"),
+        (("digits", None, 2**32), ValueError, r"`seed` must be in \[0, 2\^32\)"),
+        (("digits", ""), ValueError, "`protocol` must be one of"),
+        ((["digits"],), ValueError, "`name` must be one of"),
+        (("cifar10", None, 0, 5), TypeError, "`data_dir` must be a path"),
+    ],
+)
+def test_bad_arguments_are_named(arguments, error, message):
+    with pytest.raises(error, match=message):
+        kerashash.data.load(*arguments)
+
+
+def test_unknown_split_is_named(digits):
+    with pytest.raises(ValueError, match=r"`split` must be one of.*'gallery'"):
+        digits.arrays("gallery")
+    assert digits.unlabelled is None
+
+
+def test_list_names_data_sets_and_protocols():
+    assert {
+        (name, protocol)
+        for name, choices in kerashash.data.list().items()
+        for protocol in choices
+    } == set(COUNTS)
+
+
+@pytest.mark.parametrize("as_dict", [False, True])
+def test_indexed_numbers_the_rows(as_dict):
+    labels = np.eye(4)
+    y = {"label": labels} if as_dict else labels
+    pairs = tf.data.Dataset.from_tensor_slices((np.arange(4.0)[:, None], y))
+    for number, (x, y) in enumerate(kerashash.data.indexed(pairs, start=10)):
+        assert x.numpy() == [number]
+        assert (y["index"].dtype, int(y["index"])) == (tf.int32, number + 10)
+        assert y["label"].dtype == tf.float32
+        np.testing.assert_array_equal(y["label"], labels[number])
+
+
+def test_indexed_names_bad_input():
+    with pytest.raises(TypeError, match=r"`dataset` must be a tf\.data\.Dataset"):
+        kerashash.data.indexed([1, 2])
+    x = np.zeros((4, 2))
+    pairs, classes = map(tf.data.Dataset.from_tensor_slices, [(x, x), (x, x[:, 0])])
+    wrong = [x, (x, np.arange(4)), (x, {"class": x}), (x, x, x), (x, x.astype(str))]
+    wrong = [tf.data.Dataset.from_tensor_slices(elements) for elements in wrong]
+    for dataset in (*wrong, pairs.batch(2), classes.batch(2)):
+        with pytest.raises(ValueError, match="`dataset` must have elements"):
+            kerashash.data.indexed(dataset)
+    with pytest.raises(TypeError, match="`start` must be an integer"):
+        kerashash.data.indexed(pairs, start=0.5)
+    with pytest.raises(ValueError, match="`start` must be at least 0"):
+        kerashash.data.indexed(pairs, start=-1)
+
+
+def test_manifests_are_small():
+    folder = pathlib.Path(kerashash.data.__file__).parent / "manifests"
+    assert sum(file.stat().st_size for file in folder.iterdir()) < 10_000

@@ -1,0 +1,29 @@
+import matplotlib.colors
+import matplotlib.image
+import numpy as np
+import pytest
+
+from kerashash import plots
+
+
+@pytest.mark.parametrize("shape", [(8, 8), (8, 8, 3)])
+def test_relevant_neighbours_have_another_frame(tmp_path, shape):
+    relevant = np.array([[True, False, True], [False, False, True]])
+    path = tmp_path / "grid.png"
+    figure = plots.retrieval_grid(
+        np.zeros((2, *shape)), np.ones((2, 3, *shape)), relevant, path
+    )
+    frames = [
+        matplotlib.colors.same_color(axis.spines["top"].get_edgecolor(), "tab:green")
+        for axis in figure.axes
+        if axis.spines["top"].get_linewidth() > 2
+    ]
+    assert frames == relevant.ravel().tolist()
+    assert matplotlib.image.imread(path).shape[2] == 4
+
+
+def test_shapes_that_do_not_match_are_named():
+    with pytest.raises(ValueError, match="`queries`, `neighbours` and `relevant`"):
+        plots.retrieval_grid(
+            np.zeros((2, 8, 8)), np.zeros((1, 3, 8, 8)), np.zeros((2, 3))
+        )

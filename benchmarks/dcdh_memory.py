@@ -3,8 +3,9 @@
     python benchmarks/dcdh_memory.py [--num-train 190000] [--bits 48] [--patterns 8000]
 
 Trains on random vectors with random multi-label rows of 21 labels, of which there are
-`patterns` distinct ones, through `model.fit`: the first look at the data, the start of B,
-the steps of one epoch, and B's update after it. Writes benchmarks/results/dcdh_memory.csv.
+`patterns` distinct ones, through `model.fit`: the first look at the data, the start of
+B, the steps of one epoch, and the update of B after it. Writes
+benchmarks/results/dcdh_memory.csv.
 """
 
 import argparse

@@ -126,60 +126,69 @@ def train(path, root, seed=None, cache_dir=None, data_dir=None, log_dir=None):
 
 
 def fit(
-    model,
-    features,
-    labels,
-    seed,
-    log_dir=None,
-    *,
-    epochs,
-    batch_size,
-    learning_rate,
-    weight_decay,
-    shift,
+    model, features, labels, seed, log_dir=None, *, batch_size, weight_decay, rounds
 ):
-    """Train on mid-level features: AdamW, one warm-up epoch, cosine decay.
+    """Train on mid-level features with AdamW, in rounds of cosine decay.
 
     Args:
         model: a `HashModel` whose backbone takes the features.
         features: array ``(n, 2, height, width, channels)``: of an image and of its
-            mirror image; one of the two is drawn each time.
+            mirror image.
         labels: array ``(n, classes)``.
         seed: int.
         log_dir: path of a folder for TensorBoard logs, or None.
-        epochs, batch_size, learning_rate, weight_decay: as they say.
-        shift: int, feature maps are moved by up to this many cells either way, at
-            random.
+        batch_size: int.
+        weight_decay: float.
+        rounds: list of dicts ``epochs``; ``warmup_epochs``, in which the rate rises to
+            ``learning_rate``; and ``augment``: True draws the image or its mirror
+            image and moves its feature map by up to a cell, False takes the image as
+            it is, for the codes of a database of training images to settle.
 
     Returns:
-        `keras.callbacks.History`.
+        `keras.callbacks.History` of the last round.
     """
-    n, views = features.shape[:2]
+    steps = -(-len(labels) // batch_size)
+    done = 0
+    for number, choices in enumerate(rounds):
+        warmup = int(choices["warmup_epochs"] * steps)
+        rate = keras.optimizers.schedules.CosineDecay(
+            0.0,
+            choices["epochs"] * steps - warmup,
+            warmup_target=choices["learning_rate"],
+            warmup_steps=warmup,
+        )
+        model.compile(keras.optimizers.AdamW(rate, weight_decay=weight_decay))
+        dataset = _batches(
+            features, labels, batch_size, choices["augment"], seed + number
+        )
+        callbacks = [keras.callbacks.TensorBoard(log_dir)] if log_dir else []
+        history = model.fit(
+            dataset,
+            initial_epoch=done,
+            epochs=done + choices["epochs"],
+            callbacks=callbacks,
+        )
+        done += choices["epochs"]
+    return history
+
+
+def _batches(features, labels, batch_size, augment, seed):
     random = np.random.default_rng(seed)
 
     def gather(index):
-        return features[index, random.integers(views, size=len(index))]
+        view = random.integers(2, size=len(index)) if augment else 0
+        return features[index, view]
 
     def load(index):
-        x = tf.ensure_shape(
-            tf.numpy_function(gather, [index], tf.float16), (None, *features.shape[2:])
-        )
-        x = random_shift(tf.cast(x, tf.float32), shift)
+        x = tf.numpy_function(gather, [index], tf.float16)
+        x = tf.cast(tf.ensure_shape(x, (None, *features.shape[2:])), tf.float32)
         label = tf.gather(tf.constant(labels, tf.float32), index)
+        if augment:
+            x = random_shift(x, cells=1)
         return x, {"label": label, "index": tf.cast(index, tf.int32)}
 
-    dataset = tf.data.Dataset.range(n).shuffle(n, seed).batch(batch_size)
-    dataset = dataset.map(load).prefetch(4)
-    steps = int(dataset.cardinality())
-    rate = keras.optimizers.schedules.CosineDecay(
-        0.0,
-        (epochs - 1) * steps,
-        warmup_target=learning_rate,
-        warmup_steps=steps,
-    )
-    model.compile(keras.optimizers.AdamW(rate, weight_decay=weight_decay))
-    callbacks = [keras.callbacks.TensorBoard(log_dir)] if log_dir else []
-    return model.fit(dataset, epochs=epochs, callbacks=callbacks)
+    order = tf.data.Dataset.range(len(labels)).shuffle(len(labels), seed)
+    return order.batch(batch_size).map(load).prefetch(4)
 
 
 def random_shift(x, cells):

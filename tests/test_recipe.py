@@ -38,11 +38,20 @@ bits = 12
 [training]
 seed = 3
 fine_tune_after = "block6a"
-epochs = 2
 batch_size = 8
-learning_rate = 1e-3
 weight_decay = 1e-4
-shift = 0
+
+[[training.rounds]]
+epochs = 1
+warmup_epochs = 0.5
+learning_rate = 1e-3
+augment = true
+
+[[training.rounds]]
+epochs = 1
+warmup_epochs = 0
+learning_rate = 1e-3
+augment = false
 """
 
 

@@ -73,22 +73,26 @@ def entry(name):
         >>> entry("adalabel-cifar10-48").card["bits"]
         48
     """
+    if not isinstance(name, str | os.PathLike):
+        raise TypeError(f"`name` must be a name or a path. Received: {name!r}.")
     path = pathlib.Path(name)
-    if not (path / "card.json").is_file():
-        if path.is_dir() or len(path.parts) > 1:
+    shipped = _registry() / path.name
+    if len(path.parts) == 1 and (shipped / "card.json").is_file():
+        path = shipped
+    elif path.is_dir() or len(path.parts) > 1:
+        if not (path / "card.json").is_file():
             raise ValueError(
-                f"`name` must be an entry of the zoo or a folder with a card.json. "
+                "`name` must be an entry of the zoo or a folder with a card.json. "
                 f"Received: {os.fspath(name)!r}, which has none."
             )
-        path = _registry() / str(name)
-        if not (path / "card.json").is_file():
-            names = list()
-            close = difflib.get_close_matches(str(name), names, n=3, cutoff=0.5)
-            hint = f"Did you mean {close}? " if close else ""
-            raise ValueError(
-                f"`name` must be an entry of the zoo. Received: {name!r}. {hint}"
-                f"Entries: {names}."
-            )
+    else:
+        names = list()
+        close = difflib.get_close_matches(path.name, names, n=3, cutoff=0.5)
+        hint = f"Did you mean {close}? " if close else ""
+        raise ValueError(
+            f"`name` must be an entry of the zoo. Received: {name!r}. {hint}"
+            f"Entries: {names}."
+        )
     try:
         card = json.loads((path / "card.json").read_text())
         files = card["files"]

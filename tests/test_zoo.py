@@ -136,6 +136,8 @@ def test_unknown_names_list_close_ones(tmp_path):
         zoo.load("adalabel-cifar-48")
     with pytest.raises(ValueError, match="which has none"):
         zoo.load(tmp_path)
+    with pytest.raises(TypeError, match="`name` must be a name or a path"):
+        zoo.load(None)
 
 
 @pytest.mark.parametrize("name", ["adalabel-cifar10-48", "dcdh-cifar10-48"])

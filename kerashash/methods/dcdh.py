@@ -181,7 +181,7 @@ class DCDH(HashModel):
         u = [self(x, training=training)]
         if len(self.stream_weights) > 1:
             u.append(self.label_net(labels, training=training))
-        if len(self.stream_weights) == 2 or len(u) == 1:
+        if len(self.stream_weights) < 3:
             return tf.stack(u, axis=1), None
         pair = [tf.stop_gradient(s) for s in u] if self.options["detach_fusion"] else u
         fused = self.fusion(pair[::-1])  # (batch, bits^2)
@@ -201,26 +201,14 @@ class DCDH(HashModel):
             )
             gap = tf.reduce_mean(tf.reduce_sum((codes - u[:, s]) ** 2, axis=1))
             values[name] = fit + scale * gap
-        total = tf.add_n(
-            [
-                weight * value
-                for weight, value in zip(
-                    self.stream_weights, values.values(), strict=True
-                )
-            ]
-        )
+        terms = zip(self.stream_weights, values.values(), strict=True)
+        total = sum(weight * value for weight, value in terms)
         if logits is not None:
-            focal = (
-                losses.sigmoid_focal
-                if self.options["focal"] == "sigmoid"
-                else losses.softmax_focal
-            )
+            sigmoid = self.options["focal"] == "sigmoid"
+            focal = losses.sigmoid_focal if sigmoid else losses.softmax_focal
             values["focal_loss"] = focal(labels, logits)
-            total += (
-                self.options["fusion_loss_weight"]
-                * self.options["focal_weight"]
-                * values["focal_loss"]
-            )
+            weight = self.stream_weights[2] * self.options["focal_weight"]
+            total += weight * values["focal_loss"]
         return {"loss": total, **values}
 
     def train_step(self, data):
@@ -300,7 +288,8 @@ class DCDH(HashModel):
 
     def _gram(self, u):
         """Sum of the streams' Gram matrices by their weights: (bits, bits)."""
-        return tf.einsum("nsk,nsl,s->kl", u, u, tf.constant(self.stream_weights))
+        weighted = u * tf.constant(self.stream_weights)[:, None]
+        return tf.einsum("nsk,nsl->kl", weighted, u)
 
     def _target(self, labels, weighted):
         """Q = K S M + alpha M of the joint B step, for the given rows."""

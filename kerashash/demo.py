@@ -56,8 +56,8 @@ def run(output):
     print(f"Zoo: loaded {entry.name}, trained on {entry.card['trained_on']}")
     for metric in zoo.verify(ZOO_ENTRY):
         print(
-            f"  {metric['name']} of the card {metric['value']:.4f}, recomputed from "
-            f"its codes {metric['recomputed']:.4f}"
+            f"  {metric['name']}, {metric['ties']} ties: card {metric['value']:.4f}, "
+            f"recomputed from its codes {metric['recomputed']:.4f}"
         )
     print(f"\nDone in {time.monotonic() - start:.0f} s")
 
@@ -83,7 +83,7 @@ def _train(data, logs):
         data.train.batch(64),
         epochs=15,
         callbacks=[
-            kerashash.callbacks.RetrievalEvaluation(data, log_dir=logs, every=5),
+            kerashash.callbacks.RetrievalEvaluation(data, log_dir=logs, every=3),
             keras.callbacks.TensorBoard(logs),
         ],
     )

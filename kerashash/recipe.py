@@ -90,7 +90,9 @@ def train(path, root, seed=None, cache_dir=None, data_dir=None, log_dir=None):
         options["num_train"] = images.num_train
     model = method(upper, num_classes=images.num_classes, **options)
     start = time.monotonic()
-    history = fit(model, features, labels, seed, log_dir, **training)
+    head = training.pop("head")
+    fit(model, features, labels, seed, log_dir, **training)
+    model, history = fit_head(model, features[:, 0], labels, **head)
     minutes = (time.monotonic() - start) / 60
 
     model = model.with_backbone(backbone)
@@ -144,8 +146,6 @@ def fit(
             image and moves its feature map by up to a cell, False takes the image as
             it is, for the codes of a database of training images to settle.
 
-    Returns:
-        `keras.callbacks.History` of the last round.
     """
     steps = -(-len(labels) // batch_size)
     done = 0
@@ -162,14 +162,48 @@ def fit(
             features, labels, batch_size, choices["augment"], seed + number
         )
         callbacks = [keras.callbacks.TensorBoard(log_dir)] if log_dir else []
-        history = model.fit(
+        model.fit(
             dataset,
             initial_epoch=done,
             epochs=done + choices["epochs"],
             callbacks=callbacks,
         )
         done += choices["epochs"]
-    return history
+
+
+def fit_head(model, features, labels, *, epochs, batch_size, learning_rate):
+    """Train what lies above the backbone on its features, kept in memory.
+
+    Cheap enough for many epochs: it fits the codes of the training images, where they
+    are the database.
+
+    Args:
+        model: a trained `HashModel`.
+        features: array ``(n, ...)``, inputs of its backbone.
+        labels: array ``(n, classes)``.
+        epochs, batch_size: int.
+        learning_rate: float, at the start of a cosine decay.
+
+    Returns:
+        ``(model, history)``: a model with the same backbone, and its
+        `keras.callbacks.History`.
+    """
+    run = tf.function(
+        lambda x: model.backbone(x, training=False), reduce_retracing=True
+    )
+    starts = range(0, len(features), batch_size)
+    rows = inputs.progress(starts, len(starts), "Features of the fine-tuned layers")
+    vectors = np.concatenate(
+        [run(features[i : i + batch_size].astype(np.float32)) for i in rows]
+    )
+    vector = keras.Input(vectors.shape[1:])
+    head = model.with_backbone(keras.Model(vector, keras.layers.Identity()(vector)))
+    rate = keras.optimizers.schedules.CosineDecay(
+        learning_rate, epochs * -(-len(labels) // batch_size)
+    )
+    head.compile(keras.optimizers.Adam(rate))
+    history = head.fit(vectors, labels, batch_size=batch_size, epochs=epochs, verbose=2)
+    return head.with_backbone(model.backbone), history
 
 
 def _batches(features, labels, batch_size, augment, seed):

@@ -63,6 +63,30 @@ def test_weights_that_are_not_those_of_the_card_are_refused(monkeypatch):
         backbones.get("efficientnet-lite0")
 
 
+def test_weights_that_cannot_be_read_are_named(tmp_path):
+    other = tmp_path / "other.weights.h5"
+    keras.Sequential([keras.Input((3,)), keras.layers.Dense(2)]).save_weights(other)
+    for path in (tmp_path / "missing.weights.h5", other, "imagenet1k", 5):
+        with pytest.raises(ValueError, match='`weights` must be "imagenet", None'):
+            backbones.EfficientNetLite(image_size=64, weights=path)
+
+
+def test_weights_are_read_from_a_path(small, rng, tmp_path):
+    small.save_weights(tmp_path / "own.weights.h5")
+    loaded = backbones.EfficientNetLite(
+        image_size=64, weights=tmp_path / "own.weights.h5"
+    )
+    images = rng.integers(0, 256, (1, 64, 64, 3)).astype(np.uint8)
+    np.testing.assert_array_equal(loaded(images), small(images))
+
+
+def test_saved_model(small, rng, tmp_path):
+    images = rng.integers(0, 256, (2, 40, 30, 3)).astype(np.float32)
+    small.export(tmp_path / "saved", verbose=False)
+    served = tf.saved_model.load(tmp_path / "saved").serve(images)
+    np.testing.assert_allclose(served, small(images), atol=1e-5)
+
+
 def test_split_shares_the_layers(rng):
     backbone = backbones.get("efficientnet-lite0", image_size=64, weights=None)
     lower, upper = backbones.split(backbone, "block5b")
@@ -80,6 +104,10 @@ def test_split_names_layers_that_do_not_cut(small):
         backbones.split(small, "block5")
     with pytest.raises(ValueError, match="must cut the backbone in two"):
         backbones.split(small, "block5b_expand_conv")
+    with pytest.raises(ValueError, match="must cut the backbone in two"):
+        backbones.split(small, "pool")
+    with pytest.raises(TypeError, match="`backbone` must be a functional"):
+        backbones.split(keras.Sequential([keras.layers.Dense(2, name="a")]), "a")
 
 
 def test_cnn_f_is_the_published_architecture():
@@ -99,7 +127,11 @@ def test_cnn_f_is_the_published_architecture():
     kernels = 11**2 * 3 * 64 + 5**2 * 64 * 256 + 3 * 3**2 * 256**2
     kernels += 9216 * 4096 + 4096**2
     biases = 64 + 4 * 256 + 2 * 4096
-    assert backbone.count_params() == kernels + biases
+    trained = sum(np.prod(v.shape) for v in backbone.trainable_variables)
+    assert trained == kernels + biases
+    gray = np.full((1, 224, 224, 3), 128, np.float32)
+    centered = backbone.get_layer("center")(gray)[0, 5, 7]
+    np.testing.assert_allclose(centered, [4.32, 11.221, 24.061], rtol=1e-5)
 
 
 def test_local_response_normalization_is_the_formula(rng):
@@ -111,7 +143,7 @@ def test_local_response_normalization_is_the_formula(rng):
     np.testing.assert_allclose(layer(x), x / (2 + 1e-4 * energy) ** 0.75, rtol=1e-4)
 
 
-@pytest.mark.parametrize("form", ["weights", "filters", "net.weights"])
+@pytest.mark.parametrize("form", ["filters", "net.weights"])
 def test_cnn_f_reads_matconvnet_files(form, rng, tmp_path):
     backbone = backbones.get("cnn-f")
     layers, wanted = [], {}
@@ -136,9 +168,17 @@ def test_cnn_f_reads_matconvnet_files(form, rng, tmp_path):
     cells = np.empty((1, len(layers)), object)
     cells[0] = layers
     path = tmp_path / "imagenet-vgg-f.mat"
-    content = {"layers": cells}
-    scipy.io.savemat(path, {"net": content} if form.startswith("net") else content)
+    # One form keeps a mean image, the other a mean colour.
+    size = 1 if form == "filters" else 224
+    mean = (100 + rng.normal(size=(size, size, 3))).astype(np.float32)
+    description = {"normalization": {"averageImage": mean}}
+    if form == "filters":
+        scipy.io.savemat(path, {"layers": cells, **description})
+    else:
+        scipy.io.savemat(path, {"net": {"layers": cells, "meta": description}})
     loaded = backbones.get("cnn-f", weights=path)
+    (found,) = loaded.get_layer("center").get_weights()
+    np.testing.assert_array_equal(found, np.broadcast_to(mean, (224, 224, 3)))
     for name, (kernel, bias) in wanted.items():
         found = loaded.get_layer(name).get_weights()
         np.testing.assert_array_equal(found[0].ravel(), kernel.ravel())
@@ -148,7 +188,9 @@ def test_cnn_f_reads_matconvnet_files(form, rng, tmp_path):
 def test_cnn_f_names_files_that_are_not_its_weights(tmp_path):
     other = tmp_path / "other.mat"
     scipy.io.savemat(other, {"x": np.zeros(3)})
-    for path in (other, tmp_path / "missing.mat", __file__):
+    empty = tmp_path / "empty.mat"
+    empty.touch()
+    for path in (other, empty, tmp_path / "missing.mat", __file__, 5):
         with pytest.raises(ValueError, match="`weights` must be None or a path"):
             backbones.get("cnn-f", weights=path)
 
@@ -181,6 +223,8 @@ def test_a_model_is_its_own_backbone(small):
         ((5,), {}, TypeError, "`backbone` must be a name or a keras.Model"),
         (("efficientnet-lite0",), {"image_size": 8}, ValueError, "at least 32"),
         (("efficientnet-lite0",), {"image_size": 9.5}, TypeError, "an integer"),
+        (("efficientnet-lite0",), {"imagesize": 64}, TypeError, "imagesize"),
+        (("cnn-f",), {"image_size": 64}, TypeError, "image_size"),
         ((keras.Sequential(),), {"image_size": 64}, TypeError, "takes no options"),
     ],
 )

@@ -52,6 +52,11 @@ epochs = 1
 warmup_epochs = 0
 learning_rate = 1e-3
 augment = false
+
+[training.head]
+epochs = 2
+batch_size = 16
+learning_rate = 1e-3
 """
 
 

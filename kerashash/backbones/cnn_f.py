@@ -31,16 +31,37 @@ class LocalResponseNormalization(layers.Layer):
 
 
 @keras.saving.register_keras_serializable(package="kerashash")
+class SubtractMeanImage(layers.Layer):
+    """Subtracts an image that is saved with the weights.
+
+    It is the mean colour of ImageNet until `set_weights` brings another.
+    """
+
+    def build(self, input_shape):
+        self.mean = self.add_weight(
+            shape=input_shape[1:],
+            initializer=lambda shape, dtype: tf.broadcast_to(
+                tf.constant([123.68, 116.779, 103.939], dtype), shape
+            ),
+            trainable=False,
+            name="mean",
+        )
+
+    def call(self, inputs):
+        return inputs - self.mean
+
+
+@keras.saving.register_keras_serializable(package="kerashash")
 class CNNF(keras.Model):
     """CNN-F up to its second fully connected layer.
 
-    Resizes images to 224x224, subtracts the mean colour of ImageNet and gives the
+    Resizes images to 224x224, subtracts the mean image of ImageNet and gives the
     4,096 features of fc7. No weights come with the package: the authors offer theirs
-    as ``imagenet-vgg-f.mat`` for MatConvNet.
+    as ``imagenet-vgg-f.mat`` for MatConvNet, which brings its own mean image.
 
     Args:
         weights: None, random; or a path of ``imagenet-vgg-f.mat``.
-        **kwargs: further arguments of `keras.Model`.
+        name: str or None, the name of the model.
 
     Call:
         uint8 or float RGB images ``(batch, height, width, 3)`` in [0, 255] ->
@@ -59,33 +80,38 @@ class CNNF(keras.Model):
 
     image_size = 224
 
-    def __init__(self, weights=None, **kwargs):
+    def __init__(self, weights=None, name=None):
         inputs = keras.Input((None, None, 3), name="image")
         x = ResizeImages(self.image_size, name="resize")(inputs)
-        x = layers.Rescaling(1.0, [-123.68, -116.779, -103.939], name="center")(x)
+        x = SubtractMeanImage(name="center")(x)
         x = layers.Conv2D(64, 11, 4, activation="relu", name="conv1")(x)
         x = LocalResponseNormalization(name="norm1")(x)
         x = layers.MaxPooling2D(3, 2, padding="same", name="pool1")(x)  # (27, 27, 64)
         x = layers.Conv2D(256, 5, padding="same", activation="relu", name="conv2")(x)
         x = LocalResponseNormalization(name="norm2")(x)
         x = layers.MaxPooling2D(3, 2, name="pool2")(x)  # (13, 13, 256)
-        for name in ("conv3", "conv4", "conv5"):
-            x = layers.Conv2D(256, 3, padding="same", activation="relu", name=name)(x)
+        for layer in ("conv3", "conv4", "conv5"):
+            x = layers.Conv2D(256, 3, padding="same", activation="relu", name=layer)(x)
         x = layers.MaxPooling2D(3, 2, name="pool5")(x)  # (6, 6, 256)
         x = layers.Flatten(name="flatten")(x)
-        for name in ("fc6", "fc7"):
-            x = layers.Dense(4096, activation="relu", name=name)(x)
-            x = layers.Dropout(0.5, name=f"{name}_dropout")(x)
-        kwargs.setdefault("name", "cnn_f")
-        super().__init__(inputs, x, **kwargs)
+        for layer in ("fc6", "fc7"):
+            x = layers.Dense(4096, activation="relu", name=layer)(x)
+            x = layers.Dropout(0.5, name=f"{layer}_dropout")(x)
+        super().__init__(inputs, x, name=name or "cnn_f")
         if weights is not None:
             self._load_matconvnet(weights)
 
     def _load_matconvnet(self, path):
         """Copy the weights of a MatConvNet file, of either of its formats."""
         try:
-            net = scipy.io.loadmat(path, squeeze_me=True, struct_as_record=False)
+            # SciPy takes an integer for a file descriptor; `fspath` refuses it.
+            net = scipy.io.loadmat(
+                os.fspath(path), squeeze_me=True, struct_as_record=False
+            )
             net = net.get("net", SimpleNamespace(**net))
+            mean = getattr(net, "meta", net).normalization.averageImage
+            center = self.get_layer("center")
+            center.set_weights([np.broadcast_to(mean, center.mean.shape)])
             found = {}
             for layer in net.layers:
                 if hasattr(layer, "weights") and np.size(layer.weights):
@@ -97,11 +123,13 @@ class CNNF(keras.Model):
                 target = self.get_layer(name)
                 # MatConvNet: (height, width, in, out), as Keras; fc6 is a 6x6
                 # convolution there, and flattens in the same order here.
-                target.set_weights([np.reshape(kernel, target.kernel.shape), bias])
-        except (OSError, ValueError, KeyError, AttributeError, TypeError) as error:
+                if name == "fc6":
+                    kernel = np.reshape(kernel, (6 * 6 * 256, 4096))
+                target.set_weights([kernel, bias])
+        except Exception as error:  # SciPy's reader fails in many ways
             raise ValueError(
                 "`weights` must be None or a path of MatConvNet's imagenet-vgg-f.mat. "
-                f"Received: {os.fspath(path)!r} ({type(error).__name__}: {error})."
+                f"Received: {path!r} ({type(error).__name__}: {error})."
             ) from error
 
     def get_config(self):

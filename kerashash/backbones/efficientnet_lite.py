@@ -39,7 +39,7 @@ class EfficientNetLite(keras.Model):
         image_size: int, the side in pixels to which images are resized.
         weights: "imagenet", the weights that come with the package; None, random;
             or a path of a ``.weights.h5`` file.
-        **kwargs: further arguments of `keras.Model`.
+        name: str or None, the name of the model.
 
     Call:
         uint8 or float images ``(batch, height, width, 3)`` in [0, 255], of any
@@ -58,7 +58,7 @@ class EfficientNetLite(keras.Model):
         models with EfficientNet-Lite, 2020.
     """
 
-    def __init__(self, variant="lite0", image_size=224, weights="imagenet", **kwargs):
+    def __init__(self, variant="lite0", image_size=224, weights="imagenet", name=None):
         if variant not in _LITE_VARIANTS:
             raise ValueError(
                 f"`variant` must be one of {list(_LITE_VARIANTS)}. Received: "
@@ -76,25 +76,30 @@ class EfficientNetLite(keras.Model):
             if number not in (1, len(_LITE_BLOCKS)):
                 repeats = int(np.ceil(repeats * depth))
             for repeat in range(repeats):
-                name = f"block{number}{chr(ord('a') + repeat)}"
                 x = _inverted_residual(
                     x,
                     kernel,
                     stride if repeat == 0 else 1,
                     expand,
                     _round_channels(channels * width),
-                    name,
+                    f"block{number}{chr(ord('a') + repeat)}",
                 )
         x = _conv(x, 1280, 1, 1, "head")
         x = layers.GlobalAveragePooling2D(name="pool")(x)
-        kwargs.setdefault("name", f"efficientnet_{variant}")
-        super().__init__(inputs, x, **kwargs)
+        super().__init__(inputs, x, name=name or f"efficientnet_{variant}")
         self.variant = variant
         self.image_size = image_size
         if weights == "imagenet":
             self.load_weights(_shipped(f"efficientnet-{variant}"))
         elif weights is not None:
-            self.load_weights(weights)
+            try:
+                self.load_weights(weights)
+            except (OSError, ValueError) as error:
+                raise ValueError(
+                    '`weights` must be "imagenet", None or the path of a .weights.h5 '
+                    f"file of this variant. Received: {weights!r} "
+                    f"({type(error).__name__}: {error})."
+                ) from error
 
     def get_config(self):
         # No weights: whoever reloads a model brings them.

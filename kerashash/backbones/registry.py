@@ -71,8 +71,13 @@ def split(backbone, layer_name):
         ``upper(lower(x)) == backbone(x)``. Training `upper` trains `backbone`.
 
     Raises:
+        TypeError: if `backbone` is not a functional model.
         ValueError: if there is no such layer or it does not cut the network.
     """
+    if not getattr(backbone, "inputs", None):
+        raise TypeError(
+            f"`backbone` must be a functional keras.Model. Received: {backbone!r}."
+        )
     names = [layer.name for layer in backbone.layers]
     if layer_name not in names:
         close = difflib.get_close_matches(layer_name, names, n=5)
@@ -85,7 +90,7 @@ def split(backbone, layer_name):
         upper = keras.Model(middle, backbone.outputs[0], name=f"{backbone.name}_upper")
     except ValueError as error:
         raise ValueError(
-            "`layer_name` must cut the backbone in two. Received: "
-            f"{layer_name!r}, which other paths go around."
+            "`layer_name` must cut the backbone in two: layers follow it, and no path "
+            f"goes around it. Received: {layer_name!r}."
         ) from error
     return keras.Model(backbone.inputs[0], middle, name=f"{backbone.name}_lower"), upper

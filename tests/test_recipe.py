@@ -37,7 +37,7 @@ bits = 12
 
 [training]
 seed = 3
-fine_tune_after = "block6a"
+fine_tune_after = "block5c"
 batch_size = 8
 weight_decay = 1e-4
 

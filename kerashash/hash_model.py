@@ -31,6 +31,8 @@ class HashModel(keras.Model):
             each of that many training rows, as a non-trainable weight.
         hash_activation: activation of the hash layer, "tanh" or None.
         hash_initializer: kernel initializer of the hash layer.
+        head: layer from features to float32 continuous codes, or None for a
+            `HashHead` with the two options above.
         **kwargs: further arguments of `keras.Model`.
 
     Call:
@@ -40,10 +42,13 @@ class HashModel(keras.Model):
         TypeError, ValueError: if an argument is out of range.
     """
 
-    # What a method overrides: the values it reports for each epoch, and whether
-    # its labels may be -1, "not known".
+    # What a method overrides: the values it reports for each epoch; whether it learns
+    # from labels, and whether these may be -1, "not known"; and whether it needs the
+    # row number of each training image.
     reported = ("loss",)
+    needs_labels = True
     unknown_labels = False
+    needs_index = property(lambda self: self.train_codes is not None)
 
     def __init__(
         self,
@@ -53,6 +58,7 @@ class HashModel(keras.Model):
         num_train=None,
         hash_activation="tanh",
         hash_initializer="glorot_uniform",
+        head=None,
         **kwargs,
     ):
         packed_width(bits)
@@ -64,12 +70,14 @@ class HashModel(keras.Model):
         self.num_classes = num_classes
         self.num_train = num_train
         self.backbone = backbones.get(backbone)
-        self.hash_head = HashHead(
-            bits,
-            activation=hash_activation,
-            kernel_initializer=hash_initializer,
-            name="hash_head",
-        )
+        if head is None:
+            head = HashHead(
+                bits,
+                activation=hash_activation,
+                kernel_initializer=hash_initializer,
+                name="hash_head",
+            )
+        self.hash_head = head
         self.train_codes = None
         if num_train is not None:
             # 0 marks a row that has no code yet.
@@ -239,15 +247,21 @@ class HashModel(keras.Model):
                     f" Received y of type {type(y).__name__}."
                 )
             inputs.check_batches(
-                x, self.num_classes, self.train_codes is not None, type(self).__name__
+                x,
+                self.num_classes,
+                self.needs_labels,
+                self.needs_index,
+                type(self).__name__,
             )
             batches = x
             # A data set brings its own order; Keras would warn that it ignores True.
             kwargs.setdefault("shuffle", False)
         else:
             x = inputs.check_array(x, self._batch_shape())
-            y = inputs.check_labels(y, self.num_classes, len(x), self.unknown_labels)
-            y = {"label": y, "index": np.arange(len(x), dtype=np.int32)}
+            rows = {"index": np.arange(len(x), dtype=np.int32)}
+            if self.needs_labels:
+                rows["label"] = self.check_labels(y, len(x))
+            y = rows
             size = batch_size or 32
             batches = (
                 (x[s : s + size], {k: v[s : s + size] for k, v in y.items()})
@@ -268,6 +282,10 @@ class HashModel(keras.Model):
             **kwargs,
         )
 
+    def check_labels(self, y, n=None, name="y"):
+        """Hook: float32 label rows of what the user gave, or a `ValueError`."""
+        return inputs.check_labels(y, self.num_classes, n, self.unknown_labels, name)
+
     def prepare(self, batches, verbose):
         """Hook: look at the training data once, before the first epoch."""
 
@@ -278,6 +296,8 @@ class HashModel(keras.Model):
     def unpack(self, data, index=True):
         """Split a batch into x, label rows and, if `index`, row numbers.
 
+        The label rows are None for a method that learns without them.
+
         Raises:
             ValueError: if labels or row numbers are missing or of the wrong shape.
         """
@@ -287,6 +307,8 @@ class HashModel(keras.Model):
                 f"`{type(self).__name__}` takes no sample weights. Received elements "
                 "of three parts."
             )
+        if not self.needs_labels:
+            return (x, None, y["index"]) if index else (x, None)
         labels = y["label"] if isinstance(y, dict) else y
         labels = tf.cast(labels, tf.float32)
         if labels.shape.rank != 2 or labels.shape[1] not in (None, self.num_classes):
@@ -357,6 +379,30 @@ class _EpochStep(keras.callbacks.Callback):
         values = self.model.epoch_step()
         if logs is not None:
             logs.update(values)
+
+
+def from_preset(presets, preset, **options):
+    """Options of a method, those left at None taken from a preset.
+
+    Args:
+        presets: dict of dicts, the options of each preset.
+        preset: str, its name.
+        **options: the user's values; None where the preset is to decide.
+
+    Returns:
+        dict of the options.
+
+    Raises:
+        ValueError: if there is no such preset.
+
+    Example:
+        >>> from_preset({"paper": {"margin": 1.0}}, "paper", margin=None)
+        {'margin': 1.0}
+    """
+    if preset not in [*presets]:
+        raise ValueError(f"`preset` must be one of {[*presets]}. Received: {preset!r}.")
+    chosen = presets[preset]
+    return {k: chosen[k] if v is None else v for k, v in options.items()}
 
 
 def _own(model):

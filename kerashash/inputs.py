@@ -94,13 +94,14 @@ def check_labels(y, num_classes, n=None, unknown=False, name="y"):
     return y.astype(np.float32)
 
 
-def check_batches(dataset, num_classes, needs_index, owner):
+def check_batches(dataset, num_classes, needs_labels, needs_index, owner):
     """Validate that a data set yields the batches a method trains on.
 
     Args:
         dataset: `tf.data.Dataset`.
         num_classes: int, the width of a label row.
-        needs_index: bool, whether the method keeps a code for each row.
+        needs_labels: bool, whether the method learns from labels.
+        needs_index: bool, whether the method keeps a row for each training image.
         owner: str, the method to name in an error.
 
     Raises:
@@ -108,26 +109,31 @@ def check_batches(dataset, num_classes, needs_index, owner):
     """
     spec = dataset.element_spec
     if not isinstance(spec, tuple) or len(spec) != 2:
+        keys = [f"{key!r}: ..." for key in ("label", "index")]
+        wanted = ", ".join(keys if needs_labels else keys[1:])
         raise ValueError(
-            f"`{owner}` trains on pairs (x, y) with y = {{'label': ..., 'index': "
-            f"...}}. Received elements: {spec}."
+            f"`{owner}` trains on pairs (x, y) with y = {{{wanted}}}. "
+            "`kerashash.data.indexed(dataset)` adds the index. "
+            f"Received elements: {spec}."
         )
     y = spec[1]
     label = y.get("label") if isinstance(y, dict) else y
-    if label is None:
+    if needs_labels and label is None:
         raise ValueError(f"`{owner}` needs 'label' in y. Received keys: {sorted(y)}.")
     if needs_index and not (isinstance(y, dict) and "index" in y):
         received = f"keys: {sorted(y)}" if isinstance(y, dict) else "labels only"
         raise ValueError(
-            f"`{owner}` keeps a hash code for each training row and needs 'index' in "
+            f"`{owner}` keeps a row for each training image and needs 'index' in "
             "y: the row's number, int32 (batch,). `kerashash.data.indexed(dataset)` "
             f"adds it. Received {received}."
         )
+    if not needs_labels:
+        return
     if label.shape.rank is not None and label.shape.rank != 2:
         raise ValueError(
             f"`{owner}` needs batches with labels of shape (batch, num_classes). "
             f"Received labels of shape {label.shape}: a data set must be batched, "
-            "`dataset.batch(128)`, with one multi-hot row for each example."
+            "`dataset.batch(128)`, with one row for each example."
         )
     width = label.shape[1] if label.shape.rank else None
     if width not in (None, num_classes):
@@ -240,47 +246,54 @@ def read_image(path, size):
     return np.clip(image.numpy(), 0.0, 255.0)
 
 
-def collect(batches, num_train, num_classes, function, verbose="auto"):
+def collect(batches, num_train, function, check_labels=None, verbose="auto"):
     """One pass over training batches: labels and outputs in order of the index.
 
     Args:
         batches: iterable of ``(x, {"label", "index"})``; each index from 0 to
             num_train - 1 once.
         num_train: int, the number of training rows.
-        num_classes: int, the width of a label row.
         function: called with ``(x, labels)`` of a batch; returns a tensor with one
             row for each.
+        check_labels: called with the labels of a batch; returns float32 label rows.
+            None takes batches without labels, ``(x, {"index"})``, and calls
+            `function` with x alone.
         verbose: as in `progress`.
 
     Returns:
-        ``(labels, outputs)``: float32 ``(num_train, num_classes)`` and float32
-        ``(num_train, ...)``.
+        ``(labels, outputs)``: float32 ``(num_train, num_classes)``, or None, and
+        float32 ``(num_train, ...)``.
 
     Raises:
         ValueError: if an index is out of range, missing or repeated, or a label row
             is wrong.
     """
     steps = _count(batches) if isinstance(batches, tf.data.Dataset) else None
-    labels = np.zeros((num_train, num_classes), np.float32)
     seen = np.zeros(num_train, bool)
-    outputs = None
+    found = {}
+
+    def put(name, index, rows):
+        if name not in found:
+            found[name] = np.zeros((num_train, *rows.shape[1:]), np.float32)
+        found[name][index] = rows
+
     for x, y in progress(batches, steps, "Preparing codes", verbose):
         index = np.asarray(y["index"])
         _check_index(index, seen)
         seen[index] = True
-        rows = check_labels(y["label"], num_classes, name="label")
-        labels[index] = rows
-        values = function(x, rows).numpy()
-        if outputs is None:
-            outputs = np.zeros((num_train, *values.shape[1:]), np.float32)
-        outputs[index] = values
+        if check_labels is None:
+            put("output", index, function(x).numpy())
+        else:
+            rows = check_labels(y["label"])
+            put("label", index, rows)
+            put("output", index, function(x, rows).numpy())
     if not seen.all():
         raise ValueError(
             "`num_train` must be the number of training rows. Received: num_train="
             f"{num_train}, but an epoch holds {seen.sum()} indices; the first missing "
             f"is {np.argmin(seen)}."
         )
-    return labels, outputs
+    return found.get("label"), found["output"]
 
 
 def _check_index(index, seen):

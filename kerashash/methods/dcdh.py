@@ -248,9 +248,8 @@ class DCDH(HashModel):
 
     def prepare(self, batches, verbose):
         """Collect labels and first continuous codes; start B where it is empty."""
-        labels, u = inputs.collect(
-            batches, self.num_train, self.num_classes, self._look, verbose
-        )
+        check = functools.partial(self.check_labels, name="label")
+        labels, u = inputs.collect(batches, self.num_train, self._look, check, verbose)
         balanced = self.options["s_mode"] == "balanced"
         self.similarity = LabelSimilarity(labels, balanced)
         p, bits = len(self.similarity.counts), self.bits

@@ -8,7 +8,7 @@ import numpy as np
 import tensorflow as tf
 
 from kerashash import discrete, inputs, losses
-from kerashash.hash_model import HashModel
+from kerashash.hash_model import HashModel, from_preset
 from kerashash.layers import OuterProductFusion
 from kerashash.similarity import LabelSimilarity
 
@@ -17,6 +17,11 @@ CHOICES = {
     "b_update": ("epoch", "batch"),
     "s_mode": ("balanced", "pm1"),
     "focal": ("sigmoid", "softmax"),
+}
+
+PRESETS = {
+    "default": {"s_mode": "balanced", "focal": "sigmoid"},
+    "paper": {"s_mode": "pm1", "focal": "softmax"},
 }
 
 
@@ -51,9 +56,12 @@ class DCDH(HashModel):
         b_update: "epoch" updates all of B after each epoch; "batch" updates the
             rows of the batch in each step, under the global objective.
         s_mode: "balanced" gives dissimilar pairs the value -#similar /
-            #dissimilar; "pm1" gives them -1, as the paper.
-        focal: "sigmoid" for any labels; "softmax", the paper's, for one label an
-            image.
+            #dissimilar; "pm1" gives them -1. With few similar pairs "pm1" has a
+            collapsed minimum, which short trainings fall into: all u equal and
+            all rows of B their opposite, so that every pair counts as
+            dissimilar. None for the preset's.
+        focal: "sigmoid" for any labels; "softmax" for one label an image. None
+            for the preset's.
         label_loss_weight: float, lambda.
         fusion_loss_weight: float, mu.
         focal_weight: float, weight of the focal loss inside the mu term.
@@ -63,6 +71,8 @@ class DCDH(HashModel):
         fusion_units: ints, hidden widths of the fusion stream.
         detach_fusion: bool; True keeps the gradient of the fusion stream from the
             two streams it fuses.
+        preset: "default": balanced S and sigmoid focal loss; "paper": S of +-1 and
+            softmax focal loss.
         **kwargs: further arguments of `keras.Model`.
 
     Training data:
@@ -91,8 +101,8 @@ class DCDH(HashModel):
         Terms are means over pairs, divided by K^2. The bit update is
         z = sgn(q - B' U'^T u), the minimiser; eq. 11 prints the opposite sign,
         the maximiser. The three objectives are solved for their one B together.
-        Balanced S and the sigmoid focal loss are the defaults; "pm1" and
-        "softmax" are the paper's.
+        Balanced S and the sigmoid focal loss are the defaults; the paper's S of
+        +-1 and softmax focal loss come with ``preset="paper"``.
     """
 
     reported = ("loss", "visual_loss", "label_loss", "fusion_loss", "focal_loss")
@@ -105,8 +115,8 @@ class DCDH(HashModel):
         num_train,
         variant="full",
         b_update="epoch",
-        s_mode="balanced",
-        focal="sigmoid",
+        s_mode=None,
+        focal=None,
         label_loss_weight=0.5,
         fusion_loss_weight=0.5,
         focal_weight=1.0,
@@ -114,10 +124,15 @@ class DCDH(HashModel):
         label_units=(4096, 512),
         fusion_units=(4096, 512),
         detach_fusion=False,
+        preset="default",
         **kwargs,
     ):
-        options = {"variant": variant, "b_update": b_update, "s_mode": s_mode}
-        for name, value in {**options, "focal": focal}.items():
+        options = {
+            "variant": variant,
+            "b_update": b_update,
+            **from_preset(PRESETS, preset, s_mode=s_mode, focal=focal),
+        }
+        for name, value in options.items():
             if value not in CHOICES[name]:
                 raise ValueError(
                     f"`{name}` must be one of {CHOICES[name]}. Received: {value!r}."
@@ -137,7 +152,6 @@ class DCDH(HashModel):
         super().__init__(backbone, bits, num_classes, num_train, **kwargs)
         self.options = {
             **options,
-            "focal": focal,
             **weights,
             "label_units": tuple(label_units),
             "fusion_units": tuple(fusion_units),

@@ -132,3 +132,26 @@ def procrustes_rotation(codes, continuous):
         tf.matmul(continuous, tf.cast(codes, continuous.dtype), transpose_a=True)
     )
     return tf.matmul(u, v, transpose_b=True)
+
+
+def ridge(x, y, penalty):
+    """Linear regression with a penalty on large weights.
+
+    Solves:
+        argmin ||Y - X W||_F^2 + penalty ||W||_F^2
+
+    Args:
+        x: float tensor ``(n, d)``.
+        y: float tensor ``(n, c)``.
+        penalty: float, at least 0; 0 needs an `x` of full column rank.
+
+    Returns:
+        float tensor ``(d, c)``, W.
+
+    Example:
+        >>> ridge(tf.eye(2), tf.constant([[2.0], [4.0]]), penalty=1.0).numpy()
+        array([[1.],
+               [2.]], dtype=float32)
+    """
+    gram = tf.matmul(x, x, transpose_a=True) + penalty * tf.eye(x.shape[1])
+    return tf.linalg.solve(gram, tf.matmul(x, y, transpose_a=True))

@@ -131,3 +131,63 @@ def softmax_focal(labels, logits, gamma=2.0):
     log_p = tf.nn.log_softmax(logits)
     focal = labels * (1.0 - tf.exp(log_p)) ** gamma * -log_p
     return tf.reduce_mean(tf.reduce_sum(focal, axis=1))
+
+
+def pairwise_likelihood(u, similar):
+    """Negative log-likelihood of the similarities of all pairs of a batch.
+
+    Formula:
+        mean over i != j of log(1 + exp(t_ij)) - s_ij t_ij,  t_ij = u_i . u_j / 2
+
+    Args:
+        u: float tensor ``(batch, bits)``, continuous codes.
+        similar: float tensor ``(batch, batch)``, S over {0, 1}.
+
+    Returns:
+        Scalar float tensor; 0 for a batch of one.
+
+    Reference:
+        W.-J. Li et al., Feature Learning based Deep Supervised Hashing with Pairwise
+        Labels, IJCAI 2016, eq. 1; DSRE, eq. 4.
+    """
+    half = tf.matmul(u, u, transpose_b=True) / 2.0
+    values = tf.nn.softplus(half) - similar * half
+    values = tf.linalg.set_diag(values, tf.zeros_like(u[:, 0]))
+    n = tf.cast(tf.shape(u)[0], u.dtype)
+    return tf.math.divide_no_nan(tf.reduce_sum(values), n * (n - 1.0))
+
+
+def kl_divergence(p, q):
+    """Relative entropy ``sum p log(p / q)`` in nats; 0 log 0 is 0.
+
+    Args:
+        p, q: float tensors of one shape, each of sum 1.
+
+    Returns:
+        Scalar float tensor, at least 0.
+    """
+    tiny = 1e-12  # log(0) would give NaN, and so would its gradient
+    return tf.reduce_sum(p * (tf.math.log(p + tiny) - tf.math.log(q + tiny)))
+
+
+def js_divergence(p, q):
+    """Symmetric relative entropy: the Jensen-Shannon divergence in nats.
+
+    Formula:
+        KL(p || m) / 2 + KL(q || m) / 2,  m = (p + q) / 2
+
+    Args:
+        p, q: float tensors of one shape, each of sum 1.
+
+    Returns:
+        Scalar float tensor from 0 (p = q) to log 2.
+
+    Example:
+        >>> round(float(js_divergence(tf.constant([1.0, 0]), tf.constant([0, 1.0]))), 4)
+        0.6931
+
+    Reference:
+        DSRE, eq. 8.
+    """
+    middle = (p + q) / 2.0
+    return (kl_divergence(p, middle) + kl_divergence(q, middle)) / 2.0

@@ -1,0 +1,150 @@
+"""Neighbourhoods and affinities: against brute force, by hand, by their definitions."""
+
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from kerashash import losses, similarity
+
+
+def brute_force(features, k1, k2):
+    """Algorithm 1, with sets."""
+    unit = features / np.linalg.norm(features, axis=1, keepdims=True)
+    cosine = unit @ unit.T
+    n = len(unit)
+    np.fill_diagonal(cosine, np.inf)
+    lists = [set(np.argsort(-row, kind="stable")[: k1 + 1]) for row in cosine]
+    similar = np.zeros((n, n), bool)
+    for i in range(n):
+        score = [2 * len(lists[i] & lists[j]) + (i == j) for j in range(n)]
+        for j in np.argsort(-np.array(score), kind="stable")[:k2]:
+            similar[i, list(lists[j])] = True
+    return similar | similar.T
+
+
+@pytest.mark.parametrize(("k1", "k2", "block"), [(15, 6, 64), (3, 2, 7), (1, 1, 1024)])
+def test_expanded_neighbours_equal_brute_force(digits, k1, k2, block):
+    x = digits.arrays("database")[0][:200]
+    found = similarity.expanded_neighbours(x, k1, k2, block)
+    np.testing.assert_array_equal(found.toarray(), brute_force(x, k1, k2))
+    assert found.diagonal().all()
+
+
+def test_expansion_finds_more_of_the_class_than_plain_neighbours(digits):
+    x, labels = digits.arrays("database")
+    same = labels @ labels.T > 0
+    expanded = similarity.expanded_neighbours(x).toarray()
+    size = round(expanded.sum() / len(x))
+    plain = np.zeros_like(expanded)
+    near = similarity.nearest_neighbours(x, size)
+    np.put_along_axis(plain, near, True, axis=1)
+    assert same[expanded].mean() > same[plain | plain.T].mean() + 0.05
+
+
+def test_nearest_neighbours_break_ties_by_index():
+    near = similarity.nearest_neighbours(np.ones((6, 2)), k=3, block=2)
+    assert near.tolist()[4] == [4, 0, 1, 2]
+
+
+@pytest.mark.parametrize("k", [0, 6, 7])
+def test_neighbours_must_exist(k):
+    with pytest.raises(ValueError, match="from 1 to n - 1 = 5"):
+        similarity.nearest_neighbours(np.eye(6), k)
+    with pytest.raises(ValueError, match="`lists` must be at least 1"):
+        similarity.expanded_neighbours(np.eye(6), 2, lists=0)
+
+
+def test_squared_distances(rng):
+    x = rng.normal(size=(9, 4)).astype(np.float32)
+    wanted = ((x[:, None] - x[None]) ** 2).sum(axis=2)
+    np.testing.assert_allclose(similarity.squared_distances(x), wanted, atol=1e-5)
+
+
+def perplexity_of(x, wanted):
+    """Perplexity of each conditional distribution, from the joint one of two points
+    sets: solved for here in float64 by its definition."""
+    d = ((x[:, None] - x[None]) ** 2).sum(axis=2)
+    values = []
+    for i in range(len(x)):
+        others = np.delete(d[i], i)
+        low, high = 1e-9, 1e9
+        for _ in range(200):
+            precision = np.sqrt(low * high)
+            p = np.exp(-(others - others.min()) * precision)
+            p /= p.sum()
+            entropy = -(p * np.log(np.maximum(p, 1e-300))).sum()
+            low, high = (
+                (precision, high) if entropy > np.log(wanted) else (low, precision)
+            )
+        values.append(np.insert(p, i, 0.0))
+    conditional = np.array(values)
+    return (conditional + conditional.T) / (2 * len(x))
+
+
+def test_gaussian_affinity_has_the_perplexity(rng):
+    x = rng.normal(size=(100, 5))
+    found = similarity.gaussian_affinity(tf.constant(x), perplexity=20.0).numpy()
+    np.testing.assert_allclose(found, perplexity_of(x, 20.0), atol=1e-9)
+
+
+@pytest.mark.parametrize("n", [1, 2, 3, 64])
+@pytest.mark.parametrize("spread", [0.0, 1.0, 1e4])
+def test_affinities_are_distributions(rng, n, spread):
+    x = tf.constant(spread * rng.normal(size=(n, 3)), tf.float32)
+    for affinity in (similarity.gaussian_affinity, similarity.student_t_affinity):
+        p = affinity(x).numpy()
+        assert np.isfinite(p).all()
+        assert (p >= 0).all()
+        np.testing.assert_allclose(p, p.T, atol=1e-7)
+        np.testing.assert_array_equal(np.diag(p), 0)
+        np.testing.assert_allclose(p.sum(), 1.0 if n > 1 else 0.0, atol=1e-4)
+
+
+def test_js_divergence(rng):
+    p, q = rng.dirichlet(np.ones(50), size=2)
+    p, q = tf.constant(p), tf.constant(q)
+    js = losses.js_divergence(p, q)
+    assert 0 < js < np.log(2)
+    assert losses.js_divergence(p, p) == 0
+    np.testing.assert_allclose(js, losses.js_divergence(q, p))
+    a, b = tf.constant([0.0, 1.0]), tf.constant([1.0, 0.0])
+    np.testing.assert_allclose(losses.js_divergence(a, b), np.log(2), rtol=1e-6)
+    np.testing.assert_allclose(
+        losses.kl_divergence(p, q), (p * np.log(p / q)).numpy().sum(), rtol=1e-6
+    )
+
+
+@pytest.mark.parametrize("divergence", [losses.js_divergence, losses.kl_divergence])
+def test_gradient_of_divergence_equals_finite_differences(rng, divergence):
+    features = tf.constant(rng.normal(size=(12, 6)))
+    p = similarity.gaussian_affinity(features, perplexity=4.0)
+    u = rng.normal(size=(12, 3))
+
+    def value(u):
+        return divergence(p, similarity.student_t_affinity(tf.constant(u)))
+
+    with tf.GradientTape() as tape:
+        variable = tf.Variable(u)
+        loss = divergence(p, similarity.student_t_affinity(variable))
+    gradient = tape.gradient(loss, variable).numpy()
+    for i, k in ((0, 0), (5, 2), (11, 1)):
+        step = np.zeros_like(u)
+        step[i, k] = 1e-5
+        wanted = (value(u + step) - value(u - step)) / 2e-5
+        np.testing.assert_allclose(gradient[i, k], wanted, rtol=1e-4, atol=1e-9)
+
+
+def test_gradient_is_finite_where_points_coincide():
+    u = tf.Variable(tf.zeros((8, 4)))
+    p = similarity.gaussian_affinity(tf.zeros((8, 4)))
+    with tf.GradientTape() as tape:
+        loss = losses.js_divergence(p, similarity.student_t_affinity(u))
+    assert np.isfinite(tape.gradient(loss, u)).all()
+
+
+def test_pairwise_likelihood_by_hand():
+    u = tf.constant([[2.0, 0.0], [1.0, 1.0]])  # t = 1
+    for similar, wanted in ((0.0, np.log1p(np.e)), (1.0, np.log1p(np.e) - 1)):
+        s = tf.fill((2, 2), similar)
+        np.testing.assert_allclose(losses.pairwise_likelihood(u, s), wanted, rtol=1e-6)
+    assert losses.pairwise_likelihood(u[:1], tf.ones((1, 1))) == 0

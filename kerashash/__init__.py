@@ -12,6 +12,8 @@ __version__ = "0.1.0"
 _CLASSES = {
     "AdaLabelHash": "kerashash.methods.adalabel",
     "DCDH": "kerashash.methods.dcdh",
+    "DDH": "kerashash.methods.ddh",
+    "DSRE": "kerashash.methods.dsre",
     "HammingRanker": "kerashash.ranker",
     "HashModel": "kerashash.hash_model",
     "evaluate": "kerashash.evaluation",

@@ -49,6 +49,8 @@ class HashModel(keras.Model):
     needs_labels = True
     unknown_labels = False
     needs_index = property(lambda self: self.train_codes is not None)
+    # Arguments of `fit` that mean nothing to the method.
+    refused = ("sample_weight", "class_weight", "validation_split")
 
     def __init__(
         self,
@@ -64,7 +66,7 @@ class HashModel(keras.Model):
         packed_width(bits)
         for name, value in (("num_classes", num_classes), ("num_train", num_train)):
             if value is not None:
-                _check_count(name, value)
+                check_count(name, value)
         super().__init__(**kwargs)
         self.bits = int(bits)
         self.num_classes = num_classes
@@ -234,11 +236,12 @@ class HashModel(keras.Model):
         Raises:
             TypeError, ValueError: if the data is not what the method trains on.
         """
-        for name in ("sample_weight", "class_weight", "validation_split"):
-            if kwargs.get(name):
+        for name in self.refused:
+            given = kwargs.get(name)
+            if given is not None and not (np.isscalar(given) and given == 0):
                 raise ValueError(
                     f"`{name}` is not supported by `{type(self).__name__}`. "
-                    f"Received: {name}={kwargs[name]!r:.60}."
+                    f"Received: {name}={given!r:.60}."
                 )
         if isinstance(x, tf.data.Dataset):
             if y is not None:
@@ -411,7 +414,8 @@ def _own(model):
     return [v for v in model.variables if id(v) not in backbone]
 
 
-def _check_count(name, value):
+def check_count(name, value):
+    """Refuse what is not an integer of at least 1, naming the argument."""
     if isinstance(value, bool) or not isinstance(value, int | np.integer):
         raise TypeError(f"`{name}` must be an integer. Received: {value!r}.")
     if value < 1:

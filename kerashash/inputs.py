@@ -127,6 +127,12 @@ def check_batches(dataset, num_classes, needs_labels, needs_index, owner):
             "y: the row's number, int32 (batch,). `kerashash.data.indexed(dataset)` "
             f"adds it. Received {received}."
         )
+    if needs_index and y["index"].shape.rank not in (None, 1):
+        raise ValueError(
+            f"`{owner}` needs batches with 'index' of shape (batch,). Received index "
+            f"of shape {y['index'].shape}: a data set must be batched, "
+            "`dataset.batch(128)`."
+        )
     if not needs_labels:
         return
     if label.shape.rank is not None and label.shape.rank != 2:

@@ -278,12 +278,19 @@ def test_indexed_numbers_the_rows(as_dict):
         np.testing.assert_array_equal(y["label"], labels[number])
 
 
+def test_indexed_takes_images_without_labels():
+    images = tf.data.Dataset.from_tensor_slices(np.zeros((3, 2)))
+    assert [int(y["index"]) for _, y in kerashash.data.indexed(images)] == [0, 1, 2]
+    _, y = kerashash.data.indexed(images).element_spec
+    assert set(y) == {"index"}
+
+
 def test_indexed_names_bad_input():
     with pytest.raises(TypeError, match=r"`dataset` must be a tf\.data\.Dataset"):
         kerashash.data.indexed([1, 2])
     x = np.zeros((4, 2))
     pairs, classes = map(tf.data.Dataset.from_tensor_slices, [(x, x), (x, x[:, 0])])
-    wrong = [x, (x, np.arange(4)), (x, {"class": x}), (x, x, x), (x, x.astype(str))]
+    wrong = [(x, np.arange(4)), (x, {"class": x}), (x, x, x), (x, x.astype(str))]
     wrong = [tf.data.Dataset.from_tensor_slices(elements) for elements in wrong]
     for dataset in (*wrong, pairs.batch(2), classes.batch(2)):
         with pytest.raises(ValueError, match="`dataset` must have elements"):

@@ -12,11 +12,13 @@ def indexed(dataset, start=0):
 
     Args:
         dataset: `tf.data.Dataset`, not batched, of ``(x, label)`` or ``(x, {"label":
-            label})`` with a label row ``(num_classes,)``.
+            label})`` with a label row ``(num_classes,)``; or of ``x``, for methods that
+            need no labels.
         start: int, at least 0, the number of the first element.
 
     Returns:
-        `tf.data.Dataset` of ``(x, {"label": float32, "index": int32})``.
+        `tf.data.Dataset` of ``(x, {"label": float32, "index": int32})``, without
+        "label" if there is none.
 
     Raises:
         TypeError: if `dataset` is not a `tf.data.Dataset` or `start` no integer.
@@ -36,9 +38,13 @@ def indexed(dataset, start=0):
         raise TypeError(f"`start` must be an integer. Received: start={start!r}.")
     if start < 0:
         raise ValueError(f"`start` must be at least 0. Received: start={start}.")
+    if isinstance(dataset.element_spec, tf.TensorSpec):
+        return dataset.enumerate(start).map(
+            lambda index, x: (x, {"index": tf.cast(index, tf.int32)})
+        )
     if not _is_label_row(_label(dataset.element_spec)):
         raise ValueError(
-            "`dataset` must have elements (x, label) or (x, {'label': label}), not "
+            "`dataset` must have elements x, (x, label) or (x, {'label': label}), not "
             "batched, with a label row (num_classes,) of numbers. Received elements: "
             f"{dataset.element_spec}."
         )

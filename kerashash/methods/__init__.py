@@ -2,5 +2,7 @@
 
 from kerashash.methods.adalabel import AdaLabelHash
 from kerashash.methods.dcdh import DCDH
+from kerashash.methods.ddh import DDH
+from kerashash.methods.dsre import DSRE
 
-__all__ = ["DCDH", "AdaLabelHash"]
+__all__ = ["DCDH", "DDH", "DSRE", "AdaLabelHash"]

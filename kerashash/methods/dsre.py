@@ -1,0 +1,318 @@
+"""DSRE: codes that keep pairs, classes and neighbourhoods."""
+
+import functools
+from types import SimpleNamespace
+
+import keras
+import tensorflow as tf
+
+from kerashash import discrete, inputs, losses, similarity
+from kerashash.hash_model import HashModel, from_preset
+
+CHOICES = {
+    "divergence": ("js", "kl", None),
+    "w_update": ("bp", "ridge"),
+    "b_update": ("sign", "dcc"),
+}
+
+PRESETS = {"default": {"hash_activation": "tanh"}, "paper": {"hash_activation": None}}
+
+
+@keras.saving.register_keras_serializable(package="kerashash")
+class DSRE(HashModel):
+    """Deep supervised hashing with symmetric relative entropy.
+
+    Solves:
+        min  J_1 + alpha J_2 + beta J_3 + eta J_q + lambda ||W||_F^2
+        J_1 = mean over pairs of log(1 + exp(t_ij)) - s_ij t_ij,  t_ij = u_i . u_j / 2
+        J_2 = mean ||y_i - W^T u_i||^2
+        J_3 = the divergence of P, which neighbours the features have, from Q, which
+              neighbours the continuous codes have
+        J_q = mean over images and bits of (u - b)^2,  b = sgn(u)
+
+    over the network and W. Pairs, P and Q are those of a batch: give it 64 images or
+    more. The hash code of an image is sgn(u).
+
+    With ``divergence="kl"`` it is DISH, the predecessor; with ``divergence=None,
+    b_update="dcc", w_update="ridge"`` it is DSDH, where J_2 is of the codes B:
+    mean ||y_i - W^T b_i||^2, solved bit by bit together with J_q after each epoch.
+
+    Args:
+        backbone: images or vectors -> features: a name known to
+            `kerashash.backbones.get` or any `keras.Model`.
+        bits: int, the code length.
+        num_classes: int, the number of labels.
+        num_train: int or None, the number of training rows, whose learned codes are
+            then kept; "ridge" and "dcc" need it.
+        divergence: "js", symmetric relative entropy; "kl", relative entropy; or None.
+        p_features: where P takes its distances from: "input"; "penultimate", the
+            backbone's features; or a `keras.Model` of the inputs, not trained. None is
+            "input" for vectors, "penultimate" for images.
+        w_update: "bp" trains W with the network; "ridge" solves for it on B after each
+            epoch.
+        b_update: "sign" takes b = sgn(u); "dcc" learns B by discrete cyclic coordinate
+            descent after each epoch.
+        classification_weight: float, alpha.
+        divergence_weight: float, beta. Above 1 it costs more than it gives.
+        quantization_weight: float, eta.
+        classifier_penalty: float, lambda.
+        perplexity: float, about how many neighbours count in P; at most a third of the
+            batch.
+        hash_activation: activation of the hash layer; None is the preset's.
+        preset: "default": codes within (-1, 1), by tanh; "paper": a linear hash layer.
+        **kwargs: further arguments of `keras.Model`.
+
+    Training data:
+        Batches ``(x, labels)`` or ``(x, {"label": labels})`` with label rows ``(batch,
+        num_classes)``; with `num_train` also ``"index": (batch,)``; or plain arrays.
+
+    Raises:
+        TypeError, ValueError: if an argument is out of range.
+
+    Example:
+        >>> import keras, numpy as np
+        >>> net = keras.Sequential([keras.Input((64,)), keras.layers.Dense(256)])
+        >>> model = DSRE(net, bits=16, num_classes=10)
+        >>> model.compile(optimizer=keras.optimizers.Adam(1e-3))
+        >>> x, y = np.random.rand(32, 64), np.arange(32) % 10
+        >>> history = model.fit(x, y, epochs=1, verbose=0)
+        >>> model.encode(x).shape
+        (32, 2)
+
+    Reference:
+        X. Zhang, L. Zhou, X. Bai, X. Luan, J. Luo, E. R. Hancock, Deep Supervised
+        Hashing using Symmetric Relative Entropy, Pattern Recognition Letters 2019.
+        DSDH: Q. Li, Z. Sun, R. He, T. Tan, Deep Supervised Discrete Hashing, NIPS 2017.
+
+    Differences:
+        Terms are means over images and pairs. P is divided by n: as eq. 6 prints it, it
+        sums to n, and no Q of sum 1 could match it. Its widths, which the paper leaves
+        open, give each image the same perplexity. J_2 and Q are of u, as in eq. 11.
+    """
+
+    reported = (
+        "loss",
+        "pair_loss",
+        "class_loss",
+        "divergence_loss",
+        "quantization_loss",
+    )
+
+    def __init__(
+        self,
+        backbone,
+        bits,
+        num_classes,
+        num_train=None,
+        divergence="js",
+        p_features=None,
+        w_update="bp",
+        b_update="sign",
+        classification_weight=1.0,
+        divergence_weight=1.0,
+        quantization_weight=0.1,
+        classifier_penalty=1e-3,
+        perplexity=30.0,
+        hash_activation=None,
+        preset="default",
+        **kwargs,
+    ):
+        choices = {"divergence": divergence, "w_update": w_update, "b_update": b_update}
+        for name, value in choices.items():
+            if value not in CHOICES[name]:
+                raise ValueError(
+                    f"`{name}` must be one of {CHOICES[name]}. Received: {value!r}."
+                )
+        weights = {
+            "classification_weight": classification_weight,
+            "divergence_weight": divergence_weight,
+            "quantization_weight": quantization_weight,
+            "classifier_penalty": classifier_penalty,
+        }
+        for name, value in weights.items():
+            if not value >= 0:
+                raise ValueError(f"`{name}` must be at least 0. Received: {value}.")
+        if not perplexity >= 1:
+            raise ValueError(
+                f"`perplexity` must be at least 1. Received: {perplexity}."
+            )
+        if num_classes is None:
+            raise ValueError("`num_classes` must be an integer. Received: None.")
+        if num_train is None and (w_update == "ridge" or b_update == "dcc"):
+            raise ValueError(
+                "`num_train` must be an integer with w_update='ridge' or "
+                "b_update='dcc', which learn from the codes of all training rows. "
+                "Received: None."
+            )
+        if b_update == "dcc" and not classification_weight > 0:
+            raise ValueError(
+                "`classification_weight` must be positive with b_update='dcc', which "
+                f"classifies by the codes. Received: {classification_weight}."
+            )
+        chosen = from_preset(PRESETS, preset, hash_activation=hash_activation)
+        super().__init__(backbone, bits, num_classes, num_train, **chosen, **kwargs)
+        if p_features is None:
+            rank = len(getattr(self.backbone, "input_shape", (None, None)))
+            p_features = "input" if rank == 2 else "penultimate"
+        if isinstance(p_features, dict):
+            p_features = keras.saving.deserialize_keras_object(p_features)
+        if not isinstance(p_features, keras.Model) and p_features not in (
+            "input",
+            "penultimate",
+        ):
+            raise ValueError(
+                "`p_features` must be 'input', 'penultimate' or a keras.Model. "
+                f"Received: {p_features!r}."
+            )
+        # In a list, lest its variables become this model's.
+        self._p_features = [p_features]
+        self.options = {**choices, **weights, "perplexity": float(perplexity), **chosen}
+        # W starts at 0: a random one draws all u to what predicts the mean label row
+        # with it, and few distinct codes remain.
+        self.classifier = keras.layers.Dense(
+            num_classes,
+            use_bias=False,
+            kernel_initializer="zeros",
+            trainable=w_update == "bp",
+            dtype="float32",
+            name="classifier",
+        )
+        self.stats = None
+        self._look = tf.function(
+            lambda x, labels: self(x, training=False), reduce_retracing=True
+        )
+        self.build_if_known()
+
+    def build(self, input_shape):
+        super().build(input_shape)
+        self.classifier.build((None, self.bits))
+
+    def compute_losses(self, x, features, u, labels, codes):
+        """The terms of the objective on one batch, by name."""
+        options = self.options
+        similar = tf.cast(similarity.shares_label(labels, labels), tf.float32)
+        classified = codes if options["b_update"] == "dcc" else u
+        error = tf.reduce_sum((labels - self.classifier(classified)) ** 2, axis=1)
+        values = {
+            "pair_loss": losses.pairwise_likelihood(u, similar),  # eq. 4
+            "class_loss": tf.reduce_mean(error),  # eq. 5
+            "quantization_loss": tf.reduce_mean((u - codes) ** 2),
+        }
+        total = (
+            values["pair_loss"]
+            + options["classification_weight"] * values["class_loss"]
+            + options["quantization_weight"] * values["quantization_loss"]
+            + options["classifier_penalty"]
+            * tf.reduce_sum(tf.convert_to_tensor(self.classifier.kernel) ** 2)
+        )
+        if options["divergence"] is not None:
+            p = similarity.gaussian_affinity(
+                self._affinity_features(x, features), options["perplexity"]
+            )
+            js = options["divergence"] == "js"
+            divergence = losses.js_divergence if js else losses.kl_divergence
+            q = similarity.student_t_affinity(u)
+            values["divergence_loss"] = divergence(tf.stop_gradient(p), q)  # eq. 8
+            total += options["divergence_weight"] * values["divergence_loss"]
+        return {"loss": total, **values}
+
+    def _affinity_features(self, x, features):
+        source = self._p_features[0]
+        if isinstance(source, keras.Model):
+            features = source(x, training=False)
+        elif source == "input":
+            features = x
+        flat = tf.reshape(features, (tf.shape(features)[0], -1))
+        return tf.stop_gradient(tf.cast(flat, tf.float32))
+
+    def train_step(self, data):
+        if self.needs_index:
+            x, labels, index = self.unpack(data)
+        else:
+            x, labels = self.unpack(data, index=False)
+
+        # Network step: eq. 11, over the network and W.
+        with tf.GradientTape() as tape:
+            features = self.backbone(x, training=True)
+            u = self.hash_head(features)  # (batch, bits)
+            if self.options["b_update"] == "dcc":
+                codes = tf.gather(self.train_codes.value, index)
+                codes = tf.cast(codes, tf.float32)
+            else:
+                codes = tf.stop_gradient(discrete.sign(u))  # eq. 12
+            values = self.compute_losses(x, features, u, labels, codes)
+            loss = values["loss"] = self.regularized(values["loss"])
+        self.minimize(tape, loss)
+
+        # Discrete step: after the epoch, from the codes that are collected here.
+        if self.needs_index:
+            self.stats.u.scatter_update(tf.IndexedSlices(u, index))
+
+        # Metrics.
+        return self.report(**values)
+
+    def test_step(self, data):
+        x, labels = self.unpack(data, index=False)
+        features = self.backbone(x, training=False)
+        u = self.hash_head(features)
+        codes = discrete.sign(u)
+        return self.report(**self.compute_losses(x, features, u, labels, codes))
+
+    # ---------------------------------------------------------------- B and W
+
+    def prepare(self, batches, verbose):
+        """Collect labels and first continuous codes; start B where it is empty."""
+        if not self.needs_index:
+            return
+        check = functools.partial(self.check_labels, name="label")
+        labels, u = inputs.collect(batches, self.num_train, self._look, check, verbose)
+        self.stats = SimpleNamespace(
+            labels=tf.constant(labels), u=tf.Variable(u, trainable=False)
+        )
+        # A traced function holds the codes of an earlier `fit`.
+        self.train_function = None
+        if not self.train_codes.numpy().all():
+            self.train_codes.assign(tf.cast(discrete.sign(u), tf.int8))
+            if self.options["w_update"] == "ridge":
+                self._solve_classifier()
+
+    def epoch_step(self):
+        if not self.needs_index:
+            return {}
+        before = self.train_codes.numpy()
+        if self.options["b_update"] == "dcc":
+            self._solve_codes()
+        else:
+            self.train_codes.assign(tf.cast(discrete.sign(self.stats.u), tf.int8))
+        if self.options["w_update"] == "ridge":
+            self._solve_classifier()
+        return {"learned_bit_flips": float((before != self.train_codes.numpy()).mean())}
+
+    def _solve_codes(self):
+        """Discrete step: min ||Y - B W||^2 + eta / (alpha K) ||U - B||^2 over B."""
+        gram, target = self._code_problem()
+        codes = discrete.dcc(self.train_codes.value, gram, target, sweeps=10)
+        self.train_codes.assign(codes)
+
+    def _code_problem(self):
+        w = tf.convert_to_tensor(self.classifier.kernel)  # (bits, num_classes)
+        options = self.options
+        pull = options["quantization_weight"] / (
+            options["classification_weight"] * self.bits
+        )
+        target = tf.matmul(self.stats.labels, w, transpose_b=True) + pull * self.stats.u
+        return tf.matmul(w, w, transpose_b=True), target
+
+    def _solve_classifier(self):
+        """Classifier step: min alpha / n ||Y - B W||^2 + lambda ||W||^2 over W."""
+        options = self.options
+        weight = max(options["classification_weight"], 1e-12)
+        penalty = self.num_train * options["classifier_penalty"] / weight
+        codes = tf.cast(self.train_codes.value, tf.float32)
+        self.classifier.kernel.assign(discrete.ridge(codes, self.stats.labels, penalty))
+
+    def get_config(self):
+        source = self._p_features[0]
+        if isinstance(source, keras.Model):
+            source = keras.saving.serialize_keras_object(source)
+        return {**super().get_config(), "p_features": source, **self.options}

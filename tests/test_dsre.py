@@ -1,0 +1,145 @@
+"""What DSRE promises."""
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+from conftest import mlp
+
+from kerashash import discrete
+from kerashash.methods import DSRE
+
+DSDH = {"divergence": None, "b_update": "dcc", "w_update": "ridge"}
+
+
+def fitted(digit_pairs, epochs=2, n=200, **options):
+    x, labels, _ = digit_pairs
+    model = DSRE(mlp(128), 8, 10, num_train=n, **options)
+    model.compile(optimizer=keras.optimizers.Adam(1e-3))
+    model.fit(x[:n], labels[:n], epochs=epochs, verbose=0)
+    return model
+
+
+@pytest.mark.parametrize("quantization", [1e-3, 0.1, 5.0])
+def test_code_step_never_increases_its_objective(digit_pairs, quantization):
+    model = fitted(digit_pairs, **DSDH, quantization_weight=quantization)
+    y, w = model.stats.labels.numpy(), model.classifier.kernel.numpy()
+
+    def objective():
+        b = model.learned_codes()
+        pull = quantization / model.bits
+        u = model.stats.u.numpy()
+        return ((y - b @ w) ** 2).sum() + pull * ((u - b) ** 2).sum()
+
+    start = np.where(np.random.default_rng(0).random((200, 8)) < 0.5, 1, -1)
+    model.train_codes.assign(start.astype(np.int8))
+    gram, target = model._code_problem()
+    values = [objective()]
+    for _ in range(4):
+        codes = discrete.dcc(model.train_codes.value, gram, target, sweeps=1)
+        model.train_codes.assign(codes)
+        values.append(objective())
+    assert values[1] < values[0]
+    assert (np.diff(values) <= 1e-4 * values[0]).all()
+
+
+def test_classifier_step_is_stationary(digit_pairs):
+    model = fitted(digit_pairs, **DSDH, classification_weight=0.5)
+    b = model.learned_codes().astype(np.float64)
+    y = model.stats.labels.numpy()
+    w = model.classifier.kernel.numpy()
+    # Gradient of alpha / n ||Y - B W||^2 + lambda ||W||^2.
+    gradient = 0.5 / 200 * b.T @ (b @ w - y) + 1e-3 * w
+    assert np.abs(gradient).max() < 1e-5
+
+
+def test_learned_codes_are_the_signs_without_dcc(digit_pairs):
+    model = fitted(digit_pairs, w_update="ridge")
+    codes = discrete.sign(model.stats.u).numpy()
+    np.testing.assert_array_equal(model.learned_codes(), codes)
+
+
+def test_ridge_and_dcc_leave_w_to_the_solver(digit_pairs):
+    assert len(fitted(digit_pairs, **DSDH).classifier.trainable_variables) == 0
+    assert len(fitted(digit_pairs).classifier.trainable_variables) == 1
+
+
+@pytest.mark.parametrize("divergence", ["js", "kl"])
+def test_divergence_falls_when_it_is_all_that_counts(digit_pairs, divergence):
+    x, labels, _ = digit_pairs
+    model = DSRE(
+        mlp(128),
+        8,
+        10,
+        divergence=divergence,
+        divergence_weight=100.0,
+        classification_weight=0.0,
+        quantization_weight=0.0,
+    )
+    model.compile(optimizer=keras.optimizers.Adam(1e-3))
+    history = model.fit(x[:512], labels[:512], batch_size=128, epochs=30, verbose=0)
+    first, last = history.history["divergence_loss"][::29]
+    assert last < 0.8 * first
+
+
+def test_p_features(digit_pairs):
+    x = tf.constant(digit_pairs[0][:40])
+    frozen = keras.Sequential([keras.Input((128,)), keras.layers.Dense(3)])
+    for source, wanted in (
+        (None, x),
+        ("input", x),
+        ("penultimate", "backbone"),
+        (frozen, frozen(x)),
+    ):
+        model = DSRE(mlp(128), 8, 10, p_features=source)
+        features = model.backbone(x)
+        wanted = features if isinstance(wanted, str) else wanted
+        found = model._affinity_features(x, features)
+        np.testing.assert_array_equal(found, wanted)
+        again = DSRE.from_config(model.get_config())
+        assert len(again.trainable_variables) == len(model.trainable_variables)
+    images = keras.Sequential([keras.Input((8, 8, 1)), keras.layers.Flatten()])
+    assert DSRE(images, 8, 10).get_config()["p_features"] == "penultimate"
+
+
+def test_a_last_batch_of_one_image_is_fine(digit_pairs):
+    x, labels, _ = digit_pairs
+    model = DSRE(mlp(128), 8, 10)
+    model.compile(optimizer="adam")
+    history = model.fit(x[:33], labels[:33], batch_size=32, epochs=2, verbose=0)
+    assert np.isfinite(history.history["loss"]).all()
+
+
+def test_images_without_labels_are_similar_to_nothing(digit_pairs):
+    x = digit_pairs[0]
+    model = DSRE(mlp(128), 8, 10, divergence=None)
+    u = tf.random.normal((4, 8))
+    none = tf.zeros((4, 10))
+    values = model.compute_losses(x[:4], None, u, none, discrete.sign(u))
+    half = u @ tf.transpose(u) / 2
+    off = tf.boolean_mask(tf.nn.softplus(half), 1 - tf.eye(4))
+    np.testing.assert_allclose(values["pair_loss"], tf.reduce_mean(off), rtol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"divergence": "tv"}, "`divergence` must be one of"),
+        ({"w_update": "svd"}, "`w_update` must be one of"),
+        ({"b_update": "never"}, "`b_update` must be one of"),
+        ({"p_features": "pixels"}, "`p_features` must be"),
+        ({"perplexity": 0}, "`perplexity` must be at least 1"),
+        ({"divergence_weight": -1}, "`divergence_weight` must be at least 0"),
+        ({"b_update": "dcc"}, "`num_train` must be an integer with"),
+        ({"w_update": "ridge"}, "`num_train` must be an integer with"),
+        (
+            {"b_update": "dcc", "num_train": 4, "classification_weight": 0},
+            "`classification_weight` must be positive",
+        ),
+        ({"num_classes": None}, "`num_classes` must be an integer"),
+        ({"preset": "papers"}, "`preset` must be one of"),
+    ],
+)
+def test_bad_arguments_are_named(options, message):
+    with pytest.raises(ValueError, match=message):
+        DSRE("features", 8, **{"num_classes": 3, **options})

@@ -8,6 +8,7 @@ of whole images.
 """
 
 import hashlib
+import inspect
 import os
 import pathlib
 import time
@@ -76,17 +77,12 @@ def train(path, root, seed=None, cache_dir=None, data_dir=None, log_dir=None):
     images = data.load(**recipe["data"], data_dir=data_dir)
     backbone = backbones.get(**recipe["backbone"])
     lower, upper = backbones.split(backbone, cut)
-    for layer in upper.layers:
-        # Batch statistics stay those of ImageNet: steadier in a short training, and
-        # the codes seen in training are those that `encode` gives.
-        if isinstance(layer, keras.layers.BatchNormalization):
-            layer.trainable = False
-
+    freeze_statistics(upper)
     x, labels = images.arrays("train")
-    features = _mirrored_features(lower, x, cache_dir)
+    features = mirrored_features(lower, x, cache_dir)
 
     method = getattr(methods, recipe["entry"]["method"])
-    if issubclass(method, methods.DCDH):
+    if "num_train" in inspect.signature(method).parameters:
         options["num_train"] = images.num_train
     model = method(upper, num_classes=images.num_classes, **options)
     start = time.monotonic()
@@ -244,7 +240,18 @@ def random_shift(x, cells):
     return x
 
 
-def _mirrored_features(lower, x, cache_dir):
+def freeze_statistics(network):
+    """Leave the batch statistics of a pretrained network as they are.
+
+    Steadier in a short training, and the codes seen in training are those that `encode`
+    gives.
+    """
+    for layer in network.layers:
+        if isinstance(layer, keras.layers.BatchNormalization):
+            layer.trainable = False
+
+
+def mirrored_features(lower, x, cache_dir):
     """Features of all images and mirror images, float16 ``(n, 2, h, w, c)``."""
     # Named by all that they depend on.
     digest = hashlib.sha256(lower.to_json().encode())

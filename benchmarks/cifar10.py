@@ -4,7 +4,7 @@
 
 Each method's network is one hidden layer on the features of EfficientNet-Lite0 at 128
 pixels (computed first, in minutes, and kept in FILE). Writes one row for each run to
-benchmarks/results/<method>_cifar10.csv.
+benchmarks/results/<method>_cifar10.csv; runs that are in it are not made again.
 
 - dsre: protocol 5k-train, mAP@ALL, with symmetric, plain and no relative entropy, and
   DSDH;
@@ -14,6 +14,7 @@ benchmarks/results/<method>_cifar10.csv.
 
 import argparse
 import csv
+import itertools
 import os
 import pathlib
 import time
@@ -26,7 +27,7 @@ import numpy as np
 import tensorflow as tf
 
 import kerashash
-from kerashash import discrete
+from kerashash import discrete, evaluation
 
 RESULTS = pathlib.Path(__file__).parent / "results"
 
@@ -37,60 +38,63 @@ def network(width, units):
     )
 
 
-def train(model, data, epochs, batch_size, learning_rate=1e-3):
+def train(model, data, epochs, batch_size):
     x, labels = data.arrays("train")
     steps = epochs * -(-len(x) // batch_size)
-    rate = keras.optimizers.schedules.CosineDecay(learning_rate, steps)
+    rate = keras.optimizers.schedules.CosineDecay(1e-3, steps)
     model.compile(keras.optimizers.Adam(rate))
     model.fit(x, labels, batch_size=batch_size, epochs=epochs, verbose=0)
     return model
 
 
 def dsre(data, seed):
-    rows = {
+    options = {
         "symmetric relative entropy": {"divergence": "js"},
         "relative entropy (DISH)": {"divergence": "kl"},
         "no divergence": {"divergence": None},
         "ridge": {"divergence": "js", "w_update": "ridge"},
         "DSDH": {"divergence": None, "w_update": "ridge", "b_update": "dcc"},
     }
-    for bits in (12, 24, 32, 48):
-        for name, options in rows.items():
-            model = kerashash.DSRE(
-                network(data.x.shape[1], 512),
-                bits,
-                data.num_classes,
-                data.num_train,
-                **options,
-            )
-            train(model, data, epochs=20, batch_size=128)
-            yield bits, name, measure(model, data, "dsre-cifar10")
+
+    def run(bits, variant):
+        model = kerashash.DSRE(
+            network(data.x.shape[1], 512),
+            bits,
+            data.num_classes,
+            data.num_train,
+            **options[variant],
+        )
+        return train(model, data, epochs=20, batch_size=128)
+
+    return (12, 24, 32, 48), options, run
 
 
 def dcdh(data, seed):
-    for bits in (12, 24, 32, 48):
-        for variant in ("full", "V", "S"):
-            model = kerashash.DCDH(
-                network(data.x.shape[1], 512),
-                bits,
-                data.num_classes,
-                data.num_train,
-                variant=variant,
-                label_units=(256, 256),
-                fusion_units=(256, 256),
-            )
-            train(model, data, epochs=20, batch_size=128)
-            yield bits, variant, measure(model, data, "dcdh", database="encoded")
+    def run(bits, variant):
+        model = kerashash.DCDH(
+            network(data.x.shape[1], 512),
+            bits,
+            data.num_classes,
+            data.num_train,
+            variant=variant,
+            label_units=(256, 256),
+            fusion_units=(256, 256),
+        )
+        return train(model, data, epochs=20, batch_size=128)
+
+    return (12, 24, 32, 48), ("full", "V", "S"), run
 
 
 def ddh(data, seed):
-    for bits in (16, 32, 64):
+    def run(bits, variant):
+        if variant == "ITQ":
+            return ITQ(data, bits, seed)
         model = kerashash.DDH(
             network(data.x.shape[1], 512), bits, num_train=data.num_train
         )
-        train(model, data, epochs=10, batch_size=256)
-        yield bits, "DDH", measure(model, data, "ddh-cifar10")
-        yield bits, "ITQ", measure(ITQ(data, bits, seed), data, "ddh-cifar10")
+        return train(model, data, epochs=10, batch_size=256)
+
+    return (16, 32, 64), ("DDH", "ITQ"), run
 
 
 class ITQ:
@@ -114,18 +118,22 @@ class ITQ:
             rotation = discrete.procrustes_rotation(codes, projected)
         self.projection = components @ rotation.numpy()
 
-    def encode(self, dataset, batch_size, verbose):
-        x = np.concatenate([x for x, _ in dataset.batch(1024).as_numpy_iterator()])
+    def encode(self, x, verbose=0):
         return kerashash.codes.pack(
             np.where((x - self.mean) @ self.projection >= 0, 1, -1)
         )
 
 
-def measure(model, data, protocol, **choices):
+def measure(model, data, protocol):
     """The paper's mAP and kerashash's own definition of it."""
-    paper = kerashash.evaluate(model, data, protocol, **choices)
-    name, definition = next(iter(paper)), paper["definition"]
-    own = kerashash.evaluate(model, data, at=definition["at"])
+    codes = []
+    for split in ("query", "database"):
+        x, labels = data.arrays(split)
+        codes += [model.encode(x, verbose=0), labels]
+    paper = evaluation.evaluate_codes(*codes, model.bits, protocol, database="encoded")
+    at = paper["definition"]["at"]
+    own = evaluation.evaluate_codes(*codes, model.bits, at=at)
+    name = next(iter(paper))
     return {
         "metric": name,
         "protocol": protocol,
@@ -134,51 +142,58 @@ def measure(model, data, protocol, **choices):
     }
 
 
+METHODS = {
+    "dsre": (dsre, "5k-train", "dsre-cifar10"),
+    "dcdh": (dcdh, "5k-train", "dcdh"),
+    "ddh": (ddh, "full", "ddh-cifar10"),
+}
+
+
 def main():
-    methods = {
-        "dsre": (dsre, "5k-train"),
-        "dcdh": (dcdh, "5k-train"),
-        "ddh": (ddh, "full"),
-    }
     parser = argparse.ArgumentParser()
-    parser.add_argument("method", choices=methods)
+    parser.add_argument("method", choices=METHODS)
     parser.add_argument("--features", default="cifar10-efficientnet-lite0-128.npy")
     parser.add_argument("--tag", default="frozen EfficientNet-Lite0 at 128 px")
     parser.add_argument("--results", help="name of the file of results")
+    parser.add_argument("--variants", nargs="+", help="of the method; all by default")
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
     options = parser.parse_args()
-    method, protocol = methods[options.method]
+    method, split, protocol = METHODS[options.method]
+    file = RESULTS / (options.results or f"{options.method}_cifar10.csv")
     rows = []
+    if file.exists():  # a run that was stopped goes on
+        with file.open(newline="") as stream:
+            rows = list(csv.DictReader(stream))
+    done = {(r["variant"], int(r["bits"]), int(r["seed"])) for r in rows}
     for seed in options.seeds:
-        file = options.features.format(seed=seed)
-        data = features.load("cifar10", protocol, seed, file)
-        keras.utils.set_random_seed(seed)
-        start = time.monotonic()
-        for bits, variant, result in method(data, seed):
-            rows.append(
-                {
-                    "method": options.method,
-                    "variant": variant,
-                    "data": f"cifar10 {protocol}",
-                    "features": options.tag,
-                    "bits": bits,
-                    "seed": seed,
-                    **result,
-                    "seconds": round(time.monotonic() - start),
-                    "machine": f"{os.cpu_count()} CPU cores",
-                    "keras": keras.__version__,
-                    "tensorflow": tf.__version__,
-                    "command": f"python benchmarks/cifar10.py {options.method}",
-                }
-            )
+        data = features.load("cifar10", split, seed, options.features.format(seed=seed))
+        lengths, variants, run = method(data, seed)
+        for bits, variant in itertools.product(lengths, options.variants or variants):
+            if (variant, bits, seed) in done:
+                continue
+            keras.utils.set_random_seed(seed)
             start = time.monotonic()
-            print(rows[-1], flush=True)
-    RESULTS.mkdir(exist_ok=True)
-    name = options.results or f"{options.method}_cifar10.csv"
-    with open(RESULTS / name, "w", newline="") as file:
-        writer = csv.DictWriter(file, rows[0])
-        writer.writeheader()
-        writer.writerows(rows)
+            result = measure(run(bits, variant), data, protocol)
+            row = {
+                "method": options.method,
+                "variant": variant,
+                "data": f"cifar10 {split}",
+                "features": options.tag,
+                "bits": bits,
+                "seed": seed,
+                **result,
+                "seconds": round(time.monotonic() - start),
+                "machine": f"{os.cpu_count()} CPU cores",
+                "keras": keras.__version__,
+                "tensorflow": tf.__version__,
+                "command": f"python benchmarks/cifar10.py {options.method}",
+            }
+            print(row, flush=True)
+            rows.append(row)
+            with file.open("w", newline="") as stream:
+                writer = csv.DictWriter(stream, row)
+                writer.writeheader()
+                writer.writerows(rows)
 
 
 if __name__ == "__main__":

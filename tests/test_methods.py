@@ -124,6 +124,20 @@ def test_fit_with_mixed_precision(method, options, digit_pairs):
     assert history["loss"][-1] < history["loss"][0]
 
 
+@pytest.mark.parametrize("method", [DCDH, DSRE, DDH])
+def test_presets(method, digit_pairs):
+    x, labels, _ = digit_pairs
+    model = build(method, 128, 10, 200, preset="paper")
+    again = method.from_config(model.get_config())
+    assert again.options == model.options
+    assert model.options != build(method, 128, 10, 200).options
+    model.compile(keras.optimizers.SGD(0.01))
+    history = model.fit(x[:200], labels[:200], epochs=2, verbose=0).history
+    assert np.isfinite(history["loss"]).all()
+    with pytest.raises(ValueError, match="`preset` must be one of"):
+        build(method, 128, 10, 200, preset="papers")
+
+
 @METHODS
 def test_wrong_training_data_is_named(method, options, rng):
     x = rng.normal(size=(12, 4)).astype(np.float32)

@@ -15,7 +15,10 @@ CHOICES = {
     "b_update": ("sign", "dcc"),
 }
 
-PRESETS = {"default": {"hash_activation": "tanh"}, "paper": {"hash_activation": None}}
+PRESETS = {
+    "default": {"hash_activation": "tanh"},
+    "paper": {"hash_activation": "linear"},
+}
 
 
 @keras.saving.register_keras_serializable(package="kerashash")
@@ -58,7 +61,7 @@ class DSRE(HashModel):
         classifier_penalty: float, lambda.
         perplexity: float, about how many neighbours count in P; at most a third of the
             batch.
-        hash_activation: activation of the hash layer; None is the preset's.
+        hash_activation: "tanh" or "linear", of the hash layer; None for the preset's.
         preset: "default": codes within (-1, 1), by tanh; "paper": a linear hash layer.
         **kwargs: further arguments of `keras.Model`.
 

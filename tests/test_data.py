@@ -99,8 +99,11 @@ def test_unlabelled_images_come_without_labels(digits):
     splits = {"train": rows[:2], "database": rows[1:], "query": rows[:1]}
     data = dataclasses.replace(digits, splits={**splits, "unlabelled": rows[2:]})
     assert int(data.unlabelled.cardinality()) == 4
-    found = sorted(x.numpy().tobytes() for x in data.unlabelled)
-    assert found == sorted(x.tobytes() for x in digits.x[2:6])
+    found = {int(y.pop("index")): (x.numpy(), y) for x, y in data.unlabelled}
+    assert sorted(found) == [0, 1, 2, 3]
+    for index, (x, y) in found.items():
+        np.testing.assert_array_equal(x, digits.x[2 + index])
+        assert y == {}
     assert data.train_rows.dtype == np.int32
     assert data.train_rows.tolist() == [-1, 0]
 

@@ -67,11 +67,13 @@ class RetrievalData:
 
     @functools.cached_property
     def unlabelled(self):
-        """Images that train without labels, a data set of ``x`` in a new order each
-        time it is iterated; None if there are none in the protocol."""
+        """Images that train without labels, a data set of ``(x, {"index"})`` in a new
+        order each time it is iterated; None if there are none in the protocol."""
         if "unlabelled" not in self.splits:
             return None
-        return self._dataset("unlabelled", shuffle=True).map(lambda x, y: x)
+        return self._dataset("unlabelled", shuffle=True).map(
+            lambda x, y: (x, {"index": y["index"]})
+        )
 
     @property
     def train_rows(self):

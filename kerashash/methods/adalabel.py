@@ -1,11 +1,18 @@
 """AdaLabelHash: codes attracted by codewords that are learned for the labels."""
 
 import keras
+import numpy as np
 import tensorflow as tf
 
-from kerashash import losses
-from kerashash.hash_model import HashModel
+from kerashash import inputs, losses
+from kerashash.hash_model import HashModel, check_count, from_preset
 from kerashash.layers import LabelCodewords
+from kerashash.self_training import most_confident, pseudo_labels
+
+
+def presets(bits):
+    """The options that the paper sets differently."""
+    return {"default": {"margin": bits / 4}, "paper": {"margin": 1.0}}
 
 
 @keras.saving.register_keras_serializable(package="kerashash")
@@ -26,15 +33,17 @@ class AdaLabelHash(HashModel):
         bits: int, the code length.
         num_classes: int, the number of labels.
         margin: float, m, in units of the inner product of two codes (range
-            +-bits). The paper's 1 is half a bit; ``bits / 4`` retrieves better,
-            most of all with several labels an image.
+            +-bits). None for the preset's.
         floor: bool; True puts a floor of 0 under the hardest negative score, as
             the equation is printed; False takes it as it is.
+        preset: "default": margin ``bits / 4``, which retrieves better, most of all with
+            several labels an image; "paper": margin 1, half a bit.
         **kwargs: further arguments of `keras.Model`.
 
     Training data:
         ``(x, labels)`` or ``(x, {"label": labels})`` with label rows ``(batch,
-        num_classes)``: 1 has the label, 0 has it not, -1 unknown.
+        num_classes)``: 1 has the label, 0 has it not, -1 unknown. `self_train` adds
+        images without labels.
 
     Raises:
         TypeError, ValueError: if an argument is out of range.
@@ -59,15 +68,27 @@ class AdaLabelHash(HashModel):
 
     unknown_labels = True
 
-    def __init__(self, backbone, bits, num_classes, margin=1.0, floor=True, **kwargs):
-        if num_classes is None:
-            raise ValueError("`num_classes` must be an integer. Received: None.")
+    def __init__(
+        self,
+        backbone,
+        bits,
+        num_classes,
+        margin=None,
+        floor=True,
+        preset="default",
+        **kwargs,
+    ):
+        check_count("num_classes", num_classes)
+        super().__init__(backbone, bits, num_classes, **kwargs)
+        margin = from_preset(presets(bits), preset, margin=margin)["margin"]
         if not margin > 0:
             raise ValueError(f"`margin` must be positive. Received: margin={margin}.")
-        super().__init__(backbone, bits, num_classes, **kwargs)
         self.margin = float(margin)
         self.floor = bool(floor)
         self.codewords = LabelCodewords(num_classes, bits, name="codewords")
+        self._scores = tf.function(
+            lambda x: self.codewords(self(x, training=False)), reduce_retracing=True
+        )
         self.build_if_known()
 
     def build(self, input_shape):
@@ -97,7 +118,209 @@ class AdaLabelHash(HashModel):
         u = self(x, training=False)
         return self.report(loss=self.regularized(self.compute_hash_loss(u, labels)))
 
+    def self_train(
+        self,
+        labelled,
+        unlabelled,
+        epochs=10,
+        rounds=3,
+        first_epochs=None,
+        batch_size=128,
+        select="quantile",
+        quantile=None,
+        threshold=0.95,
+        rule="single",
+        top_k=1,
+        bottom_k=None,
+        temperature=1.0,
+        verbose="auto",
+        callbacks=None,
+    ):
+        """Train on images with and without labels, in rounds.
+
+        The first round trains on the labelled images. Each further one gives all
+        unlabelled images labels by the model as it is, keeps the confident ones, and
+        trains on with these and the labelled images.
+
+        Args:
+            labelled: `tf.data.Dataset` of ``(x, labels)`` or ``(x, {"label"})``,
+                batched or not; or a pair of arrays ``(x, y)`` as for `fit`.
+            unlabelled: `tf.data.Dataset` of ``(x, {"index"})``, batched or not, of
+                known length n, each index from 0 to n - 1 once: the elements may come
+                in a new order each time. `kerashash.data.indexed(images)` makes one;
+                or an array ``(n, ...)``.
+            epochs: int, of each round.
+            rounds: int, T, how many rounds use unlabelled images.
+            first_epochs: int or None, of the first round; 0 leaves it out, for a model
+                already trained; None is `epochs`.
+            batch_size: int.
+            select: "quantile" keeps in round t the most confident share
+                ``quantile * t / T`` of each predicted label; "threshold", the paper's
+                rule, keeps what is at least as probable as `threshold`.
+            quantile: float in (0, 1], or None: 0.9, or 0.6 for the rule "multi".
+            threshold: float in [0, 1]. How probable the labels of a trained model are
+                depends on the margin and the number of labels: look first.
+            rule, top_k, bottom_k, temperature: as in
+                `kerashash.self_training.pseudo_labels`.
+            verbose, callbacks: as in `fit`.
+
+        Returns:
+            `keras.callbacks.History` of all rounds in order; ``pseudo_labelled`` is the
+            number of unlabelled images in training.
+
+        Raises:
+            TypeError, ValueError: if an argument or the data is wrong.
+
+        Example:
+            >>> import keras, numpy as np
+            >>> model = AdaLabelHash("features", bits=16, num_classes=10)
+            >>> model.compile(optimizer=keras.optimizers.Adam(1e-3))
+            >>> x, y = np.random.rand(60, 64), np.arange(20) % 10
+            >>> history = model.self_train((x[:20], y), x[20:], epochs=1, verbose=0)
+            >>> history.history["pseudo_labelled"][0]
+            0
+
+        Reference:
+            The paper, section 4. It leaves thresholds, rounds and k open.
+        """
+        first_epochs = epochs if first_epochs is None else first_epochs
+        for name, value in (("epochs", epochs), ("batch_size", batch_size)):
+            check_count(name, value)
+        if select not in ("quantile", "threshold"):
+            raise ValueError(
+                "`select` must be one of ('quantile', 'threshold'). "
+                f"Received: {select!r}."
+            )
+        if quantile is None:
+            quantile = 0.9 if rule == "single" else 0.6
+        for name, value in (("quantile", quantile), ("threshold", threshold)):
+            if not 0 <= value <= 1:
+                raise ValueError(f"`{name}` must be in [0, 1]. Received: {value}.")
+        rules = {
+            "rule": rule,
+            "top_k": top_k,
+            "bottom_k": bottom_k,
+            "temperature": temperature,
+        }
+        pseudo_labels(np.zeros((1, self.num_classes)), **rules)  # refuse bad ones now
+        labelled = self._labelled_rows(labelled)
+        unlabelled, count = self._unlabelled_rows(unlabelled)
+
+        history = keras.callbacks.History()
+        history.set_model(self)
+        history.epoch, history.history = [], {}
+        for number in range(rounds + 1):
+            dataset, kept = labelled, 0
+            if number:
+                _, scores = inputs.collect(
+                    unlabelled.batch(batch_size), count, self._scores, verbose=verbose
+                )
+                labels, confidence, predicted = pseudo_labels(scores, **rules)
+                if select == "quantile":
+                    share = quantile * number / rounds
+                    chosen = most_confident(confidence, predicted, share)
+                else:
+                    chosen = confidence >= threshold
+                kept = int(chosen.sum())
+                dataset = _joined(labelled, unlabelled, labels, chosen)
+            count_of_epochs = epochs if number else first_epochs
+            if not count_of_epochs:
+                continue
+            done = len(history.epoch)
+            found = self.fit(
+                dataset.batch(batch_size).prefetch(tf.data.AUTOTUNE),
+                initial_epoch=done,
+                epochs=done + count_of_epochs,
+                verbose=verbose,
+                callbacks=callbacks,
+            )
+            history.epoch += found.epoch
+            found.history["pseudo_labelled"] = [kept] * len(found.epoch)
+            for name, values in found.history.items():
+                history.history.setdefault(name, []).extend(values)
+        self.history = history
+        return history
+
+    def _labelled_rows(self, labelled):
+        """A data set of single images and label rows."""
+        if isinstance(labelled, tf.data.Dataset):
+            inputs.check_batches(
+                labelled if _batched(labelled) else labelled.batch(1),
+                self.num_classes,
+                True,
+                False,
+                "AdaLabelHash",
+            )
+            rows = labelled.unbatch() if _batched(labelled) else labelled
+            rows = rows.apply(tf.data.experimental.assert_cardinality(_count(rows)))
+            return rows.map(
+                lambda x, y: (
+                    x,
+                    tf.cast(y["label"] if isinstance(y, dict) else y, tf.float32),
+                )
+            )
+        if not isinstance(labelled, tuple | list) or len(labelled) != 2:
+            raise TypeError(
+                "`labelled` must be a tf.data.Dataset or a pair of arrays (x, y). "
+                f"Received type: {type(labelled).__name__}."
+            )
+        x = inputs.check_array(labelled[0], self._batch_shape(), "labelled")
+        rows = (x, self.check_labels(labelled[1], len(x), "labelled"))
+        return tf.data.Dataset.from_tensor_slices(rows).shuffle(len(x))
+
+    def _unlabelled_rows(self, unlabelled):
+        """A data set of single images and their index, and how many there are."""
+        if not isinstance(unlabelled, tf.data.Dataset):
+            x = inputs.check_array(unlabelled, self._batch_shape(), "unlabelled")
+            index = np.arange(len(x), dtype=np.int32)
+            rows = tf.data.Dataset.from_tensor_slices((x, {"index": index}))
+            return rows.shuffle(len(x)), len(x)
+        spec = unlabelled.element_spec
+        pair = isinstance(spec, tuple) and len(spec) == 2 and isinstance(spec[1], dict)
+        if not pair or "index" not in spec[1]:
+            raise ValueError(
+                "`unlabelled` must have elements (x, {'index': ...}). "
+                "`kerashash.data.indexed(images)` adds the index. "
+                f"Received elements: {spec}."
+            )
+        if spec[1]["index"].shape.rank == 1:
+            unlabelled = unlabelled.unbatch()
+        rows = unlabelled.map(lambda x, y: (x, {"index": y["index"]}))
+        return rows, _count(unlabelled)
+
     def get_config(self):
         config = super().get_config()
         del config["num_train"]
         return {**config, "margin": self.margin, "floor": self.floor}
+
+
+def _batched(dataset):
+    spec = dataset.element_spec
+    y = spec[1] if isinstance(spec, tuple) and len(spec) == 2 else None
+    label = y.get("label") if isinstance(y, dict) else y
+    return isinstance(label, tf.TensorSpec) and label.shape.rank == 2
+
+
+def _count(dataset):
+    """Number of elements; where it is unknown, as after `unbatch`, they are counted."""
+    count = int(dataset.cardinality())
+    return count if count >= 0 else int(dataset.reduce(0, lambda n, _: n + 1))
+
+
+def _joined(labelled, unlabelled, labels, chosen):
+    """Labelled and chosen images, mixed; each element comes with its own label row."""
+    sizes = _count(labelled), int(np.sum(chosen))
+    if not sizes[1]:
+        return labelled
+    # Looked up by index: the order of the images may change with each epoch.
+    labels, chosen = tf.constant(labels), tf.constant(chosen)
+    pseudo = unlabelled.filter(lambda x, y: tf.gather(chosen, y["index"]))
+    pseudo = pseudo.map(
+        lambda x, y: (x, tf.cast(tf.gather(labels, y["index"]), tf.float32))
+    )
+    mixed = tf.data.Dataset.sample_from_datasets(
+        [labelled, pseudo],
+        weights=[size / sum(sizes) for size in sizes],
+        rerandomize_each_iteration=True,
+    )
+    return mixed.apply(tf.data.experimental.assert_cardinality(sum(sizes)))

@@ -1,0 +1,177 @@
+"""Self-training: the rules by hand, the data stream, and what it gains."""
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+from conftest import mlp
+
+import kerashash
+from kerashash import losses, self_training
+from kerashash.methods import AdaLabelHash
+
+
+def test_rules_by_hand():
+    scores = np.log([[0.5, 0.1, 0.3, 0.06, 0.04], [0.2, 0.2, 0.2, 0.2, 0.2]])
+    labels, confidence, predicted = self_training.pseudo_labels(scores)
+    assert labels.tolist() == [[1, 0, 0, 0, 0], [1, 0, 0, 0, 0]]
+    np.testing.assert_allclose(confidence, [0.5, 0.2])
+    assert predicted.tolist() == [0, 0]
+    labels, confidence, _ = self_training.pseudo_labels(scores, "multi", 2, 1)
+    assert labels[0].tolist() == [1, -1, 1, -1, 0]
+    np.testing.assert_allclose(confidence[0], 0.4)
+    # round(0.8 * 5) = 4 would leave nothing unknown.
+    labels, _, _ = self_training.pseudo_labels(scores, "multi")
+    assert labels[0].tolist() == [1, 0, -1, 0, 0]
+    _, sharp, _ = self_training.pseudo_labels(scores, temperature=0.1)
+    assert sharp[0] > 0.99
+
+
+def test_most_confident_takes_a_share_of_each_label(rng):
+    confidence, predicted = rng.random(300), rng.integers(0, 3, 300)
+    predicted[confidence > 0.9] = 0  # the confident ones are of one label
+    chosen = self_training.most_confident(confidence, predicted, 0.25)
+    for label in range(3):
+        of_label = predicted == label
+        assert chosen[of_label].sum() == round(0.25 * of_label.sum())
+        kept, left = confidence[of_label & chosen], confidence[of_label & ~chosen]
+        assert kept.min() >= left.max()
+
+
+def test_unknown_labels_have_no_loss_and_no_gradient(rng):
+    scores = tf.Variable(rng.normal(size=(4, 6)))
+    labels = np.array([[1, 0, -1, -1, 0, 0]] * 3 + [[-1] * 6])
+    with tf.GradientTape() as tape:
+        loss = losses.codeword_hinge(tf.constant(labels), scores, margin=9.0)
+    gradient = tape.gradient(loss, scores).numpy()
+    assert (gradient[labels == -1] == 0).all()
+    assert (gradient[:3, 0] != 0).all()
+
+
+def few_labels(data, per_class=10):
+    x, labels = data.arrays("train")
+    rows = np.concatenate([np.flatnonzero(c)[:per_class] for c in labels.T])
+    rest = np.setdiff1d(np.arange(len(x)), rows)
+    return (x[rows], labels[rows]), x[rest]
+
+
+def build(width=64):
+    model = AdaLabelHash(mlp(width), bits=48, num_classes=10, margin=1.0)
+    model.compile(optimizer=keras.optimizers.Adam(1e-3))
+    return model
+
+
+def test_self_training_beats_the_labelled_images_alone(digits):
+    labelled, unlabelled = few_labels(digits)
+    gains = []
+    for seed in (0, 1):
+        keras.utils.set_random_seed(seed)
+        model = build()
+        model.fit(*labelled, batch_size=32, epochs=40, verbose=0)
+        alone = kerashash.evaluate(model, digits, verbose=0)["mAP@ALL"]
+        history = model.self_train(
+            labelled, unlabelled, epochs=10, first_epochs=0, batch_size=32, verbose=0
+        )
+        gains.append(kerashash.evaluate(model, digits, verbose=0)["mAP@ALL"] - alone)
+        assert history.epoch == list(range(30))
+        kept = history.history["pseudo_labelled"]
+        n = len(unlabelled)
+        assert len(kept) == 30
+        np.testing.assert_allclose(kept[::10], [0.3 * n, 0.6 * n, 0.9 * n], atol=10)
+        assert len(history.history["loss"]) == 30
+    assert min(gains) > 0.02
+
+
+@pytest.mark.parametrize("batched", [False, True])
+def test_labels_stay_with_their_images_in_a_data_set_that_reshuffles(batched):
+    """Each image is its own label: any mix-up shows in the training batches."""
+    x = np.repeat(np.eye(4, dtype=np.float32), 25, axis=0)
+    y = np.repeat(np.arange(4), 25)
+    model = AdaLabelHash(
+        keras.Sequential([keras.Input((4,)), keras.layers.Dense(8)]), 8, 4
+    )
+    model.compile(optimizer=keras.optimizers.Adam(1e-2), run_eagerly=True)
+    unlabelled = kerashash.data.indexed(tf.data.Dataset.from_tensor_slices(x))
+    unlabelled = unlabelled.shuffle(100)
+    labelled = tf.data.Dataset.from_tensor_slices((x[::5], np.eye(4)[y[::5]]))
+    if batched:
+        unlabelled, labelled = unlabelled.batch(7), labelled.batch(7)
+    model.self_train(labelled, unlabelled, epochs=20, rounds=1, verbose=0)
+    seen, step = [], model.train_step
+
+    def watched(data):
+        seen.extend((data[0].numpy() == data[1].numpy()).all(axis=1))
+        return step(data)
+
+    model.train_step, model.train_function = watched, None
+    model.self_train(
+        labelled, unlabelled, epochs=2, first_epochs=0, quantile=1.0, verbose=0
+    )
+    # Rounds with a third, two thirds, and all of the images, 4 labels of 25.
+    assert len(seen) == 2 * (3 * 20 + 4 * (8 + 17 + 25))
+    assert all(seen)
+
+
+def test_threshold_keeps_what_is_probable(digits):
+    labelled, unlabelled = few_labels(digits)
+    model = build()
+    model.fit(*labelled, batch_size=32, epochs=20, verbose=0)
+    p = tf.nn.softmax(model.codewords(model.continuous_codes(unlabelled))).numpy()
+    p = np.sort(p.max(axis=1))
+    options = {"select": "threshold", "rounds": 1, "first_epochs": 0, "verbose": 0}
+    for threshold, wanted in ((p[-200:-198].mean(), 199), (1.0, 0)):
+        history = model.self_train(
+            labelled, unlabelled, 1, threshold=threshold, **options
+        )
+        assert abs(history.history["pseudo_labelled"][-1] - wanted) <= 1
+
+
+def test_several_labels(digit_pairs):
+    x, labels, queries = digit_pairs
+    x, labels = x[queries:], labels[queries:]
+    model = build(128)
+    history = model.self_train(
+        (x[:300], labels[:300]), x[300:], epochs=2, rule="multi", verbose=0
+    )
+    assert history.history["pseudo_labelled"][-1] == pytest.approx(720, abs=10)
+
+
+def test_presets():
+    assert AdaLabelHash("features", 48, 3).margin == 12.0
+    assert AdaLabelHash("features", 48, 3, preset="paper").margin == 1.0
+    assert AdaLabelHash("features", 48, 3, margin=2.0, preset="paper").margin == 2.0
+    with pytest.raises(ValueError, match="`preset` must be one of"):
+        AdaLabelHash("features", 48, 3, preset="papers")
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"select": "best"}, "`select` must be one of"),
+        ({"rule": "several"}, "`rule` must be one of"),
+        ({"quantile": 1.5}, r"`quantile` must be in \[0, 1\]"),
+        ({"threshold": -1}, r"`threshold` must be in \[0, 1\]"),
+        ({"temperature": 0}, "`temperature` must be positive"),
+        ({"rule": "multi", "top_k": 0}, "`top_k` must be at least 1"),
+        ({"rule": "multi", "top_k": 8, "bottom_k": 3}, "both together at most"),
+        ({"epochs": 0}, "`epochs` must be at least 1"),
+    ],
+)
+def test_bad_arguments_are_named(digits, options, message):
+    labelled, unlabelled = few_labels(digits)
+    with pytest.raises(ValueError, match=message):
+        build().self_train(labelled, unlabelled, **options)
+
+
+def test_bad_data_is_named(digits):
+    labelled, unlabelled = few_labels(digits)
+    images = tf.data.Dataset.from_tensor_slices(unlabelled)
+    model = build()
+    with pytest.raises(ValueError, match=r"`kerashash.data.indexed\(images\)` adds"):
+        model.self_train(labelled, images)
+    with pytest.raises(TypeError, match="`labelled` must be a tf"):
+        model.self_train(labelled[0], unlabelled)
+    with pytest.raises(ValueError, match="`labelled` must have one row for each"):
+        model.self_train((labelled[0], labelled[1][:3]), unlabelled)
+    with pytest.raises(ValueError, match=r"`unlabelled` must have shape \(n, 64\)"):
+        model.self_train(labelled, unlabelled[:, :5])

@@ -1,6 +1,6 @@
 """The methods on CIFAR-10, three seeds, on features of a frozen backbone.
 
-    python benchmarks/cifar10.py dsre|dcdh|adalabel|ddh [--features FILE] [--seeds 0 1 2]
+    python benchmarks/cifar10.py dsre|dcdh|adalabel|ddh [--features FILE]
 
 Each method's network is one hidden layer on the features of EfficientNet-Lite0 at 128
 pixels (computed first, in minutes, and kept in FILE). Writes one row for each run to

@@ -62,7 +62,7 @@ METHODS = pytest.mark.parametrize(
 def test_learns_digits_from_a_data_set(method, options, digits):
     model = build(method, 64, 10, digits.num_train, **options)
     history = model.fit(digits.train.batch(64), epochs=6, verbose=0).history
-    assert history["loss"][-1] < 0.8 * history["loss"][0]
+    assert history["loss"][-1] < 0.9 * history["loss"][0]
     assert kerashash.evaluate(model, digits)["mAP@ALL"] > 0.4  # random codes: 0.10
 
 

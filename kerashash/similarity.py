@@ -148,8 +148,10 @@ def nearest_neighbours(features, k, block=1024):
     unit = tf.math.l2_normalize(tf.cast(features, tf.float32), axis=1)
     lists = np.empty((n, k + 1), np.int32)
     for start in range(0, n, block):
+        size = min(block, n - start)
+        # Tensors: a number of Python would trace the function again.
         lists[start : start + block] = _nearest(
-            unit, tf.constant(start), tf.constant(min(block, n - start)), k
+            unit, *map(tf.constant, (start, size, k))
         )
     return lists
 

@@ -1,0 +1,71 @@
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from kerashash import label_graph
+from kerashash.layers import GraphConvolution
+
+
+@pytest.fixture
+def rows(rng):
+    d = rng.dirichlet(np.ones(5), 40).astype(np.float32)
+    return d, rng.normal(size=(40, 7)).astype(np.float32)
+
+
+def dense_graph(d, threshold):
+    unit = d / np.linalg.norm(d, axis=1, keepdims=True)
+    cosines = unit @ unit.T
+    return np.where(cosines < threshold, 0.0, cosines)
+
+
+@pytest.mark.parametrize("block", [7, 40, 1024])
+@pytest.mark.parametrize("adjacency", ["raw", "row", "sym"])
+def test_aggregate_equals_the_graph_in_full(rows, adjacency, block, monkeypatch):
+    monkeypatch.setattr(label_graph, "_BLOCK", block)
+    d, x = (
+        rows[0][: 33 + block % 8],
+        rows[1][: 33 + block % 8],
+    )  # own shapes: no old trace
+    s = dense_graph(d, 0.7)
+    assert 0.1 < (s > 0).mean() < 0.9
+    degrees = s.sum(axis=1)
+    a = {
+        "raw": s,
+        "row": s / degrees[:, None],
+        "sym": s / np.sqrt(np.outer(degrees, degrees)),
+    }[adjacency]
+    found = label_graph.aggregate(d, x, 0.7, adjacency)
+    np.testing.assert_allclose(found, a @ x, rtol=1e-4, atol=1e-5)
+
+
+def test_graph_convolution_needs_no_graph(rows):
+    """Rows of A X, in batches, give what Spektral's layer gives with all of A."""
+    d, x = rows
+    layer = GraphConvolution(3, activation="tanh", use_bias=False)
+    whole = layer([tf.constant(x), tf.constant(dense_graph(d, 0.5))])
+    aggregated = label_graph.aggregate(d, x, 0.5, "raw")
+    parts = [layer([aggregated[start : start + 16]]) for start in (0, 16, 32)]
+    np.testing.assert_allclose(tf.concat(parts, 0), whole, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("threshold", [None, 0.0, 0.7])
+def test_relation_loss_and_gradient_equal_the_dense_ones(rows, threshold):
+    d, x = rows
+    target = dense_graph(d, -1.0 if threshold is None else threshold)
+    h = tf.constant(np.tanh(x))
+
+    def dense(h):
+        unit = tf.math.l2_normalize(h, axis=1)
+        return tf.reduce_mean((tf.matmul(unit, unit, transpose_b=True) - target) ** 2)
+
+    def ours(h):
+        return label_graph.relation_loss(h, tf.constant(d), threshold)
+
+    values = []
+    for function in (dense, ours):
+        with tf.GradientTape() as tape:
+            tape.watch(h)
+            value = function(h)
+        values.append((value.numpy(), tape.gradient(value, h).numpy()))
+    np.testing.assert_allclose(values[0][0], values[1][0], rtol=1e-5)
+    np.testing.assert_allclose(values[0][1], values[1][1], rtol=1e-4, atol=1e-7)

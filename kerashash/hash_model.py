@@ -325,11 +325,14 @@ class HashModel(keras.Model):
         """`loss` plus the penalties that the user's layers ask for."""
         return tf.add_n([loss, *self.losses])
 
-    def minimize(self, tape, loss):
-        """Apply one optimizer step for `loss`, computed under `tape`."""
+    def minimize(self, tape, loss, variables=None):
+        """Apply one optimizer step for `loss`, computed under `tape`.
+
+        It is over all trainable variables of the model, or over `variables`.
+        """
         with tape:
             loss = self.optimizer.scale_loss(loss)
-        variables = self.trainable_variables
+        variables = self.trainable_variables if variables is None else variables
         self.optimizer.apply(tape.gradient(loss, variables), variables)
 
     def report(self, **values):

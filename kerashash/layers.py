@@ -146,7 +146,9 @@ class GraphConvolution(GCNConv):
     Formula:
         activation(A (X W) + b)
 
-    A is used as given: normalise it, and add self-loops, beforehand.
+    A is used as given: normalise it, and add self-loops, beforehand. Where A and X do
+    not change, A X may be computed beforehand, too: rows of it are then nodes without
+    a graph, in batches of any size.
 
     Args:
         channels: int, the number of output features.
@@ -154,7 +156,8 @@ class GraphConvolution(GCNConv):
 
     Call:
         ``[x, a]``: node features ``(n, d)`` and a dense or sparse adjacency
-        ``(n, n)`` -> ``(n, channels)``.
+        ``(n, n)`` -> ``(n, channels)``; or ``[ax]``: rows of A X, ``(batch, d)`` ->
+        ``(batch, channels)``.
 
     Example:
         >>> layer = GraphConvolution(4, use_bias=False)
@@ -166,7 +169,17 @@ class GraphConvolution(GCNConv):
         Convolutional Networks, ICLR 2017, eq. 2.
     """
 
+    def build(self, input_shape):
+        # Spektral demands two shapes and looks at the first.
+        super().build([input_shape[0], None])
+
     # Keras 3 hands `mask=[None, None]` to a call that takes a mask, and Spektral
     # multiplies by its first entry: this signature takes none.
     def call(self, inputs):
-        return super().call(inputs)
+        if len(inputs) == 2:
+            return super().call(inputs)
+        (aggregated,) = inputs
+        output = tf.matmul(aggregated, tf.cast(self.kernel, aggregated.dtype))
+        if self.use_bias:
+            output += tf.cast(self.bias, output.dtype)
+        return self.activation(output)

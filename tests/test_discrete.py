@@ -115,3 +115,41 @@ def test_dcc_runs_inside_a_graph(rng, jit):
     problem_ = problem(rng, 10, 5)
     inside = tf.function(lambda *p: discrete.dcc(*p), jit_compile=jit)
     np.testing.assert_array_equal(inside(*problem_), discrete.dcc(*problem_))
+
+
+def rotation_objective(h, d, rotation, projection, codes, label_weight):
+    fit = np.linalg.norm(codes - h @ rotation) ** 2
+    return fit + label_weight * np.linalg.norm(codes - d @ projection) ** 2
+
+
+@pytest.fixture
+def rotated(rng):
+    """Continuous codes that follow label distributions, up to a rotation."""
+    d = rng.dirichlet(np.ones(4), 120).astype(np.float32)
+    h = np.tanh(d @ rng.normal(size=(4, 8)) + 0.3 * rng.normal(size=(120, 8)))
+    return h.astype(np.float32), d
+
+
+@pytest.mark.parametrize("label_weight", [0.1, 10.0])
+def test_label_rotation_never_increases_its_objective(rotated, label_weight):
+    h, d = rotated
+    values = []
+    for iterations in range(1, 9):
+        found = discrete.label_rotation(h, d, label_weight, iterations)
+        found = [value.numpy() for value in found]
+        values.append(rotation_objective(h, d, *found, label_weight))
+        rotation, projection, codes = found
+        np.testing.assert_allclose(rotation.T @ rotation, np.eye(8), atol=1e-5)
+        assert set(np.unique(codes)) == {-1.0, 1.0}
+        again = np.where(h @ rotation + label_weight * d @ projection >= 0, 1, -1)
+        np.testing.assert_array_equal(codes, again)
+    assert (np.diff(values) <= 1e-3 * values[0]).all()
+    assert values[-1] < values[0]
+
+
+def test_label_rotation_sees_labels_from_its_second_iteration_on(rotated):
+    h, d = rotated
+    first = [discrete.label_rotation(h, d, a, iterations=1)[0] for a in (0.0, 10.0)]
+    np.testing.assert_array_equal(*first)
+    second = [discrete.label_rotation(h, d, a, iterations=2)[0] for a in (0.0, 10.0)]
+    assert not np.allclose(*second)

@@ -72,6 +72,17 @@ def test_graph_convolution_is_the_formula(rng, sparse):
     np.testing.assert_allclose(found, wanted, rtol=1e-4, atol=1e-5)
 
 
+@pytest.mark.parametrize("use_bias", [False, True])
+def test_graph_convolution_of_aggregates_equals_that_with_the_graph(rng, use_bias):
+    x = rng.normal(size=(6, 4)).astype(np.float32)
+    a = rng.random((6, 6)).astype(np.float32)
+    layer = GraphConvolution(
+        3, activation="tanh", use_bias=use_bias, bias_initializer="normal"
+    )
+    whole = layer([tf.constant(x), tf.constant(a)])
+    np.testing.assert_allclose(layer([tf.constant(a @ x)]), whole, rtol=1e-4, atol=1e-5)
+
+
 def test_graph_convolution_trains_and_round_trips(rng):
     x = rng.normal(size=(1, 8, 4)).astype(np.float32)
     a = np.eye(8, dtype=np.float32)[None]

@@ -3,6 +3,7 @@
 from kerashash.methods.adalabel import AdaLabelHash
 from kerashash.methods.dcdh import DCDH
 from kerashash.methods.ddh import DDH
+from kerashash.methods.ddh_ldl import DDHLDL
 from kerashash.methods.dsre import DSRE
 
-__all__ = ["DCDH", "DDH", "DSRE", "AdaLabelHash"]
+__all__ = ["DCDH", "DDH", "DDHLDL", "DSRE", "AdaLabelHash"]

@@ -1,0 +1,181 @@
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from kerashash import discrete
+from kerashash import label_distribution as ld
+from kerashash.methods import DDHLDL
+
+SMALL = {"code_units": (64, 32), "function_units": (64,), "threshold": 0.5}
+
+
+@pytest.fixture(scope="module")
+def smooth():
+    """Label distributions that follow a few features: x, d; 40 rows are queries."""
+    rng = np.random.default_rng(0)
+    x = rng.normal(size=(240, 8)).astype(np.float32)
+    d = np.exp(x @ rng.normal(size=(8, 4)))
+    return x, (d / d.sum(axis=1, keepdims=True)).astype(np.float32)
+
+
+def build(n, bits=32, code_epochs=10, **options):
+    options = {**SMALL, **options}
+    model = DDHLDL("features", bits, 4, n, code_epochs=code_epochs, **options)
+    model.compile(optimizer=keras.optimizers.Adam(5e-3))
+    return model
+
+
+@pytest.mark.parametrize(
+    ("options", "batch_size"),
+    [
+        ({}, 50),
+        ({}, 200),
+        ({"gcn": False}, 50),
+        ({"rotation": False}, 50),
+        ({"adjacency": "row"}, 50),
+        ({"preset": "paper"}, 200),
+    ],
+)
+def test_beats_the_mean_distribution(smooth, options, batch_size):
+    x, d = smooth
+    epochs = 30 if batch_size == 200 else 10
+    model = build(200, code_epochs=epochs, **options)
+    history = model.fit(
+        x[40:], d[40:], batch_size=batch_size, epochs=3 * epochs, verbose=0
+    ).history
+    assert len(history["code_loss"]) == epochs
+    assert len(history["function_loss"]) == 2 * epochs
+    assert history["code_loss"][-1] < 0.5 * history["code_loss"][0]
+    assert history["function_loss"][-1] < history["function_loss"][0]
+    found = ld.measures(d[:40], model.predict_distribution(x[:40], k=10))
+    mean = ld.measures(d[:40], np.tile(d[40:].mean(axis=0), (40, 1)))
+    assert found["kl"] < 0.5 * mean["kl"]
+    assert found["intersection"] > mean["intersection"]
+
+
+def test_training_rows_and_queries_are_encoded_alike(smooth):
+    x, d = smooth
+    model = build(200, code_epochs=2)
+    model.fit(x[40:], d[40:], epochs=5, verbose=0)
+    encoded = model.encode(x[40:], packed=False)
+    np.testing.assert_array_equal(model.learned_codes(), encoded)
+    wanted = ld.hashed_distribution(
+        model.encode(x[:40]), encoded_bytes(encoded), d[40:], 30, 32
+    )
+    np.testing.assert_allclose(model.predict_distribution(x[:40]), wanted, atol=2e-6)
+
+
+def encoded_bytes(codes):
+    return np.packbits(codes > 0, axis=1)
+
+
+def test_codes_are_those_of_the_rotated_function_network(smooth):
+    x, d = smooth
+    model = build(200, code_epochs=3)
+    model.fit(x[40:], d[40:], epochs=6, verbose=0)
+    *network, rotation = model.hash_head.layers
+    matrix = rotation.matrix.numpy()
+    np.testing.assert_allclose(matrix.T @ matrix, np.eye(32), atol=1e-5)
+    assert not np.allclose(matrix, np.eye(32), atol=0.1)
+    continuous = tf.constant(x)
+    for layer in network:
+        continuous = layer(continuous, training=False)
+    np.testing.assert_array_equal(
+        model.encode(x, packed=False), discrete.sign(continuous @ matrix)
+    )
+    without = build(200, code_epochs=3, rotation=False)
+    without.fit(x[40:], d[40:], epochs=4, verbose=0)
+    np.testing.assert_array_equal(without.hash_head.layers[-1].matrix, np.eye(32))
+
+
+@pytest.mark.filterwarnings("ignore:The function network")
+def test_stages_train_their_own_network_only(smooth):
+    x, d = smooth
+    model = build(200, code_epochs=2)
+    model.fit(x[40:], d[40:], epochs=1, verbose=0)
+    networks = (model.code_network, model.hash_head)
+    for fixed in (1, 0):
+        before = [[w.numpy() for w in n.trainable_variables] for n in networks]
+        model.fit(x[40:], d[40:], epochs=1, verbose=0)
+        after = [[w.numpy() for w in n.trainable_variables] for n in networks]
+        same = [
+            all(np.array_equal(a, b) for a, b in zip(*pair, strict=True))
+            for pair in zip(before, after, strict=True)
+        ]
+        assert same == [fixed == 0, fixed == 1]
+
+
+@pytest.mark.filterwarnings("ignore:The function network")
+@pytest.mark.parametrize("stop", [2, 4])
+def test_resumes_in_the_stage_where_it_stopped(smooth, tmp_path, stop):
+    x, d = smooth
+    x, d = x[40:], d[40:]
+
+    def fit(model, epochs):
+        return model.fit(x, d, epochs=epochs, verbose=0).history["loss"]
+
+    keras.utils.set_random_seed(1)
+    options = {"code_epochs": 3, "dropout": 0.0}
+    whole = build(200, **options)
+    wanted = fit(whole, 6)
+    keras.utils.set_random_seed(1)
+    part = build(200, **options)
+    losses = fit(part, stop)
+    part.save(tmp_path / "part.keras")
+    resumed = keras.saving.load_model(tmp_path / "part.keras")
+    losses += fit(resumed, 6 - stop)
+    np.testing.assert_allclose(losses, wanted, rtol=2e-3)
+    assert (resumed.learned_codes() == whole.learned_codes()).mean() > 0.99
+
+
+def test_distributions_are_not_predicted_before_the_function_network(smooth):
+    x, d = smooth
+    model = build(200)
+    with pytest.raises(ValueError, match="no learned codes before `fit`"):
+        model.predict_distribution(x)
+    with pytest.warns(UserWarning, match=r"function network.* is not trained yet"):
+        model.fit(x[40:], d[40:], epochs=1, verbose=0)
+    with pytest.raises(ValueError, match=r"has done 1 epochs.*code_epochs=10"):
+        model.predict_distribution(x)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"adjacency": "random"}, "`adjacency` must be one of"),
+        ({"target": "raw"}, "`target` must be one of"),
+        ({"teacher": "test"}, "`teacher` must be one of"),
+        ({"threshold": 1.5}, r"`threshold` must be in \[0, 1\]"),
+        ({"label_weight": -1.0}, "`label_weight` must be at least 0"),
+        ({"dropout": 1.0}, r"`dropout` must be in \[0, 1\)"),
+        ({"code_epochs": 0}, "`code_epochs` must be at least 1"),
+        ({"dom_iterations": 0}, "`dom_iterations` must be at least 1"),
+        ({"code_units": ()}, "`code_units` must hold"),
+        ({"function_units": (0,)}, "`function_units` must be at least 1"),
+    ],
+)
+def test_bad_arguments_are_named(options, message):
+    with pytest.raises(ValueError, match=message):
+        build(200, **options)
+
+
+def test_bad_training_data_is_named(smooth):
+    x, d = smooth
+    model = build(240)
+    cases = [
+        ((x, d * 2), "`y` must have rows that sum to 1"),
+        ((x, d[:, :3]), r"`y` must have shape \(n, 4\)"),
+        ((x, d - 0.5), "`y` must be at least 0"),
+        ((x, d.argmax(axis=1)), r"`y` must have shape \(n, 4\)"),
+    ]
+    for arguments, message in cases:
+        with pytest.raises(ValueError, match=message):
+            model.fit(*arguments, verbose=0)
+    rows = tf.data.Dataset.from_tensor_slices(
+        (x, {"label": 2 * d, "index": np.arange(240, dtype=np.int32)})
+    )
+    with pytest.raises(ValueError, match="`label` must have rows that sum to 1"):
+        model.fit(rows.batch(60), verbose=0)
+    with pytest.raises(ValueError, match="`validation_data` is not supported"):
+        model.fit(x, d, validation_data=(x, d), verbose=0)

@@ -18,7 +18,7 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 import keras
 import numpy as np
 import tensorflow as tf
-from sklearn.svm import LinearSVC
+from sklearn.svm import SVC
 
 import kerashash
 from kerashash import inputs
@@ -39,7 +39,10 @@ features = backbone.predict(images, batch_size=64, verbose=2)
 def accuracy(x, train, validation, test):
     """Of the SVM whose penalty does best on the validation images."""
     best = max(
-        (LinearSVC(C=c).fit(x[train], y[train]) for c in 10.0 ** np.arange(-5, 1)),
+        (
+            SVC(kernel="linear", C=c).fit(x[train], y[train])
+            for c in 10.0 ** np.arange(-5, 1)
+        ),
         key=lambda svm: svm.score(x[validation], y[validation]),
     )
     return best.score(x[test], y[test])

@@ -8,6 +8,7 @@ import numpy as np
 
 from kerashash import codes as hash_codes
 from kerashash import inputs, metrics
+from kerashash.options import check_integer
 
 CHOICES = {
     "denominator": ("relevant", "retrieved", "min", "first"),
@@ -329,10 +330,7 @@ def check_at(at, n):
 def _check_radius(radius):
     if radius is None:
         return
-    if isinstance(radius, bool) or not isinstance(radius, int | np.integer):
-        raise TypeError(f"`radius` must be an integer or None. Received: {radius!r}.")
-    if radius < 0:
-        raise ValueError(f"`radius` must be at least 0. Received: {radius}.")
+    check_integer("radius", radius, least=0)
 
 
 def check_ties(ties, denominator, at, n):

@@ -7,6 +7,8 @@ padding bits zero. A bit is 1 where the code is +1.
 
 import numpy as np
 
+from kerashash.options import check_integer
+
 
 def packed_width(bits):
     """Number of bytes of one packed code.
@@ -25,14 +27,7 @@ def packed_width(bits):
         >>> packed_width(12)
         2
     """
-    if isinstance(bits, bool) or not isinstance(bits, int | np.integer):
-        raise TypeError(
-            f"`bits` must be an integer. Received: bits={bits!r} "
-            f"of type {type(bits).__name__}."
-        )
-    if bits < 1:
-        raise ValueError(f"`bits` must be at least 1. Received: bits={bits}.")
-    return -(-int(bits) // 8)
+    return -(-check_integer("bits", bits) // 8)
 
 
 def check_codes(codes, bits=None, name="codes"):

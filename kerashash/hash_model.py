@@ -7,6 +7,7 @@ import tensorflow as tf
 from kerashash import backbones, inputs
 from kerashash.codes import packed_width
 from kerashash.layers import HashHead
+from kerashash.options import check_integer
 
 if keras.backend.backend() != "tensorflow":
     raise ImportError(
@@ -66,7 +67,7 @@ class HashModel(keras.Model):
         packed_width(bits)
         for name, value in (("num_classes", num_classes), ("num_train", num_train)):
             if value is not None:
-                check_count(name, value)
+                check_integer(name, value)
         super().__init__(**kwargs)
         self.bits = int(bits)
         self.num_classes = num_classes
@@ -387,39 +388,7 @@ class _EpochStep(keras.callbacks.Callback):
             logs.update(values)
 
 
-def from_preset(presets, preset, **options):
-    """Options of a method, those left at None taken from a preset.
-
-    Args:
-        presets: dict of dicts, the options of each preset.
-        preset: str, its name.
-        **options: the user's values; None where the preset is to decide.
-
-    Returns:
-        dict of the options.
-
-    Raises:
-        ValueError: if there is no such preset.
-
-    Example:
-        >>> from_preset({"paper": {"margin": 1.0}}, "paper", margin=None)
-        {'margin': 1.0}
-    """
-    if preset not in [*presets]:
-        raise ValueError(f"`preset` must be one of {[*presets]}. Received: {preset!r}.")
-    chosen = presets[preset]
-    return {k: chosen[k] if v is None else v for k, v in options.items()}
-
-
 def _own(model):
     """The variables of a model that are not its backbone's."""
     backbone = {id(variable) for variable in model.backbone.variables}
     return [v for v in model.variables if id(v) not in backbone]
-
-
-def check_count(name, value):
-    """Refuse what is not an integer of at least 1, naming the argument."""
-    if isinstance(value, bool) or not isinstance(value, int | np.integer):
-        raise TypeError(f"`{name}` must be an integer. Received: {value!r}.")
-    if value < 1:
-        raise ValueError(f"`{name}` must be at least 1. Received: {value}.")

@@ -7,6 +7,8 @@ import keras
 import numpy as np
 import tensorflow as tf
 
+from kerashash.options import check_integer
+
 
 def check_array(x, shape=None, name="x"):
     """Validate images or feature vectors given as one array.
@@ -165,10 +167,7 @@ def batches(x, batch_size, shape=None, image_size=None):
     Raises:
         TypeError, ValueError: if `x` is none of these.
     """
-    if isinstance(batch_size, bool) or not isinstance(batch_size, int):
-        raise TypeError(f"`batch_size` must be an integer. Received: {batch_size!r}.")
-    if batch_size < 1:
-        raise ValueError(f"`batch_size` must be at least 1. Received: {batch_size}.")
+    check_integer("batch_size", batch_size)
     if isinstance(x, tf.data.Dataset):
         return _dataset_batches(x, batch_size, shape)
     if isinstance(x, str | os.PathLike):

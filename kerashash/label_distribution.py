@@ -10,6 +10,7 @@ predictions with the truth by the six customary measures.
 import numpy as np
 
 from kerashash.inputs import check_array
+from kerashash.options import check_integer
 from kerashash.ranker import HammingRanker
 
 # The least value of a class wherever a measure divides or takes a logarithm.
@@ -86,7 +87,7 @@ def knn_distribution(queries, x, d, k=30):
     x = check_array(x, (None, None))
     d = check_distributions(d, n=len(x))
     queries = check_array(queries, (None, x.shape[1]), "queries")
-    _check_neighbours(k, len(x))
+    check_integer("k", k, most=len(x))
     x, queries = x.astype(np.float64), queries.astype(np.float64)
     # |x - q|^2 without |q|^2, the same for all x.
     squares = (x**2).sum(axis=1)
@@ -129,7 +130,7 @@ def hashed_distribution(queries, codes, d, k=30, bits=None):
     """
     ranker = HammingRanker(codes, bits)
     d = check_distributions(d, n=ranker.size)
-    _check_neighbours(k, ranker.size)
+    check_integer("k", k, most=ranker.size)
     _, nearest = ranker.top_k(queries, k)
     return d[nearest].mean(axis=1)
 
@@ -220,12 +221,3 @@ def _pair(true, predicted):
         )
     predicted = check_distributions(predicted, true.shape[1], len(true), "predicted")
     return (np.maximum(d.astype(np.float64), FLOOR) for d in (true, predicted))
-
-
-def _check_neighbours(k, n):
-    if isinstance(k, bool) or not isinstance(k, int | np.integer):
-        raise TypeError(f"`k` must be an integer. Received: {k!r}.")
-    if not 1 <= k <= n:
-        raise ValueError(
-            f"`k` must be from 1 to the number of training rows, {n}. Received: k={k}."
-        )

@@ -4,6 +4,7 @@ import numpy as np
 import tensorflow as tf
 
 from kerashash import codes as hash_codes
+from kerashash.options import check_integer
 
 # Codes are compared in words of four bytes.
 _WORD = 4
@@ -44,7 +45,7 @@ class HammingRanker:
         packed, self.bits = hash_codes.as_packed(codes, bits)
         if not len(packed):
             raise ValueError("`codes` must have at least one row. Received: 0 rows.")
-        self._block_size = _check_count("block_size", block_size)
+        self._block_size = check_integer("block_size", block_size)
         self.size = len(packed)
         self._codes = tf.constant(_words(packed))  # (n, words)
         rows = tf.TensorSpec((None, self._codes.shape[1]), tf.uint32)
@@ -87,7 +88,7 @@ class HammingRanker:
             TypeError, ValueError: if the codes are wrong or do not match `bits`, or
                 `k` is out of range.
         """
-        k = _check_count("k", k)
+        k = check_integer("k", k)
         if k > self.size:
             raise ValueError(
                 f"`k` must be at most the database size {self.size}. Received: k={k}."
@@ -115,11 +116,7 @@ class HammingRanker:
             TypeError, ValueError: if the codes are wrong or do not match `bits`, or
                 `radius` is out of range.
         """
-        radius = _check_count("radius", radius, least=0)
-        if radius > self.bits:
-            raise ValueError(
-                f"`radius` must be at most bits={self.bits}. Received: {radius}."
-            )
+        radius = check_integer("radius", radius, least=0, most=self.bits)
         distances, indices = [], []
         for block in self._query_blocks(queries, self.size):
             for row in self._distances(block, self._codes).numpy():
@@ -174,11 +171,3 @@ def _top_k(queries, codes, k, block_size):
         best = -nearest.values
         where = tf.gather(where, nearest.indices, batch_dims=1)
     return best, where
-
-
-def _check_count(name, value, least=1):
-    if isinstance(value, bool) or not isinstance(value, int | np.integer):
-        raise TypeError(f"`{name}` must be an integer. Received: {value!r}.")
-    if value < least:
-        raise ValueError(f"`{name}` must be at least {least}. Received: {value}.")
-    return int(value)

@@ -5,6 +5,8 @@ Pure functions of numpy arrays; `AdaLabelHash.self_train` uses them.
 
 import numpy as np
 
+from kerashash.options import check_choices
+
 RULES = ("single", "multi")
 
 
@@ -43,8 +45,7 @@ def pseudo_labels(scores, rule="single", top_k=1, bottom_k=None, temperature=1.0
     """
     scores = np.asarray(scores, np.float64)
     classes = scores.shape[1]
-    if rule not in [*RULES]:
-        raise ValueError(f"`rule` must be one of {RULES}. Received: {rule!r}.")
+    check_choices({"rule": RULES}, rule=rule)
     if not temperature > 0:
         raise ValueError(f"`temperature` must be positive. Received: {temperature}.")
     if rule == "single":

@@ -1,9 +1,10 @@
 """What every image backbone begins with."""
 
 import keras
-import numpy as np
 import tensorflow as tf
 from keras import layers
+
+from kerashash.options import check_integer
 
 
 @keras.saving.register_keras_serializable(package="kerashash")
@@ -30,7 +31,4 @@ class ResizeImages(layers.Layer):
 
 def check_image_size(size):
     """Validate the side to which images are resized."""
-    if isinstance(size, bool) or not isinstance(size, int | np.integer):
-        raise TypeError(f"`image_size` must be an integer. Received: {size!r}.")
-    if size < 32:
-        raise ValueError(f"`image_size` must be at least 32. Received: {size}.")
+    check_integer("image_size", size, least=32)

@@ -1,7 +1,8 @@
 """indexed: number the elements of a data set."""
 
-import numpy as np
 import tensorflow as tf
+
+from kerashash.options import check_integer
 
 
 def indexed(dataset, start=0):
@@ -34,10 +35,7 @@ def indexed(dataset, start=0):
             "`dataset` must be a tf.data.Dataset. Received type: "
             f"{type(dataset).__name__}."
         )
-    if isinstance(start, bool) or not isinstance(start, int | np.integer):
-        raise TypeError(f"`start` must be an integer. Received: start={start!r}.")
-    if start < 0:
-        raise ValueError(f"`start` must be at least 0. Received: start={start}.")
+    check_integer("start", start, least=0)
     if isinstance(dataset.element_spec, tf.TensorSpec):
         return dataset.enumerate(start).map(
             lambda index, x: (x, {"index": tf.cast(index, tf.int32)})

@@ -6,10 +6,9 @@ import importlib.resources
 import json
 import os
 
-import numpy as np
-
 from kerashash.data import protocols, sources
 from kerashash.data.retrieval_data import RetrievalData
+from kerashash.options import check_integer
 
 # Name: source, and its protocols; the first is the default.
 _DATASETS = {
@@ -93,10 +92,7 @@ def load(name, protocol=None, seed=0, data_dir=None):
     if protocol is None:
         protocol = next(iter(choices))
     _choice("protocol", protocol, choices)
-    if isinstance(seed, bool) or not isinstance(seed, int | np.integer):
-        raise TypeError(f"`seed` must be an integer. Received: seed={seed!r}.")
-    if not 0 <= seed < 2**32:
-        raise ValueError(f"`seed` must be in [0, 2^32). Received: seed={seed}.")
+    check_integer("seed", seed, least=0, most=2**32 - 1)
     if not isinstance(data_dir, str | os.PathLike | None):
         raise TypeError(
             f"`data_dir` must be a path or None. Received: data_dir={data_dir!r}."

@@ -5,8 +5,9 @@ import numpy as np
 import tensorflow as tf
 
 from kerashash import inputs, losses
-from kerashash.hash_model import HashModel, check_count, from_preset
+from kerashash.hash_model import HashModel
 from kerashash.layers import LabelCodewords
+from kerashash.options import check_choices, check_integer, from_preset
 from kerashash.self_training import most_confident, pseudo_labels
 
 
@@ -78,7 +79,7 @@ class AdaLabelHash(HashModel):
         preset="default",
         **kwargs,
     ):
-        check_count("num_classes", num_classes)
+        check_integer("num_classes", num_classes)
         super().__init__(backbone, bits, num_classes, **kwargs)
         margin = from_preset(presets(bits), preset, margin=margin)["margin"]
         if not margin > 0:
@@ -184,13 +185,9 @@ class AdaLabelHash(HashModel):
             The paper, section 4. It leaves thresholds, rounds and k open.
         """
         first_epochs = epochs if first_epochs is None else first_epochs
-        for name, value in (("epochs", epochs), ("batch_size", batch_size)):
-            check_count(name, value)
-        if select not in ("quantile", "threshold"):
-            raise ValueError(
-                "`select` must be one of ('quantile', 'threshold'). "
-                f"Received: {select!r}."
-            )
+        check_integer("epochs", epochs)
+        check_integer("batch_size", batch_size)
+        check_choices({"select": ("quantile", "threshold")}, select=select)
         if quantile is None:
             quantile = 0.9 if rule == "single" else 0.6
         for name, value in (("quantile", quantile), ("threshold", threshold)):

@@ -8,8 +8,9 @@ import numpy as np
 import tensorflow as tf
 
 from kerashash import discrete, inputs, losses
-from kerashash.hash_model import HashModel, from_preset
+from kerashash.hash_model import HashModel
 from kerashash.layers import OuterProductFusion
+from kerashash.options import check_choices, check_least, from_preset
 from kerashash.similarity import LabelSimilarity
 
 CHOICES = {
@@ -132,20 +133,14 @@ class DCDH(HashModel):
             "b_update": b_update,
             **from_preset(PRESETS, preset, s_mode=s_mode, focal=focal),
         }
-        for name, value in options.items():
-            if value not in CHOICES[name]:
-                raise ValueError(
-                    f"`{name}` must be one of {CHOICES[name]}. Received: {value!r}."
-                )
+        check_choices(CHOICES, **options)
         weights = {
             "label_loss_weight": label_loss_weight,
             "fusion_loss_weight": fusion_loss_weight,
             "focal_weight": focal_weight,
             "quantization_weight": quantization_weight,
         }
-        for name, value in weights.items():
-            if not value >= 0:
-                raise ValueError(f"`{name}` must be at least 0. Received: {value}.")
+        check_least(0, **weights)
         for name, value in (("num_classes", num_classes), ("num_train", num_train)):
             if value is None:
                 raise ValueError(f"`{name}` must be an integer. Received: None.")

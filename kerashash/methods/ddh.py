@@ -9,7 +9,13 @@ import tensorflow as tf
 
 from kerashash import backbones, discrete, inputs
 from kerashash import similarity as similarities
-from kerashash.hash_model import HashModel, check_count, from_preset
+from kerashash.hash_model import HashModel
+from kerashash.options import (
+    check_choices,
+    check_integer,
+    check_least,
+    from_preset,
+)
 
 CHOICES = {
     "similarity": ("neighbours", "labels"),
@@ -123,7 +129,7 @@ class DDH(HashModel):
         **kwargs,
     ):
         super().__init__(backbone, bits, num_classes, hash_activation=None, **kwargs)
-        check_count("num_train", num_train)
+        check_integer("num_train", num_train)
         self.num_train = num_train
         chosen = from_preset(
             presets(bits, num_train),
@@ -132,22 +138,14 @@ class DDH(HashModel):
             quantization_weight=quantization_weight,
         )
         choices = {"similarity": similarity, "mode": mode}
-        for name, value in {**choices, "pair_weight": chosen["pair_weight"]}.items():
-            if value not in CHOICES[name]:
-                raise ValueError(
-                    f"`{name}` must be one of {CHOICES[name]}. Received: {value!r}."
-                )
-        numbers = {
-            "neighbours": (neighbours, 1),
-            "lists": (lists, 1),
-            "quantization_weight": (chosen["quantization_weight"], 0),
-            "head_penalty": (head_penalty, 0),
-        }
-        for name, (value, least) in numbers.items():
-            if not value >= least:
-                raise ValueError(
-                    f"`{name}` must be at least {least}. Received: {value}."
-                )
+        check_choices(CHOICES, **choices, pair_weight=chosen["pair_weight"])
+        check_integer("neighbours", neighbours)
+        check_integer("lists", lists)
+        check_least(
+            0,
+            quantization_weight=chosen["quantization_weight"],
+            head_penalty=head_penalty,
+        )
         if similarity == "labels" and num_classes is None:
             raise ValueError(
                 "`num_classes` must be an integer with similarity='labels'. "

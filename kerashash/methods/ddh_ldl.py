@@ -9,8 +9,14 @@ import numpy as np
 import tensorflow as tf
 
 from kerashash import discrete, inputs, label_distribution, label_graph
-from kerashash.hash_model import HashModel, check_count, from_preset
+from kerashash.hash_model import HashModel
 from kerashash.layers import GraphConvolution
+from kerashash.options import (
+    check_choices,
+    check_integer,
+    check_least,
+    from_preset,
+)
 
 CHOICES = {
     "adjacency": ("sym", "row", "raw"),
@@ -23,7 +29,7 @@ PRESETS = {
         "adjacency": "sym",
         "threshold": 0.95,
         "dom_iterations": 10,
-        "dropout": 0.5,
+        "dropout": 0.3,
         "function_units": (1024, 512),
     },
     "paper": {
@@ -91,7 +97,7 @@ class DDHLDL(HashModel):
 
     Training data:
         Batches ``(x, {"label": (batch, num_classes), "index": (batch,)})``, labels at
-        least 0 that sum to 1; or plain arrays ``(x, d)``, in batches of 256 unless
+        least 0 that sum to 1; or plain arrays ``(x, d)``, in batches of 1024 unless
         `batch_size` is given, ``len(x)`` for one batch. Zeros count as 1e-6.
 
     Epochs:
@@ -111,7 +117,7 @@ class DDHLDL(HashModel):
         >>> import keras, numpy as np
         >>> x, d = np.random.rand(40, 8), np.random.dirichlet([1.0, 1.0, 1.0], 40)
         >>> model = DDHLDL("features", bits=16, num_classes=3, num_train=40)
-        >>> model.compile(optimizer=keras.optimizers.Adam(5e-4))
+        >>> model.compile(optimizer=keras.optimizers.Adam(1e-3))
         >>> history = model.fit(x, d, epochs=14, verbose=0)
         >>> model.predict_distribution(x[:5], k=3).shape
         (5, 3)
@@ -211,7 +217,7 @@ class DDHLDL(HashModel):
 
     def fit(self, x=None, y=None, batch_size=None, **kwargs):
         if batch_size is None and not isinstance(x, tf.data.Dataset):
-            batch_size = 256
+            batch_size = 1024
         history = super().fit(x, y, batch_size=batch_size, **kwargs)
         if self._learns_codes():
             warnings.warn(
@@ -459,26 +465,19 @@ def _perceptron(units, dropout=0.0, last_dtype=None):
 
 def _check_options(**options):
     """Refuse options out of range, naming them."""
-    for name, allowed in CHOICES.items():
-        if options[name] not in allowed:
-            raise ValueError(
-                f"`{name}` must be one of {allowed}. Received: {options[name]!r}."
-            )
+    check_choices(CHOICES, **{name: options[name] for name in CHOICES})
     for name in ("num_classes", "num_train", "code_epochs", "dom_iterations"):
-        check_count(name, options[name])
+        check_integer(name, options[name])
     for name in ("code_units", "function_units"):
         if not options[name]:
             raise ValueError(f"`{name}` must hold a width or more. Received: ().")
         for width in options[name]:
-            check_count(name, width)
+            check_integer(name, width)
     if not 0 <= options["threshold"] <= 1:
         raise ValueError(
             f"`threshold` must be in [0, 1]. Received: {options['threshold']}."
         )
-    if not options["label_weight"] >= 0:
-        raise ValueError(
-            f"`label_weight` must be at least 0. Received: {options['label_weight']}."
-        )
+    check_least(0, label_weight=options["label_weight"])
     if not 0 <= options["dropout"] < 1:
         raise ValueError(
             f"`dropout` must be in [0, 1). Received: {options['dropout']}."

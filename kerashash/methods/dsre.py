@@ -7,7 +7,8 @@ import keras
 import tensorflow as tf
 
 from kerashash import discrete, inputs, losses, similarity
-from kerashash.hash_model import HashModel, from_preset
+from kerashash.hash_model import HashModel
+from kerashash.options import check_choices, check_least, from_preset
 
 CHOICES = {
     "divergence": ("js", "kl", None),
@@ -121,24 +122,15 @@ class DSRE(HashModel):
         **kwargs,
     ):
         choices = {"divergence": divergence, "w_update": w_update, "b_update": b_update}
-        for name, value in choices.items():
-            if value not in CHOICES[name]:
-                raise ValueError(
-                    f"`{name}` must be one of {CHOICES[name]}. Received: {value!r}."
-                )
+        check_choices(CHOICES, **choices)
         weights = {
             "classification_weight": classification_weight,
             "divergence_weight": divergence_weight,
             "quantization_weight": quantization_weight,
             "classifier_penalty": classifier_penalty,
         }
-        for name, value in weights.items():
-            if not value >= 0:
-                raise ValueError(f"`{name}` must be at least 0. Received: {value}.")
-        if not perplexity >= 1:
-            raise ValueError(
-                f"`perplexity` must be at least 1. Received: {perplexity}."
-            )
+        check_least(0, **weights)
+        check_least(1, perplexity=perplexity)
         if num_classes is None:
             raise ValueError("`num_classes` must be an integer. Received: None.")
         if num_train is None and (w_update == "ridge" or b_update == "dcc"):

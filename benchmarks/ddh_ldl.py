@@ -1,16 +1,18 @@
 """DDH-LDL on Movie: six measures over three random splits, 90 % for training.
 
-    python benchmarks/ddh_ldl.py [--path Movie.mat] [--seeds 0 1 2]
+    python benchmarks/ddh_ldl.py [--path Movie.mat] [--seeds 0 1 2] [--methods NAME ...]
 
 Writes benchmarks/results/ddh_ldl_movie.csv: the model by its defaults, its ablations I
 (no graph) and II (no rotation) and the paper's preset, beside AA-kNN and the mean label
 distribution. The number of epochs of the function network is the one of least KL on a
 tenth of the training rows, held out; the model is then trained on all of them. The
-paper's preset trains as its authors' code does, for a fixed number of epochs.
+paper's preset trains as its authors' code does, for a fixed number of epochs. Runs that
+are in the file are not made again.
 """
 
 import argparse
 import csv
+import itertools
 import os
 import pathlib
 import time
@@ -24,7 +26,7 @@ import tensorflow as tf
 import kerashash
 from kerashash import label_distribution
 
-BITS, CODE_EPOCHS, MOST_EPOCHS, BATCH, RATE = 128, 10, 8, 256, 5e-4
+BITS, CODE_EPOCHS, MOST_EPOCHS, BATCH, RATE = 128, 10, 6, 1024, 1e-3
 VARIANTS = {
     "DDH-LDL": {},
     "DDH-LDL-I": {"gcn": False},
@@ -97,52 +99,61 @@ def trained(data, seed, options):
     return fit(x, d, seed, options, epochs), epochs, time.perf_counter() - start
 
 
-def predictions(data, seed):
-    """Name, predicted distributions, epochs and seconds of everything compared."""
-    mean = np.tile(data.d_train.mean(axis=0), (len(data.x_query), 1))
-    yield "mean distribution", mean, "", ""
-    found = label_distribution.knn_distribution(
-        data.x_query, data.x_train, data.d_train, k=30
-    )
-    yield "AA-kNN", found, "", ""
-    for name, options in VARIANTS.items():
-        model, epochs, seconds = trained(data, seed, options)
-        found = model.predict_distribution(data.x_query, k=30, verbose=0)
-        yield name, found, epochs, round(seconds, 1)
+def predictions(data, seed, name):
+    """Predicted distributions, epochs and seconds of one of those compared."""
+    if name == "mean distribution":
+        return np.tile(data.d_train.mean(axis=0), (len(data.x_query), 1)), "", ""
+    if name == "AA-kNN":
+        found = label_distribution.knn_distribution(
+            data.x_query, data.x_train, data.d_train, k=30
+        )
+        return found, "", ""
+    model, epochs, seconds = trained(data, seed, VARIANTS[name])
+    found = model.predict_distribution(data.x_query, k=30, verbose=0)
+    return found, epochs, round(seconds, 1)
 
 
 def main():
     parser = argparse.ArgumentParser()
     folder = "~/tensorflow_datasets/downloads/manual/ldl"
+    names = ["mean distribution", "AA-kNN", *VARIANTS]
     parser.add_argument("--path", default=f"{folder}/Movie.mat")
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
+    parser.add_argument("--methods", nargs="+", choices=names, default=names)
     arguments = parser.parse_args()
+    dataset = pathlib.Path(arguments.path).stem
+    results = pathlib.Path(__file__).parent / "results"
+    file = results / f"ddh_ldl_{dataset.lower()}.csv"
     rows = []
-    for seed in arguments.seeds:
+    if file.exists():  # a run that was stopped goes on
+        with file.open(newline="") as stream:
+            rows = list(csv.DictReader(stream))
+    done = {(row["method"], int(row["seed"])) for row in rows}
+    for seed, name in itertools.product(arguments.seeds, arguments.methods):
+        if (name, seed) in done:
+            continue
         data = kerashash.data.load_distributions(arguments.path, seed)
-        for name, found, epochs, seconds in predictions(data, seed):
-            measures = label_distribution.measures(data.d_query, found)
-            row = {
-                "method": name,
-                "data": pathlib.Path(arguments.path).stem,
-                "protocol": "random 90/10 split, 128 bits, k = 30",
-                "seed": seed,
-                **{key: round(value, 4) for key, value in measures.items()},
-                "function_epochs": epochs,
-                "train_seconds": seconds,
-                "machine": f"{os.cpu_count()} CPU cores",
-                "keras": keras.__version__,
-                "tensorflow": tf.__version__,
-                "command": "python benchmarks/ddh_ldl.py",
-            }
-            print(row, flush=True)
-            rows.append(row)
-    name = f"ddh_ldl_{rows[0]['data'].lower()}.csv"
-    path = pathlib.Path(__file__).parent / "results" / name
-    with path.open("w", newline="") as file:
-        writer = csv.DictWriter(file, rows[0])
-        writer.writeheader()
-        writer.writerows(rows)
+        found, epochs, seconds = predictions(data, seed, name)
+        measures = label_distribution.measures(data.d_query, found)
+        row = {
+            "method": name,
+            "data": dataset,
+            "protocol": "random 90/10 split, 128 bits, k = 30",
+            "seed": seed,
+            **{key: round(value, 4) for key, value in measures.items()},
+            "function_epochs": epochs,
+            "train_seconds": seconds,
+            "machine": f"{os.cpu_count()} CPU cores",
+            "keras": keras.__version__,
+            "tensorflow": tf.__version__,
+            "command": "python benchmarks/ddh_ldl.py",
+        }
+        print(row, flush=True)
+        rows.append(row)
+        with file.open("w", newline="") as stream:
+            writer = csv.DictWriter(stream, row)
+            writer.writeheader()
+            writer.writerows(rows)
 
 
 if __name__ == "__main__":

@@ -27,13 +27,15 @@ scale = keras.layers.Normalization(
 backbone = keras.Sequential([keras.Input((data.x_train.shape[1],)), scale])
 
 model = kerashash.DDHLDL(backbone, bits=128, num_classes=classes, num_train=n)
-schedule = keras.optimizers.schedules.CosineDecay(5e-4, decay_steps=10 * (n // 256 + 1))
+schedule = keras.optimizers.schedules.CosineDecay(
+    1e-3, decay_steps=10 * (n // 1024 + 1)
+)
 model.compile(optimizer=keras.optimizers.Adam(schedule))
 model.fit(
     data.x_train,
     data.d_train,
-    batch_size=256,
-    epochs=14,  # 10 of the code network, 4 of the function network
+    batch_size=1024,
+    epochs=12,  # 10 of the code network, 2 of the function network
     callbacks=[keras.callbacks.TensorBoard("logs")],
 )
 

@@ -211,7 +211,8 @@ def main():
                 "machine": f"{os.cpu_count()} CPU cores",
                 "keras": keras.__version__,
                 "tensorflow": tf.__version__,
-                "command": f"python benchmarks/cifar10.py {options.method}",
+                "command": f"python benchmarks/cifar10.py {options.method} --features "
+                + os.path.basename(options.features),
             }
             print(row, flush=True)
             rows.append(row)

@@ -1,7 +1,8 @@
-"""Fine-tune the backbone with DSRE on CIFAR-10, 5k-train, and keep its features.
+r"""Fine-tune the backbone with DSRE on CIFAR-10, 5k-train, and keep its features.
 
-    python benchmarks/fine_tune.py --features 'cifar10-dsre-{seed}.npy' [--seeds 0 1 2]
-    python benchmarks/cifar10.py dsre --features 'cifar10-dsre-{seed}.npy' --tag ...
+    python benchmarks/fine_tune.py --features 'dsre-{seed}.npy' [--seeds 0 1 2]
+    python benchmarks/cifar10.py dsre --features 'dsre-{seed}.npy' \
+        --results dsre_cifar10_fine_tuned.csv --tag "fine-tuned ..."
 
 Trains the layers of EfficientNet-Lite0 after block4c with 48 bits, on the seed's 5,000
 training images only, and writes the features of all 60,000 images.

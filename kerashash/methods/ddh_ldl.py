@@ -215,10 +215,10 @@ class DDHLDL(HashModel):
         d = label_distribution.check_distributions(y, self.num_classes, n, name)
         return np.maximum(d, label_distribution.FLOOR)
 
-    def fit(self, x=None, y=None, batch_size=None, **kwargs):
+    def fit(self, x=None, y=None, batch_size=None, *args, **kwargs):
         if batch_size is None and not isinstance(x, tf.data.Dataset):
             batch_size = 1024
-        history = super().fit(x, y, batch_size=batch_size, **kwargs)
+        history = super().fit(x, y, batch_size, *args, **kwargs)
         if self._learns_codes():
             warnings.warn(
                 "The function network, which encodes, is not trained yet: "

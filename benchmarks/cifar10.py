@@ -15,10 +15,8 @@ benchmarks/results/<method>_cifar10.csv; runs that are in it are not made again.
 """
 
 import argparse
-import csv
 import itertools
 import os
-import pathlib
 import time
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
@@ -27,11 +25,10 @@ import features
 import keras
 import numpy as np
 import tensorflow as tf
+from table import Table
 
 import kerashash
 from kerashash import discrete, evaluation
-
-RESULTS = pathlib.Path(__file__).parent / "results"
 
 
 def network(width, units):
@@ -184,42 +181,29 @@ def main():
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
     options = parser.parse_args()
     method, split, protocol = METHODS[options.method]
-    file = RESULTS / (options.results or f"{options.method}_cifar10.csv")
-    rows = []
-    if file.exists():  # a run that was stopped goes on
-        with file.open(newline="") as stream:
-            rows = list(csv.DictReader(stream))
-    done = {(r["variant"], int(r["bits"]), int(r["seed"])) for r in rows}
+    name = options.results or f"{options.method}_cifar10.csv"
+    table = Table(name, "variant", "bits", "seed")
     for seed in options.seeds:
         data = features.load("cifar10", split, seed, options.features.format(seed=seed))
         lengths, variants, run = method(data, seed)
         for bits, variant in itertools.product(lengths, options.variants or variants):
-            if (variant, bits, seed) in done:
+            if (variant, bits, seed) in table:
                 continue
             keras.utils.set_random_seed(seed)
             start = time.monotonic()
             result = measure(run(bits, variant), data, protocol)
-            row = {
-                "method": options.method,
-                "variant": variant,
-                "data": f"cifar10 {split}",
-                "features": options.tag,
-                "bits": bits,
-                "seed": seed,
-                **result,
-                "seconds": round(time.monotonic() - start),
-                "machine": f"{os.cpu_count()} CPU cores",
-                "keras": keras.__version__,
-                "tensorflow": tf.__version__,
-                "command": f"python benchmarks/cifar10.py {options.method} --features "
-                + os.path.basename(options.features),
-            }
-            print(row, flush=True)
-            rows.append(row)
-            with file.open("w", newline="") as stream:
-                writer = csv.DictWriter(stream, row)
-                writer.writeheader()
-                writer.writerows(rows)
+            table.add(
+                {
+                    "method": options.method,
+                    "variant": variant,
+                    "data": f"cifar10 {split}",
+                    "features": options.tag,
+                    "bits": bits,
+                    "seed": seed,
+                    **result,
+                    "seconds": round(time.monotonic() - start),
+                }
+            )
 
 
 if __name__ == "__main__":

@@ -9,10 +9,7 @@ benchmarks/results/dcdh_memory.csv.
 """
 
 import argparse
-import csv
 import os
-import pathlib
-import platform
 import resource
 import time
 
@@ -21,6 +18,7 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 import keras
 import numpy as np
 import tensorflow as tf
+from table import Table
 
 import kerashash
 
@@ -51,6 +49,7 @@ def element(index):
 
 
 dataset = tf.data.Dataset.range(n, output_type=tf.int32).batch(256).map(element)
+table = Table("dcdh_memory.csv", "b_update")
 for update in ("epoch", "batch"):
     before = peak_megabytes()
     model = kerashash.DCDH(
@@ -65,22 +64,14 @@ for update in ("epoch", "batch"):
     model.compile(optimizer="adam")
     start = time.monotonic()
     model.fit(dataset, epochs=1, verbose=2)
-    row = {
-        "b_update": update,
-        "num_train": n,
-        "bits": options.bits,
-        "patterns": len(model.similarity.counts),
-        "epoch_seconds": round(time.monotonic() - start, 1),
-        "peak_mb": round(peak_megabytes()),
-        "peak_mb_before_model": round(before),
-        "machine": f"{os.cpu_count()} CPU cores, {platform.machine()}",
-        "versions": f"keras {keras.__version__}, tensorflow {tf.__version__}",
-        "command": "python benchmarks/dcdh_memory.py",
-    }
-    print(row)
-    path = pathlib.Path(__file__).parent / "results/dcdh_memory.csv"
-    with path.open("w" if update == "epoch" else "a", newline="") as file:
-        writer = csv.DictWriter(file, row)
-        if update == "epoch":
-            writer.writeheader()
-        writer.writerow(row)
+    table.add(
+        {
+            "b_update": update,
+            "num_train": n,
+            "bits": options.bits,
+            "patterns": len(model.similarity.counts),
+            "epoch_seconds": round(time.monotonic() - start, 1),
+            "peak_mb": round(peak_megabytes()),
+            "peak_mb_before_model": round(before),
+        }
+    )

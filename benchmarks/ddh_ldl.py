@@ -11,7 +11,6 @@ are in the file are not made again.
 """
 
 import argparse
-import csv
 import itertools
 import os
 import pathlib
@@ -21,7 +20,7 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
 import keras
 import numpy as np
-import tensorflow as tf
+from table import Table
 
 import kerashash
 from kerashash import label_distribution
@@ -122,38 +121,24 @@ def main():
     parser.add_argument("--methods", nargs="+", choices=names, default=names)
     arguments = parser.parse_args()
     dataset = pathlib.Path(arguments.path).stem
-    results = pathlib.Path(__file__).parent / "results"
-    file = results / f"ddh_ldl_{dataset.lower()}.csv"
-    rows = []
-    if file.exists():  # a run that was stopped goes on
-        with file.open(newline="") as stream:
-            rows = list(csv.DictReader(stream))
-    done = {(row["method"], int(row["seed"])) for row in rows}
+    table = Table(f"ddh_ldl_{dataset.lower()}.csv", "method", "seed")
     for seed, name in itertools.product(arguments.seeds, arguments.methods):
-        if (name, seed) in done:
+        if (name, seed) in table:
             continue
         data = kerashash.data.load_distributions(arguments.path, seed)
         found, epochs, seconds = predictions(data, seed, name)
         measures = label_distribution.measures(data.d_query, found)
-        row = {
-            "method": name,
-            "data": dataset,
-            "protocol": "random 90/10 split, 128 bits, k = 30",
-            "seed": seed,
-            **{key: round(value, 4) for key, value in measures.items()},
-            "function_epochs": epochs,
-            "train_seconds": seconds,
-            "machine": f"{os.cpu_count()} CPU cores",
-            "keras": keras.__version__,
-            "tensorflow": tf.__version__,
-            "command": "python benchmarks/ddh_ldl.py",
-        }
-        print(row, flush=True)
-        rows.append(row)
-        with file.open("w", newline="") as stream:
-            writer = csv.DictWriter(stream, row)
-            writer.writeheader()
-            writer.writerows(rows)
+        table.add(
+            {
+                "method": name,
+                "data": dataset,
+                "protocol": "random 90/10 split, 128 bits, k = 30",
+                "seed": seed,
+                **{key: round(value, 4) for key, value in measures.items()},
+                "function_epochs": epochs,
+                "train_seconds": seconds,
+            }
+        )
 
 
 if __name__ == "__main__":

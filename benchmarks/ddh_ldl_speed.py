@@ -11,9 +11,7 @@ Writes benchmarks/results/ddh_ldl_speed.csv.
 """
 
 import argparse
-import csv
 import os
-import pathlib
 import time
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
@@ -21,6 +19,7 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 import keras
 import numpy as np
 import tensorflow as tf
+from table import Table
 
 import kerashash
 from kerashash import discrete
@@ -112,7 +111,7 @@ def main():
     arguments = parser.parse_args()
     data = kerashash.data.load_distributions(arguments.path)
     x, d = data.x_train, data.d_train
-    rows = []
+    table = Table("ddh_ldl_speed.csv", "preset")
     for preset, batch, *epochs in RUNS:
         run = preset, batch or len(x), *epochs
         # In turns, so that a busy machine slows both; the median of the ratios.
@@ -120,28 +119,19 @@ def main():
             (ours(x, d, *run), eager(x, d, *run)) for _ in range(arguments.repeats)
         ]
         ratios = [a / b for a, b in times]
-        row = {
-            "preset": preset,
-            "batch_size": run[1],
-            "rows": len(x),
-            "code_epochs": epochs[0],
-            "function_epochs": epochs[1],
-            "repeats": arguments.repeats,
-            "ours_seconds": round(float(np.median([a for a, _ in times])), 1),
-            "eager_seconds": round(float(np.median([b for _, b in times])), 1),
-            "ratio": round(float(np.median(ratios)), 3),
-            "machine": f"{os.cpu_count()} CPU cores",
-            "keras": keras.__version__,
-            "tensorflow": tf.__version__,
-            "command": "python benchmarks/ddh_ldl_speed.py",
-        }
-        print(row, flush=True)
-        rows.append(row)
-    path = pathlib.Path(__file__).parent / "results" / "ddh_ldl_speed.csv"
-    with path.open("w", newline="") as file:
-        writer = csv.DictWriter(file, rows[0])
-        writer.writeheader()
-        writer.writerows(rows)
+        table.add(
+            {
+                "preset": preset,
+                "batch_size": run[1],
+                "rows": len(x),
+                "code_epochs": epochs[0],
+                "function_epochs": epochs[1],
+                "repeats": arguments.repeats,
+                "ours_seconds": round(float(np.median([a for a, _ in times])), 1),
+                "eager_seconds": round(float(np.median([b for _, b in times])), 1),
+                "ratio": round(float(np.median(ratios)), 3),
+            }
+        )
 
 
 if __name__ == "__main__":

@@ -11,7 +11,6 @@ benchmarks/results/flowers17.csv.
 """
 
 import argparse
-import csv
 import os
 import pathlib
 
@@ -19,8 +18,8 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
 import keras
 import numpy as np
-import tensorflow as tf
 from sklearn.svm import SVC
+from table import Table
 
 import kerashash
 from kerashash import inputs
@@ -52,7 +51,7 @@ def accuracy(x, train, validation, test):
     return best.score(x[test], y[test])
 
 
-rows = []
+table = Table("flowers17.csv", "input of the SVM", "seed")
 for seed in options.seeds:
     keras.utils.set_random_seed(seed)
     order = np.random.default_rng(seed).permuted(
@@ -84,21 +83,11 @@ for seed in options.seeds:
         codes = model.encode(features, packed=False).astype(np.float32)
         results[f"DDH, {bits} bits"] = accuracy(codes, *splits)
     for name, value in results.items():
-        rows.append(
+        table.add(
             {
                 "input of the SVM": name,
                 "split": "40/20/20 a class",
                 "seed": seed,
                 "accuracy": round(value, 4),
-                "machine": f"{os.cpu_count()} CPU cores",
-                "keras": keras.__version__,
-                "tensorflow": tf.__version__,
-                "command": "python benchmarks/flowers17.py",
             }
         )
-        print(rows[-1], flush=True)
-file = pathlib.Path(__file__).parent / "results" / "flowers17.csv"
-with file.open("w", newline="") as out:
-    writer = csv.DictWriter(out, rows[0])
-    writer.writeheader()
-    writer.writerows(rows)

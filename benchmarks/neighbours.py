@@ -6,16 +6,14 @@ FILE as for benchmarks/cifar10.py. Writes benchmarks/results/neighbours.csv.
 """
 
 import argparse
-import csv
 import os
-import pathlib
 import resource
 import time
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
 import features
-import tensorflow as tf
+from table import Table
 
 from kerashash import similarity
 
@@ -34,22 +32,16 @@ before, start = peak_megabytes(), time.monotonic()
 similar = similarity.expanded_neighbours(x)
 seconds = time.monotonic() - start
 rows, columns = similar.nonzero()
-row = {
-    "n": x.shape[0],
-    "d": x.shape[1],
-    "seconds": round(seconds),
-    "peak_mb": peak_megabytes(),
-    "peak_mb_before": before,
-    "similar_per_row": round(similar.nnz / len(x), 1),
-    "longest_row": int((similar.indptr[1:] - similar.indptr[:-1]).max()),
-    "same_class": round(float((labels[rows] * labels[columns]).sum() / len(rows)), 4),
-    "machine": f"{os.cpu_count()} CPU cores",
-    "tensorflow": tf.__version__,
-    "command": "python benchmarks/neighbours.py",
-}
-print(row)
-file = pathlib.Path(__file__).parent / "results" / "neighbours.csv"
-with file.open("w", newline="") as out:
-    writer = csv.DictWriter(out, row)
-    writer.writeheader()
-    writer.writerow(row)
+same_class = float((labels[rows] * labels[columns]).sum() / len(rows))
+Table("neighbours.csv", "n").add(
+    {
+        "n": x.shape[0],
+        "d": x.shape[1],
+        "seconds": round(seconds),
+        "peak_mb": peak_megabytes(),
+        "peak_mb_before": before,
+        "similar_per_row": round(similar.nnz / len(x), 1),
+        "longest_row": int((similar.indptr[1:] - similar.indptr[:-1]).max()),
+        "same_class": round(same_class, 4),
+    }
+)

@@ -1,11 +1,13 @@
-r"""Fine-tune the backbone with DSRE on CIFAR-10, 5k-train, and keep its features.
+r"""Fine-tune the backbone with a method on CIFAR-10 and keep its features.
 
-    python benchmarks/fine_tune.py --features 'dsre-{seed}.npy' [--seeds 0 1 2]
+    python benchmarks/fine_tune.py dsre --features 'dsre-{seed}.npy' [--seeds 0 1 2]
     python benchmarks/cifar10.py dsre --features 'dsre-{seed}.npy' \
         --results dsre_cifar10_fine_tuned.csv --tag "fine-tuned ..."
 
 Trains the layers of EfficientNet-Lite0 after block4c with 48 bits, on the seed's 5,000
-training images only, and writes the features of all 60,000 images.
+labelled images only, and writes the features of all 60,000 images. The hash head is
+trained first, on the frozen features: the gradients of a random one undo what the
+backbone knows.
 """
 
 import argparse
@@ -19,30 +21,53 @@ import numpy as np
 import kerashash
 from kerashash import backbones, recipe
 
-parser = argparse.ArgumentParser()
-parser.add_argument("--features", required=True)
-parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
-parser.add_argument("--cache-dir")
-options = parser.parse_args()
+METHODS = {
+    "dsre": (kerashash.DSRE, "5k-train", {"w_update": "ridge"}),
+    "dcdh": (
+        kerashash.DCDH,
+        "5k-train",
+        {"label_units": (256, 256), "fusion_units": (256, 256)},
+    ),
+    "adalabel": (kerashash.AdaLabelHash, "semi", {}),
+}
+ROUNDS = [
+    {"epochs": 4, "warmup_epochs": 1, "learning_rate": 3e-4, "augment": True},
+    {"epochs": 1, "warmup_epochs": 0.1, "learning_rate": 1e-4, "augment": False},
+]
 
-for seed in options.seeds:
+
+def fine_tune(name, seed, cache_dir=None):
+    """A data set, features of the frozen layers of all its images, and a model."""
+    method, protocol, options = METHODS[name]
     keras.utils.set_random_seed(seed)
-    data = kerashash.data.load("cifar10", "5k-train", seed)
+    data = kerashash.data.load("cifar10", protocol, seed)
+    if name != "adalabel":
+        options = {**options, "num_train": data.num_train}
     backbone = backbones.get("efficientnet-lite0", image_size=128)
     lower, upper = backbones.split(backbone, "block4c")
     recipe.freeze_statistics(upper)
-    x, labels = data.arrays("train")
-    features = recipe.mirrored_features(lower, x, options.cache_dir)
-    model = kerashash.DSRE(
-        upper, 48, data.num_classes, data.num_train, w_update="ridge"
-    )
-    rounds = [
-        {"epochs": 4, "warmup_epochs": 1, "learning_rate": 5e-4, "augment": True},
-        {"epochs": 1, "warmup_epochs": 0.1, "learning_rate": 3e-4, "augment": False},
-    ]
-    recipe.fit(
-        model, features, labels, seed, batch_size=128, weight_decay=1e-4, rounds=rounds
-    )
-    # `upper` and `backbone` share their layers.
-    codes = backbone.predict(data.x, batch_size=128, verbose=2)
-    np.save(options.features.format(seed=seed), codes.astype(np.float16))
+    frozen = recipe.mirrored_features(lower, data.x, cache_dir)
+    rows = data.splits["train"]
+    x, labels = frozen[rows], data.labels[rows]
+    model = method(upper, 48, num_classes=data.num_classes, **options)
+    head = {"epochs": 20, "batch_size": 128, "learning_rate": 1e-3}
+    model, _ = recipe.fit_head(model, x[:, 0], labels, **head)
+    recipe.fit(model, x, labels, seed, batch_size=128, weight_decay=1e-4, rounds=ROUNDS)
+    return data, frozen, model
+
+
+def main():
+    parser = argparse.ArgumentParser()
+    parser.add_argument("method", choices=METHODS)
+    parser.add_argument("--features", required=True, help="file; {seed} is filled in")
+    parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
+    parser.add_argument("--cache-dir", help="for the features of the frozen layers")
+    options = parser.parse_args()
+    for seed in options.seeds:
+        _, frozen, model = fine_tune(options.method, seed, options.cache_dir)
+        vectors = recipe.outputs(model.backbone, frozen[:, 0])
+        np.save(options.features.format(seed=seed), vectors.astype(np.float16))
+
+
+if __name__ == "__main__":
+    main()

@@ -184,14 +184,7 @@ def fit_head(model, features, labels, *, epochs, batch_size, learning_rate):
         ``(model, history)``: a model with the same backbone, and its
         `keras.callbacks.History`.
     """
-    run = tf.function(
-        lambda x: model.backbone(x, training=False), reduce_retracing=True
-    )
-    starts = range(0, len(features), batch_size)
-    rows = inputs.progress(starts, len(starts), "Features of the fine-tuned layers")
-    vectors = np.concatenate(
-        [run(features[i : i + batch_size].astype(np.float32)) for i in rows]
-    )
+    vectors = outputs(model.backbone, features)
     vector = keras.Input(vectors.shape[1:])
     head = model.with_backbone(keras.Model(vector, keras.layers.Identity()(vector)))
     rate = keras.optimizers.schedules.CosineDecay(
@@ -200,6 +193,25 @@ def fit_head(model, features, labels, *, epochs, batch_size, learning_rate):
     head.compile(keras.optimizers.Adam(rate))
     history = head.fit(vectors, labels, batch_size=batch_size, epochs=epochs, verbose=2)
     return head.with_backbone(model.backbone), history
+
+
+def outputs(network, features, batch_size=256):
+    """What a network gives for features kept in memory or on disk.
+
+    Args:
+        network: `keras.Model`, used as in inference.
+        features: array ``(n, ...)``, inputs of the network.
+        batch_size: int.
+
+    Returns:
+        float32 array ``(n, ...)``.
+    """
+    run = tf.function(lambda x: network(x, training=False), reduce_retracing=True)
+    starts = range(0, len(features), batch_size)
+    rows = inputs.progress(starts, len(starts), "Features of the fine-tuned layers")
+    return np.concatenate(
+        [run(features[i : i + batch_size].astype(np.float32)) for i in rows]
+    )
 
 
 def _batches(features, labels, batch_size, augment, seed):

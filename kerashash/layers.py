@@ -1,11 +1,14 @@
 """Layers that methods of learning to hash share."""
 
 import keras
+import numpy as np
 import tensorflow as tf
 from spektral.layers import GCNConv
 
 from kerashash import codes as hash_codes
 from kerashash import discrete
+from kerashash.inputs import check_array
+from kerashash.options import check_integer
 
 
 @keras.saving.register_keras_serializable(package="kerashash")
@@ -122,7 +125,8 @@ class OuterProductFusion(keras.layers.Layer):
         ``a_i * b_j``.
 
     Example:
-        >>> OuterProductFusion()([[[1.0, 2.0]], [[3.0, 5.0]]]).numpy()
+        >>> pair = [tf.constant([[1.0, 2.0]]), tf.constant([[3.0, 5.0]])]
+        >>> OuterProductFusion()(pair).numpy()
         array([[ 3.,  5.,  6., 10.]], dtype=float32)
 
     Reference:
@@ -183,3 +187,90 @@ class GraphConvolution(GCNConv):
         if self.use_bias:
             output += tf.cast(self.bias, output.dtype)
         return self.activation(output)
+
+
+@keras.saving.register_keras_serializable(package="kerashash")
+class QuantileEncoding(keras.layers.Layer):
+    """Columns of a table, the numeric ones standardized and cut at their quantiles.
+
+    A column of two values or one passes unchanged. Each other column is standardized,
+    and indicators [x > q_t] of its quantiles q_t, t = 1 ... steps - 1, are added at
+    the end. Where most values of a column lie close together and a few far away, a
+    standardized column hardly tells the rows apart; the indicators do.
+
+    Call `adapt` before use; what it finds is saved with the layer.
+
+    Args:
+        steps: int, at least 2, the number of parts of like size.
+        **kwargs: further arguments of `keras.layers.Layer`.
+
+    Call:
+        ``(batch, d)`` -> float32 ``(batch, d + m (steps - 1))`` for m numeric columns.
+
+    Raises:
+        TypeError, ValueError: if `steps` is out of range, or `adapt` comes too late or
+            not at all.
+
+    Example:
+        >>> layer = QuantileEncoding(steps=2)
+        >>> layer.adapt([[0, 1.0], [1, 2.0], [1, 3.0]])
+        >>> layer(tf.constant([[1.0, 2.5]])).numpy().round(2)
+        array([[1.  , 0.61, 1.  ]], dtype=float32)
+    """
+
+    def __init__(self, steps=16, **kwargs):
+        check_integer("steps", steps, least=2)
+        self.columns = kwargs.pop("columns", None)
+        self.mean, self.scale = kwargs.pop("mean", None), kwargs.pop("scale", None)
+        self.quantiles = kwargs.pop("quantiles", None)
+        kwargs["dtype"] = "float32"
+        super().__init__(**kwargs)
+        self.steps = steps
+
+    def adapt(self, x):
+        """Take up which columns are numeric, their scale and quantiles.
+
+        Args:
+            x: array ``(n, d)``, the training rows.
+
+        Raises:
+            TypeError, ValueError: if `x` is not such an array; if the layer has been
+                used.
+        """
+        if self.built:
+            raise ValueError("`adapt` must come before the layer's first use.")
+        x = check_array(x, (None, None)).astype(np.float32)
+        numeric = np.array([len(np.unique(column)) > 2 for column in x.T])
+        self.columns = np.flatnonzero(numeric).tolist()
+        self.mean = np.where(numeric, x.mean(axis=0), 0.0).tolist()
+        self.scale = np.where(numeric, x.std(axis=0), 1.0).tolist()
+        shares = np.arange(1, self.steps) / self.steps
+        self.quantiles = np.quantile(x[:, numeric], shares, axis=0).T.tolist()
+
+    def build(self, input_shape):
+        if self.columns is None:
+            raise ValueError("`QuantileEncoding` needs `adapt` before its first use.")
+        if input_shape[-1] != len(self.mean):
+            raise ValueError(
+                f"`QuantileEncoding` was adapted to {len(self.mean)} columns. "
+                f"Received shape: {tuple(input_shape)}."
+            )
+
+    def call(self, inputs):
+        standardized = (inputs - tf.constant(self.mean)) / tf.constant(self.scale)
+        if not self.columns:
+            return standardized
+        numeric = tf.gather(inputs, self.columns, axis=1)[:, :, None]
+        above = tf.cast(numeric > tf.constant(self.quantiles), tf.float32)
+        width = len(self.columns) * (self.steps - 1)
+        return tf.concat([standardized, tf.reshape(above, (-1, width))], axis=1)
+
+    def compute_output_shape(self, input_shape):
+        batch, d = input_shape
+        return (batch, d + len(self.columns) * (self.steps - 1))
+
+    def get_config(self):
+        config = super().get_config()
+        config.pop("dtype")
+        names = ("steps", "columns", "mean", "scale", "quantiles")
+        return {**config, **{name: getattr(self, name) for name in names}}

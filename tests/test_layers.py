@@ -8,6 +8,7 @@ from kerashash.layers import (
     HashHead,
     LabelCodewords,
     OuterProductFusion,
+    QuantileEncoding,
 )
 
 
@@ -94,3 +95,58 @@ def test_graph_convolution_trains_and_round_trips(rng):
     model.fit([x, a], np.ones((1, 8, 2)), verbose=0)
     assert not np.array_equal(before, layer.get_weights()[0])
     np.testing.assert_array_equal(round_trip(layer, [x, a])([x, a]), layer([x, a]))
+
+
+def table():
+    rng = np.random.default_rng(0)
+    x = np.stack([rng.random(200) > 0.5, rng.exponential(size=200)], axis=1)
+    return x.astype("float32")
+
+
+def test_quantile_encoding_standardizes_and_cuts_numeric_columns_only():
+    x = table()
+    layer = QuantileEncoding(steps=4)
+    layer.adapt(x)
+    found = layer(x).numpy()
+    np.testing.assert_array_equal(found[:, 0], x[:, 0])
+    np.testing.assert_allclose(found[:, 1].mean(), 0, atol=1e-5)
+    np.testing.assert_allclose(found[:, 1].std(), 1, rtol=1e-4)
+    # A quarter of the rows each: 0, 1, 2 or 3 of the quantiles lie below.
+    assert np.bincount(found[:, 2:].sum(axis=1).astype(int)).tolist() == [50] * 4
+    rank = x[:, 1].argsort().argsort()
+    np.testing.assert_array_equal(found[:, 2:].sum(axis=1), rank // 50)
+
+
+def test_quantile_encoding_of_binary_columns_is_the_table():
+    x = table()[:, :1]
+    layer = QuantileEncoding()
+    layer.adapt(x)
+    np.testing.assert_array_equal(layer(x), x)
+    assert layer.compute_output_shape((None, 1)) == (None, 1)
+
+
+def test_quantile_encoding_is_saved_with_what_it_found(tmp_path):
+    x = table()
+    layer = QuantileEncoding(steps=3)
+    layer.adapt(x)
+    model = keras.Sequential([keras.Input((2,)), layer])
+    model.save(tmp_path / "model.keras")
+    loaded = keras.saving.load_model(tmp_path / "model.keras")
+    np.testing.assert_array_equal(loaded(x), model(x))
+
+
+def test_quantile_encoding_refuses_what_it_cannot_encode():
+    x = table()
+    with pytest.raises(ValueError, match="steps"):
+        QuantileEncoding(steps=1)
+    layer = QuantileEncoding()
+    with pytest.raises(ValueError, match="needs `adapt`"):
+        layer(x)
+    with pytest.raises(ValueError, match="shape"):
+        layer.adapt(x[0])
+    layer.adapt(x)
+    with pytest.raises(ValueError, match="2 columns"):
+        layer(x[:, :1])
+    layer(x)
+    with pytest.raises(ValueError, match="before"):
+        layer.adapt(x)

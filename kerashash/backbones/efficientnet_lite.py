@@ -49,6 +49,7 @@ class EfficientNetLite(keras.Model):
         TypeError, ValueError: if an argument is out of range.
 
     Example:
+        >>> import tensorflow as tf
         >>> backbone = EfficientNetLite("lite0", image_size=96, weights=None)
         >>> backbone(tf.zeros((1, 32, 32, 3))).shape
         TensorShape([1, 1280])

@@ -26,6 +26,7 @@ def indexed(dataset, start=0):
         ValueError: if its elements are not such pairs, or `start` is negative.
 
     Example:
+        >>> import numpy as np
         >>> pairs = tf.data.Dataset.from_tensor_slices((np.zeros((3, 4)), np.eye(3)))
         >>> [int(y["index"]) for _, y in indexed(pairs)]
         [0, 1, 2]

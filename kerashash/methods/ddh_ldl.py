@@ -65,7 +65,7 @@ class DDHLDL(HashModel):
         backbone: images or vectors -> features: a name known to
             `kerashash.backbones.get` or any `keras.Model`. "features" takes vectors as
             they are; bring them to like scales by a model of one adapted
-            `keras.layers.Normalization`.
+            `kerashash.layers.QuantileEncoding`.
         bits: int, the code length.
         num_classes: int, the width of a label distribution.
         num_train: int, the number of training rows; their indices are 0 to

@@ -4,10 +4,11 @@
 
 Writes benchmarks/results/ddh_ldl_movie.csv: the model by its defaults, its ablations I
 (no graph) and II (no rotation) and the paper's preset, beside AA-kNN, on the columns as
-they are and on those that the models get, and the mean label distribution. The number of epochs of the function network is the one of least KL on a
-tenth of the training rows, held out; the model is then trained on all of them. The
-paper's preset trains as its authors' code does, for a fixed number of epochs. Runs that
-are in the file are not made again.
+they are and on those that the models get, and the mean label distribution. The number
+of epochs of the function network is the one of least KL on a tenth of the training
+rows, held out; the model is then trained on all of them. The paper's preset trains as
+its authors' code does, for a fixed number of epochs. Runs that are in the file are not
+made again.
 """
 
 import argparse

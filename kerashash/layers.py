@@ -244,8 +244,7 @@ class QuantileEncoding(keras.layers.Layer):
         self.columns = np.flatnonzero(numeric).tolist()
         self.mean = np.where(numeric, x.mean(axis=0), 0.0).tolist()
         self.scale = np.where(numeric, x.std(axis=0), 1.0).tolist()
-        shares = np.arange(1, self.steps) / self.steps
-        self.quantiles = np.quantile(x[:, numeric], shares, axis=0).T.tolist()
+        self.quantiles = [_cuts(column, self.steps).tolist() for column in x.T[numeric]]
 
     def build(self, input_shape):
         if self.columns is None:
@@ -274,3 +273,15 @@ class QuantileEncoding(keras.layers.Layer):
         config.pop("dtype")
         names = ("steps", "columns", "mean", "scale", "quantiles")
         return {**config, **{name: getattr(self, name) for name in names}}
+
+
+def _cuts(column, steps):
+    """Values above which the shares 1 / steps, 2 / steps ... end.
+
+    A value that many rows share lies at the middle of the ranks that they take up, so
+    that both what is below and what is above it are told apart from it.
+    """
+    values, counts = np.unique(column, return_counts=True)
+    middle = (np.cumsum(counts) - counts / 2) / len(column)
+    shares = np.arange(1, steps) / steps
+    return values[np.maximum(np.searchsorted(middle, shares, "right") - 1, 0)]

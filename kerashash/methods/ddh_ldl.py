@@ -30,6 +30,7 @@ PRESETS = {
         "threshold": 0.95,
         "dom_iterations": 10,
         "dropout": 0.3,
+        "code_units": (512, 256),
         "function_units": (1024, 512),
     },
     "paper": {
@@ -37,6 +38,7 @@ PRESETS = {
         "threshold": 0.5,
         "dom_iterations": 1,
         "dropout": 0.0,
+        "code_units": (2048, 1024, 512),
         "function_units": (2048, 1024),
     },
 }
@@ -89,10 +91,11 @@ class DDHLDL(HashModel):
         dropout: float in [0, 1), before the function network's layers. None for the
             preset's.
         code_units, function_units: tuples of ints, the widths of the dense layers; the
-            last of `code_units` is that of both branches.
+            last of `code_units` is that of both branches. None for the preset's.
         preset: "default"; "paper": what the authors' code sets for Movie, that is raw
-            adjacency, threshold 0.5, one iteration, no dropout, function network
-            2048-1024. Its training is one batch, learning rate 2e-4, 71 epochs.
+            adjacency, threshold 0.5, one iteration, no dropout, code network
+            2048-1024-512, function network 2048-1024. Its training is one batch,
+            learning rate 2e-4, 71 epochs.
         **kwargs: further arguments of `keras.Model`.
 
     Training data:
@@ -127,9 +130,10 @@ class DDHLDL(HashModel):
         Learning, IEEE Signal Processing Letters 2022.
 
     Differences:
-        Two stages, as the authors' code, instead of one sum. Terms are means. A X is
-        computed once, so that training needs no graph and takes batches of any size;
-        there is no dropout of X, which a mean over thousands of rows cancels out.
+        Two stages, as the authors' code, instead of one sum. The default networks are
+        smaller: codes of a large code network are harder to learn. Terms are means.
+        A X is computed once, so that training needs no graph and takes batches of any
+        size; there is no dropout of X, which a mean over thousands of rows cancels out.
     """
 
     reported = ("loss", "code_loss", "function_loss")
@@ -152,7 +156,7 @@ class DDHLDL(HashModel):
         label_weight=10.0,
         dom_iterations=None,
         dropout=None,
-        code_units=(2048, 1024, 512),
+        code_units=None,
         function_units=None,
         preset="default",
         **kwargs,
@@ -164,6 +168,7 @@ class DDHLDL(HashModel):
             threshold=threshold,
             dom_iterations=dom_iterations,
             dropout=dropout,
+            code_units=code_units,
             function_units=function_units,
         )
         options = {
@@ -173,8 +178,8 @@ class DDHLDL(HashModel):
             "target": target,
             "teacher": teacher,
             "label_weight": label_weight,
-            "code_units": tuple(code_units),
             **chosen,
+            "code_units": tuple(chosen["code_units"]),
             "function_units": tuple(chosen["function_units"]),
         }
         _check_options(num_classes=num_classes, num_train=num_train, **options)
@@ -191,7 +196,9 @@ class DDHLDL(HashModel):
             backbone, bits, num_classes, num_train, head=function_network, **kwargs
         )
         self.options = options
-        self.code_network = CodeNetwork(bits, code_units, gcn, name="code_network")
+        self.code_network = CodeNetwork(
+            bits, options["code_units"], gcn, name="code_network"
+        )
         declare = functools.partial(
             self.add_weight, initializer="zeros", trainable=False
         )

@@ -242,8 +242,17 @@ def random_shift(x, cells):
 
     Returns:
         Tensor of the shape of `x`.
+
+    Raises:
+        ValueError: if the maps are no larger than `cells`.
     """
     batch, height, width = tf.shape(x)[0], x.shape[1], x.shape[2]
+    if min(height, width) <= cells:
+        raise ValueError(
+            f"`x` must be more than {cells} cells high and wide to move by as many: "
+            "cut the backbone earlier or take larger images. Received shape: "
+            f"{tuple(x.shape)}."
+        )
     pad = [cells, cells]
     x = tf.pad(x, [[0, 0], pad, pad, [0, 0]], "REFLECT")
     for axis, size in ((1, height), (2, width)):

@@ -28,7 +28,7 @@ protocol = "full"
 
 [backbone]
 name = "efficientnet-lite0"
-image_size = 32
+image_size = 64
 weights = "{weights}"
 
 [model]
@@ -37,7 +37,7 @@ bits = 12
 
 [training]
 seed = 3
-fine_tune_after = "block5c"
+fine_tune_after = "block6d"
 batch_size = 8
 weight_decay = 1e-4
 
@@ -77,7 +77,7 @@ def small_world(tmp_path, rng, monkeypatch):
     )
     monkeypatch.setattr(kerashash.data, "load", lambda *_, **__: data)
     backbone = kerashash.backbones.get(
-        "efficientnet-lite0", image_size=32, weights=None
+        "efficientnet-lite0", image_size=64, weights=None
     )
     backbone.save_weights(tmp_path / "backbone.weights.h5")
     return data, tmp_path
@@ -124,7 +124,7 @@ def test_recipe_makes_an_entry_that_loads_and_verifies(
     assert cached.stat().st_mtime_ns == before
     start = kerashash.backbones.get(
         "efficientnet-lite0",
-        image_size=32,
+        image_size=64,
         weights=str(folder / "backbone.weights.h5"),
     )
     for name, same in (("block5a_project_conv", True), ("head_conv", False)):
@@ -152,3 +152,8 @@ def test_wrong_recipe_is_refused(tmp_path, text, message):
         path.write_text(text)
     with pytest.raises(ValueError, match=message):
         recipe.read(path)
+
+
+def test_random_shift_refuses_maps_too_small_to_move():
+    with pytest.raises(ValueError, match="more than 1 cells"):
+        recipe.random_shift(tf.zeros((2, 1, 1, 3)), cells=1)

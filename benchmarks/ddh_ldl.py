@@ -100,7 +100,7 @@ def predictions(data, seed, name):
         return np.tile(data.d_train.mean(axis=0), (len(data.x_query), 1)), "", ""
     if name.startswith("AA-kNN"):
         x, query = data.x_train, data.x_query
-        if name != "AA-kNN":
+        if name == "AA-kNN, encoded columns":
             network = encoding(x)
             x, query = network.predict(x, verbose=0), network.predict(query, verbose=0)
         found = label_distribution.knn_distribution(query, x, data.d_train, k=30)

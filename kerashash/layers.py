@@ -220,12 +220,10 @@ class QuantileEncoding(keras.layers.Layer):
 
     def __init__(self, steps=16, **kwargs):
         check_integer("steps", steps, least=2)
-        self.columns = kwargs.pop("columns", None)
-        self.mean, self.scale = kwargs.pop("mean", None), kwargs.pop("scale", None)
-        self.quantiles = kwargs.pop("quantiles", None)
         kwargs["dtype"] = "float32"
         super().__init__(**kwargs)
         self.steps = steps
+        self.adapted = None
 
     def adapt(self, x):
         """Take up which columns are numeric, their scale and quantiles.
@@ -240,39 +238,53 @@ class QuantileEncoding(keras.layers.Layer):
         if self.built:
             raise ValueError("`adapt` must come before the layer's first use.")
         x = check_array(x, (None, None)).astype(np.float32)
+        if not len(x):
+            raise ValueError("`x` must have a row or more. Received: none.")
         numeric = np.array([len(np.unique(column)) > 2 for column in x.T])
-        self.columns = np.flatnonzero(numeric).tolist()
-        self.mean = np.where(numeric, x.mean(axis=0), 0.0).tolist()
-        self.scale = np.where(numeric, x.std(axis=0), 1.0).tolist()
-        self.quantiles = [_cuts(column, self.steps).tolist() for column in x.T[numeric]]
+        self.adapted = {
+            "columns": np.flatnonzero(numeric).tolist(),
+            "mean": np.where(numeric, x.mean(axis=0), 0.0).tolist(),
+            "scale": np.where(numeric, x.std(axis=0), 1.0).tolist(),
+            "quantiles": [
+                _cuts(column, self.steps).tolist() for column in x.T[numeric]
+            ],
+        }
 
     def build(self, input_shape):
-        if self.columns is None:
+        if self.adapted is None:
             raise ValueError("`QuantileEncoding` needs `adapt` before its first use.")
-        if input_shape[-1] != len(self.mean):
+        width = len(self.adapted["mean"])
+        if input_shape[-1] != width:
             raise ValueError(
-                f"`QuantileEncoding` was adapted to {len(self.mean)} columns. "
+                f"`QuantileEncoding` was adapted to {width} columns. "
                 f"Received shape: {tuple(input_shape)}."
             )
 
     def call(self, inputs):
-        standardized = (inputs - tf.constant(self.mean)) / tf.constant(self.scale)
-        if not self.columns:
+        inputs, found = tf.cast(inputs, tf.float32), self.adapted
+        standardized = (inputs - found["mean"]) / tf.constant(found["scale"])
+        if not found["columns"]:
             return standardized
-        numeric = tf.gather(inputs, self.columns, axis=1)[:, :, None]
-        above = tf.cast(numeric > tf.constant(self.quantiles), tf.float32)
-        width = len(self.columns) * (self.steps - 1)
+        numeric = tf.gather(inputs, found["columns"], axis=1)[:, :, None]
+        above = tf.cast(numeric > tf.constant(found["quantiles"]), tf.float32)
+        width = len(found["columns"]) * (self.steps - 1)
         return tf.concat([standardized, tf.reshape(above, (-1, width))], axis=1)
 
     def compute_output_shape(self, input_shape):
         batch, d = input_shape
-        return (batch, d + len(self.columns) * (self.steps - 1))
+        return (batch, d + len(self.adapted["columns"]) * (self.steps - 1))
 
     def get_config(self):
         config = super().get_config()
         config.pop("dtype")
-        names = ("steps", "columns", "mean", "scale", "quantiles")
-        return {**config, **{name: getattr(self, name) for name in names}}
+        return {**config, "steps": self.steps, "adapted": self.adapted}
+
+    @classmethod
+    def from_config(cls, config):
+        adapted = config.pop("adapted")
+        layer = cls(**config)
+        layer.adapted = adapted
+        return layer
 
 
 def _cuts(column, steps):

@@ -77,6 +77,13 @@ def train(path, root, seed=None, cache_dir=None, data_dir=None, log_dir=None):
     images = data.load(**recipe["data"], data_dir=data_dir)
     backbone = backbones.get(**recipe["backbone"])
     lower, upper = backbones.split(backbone, cut)
+    height, width = lower.output.shape[1:3]
+    if min(height, width) < 2 and any(r["augment"] for r in training["rounds"]):
+        raise ValueError(
+            "`fine_tune_after` must leave feature maps of 2 x 2 cells or more where a "
+            f"round has augment = true. Received: {cut!r}, which leaves "
+            f"{height} x {width}."
+        )
     freeze_statistics(upper)
     x, labels = images.arrays("train")
     features = mirrored_features(lower, x, cache_dir)
@@ -242,17 +249,8 @@ def random_shift(x, cells):
 
     Returns:
         Tensor of the shape of `x`.
-
-    Raises:
-        ValueError: if the maps are no larger than `cells`.
     """
     batch, height, width = tf.shape(x)[0], x.shape[1], x.shape[2]
-    if min(height, width) <= cells:
-        raise ValueError(
-            f"`x` must be more than {cells} cells high and wide to move by as many: "
-            "cut the backbone earlier or take larger images. Received shape: "
-            f"{tuple(x.shape)}."
-        )
     pad = [cells, cells]
     x = tf.pad(x, [[0, 0], pad, pad, [0, 0]], "REFLECT")
     for axis, size in ((1, height), (2, width)):

@@ -17,7 +17,8 @@ MODULES = [
 
 
 @pytest.mark.parametrize("name", MODULES)
-def test_examples_of_docstrings_run_as_printed(name):
+def test_examples_of_docstrings_run_as_printed(name, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)  # some write files
     found = doctest.testmod(importlib.import_module(name))
     assert found.failed == 0
 

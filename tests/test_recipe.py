@@ -154,6 +154,17 @@ def test_wrong_recipe_is_refused(tmp_path, text, message):
         recipe.read(path)
 
 
-def test_random_shift_refuses_maps_too_small_to_move():
-    with pytest.raises(ValueError, match="more than 1 cells"):
-        recipe.random_shift(tf.zeros((2, 1, 1, 3)), cells=1)
+def test_feature_maps_too_small_to_be_moved_are_refused(small_world):
+    _, folder = small_world
+    text = TEXT.format(
+        name="small",
+        method="AdaLabelHash",
+        database="encoded",
+        weights=folder / "backbone.weights.h5",
+        options="",
+    )
+    path = folder / "recipe.toml"
+    path.write_text(text.replace("image_size = 64", "image_size = 32"))
+    with pytest.raises(ValueError, match="block6d', which leaves 1 x 1"):
+        recipe.train(path, folder / "zoo", cache_dir=folder / "cache")
+    assert not (folder / "cache").exists()

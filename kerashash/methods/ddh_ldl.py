@@ -131,9 +131,9 @@ class DDHLDL(HashModel):
 
     Differences:
         Two stages, as the authors' code, instead of one sum. The default networks are
-        smaller: codes of a large code network are harder to learn. Terms are means.
-        A X is computed once, so that training needs no graph and takes batches of any
-        size; there is no dropout of X, which a mean over thousands of rows cancels out.
+        smaller, which does better on held-out rows of Movie. Terms are means. A X is
+        computed once, so that training needs no graph and takes batches of any size;
+        there is no dropout of X, which a mean over thousands of rows cancels out.
     """
 
     reported = ("loss", "code_loss", "function_loss")

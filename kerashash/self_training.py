@@ -1,9 +1,10 @@
 """Self-training: a model's own confident answers as labels of unlabelled images.
 
-Pure functions of numpy arrays; `AdaLabelHash.self_train` uses them.
+Pure functions of scores and of data sets; `AdaLabelHash.self_train` uses them.
 """
 
 import numpy as np
+import tensorflow as tf
 
 from kerashash.options import check_choices
 
@@ -93,3 +94,83 @@ def most_confident(confidence, predicted, share):
         best = np.argsort(-confidence[rows], kind="stable")
         chosen[rows[best[: round(share * len(rows))]]] = True
     return chosen
+
+
+def is_batched(labelled):
+    """Whether a data set of ``(x, labels)`` or ``(x, {"label"})`` is in batches."""
+    spec = labelled.element_spec
+    y = spec[1] if isinstance(spec, tuple) and len(spec) == 2 else None
+    label = y.get("label") if isinstance(y, dict) else y
+    return isinstance(label, tf.TensorSpec) and label.shape.rank == 2
+
+
+def labelled_rows(labelled):
+    """Single images with float32 label rows, of known number."""
+    rows = labelled.unbatch() if is_batched(labelled) else labelled
+    rows = rows.apply(tf.data.experimental.assert_cardinality(_count(rows, "labelled")))
+    return rows.map(
+        lambda x, y: (
+            x,
+            tf.cast(y["label"] if isinstance(y, dict) else y, tf.float32),
+        )
+    )
+
+
+def unlabelled_rows(unlabelled):
+    """Single images ``(x, {"index"})``, and how many there are.
+
+    Raises:
+        ValueError: if the elements have no index.
+    """
+    spec = unlabelled.element_spec
+    pair = isinstance(spec, tuple) and len(spec) == 2 and isinstance(spec[1], dict)
+    if not pair or "index" not in spec[1]:
+        raise ValueError(
+            "`unlabelled` must have elements (x, {'index': ...}). "
+            "`kerashash.data.indexed(images)` adds the index. "
+            f"Received elements: {spec}."
+        )
+    if spec[1]["index"].shape.rank == 1:
+        unlabelled = unlabelled.unbatch()
+    rows = unlabelled.map(lambda x, y: (x, {"index": y["index"]}))
+    return rows, _count(unlabelled, "unlabelled")
+
+
+def joined(labelled, unlabelled, labels, chosen):
+    """Labelled and chosen images, mixed; each element comes with its own label row.
+
+    Args:
+        labelled, unlabelled: as `labelled_rows` and `unlabelled_rows` give them.
+        labels: int array ``(n, classes)``, label rows of the unlabelled images by
+            index.
+        chosen: bool array ``(n,)``, which of them to take.
+
+    Returns:
+        `tf.data.Dataset` of single images and float32 label rows.
+    """
+    sizes = int(labelled.cardinality()), int(np.sum(chosen))
+    if not sizes[1]:
+        return labelled
+    # Looked up by index: the order of the images may change with each epoch.
+    labels, chosen = tf.constant(labels), tf.constant(chosen)
+    pseudo = unlabelled.filter(lambda x, y: tf.gather(chosen, y["index"]))
+    pseudo = pseudo.map(
+        lambda x, y: (x, tf.cast(tf.gather(labels, y["index"]), tf.float32))
+    )
+    mixed = tf.data.Dataset.sample_from_datasets(
+        [labelled, pseudo],
+        weights=[size / sum(sizes) for size in sizes],
+        rerandomize_each_iteration=True,
+    )
+    return mixed.apply(tf.data.experimental.assert_cardinality(sum(sizes)))
+
+
+def _count(dataset, name):
+    """Number of elements; where it is unknown, as after `unbatch`, they are counted."""
+    count = int(dataset.cardinality())
+    if count == tf.data.INFINITE_CARDINALITY:
+        raise ValueError(
+            f"`{name}` must be finite. Received a data set that repeats: remove "
+            "`.repeat()`."
+        )
+    return count if count >= 0 else int(dataset.reduce(0, lambda n, _: n + 1))

@@ -175,3 +175,9 @@ def test_bad_data_is_named(digits):
         model.self_train((labelled[0], labelled[1][:3]), unlabelled)
     with pytest.raises(ValueError, match=r"`unlabelled` must have shape \(n, 64\)"):
         model.self_train(labelled, unlabelled[:, :5])
+    endless = tf.data.Dataset.from_tensor_slices(labelled).repeat()
+    with pytest.raises(ValueError, match="`labelled` must be finite"):
+        model.self_train(endless, unlabelled)
+    endless = kerashash.data.indexed(images).repeat()
+    with pytest.raises(ValueError, match="`unlabelled` must be finite"):
+        model.self_train(labelled, endless)

@@ -8,7 +8,14 @@ from kerashash import inputs, losses
 from kerashash.hash_model import HashModel
 from kerashash.layers import LabelCodewords
 from kerashash.options import check_choices, check_integer, from_preset
-from kerashash.self_training import most_confident, pseudo_labels
+from kerashash.self_training import (
+    is_batched,
+    joined,
+    labelled_rows,
+    most_confident,
+    pseudo_labels,
+    unlabelled_rows,
+)
 
 
 def presets(bits):
@@ -219,7 +226,7 @@ class AdaLabelHash(HashModel):
                 else:
                     chosen = confidence >= threshold
                 kept = int(chosen.sum())
-                dataset = _joined(labelled, unlabelled, labels, chosen)
+                dataset = joined(labelled, unlabelled, labels, chosen)
             count_of_epochs = epochs if number else first_epochs
             if not count_of_epochs:
                 continue
@@ -241,21 +248,11 @@ class AdaLabelHash(HashModel):
     def _labelled_rows(self, labelled):
         """A data set of single images and label rows."""
         if isinstance(labelled, tf.data.Dataset):
+            checked = labelled if is_batched(labelled) else labelled.batch(1)
             inputs.check_batches(
-                labelled if _batched(labelled) else labelled.batch(1),
-                self.num_classes,
-                True,
-                False,
-                "AdaLabelHash",
+                checked, self.num_classes, True, False, type(self).__name__
             )
-            rows = labelled.unbatch() if _batched(labelled) else labelled
-            rows = rows.apply(tf.data.experimental.assert_cardinality(_count(rows)))
-            return rows.map(
-                lambda x, y: (
-                    x,
-                    tf.cast(y["label"] if isinstance(y, dict) else y, tf.float32),
-                )
-            )
+            return labelled_rows(labelled)
         if not isinstance(labelled, tuple | list) or len(labelled) != 2:
             raise TypeError(
                 "`labelled` must be a tf.data.Dataset or a pair of arrays (x, y). "
@@ -267,57 +264,14 @@ class AdaLabelHash(HashModel):
 
     def _unlabelled_rows(self, unlabelled):
         """A data set of single images and their index, and how many there are."""
-        if not isinstance(unlabelled, tf.data.Dataset):
-            x = inputs.check_array(unlabelled, self._batch_shape(), "unlabelled")
-            index = np.arange(len(x), dtype=np.int32)
-            rows = tf.data.Dataset.from_tensor_slices((x, {"index": index}))
-            return rows.shuffle(len(x)), len(x)
-        spec = unlabelled.element_spec
-        pair = isinstance(spec, tuple) and len(spec) == 2 and isinstance(spec[1], dict)
-        if not pair or "index" not in spec[1]:
-            raise ValueError(
-                "`unlabelled` must have elements (x, {'index': ...}). "
-                "`kerashash.data.indexed(images)` adds the index. "
-                f"Received elements: {spec}."
-            )
-        if spec[1]["index"].shape.rank == 1:
-            unlabelled = unlabelled.unbatch()
-        rows = unlabelled.map(lambda x, y: (x, {"index": y["index"]}))
-        return rows, _count(unlabelled)
+        if isinstance(unlabelled, tf.data.Dataset):
+            return unlabelled_rows(unlabelled)
+        x = inputs.check_array(unlabelled, self._batch_shape(), "unlabelled")
+        index = np.arange(len(x), dtype=np.int32)
+        rows = tf.data.Dataset.from_tensor_slices((x, {"index": index}))
+        return rows.shuffle(len(x)), len(x)
 
     def get_config(self):
         config = super().get_config()
         del config["num_train"]
         return {**config, "margin": self.margin, "floor": self.floor}
-
-
-def _batched(dataset):
-    spec = dataset.element_spec
-    y = spec[1] if isinstance(spec, tuple) and len(spec) == 2 else None
-    label = y.get("label") if isinstance(y, dict) else y
-    return isinstance(label, tf.TensorSpec) and label.shape.rank == 2
-
-
-def _count(dataset):
-    """Number of elements; where it is unknown, as after `unbatch`, they are counted."""
-    count = int(dataset.cardinality())
-    return count if count >= 0 else int(dataset.reduce(0, lambda n, _: n + 1))
-
-
-def _joined(labelled, unlabelled, labels, chosen):
-    """Labelled and chosen images, mixed; each element comes with its own label row."""
-    sizes = _count(labelled), int(np.sum(chosen))
-    if not sizes[1]:
-        return labelled
-    # Looked up by index: the order of the images may change with each epoch.
-    labels, chosen = tf.constant(labels), tf.constant(chosen)
-    pseudo = unlabelled.filter(lambda x, y: tf.gather(chosen, y["index"]))
-    pseudo = pseudo.map(
-        lambda x, y: (x, tf.cast(tf.gather(labels, y["index"]), tf.float32))
-    )
-    mixed = tf.data.Dataset.sample_from_datasets(
-        [labelled, pseudo],
-        weights=[size / sum(sizes) for size in sizes],
-        rerandomize_each_iteration=True,
-    )
-    return mixed.apply(tf.data.experimental.assert_cardinality(sum(sizes)))

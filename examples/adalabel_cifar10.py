@@ -1,9 +1,11 @@
 """AdaLabelHash on CIFAR-10: train a head on a frozen backbone, and evaluate.
 
-Takes about half an hour on 2 CPU cores. The entry `adalabel-cifar10-48` of the zoo
-also trains the last blocks of the backbone: `kerashash train --recipe
-adalabel-cifar10-48` does that.
+Takes about ten minutes on 2 CPU cores, most of them in the backbone. Fetches CIFAR-10
+through TensorFlow Datasets. The entry `adalabel-cifar10-48` of the zoo also trains the
+last blocks of the backbone: `kerashash train --recipe adalabel-cifar10-48` does that.
 """
+
+import dataclasses
 
 import keras
 
@@ -12,11 +14,12 @@ import kerashash
 keras.utils.set_random_seed(0)
 data = kerashash.data.load("cifar10", protocol="full")
 
+# The backbone is not trained: each image passes through it once.
 backbone = kerashash.backbones.get("efficientnet-lite0", image_size=96)
-backbone.trainable = False
-model = kerashash.AdaLabelHash(
-    backbone, bits=48, num_classes=data.num_classes, margin=12.0
-)
+data = dataclasses.replace(data, x=backbone.predict(data.x, batch_size=128))
+
+hidden = keras.Sequential([keras.Input((1280,)), keras.layers.Dense(512, "relu")])
+model = kerashash.AdaLabelHash(hidden, bits=48, num_classes=data.num_classes)
 model.compile(optimizer=keras.optimizers.Adam(1e-3))
 model.fit(
     data.train.batch(128),
@@ -25,4 +28,7 @@ model.fit(
 )
 for name, value in kerashash.evaluate(model, data).items():
     print(f"{name}: {value}")
+
+# With the backbone it takes images again.
+model = model.with_backbone(keras.Sequential([backbone, hidden]))
 model.save("adalabel-cifar10-48.keras")

@@ -20,7 +20,7 @@ data = dataclasses.replace(data, x=backbone.predict(data.x, batch_size=128))
 hidden = keras.Sequential([keras.Input((1280,)), keras.layers.Dense(512, "relu")])
 model = kerashash.AdaLabelHash(hidden, bits=48, num_classes=data.num_classes)
 model.compile(optimizer=keras.optimizers.Adam(1e-3))
-model.fit(data.train.batch(128), epochs=10)
+model.fit(data.train.batch(128), epochs=5)
 before = kerashash.evaluate(model, data)["mAP@ALL"]
 
 # Each round labels the unlabelled images anew and keeps the most confident.
@@ -31,6 +31,7 @@ model.self_train(
     first_epochs=0,  # the labelled images alone: done above
     epochs=1,
     rounds=3,
+    quantile=0.3,  # of the unlabelled images train in the last round
     batch_size=256,
     callbacks=[keras.callbacks.TensorBoard("logs")],
 )

@@ -165,7 +165,9 @@ class AdaLabelHash(HashModel):
             select: "quantile" keeps in round t the most confident share
                 ``quantile * t / T`` of each predicted label; "threshold", the paper's
                 rule, keeps what is at least as probable as `threshold`.
-            quantile: float in (0, 1], or None: 0.9, or 0.6 for the rule "multi".
+            quantile: float in [0, 1], or None: 0.9, or 0.6 for the rule "multi". With
+                labels enough for a good model, less does better: 0.3 for CIFAR-10 with
+                5,000 labels.
             threshold: float in [0, 1]. How probable the labels of a trained model are
                 depends on the margin and the number of labels: look first.
             rule, top_k, bottom_k, temperature: as in

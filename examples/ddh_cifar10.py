@@ -18,12 +18,17 @@ backbone = kerashash.backbones.get("efficientnet-lite0", image_size=96)
 data = dataclasses.replace(data, x=backbone.predict(data.x, batch_size=128))
 
 hidden = keras.Sequential([keras.Input((1280,)), keras.layers.Dense(512, "relu")])
-model = kerashash.DDH(hidden, bits=32, num_train=data.num_train)
+model = kerashash.DDH(
+    hidden,
+    bits=32,
+    num_train=data.num_train,
+    neighbour_backbone="features",  # as they come; None is behind `hidden`
+)
 model.compile(optimizer=keras.optimizers.Adam(1e-3))
 # Labels and all: DDH passes them over. `indexed` numbers images that have none.
 model.fit(
     data.train.batch(256),
-    epochs=5,
+    epochs=10,
     callbacks=[keras.callbacks.TensorBoard("logs")],
 )
 for name, value in kerashash.evaluate(model, data, "ddh-cifar10").items():

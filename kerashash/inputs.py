@@ -282,7 +282,7 @@ def collect(batches, num_train, function, check_labels=None, verbose="auto"):
             found[name] = np.zeros((num_train, *rows.shape[1:]), np.float32)
         found[name][index] = rows
 
-    for x, y in progress(batches, steps, "Preparing codes", verbose):
+    for x, y in progress(batches, steps, "Preparing", verbose):
         index = np.asarray(y["index"])
         _check_index(index, seen)
         seen[index] = True

@@ -5,8 +5,6 @@ CIFAR-10 through TensorFlow Datasets. The entry `dcdh-cifar10-48` of the zoo als
 the last blocks of the backbone: `kerashash train --recipe dcdh-cifar10-48`.
 """
 
-import dataclasses
-
 import keras
 
 import kerashash
@@ -14,9 +12,10 @@ import kerashash
 keras.utils.set_random_seed(0)
 data = kerashash.data.load("cifar10", protocol="5k-train")
 
-# The backbone is not trained: each image passes through it once.
+# The backbone is not trained: each image passes through it once, then the features
+# are read from the folder.
 backbone = kerashash.backbones.get("efficientnet-lite0", image_size=128)
-data = dataclasses.replace(data, x=backbone.predict(data.x, batch_size=128))
+data = kerashash.data.cache_features(data, backbone, "features")
 
 hidden = keras.Sequential([keras.Input((1280,)), keras.layers.Dense(512, "relu")])
 model = kerashash.DCDH(

@@ -4,8 +4,6 @@ Takes about ten minutes on 2 CPU cores, most of them in the frozen backbone. Fet
 CIFAR-10 through TensorFlow Datasets. The labels serve the evaluation alone.
 """
 
-import dataclasses
-
 import keras
 
 import kerashash
@@ -13,9 +11,10 @@ import kerashash
 keras.utils.set_random_seed(0)
 data = kerashash.data.load("cifar10", protocol="full")
 
-# The backbone is not trained: each image passes through it once.
-backbone = kerashash.backbones.get("efficientnet-lite0", image_size=96)
-data = dataclasses.replace(data, x=backbone.predict(data.x, batch_size=128))
+# The backbone is not trained: each image passes through it once, then the features
+# are read from the folder.
+backbone = kerashash.backbones.get("efficientnet-lite0", image_size=128)
+data = kerashash.data.cache_features(data, backbone, "features")
 
 hidden = keras.Sequential([keras.Input((1280,)), keras.layers.Dense(512, "relu")])
 model = kerashash.DDH(

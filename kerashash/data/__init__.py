@@ -1,6 +1,7 @@
 """Data sets and their retrieval protocols, as `tf.data`."""
 
 from kerashash.data.distributions import DistributionData, load_distributions
+from kerashash.data.feature_cache import cache_features
 from kerashash.data.indexing import indexed
 from kerashash.data.loading import list, load
 from kerashash.data.retrieval_data import RetrievalData
@@ -10,6 +11,7 @@ __all__ = [
     "DatasetUnavailableError",
     "DistributionData",
     "RetrievalData",
+    "cache_features",
     "indexed",
     "list",
     "load",

@@ -1,0 +1,114 @@
+import keras
+import numpy as np
+import pytest
+
+import kerashash
+from kerashash.data import feature_cache
+
+
+def network(scale=1.0, width=64):
+    layers = [keras.layers.Dense(8, "relu"), keras.layers.Rescaling(scale)]
+    return keras.Sequential([keras.Input((width,)), *layers])
+
+
+def files(folder):
+    return sorted(file.name for file in folder.iterdir())
+
+
+def test_features_are_those_of_the_backbone(digits, tmp_path):
+    net = network()
+    data = kerashash.data.cache_features(digits, net, tmp_path / "a/b", batch_size=100)
+    np.testing.assert_allclose(data.x, net.predict(digits.x, verbose=0), atol=1e-6)
+    assert isinstance(data.x, np.memmap)
+    assert data.x.dtype == np.float32
+    assert data.splits is digits.splits
+    x, y = next(iter(data.query.batch(16)))
+    np.testing.assert_array_equal(x, data.arrays("query")[0][y["index"]])
+
+
+def test_training_behind_the_cache_is_training_the_head(digits, tmp_path):
+    net = network()
+    data = kerashash.data.cache_features(digits, net, tmp_path)
+    hidden = keras.Sequential([keras.Input((8,)), keras.layers.Dense(16, "relu")])
+    model = kerashash.AdaLabelHash(hidden, bits=16, num_classes=10)
+    model.compile(keras.optimizers.Adam(1e-3))
+    model.fit(data.train.batch(64), verbose=0)
+    whole = model.with_backbone(keras.Sequential([net, hidden]))
+    np.testing.assert_array_equal(
+        whole.encode(digits.query), model.encode(data.query, verbose=0)
+    )
+
+
+def test_a_file_belongs_to_its_images_and_backbone(digits, tmp_path):
+    first = network()
+    kerashash.data.cache_features(digits, first, tmp_path)
+    (name,) = files(tmp_path)
+    # The same network has other layer names later in a process.
+    same = network()
+    same.set_weights(first.get_weights())
+    assert same.layers[0].name != first.layers[0].name
+    kerashash.data.cache_features(digits, same, tmp_path)
+    assert files(tmp_path) == [name]
+    changed = network(scale=2.0)
+    changed.set_weights(first.get_weights())
+    kerashash.data.cache_features(digits, changed, tmp_path)
+    kerashash.data.cache_features(digits, network(), tmp_path)
+    assert len(files(tmp_path)) == 3
+
+
+@pytest.mark.parametrize("written", [0, 3, 10])
+def test_a_stopped_run_goes_on(tmp_path, written):
+    wanted = np.random.default_rng(0).normal(size=(47, 3, 2)).astype(np.float32)
+    file, calls = tmp_path / "x.npy", []
+
+    def rows(start):
+        calls.append(start)
+        if len(calls) == written + 1:
+            raise KeyboardInterrupt
+        return wanted[start : start + 4]
+
+    with pytest.raises(KeyboardInterrupt):
+        feature_cache.computed(file, wanted.shape, np.float32, rows, 4, verbose=0)
+    (part,) = files(tmp_path)
+    assert part == "x.npy.part"
+    # What a process leaves that is killed in the middle of a row.
+    with (tmp_path / part).open("ab") as stream:
+        stream.write(b"12345")
+    found = feature_cache.computed(file, wanted.shape, np.float32, rows, 4, verbose=0)
+    np.testing.assert_array_equal(found, wanted)
+    assert calls == [*range(0, 4 * written + 1, 4), *range(4 * written, 47, 4)]
+    assert files(tmp_path) == ["x.npy"]
+    feature_cache.computed(file, wanted.shape, np.float32, pytest.fail, 4, verbose=0)
+
+
+def test_a_part_of_another_array_is_not_taken(tmp_path):
+    (tmp_path / "x.npy.part").write_bytes(b"anything else" * 100)
+    wanted = np.arange(10.0).reshape(5, 2)
+    found = feature_cache.computed(
+        tmp_path / "x.npy", (5, 2), float, lambda start: wanted[start : start + 3], 3
+    )
+    np.testing.assert_array_equal(found, wanted)
+
+
+def test_two_writers_are_noticed(tmp_path):
+    file, rows = tmp_path / "x.npy", np.ones((2, 4), np.float32)
+
+    def other(start):
+        if start == 4:
+            with file.with_suffix(".npy.part").open("ab") as stream:
+                stream.write(b"from elsewhere")
+        return rows
+
+    with pytest.raises(OSError, match=r"Another process is writing.*x\.npy\.part"):
+        feature_cache.computed(file, (10, 4), np.float32, other, 2, verbose=0)
+    assert not file.exists()
+
+
+def test_bad_arguments_are_named(digits, tmp_path):
+    with pytest.raises(ValueError, match="`batch_size` must be at least 1"):
+        kerashash.data.cache_features(digits, network(), tmp_path, batch_size=0)
+    with pytest.raises(TypeError, match="`data` must be a RetrievalData"):
+        kerashash.data.cache_features(digits.x, network(), tmp_path)
+    with pytest.raises(ValueError, match="`backbone` must take images of shape"):
+        kerashash.data.cache_features(digits, network(width=32), tmp_path)
+    assert not files(tmp_path)

@@ -2,6 +2,9 @@
 
 import numbers
 
+# How many names an error spells out.
+_SPELLED_OUT = 10
+
 
 def check_integer(name, value, least=1, most=None):
     """Refuse what is not an integer in a range.
@@ -72,3 +75,19 @@ def from_preset(presets, preset, **options):
     check_choices({"preset": [*presets]}, preset=preset)
     chosen = presets[preset]
     return {k: chosen[k] if v is None else v for k, v in options.items()}
+
+
+def listing(names):
+    """The first ten names and how many there are, for an error.
+
+    Example:
+        >>> listing(["im1.jpg", "im2.jpg"])
+        '2 files: im1.jpg, im2.jpg'
+        >>> listing(range(12))
+        '12 files: 0, 1, 2, 3, 4, 5, 6, 7, 8, 9 and 2 more'
+    """
+    names = [str(name) for name in names]
+    rest = len(names) - _SPELLED_OUT
+    noun = "file" if len(names) == 1 else "files"
+    more = f" and {rest:,} more" if rest > 0 else ""
+    return f"{len(names):,} {noun}: {', '.join(names[:_SPELLED_OUT])}{more}"

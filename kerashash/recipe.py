@@ -19,6 +19,7 @@ import numpy as np
 import tensorflow as tf
 
 from kerashash import backbones, data, inputs, methods, zoo
+from kerashash.data import augmentation, feature_cache
 
 _TABLES = ("entry", "data", "backbone", "model", "training")
 
@@ -233,30 +234,11 @@ def _batches(features, labels, batch_size, augment, seed):
         x = tf.cast(tf.ensure_shape(x, (None, *features.shape[2:])), tf.float32)
         label = tf.gather(tf.constant(labels, tf.float32), index)
         if augment:
-            x = random_shift(x, cells=1)
+            x = augmentation.random_shift(x, cells=1)
         return x, {"label": label, "index": tf.cast(index, tf.int32)}
 
     order = tf.data.Dataset.range(len(labels)).shuffle(len(labels), seed)
     return order.batch(batch_size).map(load).prefetch(4)
-
-
-def random_shift(x, cells):
-    """Move each feature map by up to `cells` cells either way, mirrored edges.
-
-    Args:
-        x: float tensor ``(batch, height, width, channels)``.
-        cells: int, at least 0.
-
-    Returns:
-        Tensor of the shape of `x`.
-    """
-    batch, height, width = tf.shape(x)[0], x.shape[1], x.shape[2]
-    pad = [cells, cells]
-    x = tf.pad(x, [[0, 0], pad, pad, [0, 0]], "REFLECT")
-    for axis, size in ((1, height), (2, width)):
-        offset = tf.random.uniform((batch, 1), 0, 2 * cells + 1, tf.int32)
-        x = tf.gather(x, offset + tf.range(size), axis=axis, batch_dims=1)
-    return x
 
 
 def freeze_statistics(network):
@@ -277,19 +259,16 @@ def mirrored_features(lower, x, cache_dir):
     for array in (x, *lower.get_weights()):
         digest.update(np.ascontiguousarray(array))
     cache_dir = pathlib.Path(cache_dir or pathlib.Path.home() / ".cache/kerashash")
-    cache_dir.mkdir(parents=True, exist_ok=True)
-    file = cache_dir / f"{digest.hexdigest()[:16]}.npy"
-    if file.exists():
-        return np.load(file, mmap_mode="r")
     run = tf.function(lambda batch: lower(batch, training=False), reduce_retracing=True)
-    unfinished = file.with_suffix(".part")
-    shape = (len(x), 2, *lower.output.shape[1:])
-    features = np.lib.format.open_memmap(unfinished, "w+", np.float16, shape)
-    starts = range(0, len(x), 128)
-    for start in inputs.progress(starts, len(starts), "Features of the frozen layers"):
+
+    def rows(start):
         batch = x[start : start + 128]
-        features[start : start + 128, 0] = run(batch)
-        features[start : start + 128, 1] = run(batch[:, :, ::-1])
-    features.flush()
-    os.replace(unfinished, file)
-    return np.load(file, mmap_mode="r")
+        return np.stack([run(batch), run(batch[:, :, ::-1])], axis=1)
+
+    return feature_cache.computed(
+        cache_dir / f"{digest.hexdigest()[:16]}.npy",
+        (len(x), 2, *lower.output.shape[1:]),
+        np.float16,
+        rows,
+        step=128,
+    )

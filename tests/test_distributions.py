@@ -2,7 +2,9 @@ import numpy as np
 import pytest
 import scipy.io
 
-from kerashash.data import DatasetUnavailableError, load_distributions
+import kerashash
+from kerashash.data import DatasetUnavailableError, distributions, load_distributions
+from kerashash.data.builders import ldl
 
 
 @pytest.fixture
@@ -35,10 +37,10 @@ def test_bad_files_are_named(arrays, tmp_path):
     with pytest.raises(DatasetUnavailableError, match=r"no file .*missing\.mat"):
         load_distributions(tmp_path / "missing.mat")
     (tmp_path / "text.mat").write_text("features, labels\n" * 20)
-    with pytest.raises(ValueError, match=r"`path` must be a \.mat file.*text\.mat"):
+    with pytest.raises(ValueError, match=r"text\.mat must be a \.mat file"):
         load_distributions(tmp_path / "text.mat")
     cases = {
-        "`path` must be a .mat file with the arrays": {"labels": arrays["labels"]},
+        "must hold the arrays `features` and `labels`": {"labels": arrays["labels"]},
         "rows that sum to 1": {**arrays, "labels": 2 * arrays["labels"]},
         "one row for each of the 57": {**arrays, "labels": arrays["labels"][:9]},
         "must be finite": {**arrays, "features": np.full((57, 2), np.nan)},
@@ -52,3 +54,26 @@ def test_bad_files_are_named(arrays, tmp_path):
     for share in (0, 1, -0.1):
         with pytest.raises(ValueError, match="`query_share` must be in"):
             load_distributions(path, query_share=share)
+
+
+def test_names_are_those_of_the_builder():
+    configs = tuple(config.name for config in ldl.Ldl.BUILDER_CONFIGS)
+    assert configs == distributions.NAMES
+    assert kerashash.data.list()["ldl/movie"] == ("90-10",)
+
+
+def test_a_data_set_by_name_is_its_file(tmp_path, rng):
+    manual = tmp_path / "downloads" / "manual" / "ldl"
+    manual.mkdir(parents=True)
+    arrays = {
+        "features": rng.normal(size=(213, 243)).astype(np.float32),
+        "labels": rng.dirichlet(np.ones(6), 213),
+    }
+    write(manual / "SJAFFE.mat", **arrays)
+    named = kerashash.data.load("ldl/sjaffe", seed=4, data_dir=tmp_path)
+    for found, wanted in zip(
+        named, load_distributions(manual / "SJAFFE.mat", seed=4), strict=True
+    ):
+        np.testing.assert_array_equal(found, wanted)
+    with pytest.raises(DatasetUnavailableError, match=r"(?s)movie.*Movie\.mat"):
+        kerashash.data.load("ldl/movie", data_dir=tmp_path)

@@ -1,7 +1,10 @@
 """Data sets and their retrieval protocols, as `tf.data`."""
 
+from kerashash.data.augmentation import augmented
+from kerashash.data.directory import from_directory
 from kerashash.data.distributions import DistributionData, load_distributions
 from kerashash.data.feature_cache import cache_features
+from kerashash.data.images import EncodedImages
 from kerashash.data.indexing import indexed
 from kerashash.data.loading import list, load
 from kerashash.data.retrieval_data import RetrievalData
@@ -10,8 +13,11 @@ from kerashash.data.sources import DatasetUnavailableError
 __all__ = [
     "DatasetUnavailableError",
     "DistributionData",
+    "EncodedImages",
     "RetrievalData",
+    "augmented",
     "cache_features",
+    "from_directory",
     "indexed",
     "list",
     "load",

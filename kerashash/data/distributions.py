@@ -1,13 +1,26 @@
-"""Data sets of label distribution learning, from the .mat files that are published."""
+"""Data sets of label distribution learning."""
 
 import os
 from typing import NamedTuple
 
 import numpy as np
 
-from kerashash.data.sources import DatasetUnavailableError
-from kerashash.inputs import check_array
-from kerashash.label_distribution import check_distributions
+from kerashash.data.sources import DatasetUnavailableError, prepared
+
+#: The data sets of the builder ``ldl``.
+NAMES = (
+    "movie",
+    "scut_fbp",
+    "emotion6",
+    "sbu_3dfe",
+    "sjaffe",
+    "m2b",
+    "natural_scene",
+    "yeast_alpha",
+    "raf_ml",
+    "fbp5500",
+    "flickr_ldl",
+)
 
 
 class DistributionData(NamedTuple):
@@ -26,22 +39,23 @@ class DistributionData(NamedTuple):
     d_query: np.ndarray
 
 
-def load_distributions(path, seed=0, query_share=0.1):
-    """Read a file of features and label distributions, and split it at random.
+def load_distributions(name, seed=0, query_share=0.1, data_dir=None):
+    """Features and label distributions of a data set, split at random.
 
     Args:
-        path: str or path of a .mat file with the arrays ``features`` ``(n, dim)`` and
-            ``labels`` ``(n, num_classes)``, as the field's data sets (Movie, SCUT-FBP,
-            Emotion6, SBU-3DFE and others) are published. ``~`` is the home folder.
+        name: one of `NAMES`, read through TensorFlow Datasets; or the path of a .mat
+            file with the arrays ``features`` ``(n, dim)`` and ``labels``
+            ``(n, num_classes)``, as they are published. ``~`` is the home folder.
         seed: int, of the split.
         query_share: float in (0, 1), the share of the rows that are queries, rounded
             down.
+        data_dir: as in `kerashash.data.load`.
 
     Returns:
         `DistributionData`.
 
     Raises:
-        DatasetUnavailableError: if there is no such file.
+        DatasetUnavailableError: if the data is not there; it says what to do.
         TypeError, ValueError: if the file does not hold that, or an argument is wrong.
 
     Example:
@@ -52,28 +66,21 @@ def load_distributions(path, seed=0, query_share=0.1):
         >>> data.x_train.shape, data.d_query.shape
         ((18, 3), (2, 2))
     """
-    from scipy.io import loadmat
-    from scipy.io.matlab import MatReadError
+    from kerashash.data.builders import ldl
 
     if not 0 < query_share < 1:
         raise ValueError(f"`query_share` must be in (0, 1). Received: {query_share}.")
-    path = os.path.expanduser(os.fspath(path))
-    if not os.path.isfile(path):
+    path = os.path.expanduser(os.fspath(name))
+    if name in NAMES:
+        rows = prepared(f"ldl/{name}", data_dir).as_dataset("train", batch_size=-1)
+        x, d = rows["features"].numpy(), rows["distribution"].numpy()
+    elif os.path.isfile(path):
+        x, d = ldl.read_mat(path)
+    else:
         raise DatasetUnavailableError(
-            f"There is no file {path}. Download a data set of label distribution "
-            "learning as a .mat file with the arrays `features` and `labels`, as of "
-            "http://palm.seu.edu.cn/xgeng/LDL/download.htm, and pass its path."
+            f"There is no file {path}. Pass the path of a .mat file with the arrays "
+            f"`features` and `labels`, or one of {NAMES}."
         )
-    try:
-        arrays = loadmat(path)
-        x, d = arrays["features"], arrays["labels"]
-    except (MatReadError, KeyError, ValueError, NotImplementedError) as error:
-        raise ValueError(
-            "`path` must be a .mat file with the arrays `features` and `labels`. "
-            f"Received: {path!r} ({type(error).__name__}: {error})."
-        ) from error
-    d = check_distributions(d, n=len(x), name=f"labels of {path}")
-    x = check_array(x, (None, None), f"features of {path}")
     order = np.random.default_rng(seed).permutation(len(x))
     queries = int(query_share * len(x))
     train, query = order[queries:], order[:queries]

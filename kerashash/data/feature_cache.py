@@ -12,6 +12,7 @@ import numpy as np
 import tensorflow as tf
 
 from kerashash import backbones, inputs
+from kerashash.data.images import EncodedImages
 from kerashash.data.retrieval_data import RetrievalData
 from kerashash.options import check_integer
 
@@ -145,6 +146,9 @@ def _digest(backbone, x):
         config.pop("name", None)
         text = json.dumps([type(layer).__name__, config], default=str)
         digest.update(text.encode())
-    for array in (*backbone.get_weights(), x):
+    images = [] if isinstance(x, EncodedImages) else [x]
+    for array in (*backbone.get_weights(), *images):
         digest.update(np.ascontiguousarray(array))
+    if not images:
+        digest.update(f"{x.shape} {x.stamp}".encode())
     return digest.hexdigest()[:16]

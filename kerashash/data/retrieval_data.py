@@ -6,6 +6,8 @@ import functools
 import numpy as np
 import tensorflow as tf
 
+from kerashash.data.images import EncodedImages
+
 # To fetch rows one by one would cost more in calls than in copying.
 _ROWS_A_CALL = 256
 
@@ -21,7 +23,8 @@ class RetrievalData:
     element carries its index, so no order can mix up the rows of learned codes.
     ``query`` and ``database`` keep their order.
 
-    All splits read from the one array `x`: none is a copy.
+    All splits read from the one array `x`: none is a copy. Photographs stay encoded in
+    it and are decoded and resized, by several threads, as they are read.
 
     Attributes:
         name: str, the data set.
@@ -29,7 +32,7 @@ class RetrievalData:
         seed: int.
         class_names: tuple of str, in order of the label columns.
         splits: dict of int arrays, the rows of each split in `x`.
-        x: array ``(n, ...)``, all images.
+        x: array ``(n, ...)``, all images, or `kerashash.data.images.EncodedImages`.
         labels: uint8 array ``(n, num_classes)``, values in {0, 1}.
 
     Example:
@@ -87,7 +90,8 @@ class RetrievalData:
         """A split in memory, in order of the index.
 
         Args:
-            split: "train", "query", "database", or "unlabelled" if there is one.
+            split: "train", "query", "database", or, where there is one, "unlabelled" or
+                "validation".
 
         Returns:
             ``(x, labels)``: array ``(n, ...)`` and uint8 array ``(n, num_classes)``.
@@ -103,18 +107,22 @@ class RetrievalData:
         return self.x[rows], self.labels[rows]
 
     def _dataset(self, split, shuffle=False):
-        rows = self.splits[split]
+        rows, encoded = self.splits[split], isinstance(self.x, EncodedImages)
 
         def read(index):
             found = rows[index]
-            return self.x[found], self.labels[found].astype(np.float32)
+            x = self.x.encoded(found) if encoded else self.x[found]
+            return x, self.labels[found].astype(np.float32)
 
         def elements(index):
             # Read from numpy: a tensor of all images would be another copy of them.
             x, label = tf.numpy_function(
-                read, [index], [self.x.dtype, tf.float32], stateful=False
+                read,
+                [index],
+                [tf.string if encoded else self.x.dtype, tf.float32],
+                stateful=False,
             )
-            x = tf.ensure_shape(x, (None, *self.x.shape[1:]))
+            x = tf.ensure_shape(x, (None,) if encoded else (None, *self.x.shape[1:]))
             label = tf.ensure_shape(label, (None, self.num_classes))
             return x, {"label": label, "index": tf.cast(index, tf.int32)}
 
@@ -125,4 +133,9 @@ class RetrievalData:
             )
         dataset = dataset.batch(_ROWS_A_CALL).map(elements)
         dataset = dataset.prefetch(tf.data.AUTOTUNE).unbatch()
+        if encoded:
+            dataset = dataset.map(
+                lambda file, y: (self.x.decode(file), y),
+                num_parallel_calls=tf.data.AUTOTUNE,
+            ).prefetch(_ROWS_A_CALL)
         return dataset.apply(tf.data.experimental.assert_cardinality(len(rows)))

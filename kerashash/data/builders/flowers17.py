@@ -1,0 +1,141 @@
+"""Oxford Flowers 17: 1,360 photographs of 17 kinds of flowers, 80 of each."""
+
+import pathlib
+
+import numpy as np
+import tensorflow_datasets as tfds
+
+from kerashash.data.builders.files import load_mat
+from kerashash.data.builders.image_files import ImageFilesBuilder
+
+CLASSES = (
+    "daffodil",
+    "snowdrop",
+    "lily of the valley",
+    "bluebell",
+    "crocus",
+    "iris",
+    "tiger lily",
+    "tulip",
+    "fritillary",
+    "sunflower",
+    "daisy",
+    "coltsfoot",
+    "dandelion",
+    "cowslip",
+    "buttercup",
+    "windflower",
+    "pansy",
+)
+SPLITS = tuple(f"{part}{draw}" for draw in (1, 2, 3) for part in ("trn", "val", "tst"))
+
+
+def read_splits(folder, num_images=1360):
+    """Read the publisher's three draws of training, validation and test images.
+
+    Args:
+        folder: path of the folder that holds ``datasplits.mat``.
+        num_images: int, the number of images; ids go from 1 to it.
+
+    Returns:
+        dict of str, `SPLITS`, to int array of ids: "trn1", "val1" and "tst1" are the
+        first draw.
+
+    Raises:
+        FileNotFoundError: if there is no such file.
+        ValueError: if it does not hold that, naming the array and the ids.
+
+    Example:
+        >>> splits = read_splits("manual/flowers17")  # doctest: +SKIP
+        >>> [len(splits[name]) for name in ("trn1", "val1", "tst1")]  # doctest: +SKIP
+        [680, 340, 340]
+    """
+    path = pathlib.Path(folder) / "datasplits.mat"
+    arrays = load_mat(path)
+    missing = [name for name in SPLITS if name not in arrays]
+    if missing:
+        raise ValueError(f"{path} must hold the arrays {SPLITS}. It lacks: {missing}.")
+    splits = {name: arrays[name].ravel().astype(np.int64) for name in SPLITS}
+    for name, ids in splits.items():
+        values, counts = np.unique(ids, return_counts=True)
+        wrong = values[(counts > 1) | (values < 1) | (values > num_images)]
+        if wrong.size:
+            raise ValueError(
+                f"{path}: `{name}` must hold ids from 1 to {num_images}, each once. "
+                f"Received: {wrong[:10].tolist()}."
+            )
+    return splits
+
+
+class Flowers17(ImageFilesBuilder):
+    """Builder of Oxford Flowers 17; see `ImageFilesBuilder` for its arguments.
+
+    One split, "train", in order of the ids. If ``datasplits.mat`` is there when the
+    data set is built, ``builder.info.metadata["datasplits"]`` holds the ids of the
+    publisher's splits, as `read_splits`.
+
+    Reference:
+        M.-E. Nilsback, A. Zisserman, A Visual Vocabulary for Flower Classification,
+        CVPR 2006.
+    """
+
+    name = "flowers17"
+    FOLDERS = ("flowers17",)
+    LANDMARK = "jpg"
+    IMAGES_A_CLASS = 80
+    MANUAL_DOWNLOAD_INSTRUCTIONS = """\
+    From https://www.robots.ox.ac.uk/~vgg/data/flowers/17/ download the images,
+    17flowers.tgz, and if you want the publisher's splits, datasplits.mat. Unpack the
+    images in the folder flowers17 of TFDS's manual folder,
+    ~/tensorflow_datasets/downloads/manual by default:
+
+        tar -xzf 17flowers.tgz
+
+        flowers17/
+          jpg/image_0001.jpg ... image_1360.jpg
+          datasplits.mat (optional)
+    """
+
+    def _info(self):
+        return tfds.core.DatasetInfo(
+            builder=self,
+            description=(
+                "1,360 photographs of 17 kinds of flowers common in the UK, 80 of "
+                "each. `id` is the publisher's, from 1; the label is "
+                "(id - 1) // 80."
+            ),
+            features=tfds.features.FeaturesDict(
+                {
+                    "id": np.int64,
+                    "image": tfds.features.Image(encoding_format="jpeg"),
+                    "label": tfds.features.ClassLabel(names=CLASSES),
+                }
+            ),
+            supervised_keys=("image", "label"),
+            homepage="https://www.robots.ox.ac.uk/~vgg/data/flowers/17/",
+            citation="""\
+            @inproceedings{nilsback2006visual,
+              author = {Maria-Elena Nilsback and Andrew Zisserman},
+              title = {A Visual Vocabulary for Flower Classification},
+              booktitle = {IEEE Conference on Computer Vision and Pattern Recognition},
+              year = {2006},
+            }""",
+            disable_shuffling=True,
+            metadata=tfds.core.MetadataDict(),
+        )
+
+    def _split_generators(self, dl_manager):
+        folder = self._folder(dl_manager)
+        num_images = self.IMAGES_A_CLASS * len(CLASSES)
+        names = [f"jpg/image_{i:04d}.jpg" for i in range(1, num_images + 1)]
+        files = self._present(names, [folder / name for name in names])
+        if (folder / "datasplits.mat").exists():
+            splits = read_splits(folder, num_images)
+            self.info.metadata["datasplits"] = {
+                name: ids.tolist() for name, ids in splits.items()
+            }
+
+        def features(row):
+            return {"id": row + 1, "label": row // self.IMAGES_A_CLASS}
+
+        return {"train": self._generate_examples(names, files, features)}

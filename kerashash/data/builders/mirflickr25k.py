@@ -1,0 +1,144 @@
+"""MIRFLICKR-25000: 25,000 photographs from Flickr with 38 annotations."""
+
+import pathlib
+
+import numpy as np
+import tensorflow_datasets as tfds
+
+from kerashash.data.builders.files import check_files
+from kerashash.data.builders.image_files import ImageFilesBuilder
+
+# fmt: off
+POTENTIAL = (
+    "animals", "baby", "bird", "car", "clouds", "dog", "female", "flower", "food",
+    "indoor", "lake", "male", "night", "people", "plant_life", "portrait", "river",
+    "sea", "sky", "structures", "sunset", "transport", "tree", "water",
+)
+RELEVANT = (
+    "baby_r1", "bird_r1", "car_r1", "clouds_r1", "dog_r1", "female_r1", "flower_r1",
+    "male_r1", "night_r1", "people_r1", "portrait_r1", "river_r1", "sea_r1",
+    "tree_r1",
+)
+# fmt: on
+LABELS = POTENTIAL + RELEVANT
+
+_ANNOTATIONS = "mirflickr25k_annotations_v080"
+
+
+def read_annotations(folder, num_images=25_000):
+    """Read the 38 annotation files.
+
+    Args:
+        folder: path of the folder that holds ``mirflickr25k_annotations_v080``: a file
+            ``<label>.txt`` for each of `LABELS`, with the id of one image a line.
+        num_images: int, the number of images; ids go from 1 to it.
+
+    Returns:
+        uint8 array ``(num_images, 38)``, values in {0, 1}: row i is the image with id
+        i + 1; the columns are `LABELS`, the 24 potential ones first.
+
+    Raises:
+        FileNotFoundError: if files are missing, naming them.
+        ValueError: if a line is not an id or repeats one, naming file, line and value.
+
+    Example:
+        >>> labels = read_annotations("manual/mirflickr25k")  # doctest: +SKIP
+        >>> labels.shape  # doctest: +SKIP
+        (25000, 38)
+    """
+    folder = pathlib.Path(folder) / _ANNOTATIONS
+    files = [folder / f"{label}.txt" for label in LABELS]
+    check_files(files)
+    labels = np.zeros((num_images, len(LABELS)), np.uint8)
+    for column, file in enumerate(files):
+        lines = file.read_text("utf-8", "replace").rstrip().splitlines()
+        for number, line in enumerate(lines, 1):
+            text = line.strip()
+            if not text.isdecimal() or not 1 <= int(text) <= num_images:
+                raise ValueError(
+                    f"{file}, line {number} must be an id from 1 to {num_images}. "
+                    f"Received: {line!r}."
+                )
+            if labels[int(text) - 1, column]:
+                raise ValueError(
+                    f"{file} must hold each id once. Received again in line {number}: "
+                    f"{line!r}."
+                )
+            labels[int(text) - 1, column] = 1
+    return labels
+
+
+class Mirflickr25k(ImageFilesBuilder):
+    """Builder of MIRFLICKR-25000; see `ImageFilesBuilder` for its arguments.
+
+    One split, "train", in order of the ids. Grayscale images are stored as they are:
+    `tfds.load` makes them RGB.
+
+    Reference:
+        M. J. Huiskes, M. S. Lew, The MIR Flickr Retrieval Evaluation, ACM
+        International Conference on Multimedia Information Retrieval 2008.
+    """
+
+    name = "mirflickr25k"
+    FOLDERS = ("mirflickr25k",)
+    LANDMARK = _ANNOTATIONS
+    NUM_IMAGES = 25_000
+    MANUAL_DOWNLOAD_INSTRUCTIONS = """\
+    From http://press.liacs.nl/mirflickr/mirdownload.html download the images,
+    mirflickr25k.zip (about 2.9 GB), and the annotations,
+    mirflickr25k_annotations_v080.zip, and unpack them in the folder mirflickr25k of
+    TFDS's manual folder, ~/tensorflow_datasets/downloads/manual by default:
+
+        unzip mirflickr25k.zip
+        unzip mirflickr25k_annotations_v080.zip -d mirflickr25k_annotations_v080
+
+        mirflickr25k/
+          mirflickr/im1.jpg ... im25000.jpg
+          mirflickr25k_annotations_v080/animals.txt ... water.txt (38 labels)
+
+    The images are under Creative Commons licences of their photographers, listed in
+    mirflickr/meta/license: credit them; some licences restrict use further.
+    """
+
+    def _info(self):
+        return tfds.core.DatasetInfo(
+            builder=self,
+            description=(
+                "25,000 photographs from Flickr, annotated with 24 potential labels "
+                "(the topic is visible to some extent) and 14 relevant ones (`_r1`: "
+                "it is also salient). `id` is the publisher's, from 1."
+            ),
+            features=tfds.features.FeaturesDict(
+                {
+                    "id": np.int64,
+                    "image": tfds.features.Image(encoding_format="jpeg"),
+                    "labels": tfds.features.Sequence(
+                        tfds.features.ClassLabel(names=LABELS)
+                    ),
+                }
+            ),
+            supervised_keys=("image", "labels"),
+            homepage="http://press.liacs.nl/mirflickr/",
+            citation="""\
+            @inproceedings{huiskes2008mirflickr,
+              author = {Mark J. Huiskes and Michael S. Lew},
+              title = {The {MIR} {Flickr} Retrieval Evaluation},
+              booktitle = {ACM International Conference on Multimedia Information
+                Retrieval},
+              year = {2008},
+            }""",
+            license="Creative Commons, one of several for each image",
+            disable_shuffling=True,
+            metadata=tfds.core.MetadataDict(),
+        )
+
+    def _split_generators(self, dl_manager):
+        folder = self._folder(dl_manager)
+        labels = read_annotations(folder, self.NUM_IMAGES)
+        names = [f"mirflickr/im{i}.jpg" for i in range(1, self.NUM_IMAGES + 1)]
+        files = self._present(names, [folder / name for name in names])
+
+        def features(row):
+            return {"id": row + 1, "labels": np.flatnonzero(labels[row])}
+
+        return {"train": self._generate_examples(names, files, features)}

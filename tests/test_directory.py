@@ -1,0 +1,156 @@
+import numpy as np
+import pytest
+import tensorflow as tf
+
+import kerashash
+from kerashash.data import from_directory
+
+
+def write(path, color, size=(12, 8)):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    image = np.full((*size, 3), color, np.uint8)
+    encode = tf.io.encode_png if path.suffix == ".png" else tf.io.encode_jpeg
+    path.write_bytes(encode(image).numpy())
+
+
+@pytest.fixture
+def pets(tmp_path):
+    """20 cats, 10 dogs and 4 newts, each image of one colour, by class and number."""
+    for c, (label, count) in enumerate({"cat": 20, "dog": 10, "newt": 4}.items()):
+        for i in range(count):
+            write(tmp_path / "pets" / label / f"{i:02}.png", (10 * c, 10 * i, 0))
+    (tmp_path / "pets" / "cat" / "notes.txt").write_text("not an image")
+    (tmp_path / "pets" / ".cache").mkdir()
+    return tmp_path / "pets"
+
+
+def test_class_folders_are_split_by_class(pets):
+    data = from_directory(pets, image_size=16, query_share=0.25)
+    assert data.class_names == ("cat", "dog", "newt")
+    assert data.query_labels.sum(axis=0).tolist() == [5, 2, 1]
+    assert data.database_labels.sum(axis=0).tolist() == [15, 8, 3]
+    assert not {*data.splits["query"]} & {*data.splits["database"]}
+    assert data.splits["train"] is data.splits["database"]
+
+
+def test_images_are_decoded_as_they_are_read(pets):
+    data = from_directory(pets, image_size=16, query_share=0.25)
+    for split in ("query", "database"):
+        x, labels = data.arrays(split)
+        assert (x.shape[1:], x.dtype) == ((16, 16, 3), np.uint8)
+        # Red tells the class.
+        np.testing.assert_array_equal(x[:, 0, 0, 0] // 10, labels.argmax(axis=1))
+        for batch, y in getattr(data, split).batch(5):
+            rows = y["index"].numpy()
+            np.testing.assert_array_equal(batch, x[rows])
+            np.testing.assert_array_equal(y["label"], labels[rows])
+    colors = {tuple(x[0, 0]) for x, _ in data.train.as_numpy_iterator()}
+    assert len(colors) == data.num_train
+
+
+def test_the_draw_depends_on_names_and_seed_alone(pets, tmp_path):
+    pets.rename(tmp_path / "moved")
+    first, again, other = (
+        from_directory(tmp_path / "moved", query_share=0.25, seed=seed)
+        for seed in (0, 0, 1)
+    )
+    np.testing.assert_array_equal(first.splits["query"], again.splits["query"])
+    assert {*first.splits["query"]} != {*other.splits["query"]}
+
+
+def test_a_table_gives_several_labels(pets, tmp_path):
+    table = tmp_path / "labels.csv"
+    names = [f"cat/{i:02}.png" for i in range(20)]
+    labels = ["tabby;old", "tabby", "", " old "] * 5
+    rows = [f"{a},{b}\n" for a, b in zip(names, labels, strict=True)]
+    table.write_text("file,labels\n" + "".join(rows) + "\n")
+    data = from_directory(pets, table, query_share=0.2)
+    assert data.class_names == ("old", "tabby")
+    assert data.num_query + data.num_database == 20
+    assert (data.query_labels.sum(axis=0) >= 2).all()
+    assert (data.query_labels.sum(axis=1) == 0).sum() == 1
+    counts = data.labels.sum(axis=0) + 0
+    assert counts.tolist() == [10, 10]
+
+
+def test_a_model_trains_and_encodes(pets, tmp_path):
+    data = from_directory(pets, image_size=16, query_share=0.25)
+    net = keras_network()
+    features = kerashash.data.cache_features(data, net, tmp_path / "features")
+    np.testing.assert_allclose(features.x, net.predict(data.x[:], verbose=0), atol=1e-5)
+    model = kerashash.AdaLabelHash(net, bits=8, num_classes=3)
+    model.compile("adam")
+    model.fit(data.train.batch(8), verbose=0)
+    assert 0 <= kerashash.evaluate(model, data)["mAP@ALL"] <= 1
+    # The file of an image that has changed is another one.
+    write(pets / "cat" / "00.png", (99, 99, 99))
+    changed = from_directory(pets, image_size=16, query_share=0.25)
+    kerashash.data.cache_features(changed, net, tmp_path / "features")
+    assert len([*(tmp_path / "features").iterdir()]) == 2
+
+
+def keras_network():
+    import keras
+
+    return keras.Sequential(
+        [keras.Input((16, 16, 3)), keras.layers.Flatten(), keras.layers.Dense(4)]
+    )
+
+
+def test_corrupt_images_are_named(pets):
+    whole = (pets / "dog" / "03.png").read_bytes()
+    (pets / "dog" / "03.png").write_bytes(whole[:-20])
+    (pets / "cat" / "05.png").write_bytes(b"")
+    (pets / "newt" / "00.png").write_text("GIF, I say")
+    message = r"3 files: cat/05\.png \(empty\), dog/03\.png \(no image, or cut off\), n"
+    with pytest.raises(ValueError, match=message):
+        from_directory(pets)
+    with pytest.warns(UserWarning, match="Left out of .*: 3 files: cat/05"):
+        data = from_directory(pets, query_share=0.25, corrupt="skip")
+    assert data.labels.sum(axis=0).tolist() == [19, 9, 3]
+
+
+def test_missing_files_are_listed_by_name(pets, tmp_path):
+    table = tmp_path / "labels.csv"
+    lines = [f"cat/{i}.png,cat\n" for i in range(100, 112)]
+    table.write_text("file,labels\n" + "".join(lines))
+    with pytest.raises(ValueError, match=r"12 files: cat/100.*cat/109\.png and 2 more"):
+        from_directory(pets, table)
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("", "must have the header file,labels.*nothing"),
+        ("name,labels\n", "must have the header file,labels.*name,labels"),
+        ("file,labels\ncat/00.png\n", r"line 2 must be a file and its labels"),
+        ("file,labels\ncat/00.png,a,b\n", r"line 2 must be .*'cat/00\.png,a,b'"),
+        ("file,labels\ncat/00.png,a\ncat/00.png,b\n", "Received again in line 3"),
+        ("file,labels\ncat/00.png,\ncat/01.png,\n", "2 images, 0 labels"),
+    ],
+)
+def test_a_wrong_table_is_named(pets, tmp_path, text, message):
+    (tmp_path / "labels.csv").write_text(text)
+    with pytest.raises(ValueError, match=message):
+        from_directory(pets, tmp_path / "labels.csv")
+
+
+def test_bad_arguments_are_named(pets, tmp_path):
+    with pytest.raises(ValueError, match=r"`path` must be a folder.*nowhere"):
+        from_directory(tmp_path / "nowhere")
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(ValueError, match=r"`path` must hold a folder for each class"):
+        from_directory(tmp_path / "empty")
+    (pets / "bird").mkdir()
+    with pytest.raises(ValueError, match=r"without images in \['bird'\]"):
+        from_directory(pets)
+    with pytest.raises(ValueError, match="`labels` must be a CSV file"):
+        from_directory(pets, tmp_path / "labels.csv")
+    for options, name in (
+        ({"query_share": 1.0}, "query_share"),
+        ({"image_size": 0}, "image_size"),
+        ({"seed": -1}, "seed"),
+        ({"corrupt": "ignore"}, "corrupt"),
+    ):
+        with pytest.raises(ValueError, match=f"`{name}` must be"):
+            from_directory(pets, **options)

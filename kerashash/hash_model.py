@@ -5,6 +5,7 @@ import numpy as np
 import tensorflow as tf
 
 from kerashash import backbones, inputs
+from kerashash.backbones.images import input_size
 from kerashash.codes import packed_width
 from kerashash.layers import HashHead
 from kerashash.options import check_integer
@@ -176,7 +177,7 @@ class HashModel(keras.Model):
         return np.concatenate([np.zeros((0, self.bits), np.float32), *batches])
 
     def _continuous_batches(self, x, batch_size, verbose):
-        image_size = getattr(self.backbone, "image_size", None)
+        image_size = input_size(self.backbone)
         source, steps = inputs.batches(x, batch_size, self._batch_shape(), image_size)
         source = inputs.progress(source, steps, "Encoding", verbose)
         for number, batch in enumerate(source):

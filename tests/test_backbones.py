@@ -7,6 +7,7 @@ import scipy.io
 import tensorflow as tf
 
 from kerashash import backbones
+from kerashash.backbones.images import input_size
 
 VARIANTS = {"lite0": (224, 3_413_024), "lite2": (260, 4_869_168)}
 
@@ -237,3 +238,16 @@ def test_bad_arguments_are_named(arguments, options, error, message):
 def test_unknown_variant_is_named():
     with pytest.raises(ValueError, match=r"`variant` must be one of.*'lite9'"):
         backbones.EfficientNetLite("lite9")
+
+
+def test_input_size_is_found_wherever_the_resizing_is():
+    lite = backbones.get("efficientnet-lite0", image_size=96, weights=None)
+    nested = keras.Sequential([lite, keras.layers.Dense(3)])
+    mobile = backbones.get("MobileNetV2", image_size=64, weights=None)
+    fixed = keras.Sequential([keras.Input((20, 20, 3)), keras.layers.Flatten()])
+    free = keras.Sequential([keras.Input((None, None, 3)), keras.layers.Conv2D(2, 3)])
+    vectors = keras.Sequential([keras.Input((20,)), keras.layers.Dense(3)])
+    features = backbones.get("features")
+    networks = (lite, nested, mobile, fixed, free, vectors, features)
+    sizes = [input_size(network) for network in networks]
+    assert sizes == [96, 96, 64, 20, None, None, None]

@@ -31,6 +31,9 @@ def test_class_folders_are_split_by_class(pets):
     assert data.database_labels.sum(axis=0).tolist() == [15, 8, 3]
     assert not {*data.splits["query"]} & {*data.splits["database"]}
     assert data.splits["train"] is data.splits["database"]
+    for row in (0, 20, 33):
+        label = data.class_names[data.labels[row].argmax()]
+        assert data.names[row].startswith(f"{label}/")
 
 
 def test_images_are_decoded_as_they_are_read(pets):

@@ -21,7 +21,6 @@ def image_model():
     net = keras.Sequential(
         [keras.Input((16, 16, 3)), keras.layers.Conv2D(4, 3), keras.layers.Flatten()]
     )
-    net.image_size = 16
     return kerashash.AdaLabelHash(net, bits=12, num_classes=3)
 
 
@@ -60,6 +59,11 @@ def test_encode_takes_image_files(image_model, rng, tmp_path):
         tf.io.write_file(str(path), tf.io.encode_png(image))
     wanted = image_model.encode(images)
     np.testing.assert_array_equal(image_model.encode(paths, batch_size=2), wanted)
+    # A network of networks, as `with_backbone` gives them.
+    head = keras.Sequential([keras.Input((784,)), keras.layers.Dense(4)])
+    nested = keras.Sequential([image_model.backbone, head])
+    model = kerashash.AdaLabelHash(nested, bits=12, num_classes=3)
+    np.testing.assert_array_equal(model.encode(paths), model.encode(images))
     big = tmp_path / "big.jpg"
     tf.io.write_file(str(big), tf.io.encode_jpeg(np.zeros((50, 30, 3), np.uint8)))
     assert image_model.encode([str(big)]).shape == (1, 2)

@@ -70,7 +70,7 @@ METHODS = pytest.mark.parametrize(
         (DDH, {"mode": "batch"}),
         (DDH, {"similarity": "labels"}),
         (DDHLDL, {}),
-        (DDHLDL, {"gcn": False, "target": "cosine", "teacher": "inference"}),
+        (DDHLDL, {"gcn": False, "target": "cosine", "teacher": "train"}),
     ],
 )
 

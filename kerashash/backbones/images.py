@@ -32,3 +32,27 @@ class ResizeImages(layers.Layer):
 def check_image_size(size):
     """Validate the side to which images are resized."""
     check_integer("image_size", size, least=32)
+
+
+def input_size(network):
+    """The side in pixels of the images that a network takes.
+
+    Args:
+        network: `keras.Model` or layer.
+
+    Returns:
+        int: that of its `ResizeImages`, or of its input; None if it takes no images,
+        or does not say of which size.
+    """
+    for layer in leaves(network):
+        if isinstance(layer, ResizeImages):
+            return layer.size
+    shape = getattr(network, "input_shape", ())
+    return shape[1] if len(shape) == 4 and shape[1] == shape[2] else None
+
+
+def leaves(network):
+    """The layers of a network and of the networks in it, in order."""
+    if not isinstance(network, keras.Model):
+        return [network]
+    return [leaf for layer in network.layers for leaf in leaves(layer)]

@@ -120,6 +120,7 @@ def from_directory(
         splits=splits,
         x=source.x,
         labels=source.labels,
+        names=source.names,
     )
 
 

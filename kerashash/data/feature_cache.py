@@ -7,11 +7,11 @@ import json
 import os
 import pathlib
 
-import keras
 import numpy as np
 import tensorflow as tf
 
 from kerashash import backbones, inputs
+from kerashash.backbones.images import leaves
 from kerashash.data.images import EncodedImages
 from kerashash.data.retrieval_data import RetrievalData
 from kerashash.options import check_integer
@@ -139,9 +139,8 @@ def _write(part, shape, dtype, function, step, verbose):
 def _digest(backbone, x):
     """Name of a file of features: all that they depend on."""
     digest = hashlib.sha256()
-    layers = backbone._flatten_layers() if isinstance(backbone, keras.Model) else []
-    for layer in layers:
-        config = {} if isinstance(layer, keras.Model) else layer.get_config()
+    for layer in leaves(backbone):
+        config = layer.get_config()
         # Keras numbers the layers of a process: the names would tell nothing.
         config.pop("name", None)
         text = json.dumps([type(layer).__name__, config], default=str)

@@ -207,6 +207,7 @@ def load(
         splits=splits,
         x=source.x,
         labels=source.labels,
+        names=source.names,
     )
 
 

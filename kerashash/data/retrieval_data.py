@@ -34,6 +34,8 @@ class RetrievalData:
         splits: dict of int arrays, the rows of each split in `x`.
         x: array ``(n, ...)``, all images, or `kerashash.data.images.EncodedImages`.
         labels: uint8 array ``(n, num_classes)``, values in {0, 1}.
+        names: str array ``(n,)``, of the images: the publisher's, files' paths, or the
+            sha256 of the pixels; None if they have none.
 
     Example:
         >>> import kerashash
@@ -52,6 +54,7 @@ class RetrievalData:
     splits: dict = dataclasses.field(repr=False)
     x: np.ndarray = dataclasses.field(repr=False)
     labels: np.ndarray = dataclasses.field(repr=False)
+    names: np.ndarray | None = dataclasses.field(default=None, repr=False)
 
     num_classes = property(lambda self: self.labels.shape[1])
     num_train = property(lambda self: len(self.splits["train"]))

@@ -1,0 +1,38 @@
+"""Your own folder of images: learn codes for it, then search it by image.
+
+    python examples/own_images.py FOLDER QUERY.jpg
+
+FOLDER holds a folder for each class. A thousand images take less than a minute on
+2 CPU cores.
+"""
+
+import sys
+
+import keras
+
+import kerashash
+
+folder, query = sys.argv[1:]
+keras.utils.set_random_seed(0)
+data = kerashash.data.from_directory(folder, image_size=128)
+
+# The backbone is not trained: each image passes through it once, then the features
+# are read from the folder.
+backbone = kerashash.backbones.get("efficientnet-lite0", image_size=128)
+features = kerashash.data.cache_features(data, backbone, "features")
+
+hidden = keras.Sequential([keras.Input((1280,)), keras.layers.Dense(512, "relu")])
+model = kerashash.AdaLabelHash(hidden, bits=48, num_classes=data.num_classes)
+model.compile(optimizer=keras.optimizers.Adam(1e-3))
+model.fit(features.train.batch(64), epochs=10)
+print(kerashash.evaluate(model, features))
+
+# With the backbone it takes images, and paths of images.
+model = model.with_backbone(keras.Sequential([backbone, hidden]))
+model.save("own-images.keras")
+
+ranker = kerashash.HammingRanker(model.encode(data.database), bits=48)
+distances, rows = ranker.top_k(model.encode([query]), k=5)
+names = data.names[data.splits["database"]]
+for distance, row in zip(distances[0], rows[0], strict=True):
+    print(f"{distance:2d} bits differ: {names[row]}")

@@ -82,6 +82,15 @@ def test_nothing_there_says_what_to_do(tmp_path):
         kerashash.data.load("mirflickr25k", data_dir=tmp_path)
 
 
+def test_a_data_set_in_another_format_says_what_to_do(folder, tmp_path):
+    (tmp_path / "downloads").symlink_to(folder / "downloads")
+    builder = tfds.builder("flowers17", data_dir=tmp_path)
+    builder.download_and_prepare()
+    message = r"flowers17/complete/1\.0\.0; rows .* array_record\. Remove that folder"
+    with pytest.raises(kerashash.data.DatasetUnavailableError, match=message):
+        kerashash.data.load("flowers17", data_dir=tmp_path)
+
+
 def test_records_of_two_splits_are_one_array(tmp_path, monkeypatch):
     """NUS-WIDE has training and test images in files of their own."""
     from test_builders import TinyNusWide, write_nus_wide

@@ -157,7 +157,17 @@ def prepared(name, data_dir=None, **options):
 
     if data_dir is not None:
         data_dir = os.path.expanduser(data_dir)
-    builder = tfds.builder(name, data_dir=data_dir, **options)
+    try:
+        builder = tfds.builder(name, data_dir=data_dir, **options)
+    except ValueError as error:
+        if "File format" not in str(error):
+            raise
+        folder = tfds.builder(name, data_dir=data_dir).data_dir
+        raise DatasetUnavailableError(
+            f"{name} has been prepared as a sequence of records in {folder}; rows in "
+            "any order need the file format array_record. Remove that folder, and "
+            "`kerashash.data.load` prepares the data set anew."
+        ) from error
     if builder.is_prepared():
         return builder
     try:

@@ -27,6 +27,7 @@ CHOICES = {
 PRESETS = {
     "default": {
         "adjacency": "sym",
+        "teacher": "inference",
         "threshold": 0.95,
         "dom_iterations": 10,
         "dropout": 0.3,
@@ -35,6 +36,7 @@ PRESETS = {
     },
     "paper": {
         "adjacency": "raw",
+        "teacher": "train",
         "threshold": 0.5,
         "dom_iterations": 1,
         "dropout": 0.0,
@@ -81,7 +83,8 @@ class DDHLDL(HashModel):
         target: "thresholded", S as above; "cosine" the target of the loss without
             threshold.
         teacher: "train" takes H from the code network with the batch statistics of
-            training; "inference" with its moving ones.
+            training; "inference" with its moving ones, which are far off after few
+            steps. None for the preset's.
         threshold: float in [0, 1], beta; None for the preset's. Where label
             distributions are much alike, as they are in Movie, a low one calls all rows
             similar, and most bits become the same for all.
@@ -93,9 +96,9 @@ class DDHLDL(HashModel):
         code_units, function_units: tuples of ints, the widths of the dense layers; the
             last of `code_units` is that of both branches. None for the preset's.
         preset: "default"; "paper": what the authors' code sets for Movie, that is raw
-            adjacency, threshold 0.5, one iteration, no dropout, code network
-            2048-1024-512, function network 2048-1024. Its training is one batch,
-            learning rate 2e-4, 71 epochs.
+            adjacency, H with batch statistics, threshold 0.5, one iteration, no
+            dropout, code network 2048-1024-512, function network 2048-1024. Its
+            training is one batch, learning rate 2e-4, 71 epochs.
         **kwargs: further arguments of `keras.Model`.
 
     Training data:
@@ -151,7 +154,7 @@ class DDHLDL(HashModel):
         rotation=True,
         adjacency=None,
         target="thresholded",
-        teacher="train",
+        teacher=None,
         threshold=None,
         label_weight=10.0,
         dom_iterations=None,
@@ -165,6 +168,7 @@ class DDHLDL(HashModel):
             PRESETS,
             preset,
             adjacency=adjacency,
+            teacher=teacher,
             threshold=threshold,
             dom_iterations=dom_iterations,
             dropout=dropout,
@@ -176,7 +180,6 @@ class DDHLDL(HashModel):
             "gcn": bool(gcn),
             "rotation": bool(rotation),
             "target": target,
-            "teacher": teacher,
             "label_weight": label_weight,
             **chosen,
             "code_units": tuple(chosen["code_units"]),

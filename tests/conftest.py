@@ -1,5 +1,6 @@
 """What many tests need."""
 
+import functools
 import os
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
@@ -7,8 +8,12 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 import keras
 import numpy as np
 import pytest
+import tensorflow_datasets as tfds
 
 import kerashash
+from kerashash.data import builders, loading  # noqa: F401, builders registers
+
+DATASETS = dict(loading._DATASETS)
 
 
 @pytest.fixture(autouse=True)
@@ -42,3 +47,20 @@ def mlp(width, units=(128,)):
     """A small network on vectors."""
     layers = [keras.layers.Dense(u, activation="relu") for u in units]
     return keras.Sequential([keras.Input((width,)), *layers])
+
+
+@functools.cache
+def _source(name):
+    size = (32,) if DATASETS[name].photographs else ()
+    return DATASETS[name].source(None, *size)
+
+
+def load_once(name, protocol, seed=0):
+    """`kerashash.data.load`, which reads each data set once for all tests; skips where
+    it is not prepared."""
+    if name != "digits" and not tfds.builder(name).is_prepared():
+        pytest.skip(f"{name} is not prepared on this machine")
+    with pytest.MonkeyPatch.context() as patch:
+        read = DATASETS[name]._replace(source=lambda *_: _source(name))
+        patch.setitem(loading._DATASETS, name, read)
+        return kerashash.data.load(name, protocol, seed)

@@ -32,7 +32,7 @@ def test_zoo_commands(capsys):
     assert "adalabel-cifar10-48" in capsys.readouterr().out
     assert cli.main(["zoo", "info", "adalabel-cifar10-48"]) == 0
     assert '"licence"' in capsys.readouterr().out
-    assert cli.main(["zoo", "verify", "adalabel-cifar10-48"]) == 0
+    assert cli.main(["zoo", "verify", "dcdh-cifar10-48"]) == 0
     assert "mAP@ALL" in capsys.readouterr().out
 
 

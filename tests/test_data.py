@@ -1,5 +1,4 @@
 import dataclasses
-import functools
 import hashlib
 import pathlib
 import types
@@ -9,6 +8,7 @@ import pytest
 import requests
 import tensorflow as tf
 import tensorflow_datasets as tfds
+from conftest import load_once
 
 import kerashash
 from kerashash.data import loading, protocols, sources
@@ -42,25 +42,9 @@ COUNTS = {
 }
 
 
-DATASETS = dict(loading._DATASETS)
-
-
-@functools.cache
-def source_of(name):
-    size = (32,) if DATASETS[name].photographs else ()
-    return DATASETS[name].source(None, *size)
-
-
 @pytest.fixture(scope="module", params=COUNTS, ids="-".join)
 def data(request):
-    """Each data set is read once."""
-    name, protocol = request.param
-    if name != "digits" and not tfds.builder(name).is_prepared():
-        pytest.skip(f"{name} is not prepared on this machine")
-    with pytest.MonkeyPatch.context() as patch:
-        read = DATASETS[name]._replace(source=lambda *_: source_of(name))
-        patch.setitem(loading._DATASETS, name, read)
-        return kerashash.data.load(name, protocol)
+    return load_once(*request.param)
 
 
 def image_names(data, split):

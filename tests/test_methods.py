@@ -330,7 +330,7 @@ def test_dcdh_needs_the_right_solver(digit_pairs, monkeypatch):
         keras.utils.set_random_seed(0)
         monkeypatch.setattr(discrete, "dcc", solver)
         model = build(DCDH, 128, 10, len(x) - queries, s_mode="pm1")
-        model.fit(x[queries:], labels[queries:], batch_size=64, epochs=10, verbose=0)
+        model.fit(x[queries:], labels[queries:], batch_size=64, epochs=6, verbose=0)
         values[solver] = mean_ap(model, x, labels, queries)
     assert values[dcc] > values[sign_only] + 0.01
     assert values[sign_only] > values[wrong_sign] + 0.05

@@ -63,23 +63,19 @@ def build(width=64):
 
 def test_self_training_beats_the_labelled_images_alone(digits):
     labelled, unlabelled = few_labels(digits)
-    gains = []
-    for seed in (0, 1):
-        keras.utils.set_random_seed(seed)
-        model = build()
-        model.fit(*labelled, batch_size=32, epochs=40, verbose=0)
-        alone = kerashash.evaluate(model, digits, verbose=0)["mAP@ALL"]
-        history = model.self_train(
-            labelled, unlabelled, epochs=10, first_epochs=0, batch_size=32, verbose=0
-        )
-        gains.append(kerashash.evaluate(model, digits, verbose=0)["mAP@ALL"] - alone)
-        assert history.epoch == list(range(30))
-        kept = history.history["pseudo_labelled"]
-        n = len(unlabelled)
-        assert len(kept) == 30
-        np.testing.assert_allclose(kept[::10], [0.3 * n, 0.6 * n, 0.9 * n], atol=10)
-        assert len(history.history["loss"]) == 30
-    assert min(gains) > 0.02
+    model = build()
+    model.fit(*labelled, batch_size=32, epochs=40, verbose=0)
+    alone = kerashash.evaluate(model, digits, verbose=0)["mAP@ALL"]
+    history = model.self_train(
+        labelled, unlabelled, epochs=10, first_epochs=0, batch_size=32, verbose=0
+    )
+    assert kerashash.evaluate(model, digits, verbose=0)["mAP@ALL"] > alone + 0.02
+    assert history.epoch == list(range(30))
+    kept = history.history["pseudo_labelled"]
+    n = len(unlabelled)
+    assert len(kept) == 30
+    np.testing.assert_allclose(kept[::10], [0.3 * n, 0.6 * n, 0.9 * n], atol=10)
+    assert len(history.history["loss"]) == 30
 
 
 @pytest.mark.parametrize("batched", [False, True])

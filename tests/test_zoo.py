@@ -5,8 +5,7 @@ import sys
 
 import numpy as np
 import pytest
-import tensorflow_datasets as tfds
-from conftest import mlp
+from conftest import load_once, mlp
 
 import kerashash
 from kerashash import zoo
@@ -154,10 +153,8 @@ def test_shipped_entries_verify_and_encode(name):
 @pytest.mark.parametrize("name", zoo.list())
 def test_shipped_codes_are_those_of_the_shipped_model(name):
     """On some queries of the real data set, bit for bit but for rounding."""
-    if not tfds.builder("cifar10").is_prepared():
-        pytest.skip("cifar10 is not prepared on this machine")
     found = zoo.entry(name)
-    data = kerashash.data.load(**found.card["data"])
+    data = load_once(**found.card["data"])
     x, _ = data.arrays("query")
     model = zoo.load(name)
     with np.load(found.path / "codes.npz") as stored:

@@ -1,8 +1,9 @@
 """AdaLabelHash on CIFAR-10: train a head on a frozen backbone, and evaluate.
 
-Takes about ten minutes on 2 CPU cores, most of them in the backbone. Fetches CIFAR-10
-through TensorFlow Datasets. The entry `adalabel-cifar10-48` of the zoo also trains the
-last blocks of the backbone: `kerashash train --recipe adalabel-cifar10-48` does that.
+Takes about ten minutes on 2 CPU cores, later runs one or two: features are kept.
+Fetches CIFAR-10 through TensorFlow Datasets. The entry `adalabel-cifar10-48` of the zoo
+also trains the last blocks of the backbone: `kerashash train --recipe
+adalabel-cifar10-48` does that.
 """
 
 import keras

@@ -1,8 +1,8 @@
 """DCDH on CIFAR-10: image, label and fused streams share discrete codes.
 
-Takes about ten minutes on 2 CPU cores, most of them in the frozen backbone. Fetches
-CIFAR-10 through TensorFlow Datasets. The entry `dcdh-cifar10-48` of the zoo also trains
-the last blocks of the backbone: `kerashash train --recipe dcdh-cifar10-48`.
+Takes about ten minutes on 2 CPU cores, later runs one or two: features are kept.
+Fetches CIFAR-10 through TensorFlow Datasets. The entry `dcdh-cifar10-48` of the zoo
+also trains the last blocks of the backbone: `kerashash train --recipe dcdh-cifar10-48`.
 """
 
 import keras

@@ -1,7 +1,7 @@
 """DDH on CIFAR-10: codes from neighbourhoods, no labels.
 
-Takes about ten minutes on 2 CPU cores, most of them in the frozen backbone. Fetches
-CIFAR-10 through TensorFlow Datasets. The labels serve the evaluation alone.
+Takes about ten minutes on 2 CPU cores, later runs one or two: features are kept.
+Fetches CIFAR-10 through TensorFlow Datasets. The labels serve the evaluation alone.
 """
 
 import keras

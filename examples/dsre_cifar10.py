@@ -1,7 +1,7 @@
 """DSRE on CIFAR-10: pairs, classes and neighbourhoods of 5,000 labelled images.
 
-Takes about ten minutes on 2 CPU cores, most of them in the frozen backbone. Fetches
-CIFAR-10 through TensorFlow Datasets.
+Takes about ten minutes on 2 CPU cores, later runs one or two: features are kept.
+Fetches CIFAR-10 through TensorFlow Datasets.
 """
 
 import keras

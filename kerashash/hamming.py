@@ -21,6 +21,8 @@ import tensorflow as tf
 LANES = 32
 #: Chunks are allocated by so many, which keeps the selection's groups whole.
 CHUNKS = 32
+#: Queries compared at a time, at most.
+QUERIES = 64
 _GROUP = LANES * CHUNKS
 _LANE = np.arange(LANES, dtype=np.uint8)
 
@@ -52,6 +54,24 @@ def unchunked(codes, n):
     return codes.transpose(0, 2, 1).reshape(-1, codes.shape[1])[:n]
 
 
+def query_blocks(queries, most):
+    """Cut queries into blocks of few shapes.
+
+    Args:
+        queries: uint8 ``(q, width)``.
+        most: int, rows of a block, at most; no more than `QUERIES`.
+
+    Yields:
+        A slice of the rows, and the rows as a tensor, filled up to a power of two.
+    """
+    most = 1 << max(1, min(most, QUERIES)).bit_length() - 1
+    for start in range(0, len(queries), most):
+        some = queries[start : start + most]
+        padding = (1 << (len(some) - 1).bit_length()) - len(some)
+        rows = slice(start, start + len(some))
+        yield rows, tf.constant(np.pad(some, ((0, padding), (0, 0))))
+
+
 def roomy(count):
     """The least of a few numbers of chunks, eight an octave, that holds `count`.
 
@@ -69,6 +89,27 @@ def chunks_for(k, chunks):
     """How many chunks to look into for the k nearest codes; 0 if all, at once."""
     wanted = roomy(k)
     return wanted if 3 * wanted <= chunks else 0
+
+
+def compare(queries, codes, dtype=tf.uint8):
+    """Hamming distances, to be compiled.
+
+    Args:
+        queries: packed uint8 ``(q, width)``, width known.
+        codes: uint8 ``(m, width, LANES)``, or ``(q, m, width, LANES)`` if each query
+            has its own.
+        dtype: of the result.
+
+    Returns:
+        ``(q, m, LANES)``.
+    """
+    total = tf.zeros((), dtype)
+    for byte in range(queries.shape[1]):
+        differ = tf.bitwise.bitwise_xor(
+            queries[:, byte, None, None], codes[..., byte, :]
+        )
+        total += tf.cast(tf.raw_ops.PopulationCount(x=differ), dtype)
+    return total
 
 
 class Kernels:
@@ -145,24 +186,14 @@ class Kernels:
         ``(q, m)`` of the database."""
         count = tf.clip_by_value(n - chunks * LANES, 0, LANES)
         real = tf.cast(count, tf.uint8)[..., None] > _LANE
-        distances = tf.where(real, self._compare(queries, codes), self.dtype.max)
+        distances = tf.where(real, compare(queries, codes, self.dtype), self.dtype.max)
         return tf.reshape(distances, (tf.shape(queries)[0], -1))
 
     def _minima(self, queries, codes, n):
         """Distances to the nearest code of each chunk ``(q, chunks)``."""
-        minima = tf.reduce_min(self._compare(queries, codes), axis=2)
+        minima = tf.reduce_min(compare(queries, codes, self.dtype), axis=2)
         real = tf.range(tf.shape(codes)[0]) * LANES < n
         return tf.where(real, minima, self.dtype.max)
-
-    def _compare(self, queries, codes):
-        """Distances ``(q, m, LANES)`` to codes ``([q,] m, width, LANES)``."""
-        total = tf.zeros((), self.dtype)
-        for byte in range(queries.shape[1]):
-            differ = tf.bitwise.bitwise_xor(
-                queries[:, byte, None, None], codes[..., byte, :]
-            )
-            total += tf.cast(tf.raw_ops.PopulationCount(x=differ), self.dtype)
-        return total
 
 
 #: The `Kernels` for codes of a length: made, traced and compiled once.

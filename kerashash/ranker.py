@@ -9,8 +9,8 @@ from kerashash.options import check_integer
 
 # Bytes of codes or distances a block of queries may take.
 _BLOCK = 1 << 24
-# Queries of a block, at most: a power of two.
-_QUERIES = 64
+# Where more than one in so many is wanted, all are sorted.
+_MOST = 8
 
 
 class HammingRanker:
@@ -153,8 +153,8 @@ class HammingRanker:
         queries = self._check(queries)
         distances = np.empty((len(queries), k), np.int32)
         indices = np.empty((len(queries), k), np.int32)
-        largest = max(block.cost(k) for block in self._blocks)
-        for rows, some in _query_blocks(queries, largest):
+        most = _BLOCK // max(block.cost(k) for block in self._blocks)
+        for rows, some in hamming.query_blocks(queries, most):
             found = [block.nearest(self._kernels, some, k) for block in self._blocks]
             near, index = (np.concatenate(part, 1) for part in zip(*found, strict=True))
             near, index = near[: len(queries[rows])], index[: len(queries[rows])]
@@ -207,8 +207,8 @@ class HammingRanker:
 
     def _compare(self, queries):
         """Yield rows of queries, the start of a block, and the distances of these."""
-        largest = max(block.width for block in self._blocks)
-        for rows, some in _query_blocks(queries, largest):
+        most = _BLOCK // max(block.width for block in self._blocks)
+        for rows, some in hamming.query_blocks(queries, most):
             for block in self._blocks:
                 found = self._kernels.distances(some, block.codes, block.size).numpy()
                 found = found[: len(queries[rows]), : block.size]
@@ -233,19 +233,12 @@ class _Block:
         return chunks * self.codes[0].shape.num_elements() or self.width
 
     def nearest(self, kernels, queries, k):
-        """The k nearest codes, or all, by index: distances, indices ``(q, k)``."""
-        k = min(k, self.size)
+        """At least the k nearest codes, by index: distances, indices ``(q, ...)``."""
+        if _MOST * k >= self.size:
+            found = kernels.distances(queries, self.codes, self.size).numpy()
+            found = found[:, : self.size]
+            index = np.arange(self.start, self.start + self.size, dtype=np.int32)
+            return found, np.broadcast_to(index, found.shape)
         chunks = hamming.chunks_for(k, len(self.codes))
         found, index = kernels.top_k(queries, self.codes, self.size, k, chunks)
         return found.numpy(), index.numpy() + self.start
-
-
-def _query_blocks(queries, cost):
-    """Yield rows and queries, padded to a power of two, that take `cost` bytes each."""
-    most = max(1, min(_QUERIES, _BLOCK // cost))
-    most = 1 << most.bit_length() - 1
-    for start in range(0, len(queries), most):
-        some = queries[start : start + most]
-        padding = (1 << (len(some) - 1).bit_length()) - len(some)
-        rows = slice(start, start + len(some))
-        yield rows, tf.constant(np.pad(some, ((0, padding), (0, 0))))

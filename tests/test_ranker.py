@@ -95,7 +95,7 @@ def test_more_queries_than_a_block_holds(rng, monkeypatch):
 
 
 def test_one_trace_and_few_shapes_for_any_number_of_queries_and_k(rng, monkeypatch):
-    ranker = HammingRanker(rng.choice([-1, 1], (30, 8)))
+    ranker = HammingRanker(rng.choice([-1, 1], (300, 8)))
     top_k, shapes = ranker._kernels.top_k, set()
 
     def watch(queries, *arguments):

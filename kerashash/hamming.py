@@ -104,12 +104,22 @@ def compare(queries, codes, dtype=tf.uint8):
         ``(q, m, LANES)``.
     """
     total = tf.zeros((), dtype)
-    for byte in range(queries.shape[1]):
-        differ = tf.bitwise.bitwise_xor(
-            queries[:, byte, None, None], codes[..., byte, :]
-        )
-        total += tf.cast(tf.raw_ops.PopulationCount(x=differ), dtype)
+    # As many bytes as have a distance that is a byte.
+    for start in range(0, queries.shape[1], 31):
+        part = tf.zeros((), tf.uint8)
+        for byte in range(start, min(start + 31, queries.shape[1])):
+            differ = tf.bitwise.bitwise_xor(
+                queries[:, byte, None, None], codes[..., byte, :]
+            )
+            part += tf.raw_ops.PopulationCount(x=differ)
+        total += tf.cast(part, dtype)
     return total
+
+
+def real(chunks, n):
+    """Which places of chunks ``(...,)`` hold one of n codes: ``(..., LANES)``."""
+    count = tf.clip_by_value(n - chunks * LANES, 0, LANES)
+    return tf.cast(count, tf.uint8)[..., None] > _LANE
 
 
 class Kernels:
@@ -184,16 +194,15 @@ class Kernels:
     def _own_distances(self, queries, codes, chunks, n):
         """The same if each query has its own codes ``(q, m, width, LANES)``: chunks
         ``(q, m)`` of the database."""
-        count = tf.clip_by_value(n - chunks * LANES, 0, LANES)
-        real = tf.cast(count, tf.uint8)[..., None] > _LANE
-        distances = tf.where(real, compare(queries, codes, self.dtype), self.dtype.max)
+        distances = compare(queries, codes, self.dtype)
+        distances = tf.where(real(chunks, n), distances, self.dtype.max)
         return tf.reshape(distances, (tf.shape(queries)[0], -1))
 
     def _minima(self, queries, codes, n):
         """Distances to the nearest code of each chunk ``(q, chunks)``."""
         minima = tf.reduce_min(compare(queries, codes, self.dtype), axis=2)
-        real = tf.range(tf.shape(codes)[0]) * LANES < n
-        return tf.where(real, minima, self.dtype.max)
+        some = tf.range(tf.shape(codes)[0]) * LANES < n
+        return tf.where(some, minima, self.dtype.max)
 
 
 #: The `Kernels` for codes of a length: made, traced and compiled once.

@@ -56,7 +56,11 @@ class Relevance:
         query = self.query[rows][:, None]
         database = self.database if items is None else self.database[items]
         meet = np.bitwise_xor if self.single else np.bitwise_and
-        return meet(query, database).any(axis=2) != self.single
+        # Byte by byte: a sum over a short axis is slow.
+        common = np.zeros((1, 1), np.uint8)
+        for byte in range(query.shape[2]):
+            common = common | meet(query[..., byte], database[..., byte])
+        return (common != 0) != self.single
 
 
 def histograms(query, database, bits, relevance):
@@ -98,27 +102,28 @@ def _counter(bits, width, single):
     """Compiled: queries ``(q, width)`` and the first n items ``(chunks, width,
     LANES)`` -> counts of others and of relevant ones, ``(q, 2, bits + 1)``."""
     bins = 2 * (bits + 1)
+    dtype = tf.uint8 if bins <= tf.uint8.max else tf.uint16
     code = packed_width(bits)
     meet = tf.bitwise.bitwise_xor if single else tf.bitwise.bitwise_and
 
     @tf.function(jit_compile=True)
     def bin_of(queries, items, n):
         """Distance, bits + 1 more if relevant; the last bin is of no item."""
-        distances = hamming.compare(queries[:, :code], items[:, :code], tf.int32)
+        found = hamming.compare(queries[:, :code], items[:, :code], dtype)
         common = tf.zeros((), tf.uint8)
         for byte in range(code, width):
             common |= meet(queries[:, byte, None, None], items[:, byte])
-        relevant = tf.cast((common != 0) != single, tf.int32)
-        found = distances + (bits + 1) * relevant
-        place = tf.reshape(tf.range(tf.size(items[:, 0])), (-1, hamming.LANES))
-        found = tf.where(place < n, found, bins)
-        rows = tf.range(tf.shape(queries)[0])
-        return tf.reshape(found + (bins + 1) * rows[:, None, None], [-1])
+        relevant = (common != 0) != single
+        found = tf.where(relevant, found + (bits + 1), found)
+        found = tf.where(hamming.real(tf.range(tf.shape(items)[0]), n), found, bins)
+        return tf.reshape(found, (tf.shape(queries)[0], -1))
 
     def count(queries, items, n):
         rows = tf.shape(queries)[0]
+        found = tf.cast(bin_of(queries, items, n), tf.int32)
+        found += (bins + 1) * tf.range(rows)[:, None]
         counts = tf.raw_ops.Bincount(
-            arr=bin_of(queries, items, n),
+            arr=tf.reshape(found, [-1]),
             size=rows * (bins + 1),
             weights=tf.constant([], tf.int32),
         )

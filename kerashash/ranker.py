@@ -1,16 +1,21 @@
 """HammingRanker: exact nearest neighbours of hash codes."""
 
+import contextlib
+import os
+import tempfile
+import zipfile
+
 import numpy as np
-import tensorflow as tf
 
 from kerashash import codes as hash_codes
-from kerashash import hamming
+from kerashash import hamming, serving
+from kerashash.blocks import Block
 from kerashash.options import check_integer
 
+# What a saved file calls itself.
+_FORMAT = "kerashash ranker 1"
 # Bytes of codes or distances a block of queries may take.
 _BLOCK = 1 << 24
-# Where more than one in so many is wanted, all are sorted.
-_MOST = 8
 
 
 class HammingRanker:
@@ -33,6 +38,7 @@ class HammingRanker:
     Attributes:
         bits: int, the code length.
         size: int, the number of codes in the database; also ``len(ranker)``.
+        blocks: list of `kerashash.blocks.Block`, the database.
 
     Raises:
         TypeError, ValueError: if the codes are wrong, are none, or do not match
@@ -52,11 +58,11 @@ class HammingRanker:
             raise ValueError("`codes` must have at least one row. Received: 0 rows.")
         self._block_size = check_integer("block_size", block_size)
         self._kernels = hamming.kernels(self.bits)
-        self._blocks = self._cut(packed)
+        self.blocks = self._cut(packed)
 
     @property
     def size(self):
-        return sum(block.size for block in self._blocks)
+        return sum(block.size for block in self.blocks)
 
     def __len__(self):
         return self.size
@@ -73,9 +79,9 @@ class HammingRanker:
         """
         packed, _ = hash_codes.as_packed(codes, self.bits)
         if len(packed):
-            *whole, last = self._blocks
+            *whole, last = self.blocks
             packed = np.concatenate([last.packed(), packed])
-            self._blocks = [*whole, *self._cut(packed, last.start)]
+            self.blocks = [*whole, *self._cut(packed, last.start)]
 
     def remove(self, indices):
         """Take codes out of the database; those behind them move up, as in
@@ -107,10 +113,10 @@ class HammingRanker:
         if stays.all():
             return
         first = int(np.argmin(stays)) // self._block_size
-        whole, others = self._blocks[:first], self._blocks[first:]
+        whole, others = self.blocks[:first], self.blocks[first:]
         start = others[0].start
         left = np.concatenate([block.packed() for block in others])[stays[start:]]
-        self._blocks = [*whole, *self._cut(left, start)]
+        self.blocks = [*whole, *self._cut(left, start)]
 
     def distances(self, queries):
         """Hamming distances to the whole database.
@@ -145,17 +151,13 @@ class HammingRanker:
             TypeError, ValueError: if the codes are wrong or do not match `bits`, or
                 `k` is out of range.
         """
-        k = check_integer("k", k)
-        if k > self.size:
-            raise ValueError(
-                f"`k` must be at most the database size {self.size}. Received: k={k}."
-            )
+        k = self._check_k(k)
         queries = self._check(queries)
         distances = np.empty((len(queries), k), np.int32)
         indices = np.empty((len(queries), k), np.int32)
-        most = _BLOCK // max(block.cost(k) for block in self._blocks)
+        most = _BLOCK // max(block.cost_of_nearest(k) for block in self.blocks)
         for rows, some in hamming.query_blocks(queries, most):
-            found = [block.nearest(self._kernels, some, k) for block in self._blocks]
+            found = [block.nearest(self._kernels, some, k) for block in self.blocks]
             near, index = (np.concatenate(part, 1) for part in zip(*found, strict=True))
             # They come by index, so that a stable sort gives the order.
             for row in range(rows.start, rows.stop):
@@ -195,6 +197,79 @@ class HammingRanker:
             indices.append(index[order])
         return distances, indices
 
+    def save(self, path):
+        """Write the database to a file, which is there whole or not at all.
+
+        Args:
+            path: of the file, in the format of `np.savez`.
+        """
+        path = os.path.abspath(path)
+        packed = np.concatenate([block.packed() for block in self.blocks])
+        handle, part = tempfile.mkstemp(dir=os.path.dirname(path))
+        try:
+            with open(handle, "wb") as file:
+                np.savez(file, format=_FORMAT, bits=self.bits, codes=packed)
+            os.replace(part, path)
+        except BaseException:
+            with contextlib.suppress(OSError):
+                os.remove(part)
+            raise
+
+    @classmethod
+    def load(cls, path, block_size=1 << 20):
+        """Read a database that `save` wrote; nothing is unpickled.
+
+        Args:
+            path: of the file.
+            block_size: int, as of the class.
+
+        Returns:
+            `HammingRanker`.
+
+        Raises:
+            FileNotFoundError: if there is no such file.
+            ValueError: if it is none of `save`'s, or damaged.
+        """
+        try:
+            with np.load(path, allow_pickle=False) as file:
+                if file["format"] != _FORMAT:
+                    raise ValueError(f"its format is {file['format']}")
+                packed, bits = file["codes"], int(file["bits"])
+            hash_codes.check_packed(packed, bits)
+        except (ValueError, TypeError, KeyError, EOFError, zipfile.BadZipFile) as error:
+            raise ValueError(
+                "`path` must be a file written by `HammingRanker.save`. Received: "
+                f"{os.fspath(path)!r}: {error}."
+            ) from error
+        return cls(packed, bits, block_size)
+
+    def to_saved_model(self, model, path, k):
+        """Write a SavedModel from inputs to their nearest codes.
+
+        It runs where there is TensorFlow, without kerashash:
+        ``tf.saved_model.load(path).search(x)`` gives ``(distances, indices)`` as
+        ``top_k(model.encode(x), k)`` does, and its default signature a dict of them.
+        `x` is float32, pixels in [0, 255] as everywhere.
+
+        Args:
+            model: `HashModel` of as many bits, built.
+            path: of a folder, which must not be there.
+            k: int, 1 to the database size.
+
+        Raises:
+            TypeError, ValueError: if an argument is wrong.
+            FileExistsError: if `path` is there.
+        """
+        serving.save(model, self, path, self._check_k(k))
+
+    def _check_k(self, k):
+        k = check_integer("k", k)
+        if k > self.size:
+            raise ValueError(
+                f"`k` must be at most the database size {self.size}. Received: k={k}."
+            )
+        return k
+
     def _check(self, queries):
         return hash_codes.as_packed(queries, self.bits, "queries")[0]
 
@@ -202,43 +277,13 @@ class HammingRanker:
         """Blocks of packed codes, the first of which has the index `start`."""
         size = self._block_size
         return [
-            _Block(packed[i : i + size], start + i) for i in range(0, len(packed), size)
+            Block(packed[i : i + size], start + i) for i in range(0, len(packed), size)
         ]
 
     def _compare(self, queries):
         """Yield rows of queries, the start of a block, and the distances of these."""
-        most = _BLOCK // max(block.width for block in self._blocks)
+        most = _BLOCK // max(block.cost for block in self.blocks)
         for rows, some in hamming.query_blocks(queries, most):
-            for block in self._blocks:
-                found = self._kernels.distances(some, block.codes, block.size).numpy()
-                found = found[: len(queries[rows]), : block.size]
+            for block in self.blocks:
+                found = block.distances(self._kernels, some)[: len(queries[rows])]
                 yield rows, block.start, found
-
-
-class _Block:
-    """A part of the database: `size` codes, of which the first has index `start`."""
-
-    def __init__(self, packed, start):
-        self.start, self.size = start, len(packed)
-        chunks = hamming.roomy(-(-self.size // hamming.LANES))
-        self.codes = tf.constant(hamming.chunked(packed, chunks))
-        self.width = chunks * hamming.LANES
-
-    def packed(self):
-        return hamming.unchunked(self.codes.numpy(), self.size)
-
-    def cost(self, k):
-        """Bytes a query takes on the way to its k nearest codes."""
-        chunks = hamming.chunks_for(k, len(self.codes))
-        return chunks * self.codes[0].shape.num_elements() or self.width
-
-    def nearest(self, kernels, queries, k):
-        """At least the k nearest codes, by index: distances, indices ``(q, ...)``."""
-        if _MOST * k >= self.size:
-            found = kernels.distances(queries, self.codes, self.size).numpy()
-            found = found[:, : self.size]
-            index = np.arange(self.start, self.start + self.size, dtype=np.int32)
-            return found, np.broadcast_to(index, found.shape)
-        chunks = hamming.chunks_for(k, len(self.codes))
-        found, index = kernels.top_k(queries, self.codes, self.size, k, chunks)
-        return found.numpy(), index.numpy() + self.start

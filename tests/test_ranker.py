@@ -172,3 +172,55 @@ RANKER = HammingRanker(np.ones((3, 12)))
 def test_bad_input_is_named(call, error, message):
     with pytest.raises(error, match=message):
         call()
+
+
+def test_saved_and_loaded(rng, tmp_path):
+    database = rng.choice([-1, 1], (50, 12)).astype(np.int8)
+    path = tmp_path / "codes.ranker"
+    HammingRanker(database, block_size=20).save(path)
+    ranker = HammingRanker.load(path)
+    check(ranker, database[:4], database, [3])
+    ranker.add(database)
+    ranker.save(path)  # in place of the first
+    assert len(HammingRanker.load(path, block_size=7)) == 100
+    assert [file.name for file in tmp_path.iterdir()] == ["codes.ranker"]
+
+
+def test_a_failed_save_leaves_the_old_file(tmp_path, monkeypatch):
+    path = tmp_path / "codes"
+    RANKER.save(path)
+
+    def fail(file, **arrays):
+        file.write(b"half")
+        raise OSError("disk full")
+
+    monkeypatch.setattr(np, "savez", fail)
+    with pytest.raises(OSError, match="disk full"):
+        RANKER.save(path)
+    assert len(HammingRanker.load(path)) == 3
+    assert [file.name for file in tmp_path.iterdir()] == ["codes"]
+
+
+def test_damaged_files_are_named(tmp_path):
+    path = tmp_path / "codes"
+    RANKER.save(path)
+    whole = path.read_bytes()
+    flipped = bytearray(whole)
+    flipped[whole.index(b"\xff\xf0")] ^= 4  # a bit of a code
+    others = {"cut": whole[:-40], "flipped": bytes(flipped), "empty": b"", "text": b"a"}
+    for name, content in others.items():
+        (tmp_path / name).write_bytes(content)
+    np.save(tmp_path / "array", np.ones(3))
+    np.savez(tmp_path / "other", codes=np.ones(3))
+    np.savez(tmp_path / "objects", format=np.array([{}], object))
+    np.savez(
+        tmp_path / "bits",
+        format="kerashash ranker 1",
+        bits=8,
+        codes=np.zeros((2, 2), np.uint8),
+    )
+    for name in (*others, "array.npy", "other.npz", "objects.npz", "bits.npz"):
+        with pytest.raises(ValueError, match=f"`path` must be.*{name}"):
+            HammingRanker.load(tmp_path / name)
+    with pytest.raises(FileNotFoundError):
+        HammingRanker.load(tmp_path / "none")

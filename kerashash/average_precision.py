@@ -1,14 +1,19 @@
 """Mean average precision, precision and recall of hash codes, from codes and labels.
 
-Checks what it is given, works in blocks of queries, and leaves the closed forms to
-`kerashash.metrics`. What the choices mean is said in `kerashash.evaluation`.
+All that ties leave open is a closed form of histograms (`kerashash.metrics`), which
+one pass over the pairs of queries and items counts; nothing is sorted but the first
+R items of a stable order. What the choices mean is said in `kerashash.evaluation`.
 """
+
+import functools
 
 import numpy as np
 
 from kerashash import codes as hash_codes
 from kerashash import inputs, metrics
 from kerashash.options import check_integer
+from kerashash.ranker import HammingRanker
+from kerashash.relevance import Relevance, histograms
 
 CHOICES = {
     "denominator": ("relevant", "retrieved", "min", "first"),
@@ -68,33 +73,10 @@ def mean_average_precision(
         McSherry and Najork, ECIR 2008, for tied ranks.
     """
     check_choices(denominator=denominator, ties=ties, empty=empty)
-    pairs = _Pairs(query_codes, query_labels, database_codes, database_labels, bits)
-    at = check_at(at, pairs.n)
-    check_ties(ties, denominator, at, pairs.n)
-    sums, denominators = [], []
-    for distances, relevance in pairs.blocks():
-        found = relevance.sum(axis=1)
-        if ties == "stable":
-            ranked = np.take_along_axis(relevance, _rank(distances), axis=1)
-            value, retrieved = metrics.stable_sums(ranked, at)
-            if denominator == "first":
-                value = metrics.first_relevant_sums(ranked, at)
-        else:
-            counts = _count(distances, relevance, pairs.bits)
-            value = metrics.average_precision_sums(*counts, at, ties)
-            retrieved = metrics.retrieved_relevant(*counts, at, ties)
-        sums.append(value)
-        denominators.append(
-            {
-                "relevant": found,
-                "retrieved": retrieved,
-                "min": np.minimum(found, at),
-                "first": np.minimum(found, at),
-            }[denominator]
-        )
-    return metrics.mean_over_queries(
-        np.concatenate(sums), np.concatenate(denominators), empty
-    )
+    ranked = Ranked(query_codes, query_labels, database_codes, database_labels, bits)
+    at = check_at(at, ranked.n)
+    check_ties(ties, denominator, at, ranked.n)
+    return ranked.mean_average_precision(at, denominator, ties, empty)
 
 
 def reranked_mean_average_precision(
@@ -143,12 +125,15 @@ def reranked_mean_average_precision(
         np.where(values >= 0, np.int8(1), np.int8(-1))
         for values in (query_values, database_values)
     )
-    pairs = _Pairs(query, query_labels, database, database_labels, None)
+    ranked = Ranked(query, query_labels, database, database_labels)
+    ranker = HammingRanker(ranked.database, ranked.bits)
     sums, denominators = [], []
-    start = 0
-    for distances, relevance in pairs.blocks():
-        rows = query_values[start : start + len(distances)]
-        start += len(distances)
+    size = max(1, _BLOCK // ranked.n)
+    for start in range(0, len(query), size):
+        block = slice(start, start + size)
+        rows = query_values[block]
+        distances = ranker.distances(ranked.query[block])
+        relevance = ranked.relevance.of(block)
         products = rows @ database_values.T
         if radius is None:
             order = np.lexsort((-products, distances), axis=1)
@@ -157,7 +142,7 @@ def reranked_mean_average_precision(
             order = np.lexsort((-products, ~inside), axis=1)
             relevance = relevance & inside
         value, _ = metrics.stable_sums(
-            np.take_along_axis(relevance, order, axis=1), pairs.n
+            np.take_along_axis(relevance, order, axis=1), ranked.n
         )
         sums.append(value)
         denominators.append(relevance.sum(axis=1))
@@ -199,23 +184,10 @@ def precision_recall(
         >>> curve["precision_at"], curve["recall_within"]
         (array([0.5]), array([0.5, 0.5, 1. ]))
     """
-    pairs = _Pairs(query_codes, query_labels, database_codes, database_labels, bits)
+    ranked = Ranked(query_codes, query_labels, database_codes, database_labels, bits)
     if not isinstance(at, list | tuple | np.ndarray):
         raise TypeError(f"`at` must be a list of integers. Received: at={at!r}.")
-    at = [check_at(n, pairs.n) for n in at]
-    rows = {"precision_at": [], "recall_at": []}
-    rows |= {"precision_within": [], "recall_within": []}
-    for distances, relevance in pairs.blocks():
-        total, relevant = _count(distances, relevance, pairs.bits)
-        found = np.maximum(relevant.sum(axis=1, keepdims=True), 1)
-        hits = [metrics.retrieved_relevant(total, relevant, n, "expected") for n in at]
-        hits = np.reshape(hits, (len(at), len(total))).T
-        inside, good = np.cumsum(total, axis=1), np.cumsum(relevant, axis=1)
-        rows["precision_at"].append(hits / np.array(at, float))
-        rows["recall_at"].append(hits / found)
-        rows["precision_within"].append(good / np.maximum(inside, 1))
-        rows["recall_within"].append(good / found)
-    return {name: np.concatenate(blocks).mean(axis=0) for name, blocks in rows.items()}
+    return ranked.precision_recall([check_at(n, ranked.n) for n in at])
 
 
 def area_under_radius_curve(*args, **kwargs):
@@ -238,81 +210,79 @@ def area_under_radius_curve(*args, **kwargs):
     )
 
 
-class _Pairs:
-    """Checked queries and database; their distances and relevance in blocks."""
+class Ranked:
+    """Checked queries and database, and what is measured of them.
 
-    def __init__(self, query, query_labels, database, database_labels, bits):
-        query, self.bits = hash_codes.as_packed(query, bits, "query_codes")
-        database, _ = hash_codes.as_packed(database, self.bits, "database_codes")
+    Args:
+        query_codes, query_labels, database_codes, database_labels, bits: as in
+            `mean_average_precision`.
+    """
+
+    def __init__(
+        self, query_codes, query_labels, database_codes, database_labels, bits=None
+    ):
+        query, bits = hash_codes.as_packed(query_codes, bits, "query_codes")
+        database, _ = hash_codes.as_packed(database_codes, bits, "database_codes")
         for name, rows in (("query_codes", query), ("database_codes", database)):
             if not len(rows):
                 raise ValueError(f"`{name}` must have at least one row. Received: 0.")
         self.n = len(database)
-        query_labels = _check_labels(query_labels, len(query), "query_labels")
-        database_labels = _check_labels(database_labels, self.n, "database_labels")
-        if query_labels.shape[1:] != database_labels.shape[1:]:
-            raise ValueError(
-                "`query_labels` and `database_labels` must have the same number of "
-                f"classes. Received shapes: {query_labels.shape}, "
-                f"{database_labels.shape}."
+        self.query, self.database, self.bits = query, database, bits
+        self.relevance = Relevance(query_labels, database_labels, len(query), self.n)
+
+    @functools.cached_property
+    def histograms(self):
+        """Items, and relevant items, at each distance: ``(q, bits + 1)`` each."""
+        return histograms(self.query, self.database, self.bits, self.relevance)
+
+    def mean_average_precision(self, at, denominator, ties, empty):
+        """See the function `mean_average_precision`; `at` is an integer."""
+        total, relevant = self.histograms
+        found = relevant.sum(axis=1)
+        if ties == "stable":
+            blocks = [*self._stable(at, first=denominator == "first")]
+            value, retrieved = (
+                np.concatenate(part) for part in zip(*blocks, strict=True)
             )
-        self._query = hash_codes.unpack(query, self.bits).astype(np.float32)
-        self._database = hash_codes.unpack(database, self.bits).astype(np.float32)
-        self._labels = query_labels, database_labels
+        else:
+            value = metrics.average_precision_sums(total, relevant, at, ties)
+            retrieved = metrics.retrieved_relevant(total, relevant, at, ties)
+        denominators = {
+            "relevant": found,
+            "retrieved": retrieved,
+            "min": np.minimum(found, at),
+            "first": np.minimum(found, at),
+        }[denominator]
+        return metrics.mean_over_queries(value, denominators, empty)
 
-    def blocks(self):
-        """Yield ``(distances, relevance)`` of some queries to the whole database:
-        uint16 and bool arrays ``(block, n)``."""
-        query_labels, database_labels = self._labels
-        size = max(1, _BLOCK // self.n)
-        for start in range(0, len(self._query), size):
+    def _stable(self, at, first):
+        """Yield sums of precisions and retrieved items, for blocks of queries."""
+        ranker = HammingRanker(self.database, self.bits)
+        k = self.n if first else at
+        size = max(1, _BLOCK // k)
+        for start in range(0, len(self.query), size):
             rows = slice(start, start + size)
-            products = self._query[rows] @ self._database.T
-            distances = ((self.bits - products) / 2).astype(np.uint16)
-            yield distances, _relevance(query_labels[rows], database_labels)
+            _, items = ranker.top_k(self.query[rows], k)
+            ranked = self.relevance.of(rows, items)
+            value, retrieved = metrics.stable_sums(ranked, at)
+            if first:
+                value = metrics.first_relevant_sums(ranked, at)
+            yield value, retrieved
 
-
-def _count(distances, relevance, bits):
-    """Items, and relevant items, at each distance: int ``(block, bits + 1)`` each."""
-    size = len(distances)
-    key = distances + np.arange(size, dtype=np.int32)[:, None] * (bits + 1)
-    total = np.bincount(key.ravel(), minlength=size * (bits + 1))
-    relevant = np.bincount(key[relevance], minlength=size * (bits + 1))
-    return total.reshape(size, -1), relevant.reshape(size, -1)
-
-
-def _rank(distances):
-    """Order by distance, then index; numpy sorts uint16 stably by radix."""
-    return np.argsort(distances, axis=1, kind="stable")
-
-
-def _check_labels(labels, n, name):
-    """Class ids ``(n,)`` as they are, or float32 label rows ``(n, classes)``."""
-    labels = np.asarray(labels)
-    if labels.ndim == 2 and labels.dtype.kind in "uifb":
-        return inputs.check_labels(labels, labels.shape[1], n, name=name)
-    if labels.ndim != 1 or labels.dtype.kind not in "ui":
-        raise ValueError(
-            f"`{name}` must be integer class ids (n,) or label rows (n, classes). "
-            f"Received shape: {labels.shape}, dtype: {labels.dtype}."
-        )
-    if len(labels) != n:
-        raise ValueError(
-            f"`{name}` must have one row for each of the {n} inputs. Received shape: "
-            f"{labels.shape}."
-        )
-    if labels.min() < 0:
-        raise ValueError(
-            f"`{name}` must hold class ids of at least 0. Received: {labels.min()}."
-        )
-    return labels
-
-
-def _relevance(query_labels, database_labels):
-    """Whether two share a label: bool ``(queries, n)``."""
-    if query_labels.ndim == 1:
-        return query_labels[:, None] == database_labels
-    return query_labels @ database_labels.T > 0.5
+    def precision_recall(self, at):
+        """See the function `precision_recall`; `at` is a list of integers."""
+        total, relevant = self.histograms
+        found = np.maximum(relevant.sum(axis=1, keepdims=True), 1)
+        hits = [metrics.retrieved_relevant(total, relevant, n, "expected") for n in at]
+        hits = np.reshape(hits, (len(at), len(total))).T
+        inside, good = np.cumsum(total, axis=1), np.cumsum(relevant, axis=1)
+        curve = {
+            "precision_at": hits / np.array(at, float),
+            "recall_at": hits / found,
+            "precision_within": good / np.maximum(inside, 1),
+            "recall_within": good / found,
+        }
+        return {name: values.mean(axis=0) for name, values in curve.items()}
 
 
 def check_at(at, n):

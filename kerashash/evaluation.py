@@ -22,6 +22,7 @@ import functools
 from kerashash import codes as hash_codes
 from kerashash.average_precision import (
     CHOICES,
+    Ranked,
     area_under_radius_curve,
     check_at,
     check_choices,
@@ -144,18 +145,19 @@ def evaluate_codes(
     database_codes, bits = hash_codes.as_packed(database_codes, bits, "database_codes")
     n = len(database_codes)
     definition = _define(protocol, choices, n)
-    ranked = (query_codes, query_labels, database_codes, database_labels)
-    options = {k: definition[k] for k in ("at", "denominator", "empty")}
-    name = "mAP@ALL" if options["at"] is None else f"mAP@{options['at']}"
-    ties = definition["ties"]
-    result = {name: mean_average_precision(*ranked, bits=bits, ties=ties, **options)}
+    ranked = Ranked(query_codes, query_labels, database_codes, database_labels, bits)
+    at = definition["at"]
+    name = "mAP@ALL" if at is None else f"mAP@{at}"
+    choice = check_at(at, n), definition["denominator"]
+    ties, empty = definition["ties"], definition["empty"]
+    result = {name: ranked.mean_average_precision(*choice, ties, empty)}
     if ties == "expected":
         for order in ("best", "worst"):
-            result[f"{name} ({order} order of ties)"] = mean_average_precision(
-                *ranked, bits=bits, ties=order, **options
+            result[f"{name} ({order} order of ties)"] = ranked.mean_average_precision(
+                *choice, order, empty
             )
     first = min(100, n)
-    curve = precision_recall(*ranked, bits=bits, at=[first])
+    curve = ranked.precision_recall([first])
     result[f"P@{first}"] = float(curve["precision_at"][0])
     result["P@H<=2"] = float(curve["precision_within"][min(2, bits)])
     definition |= {"queries": len(query_codes), "database size": n}

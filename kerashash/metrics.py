@@ -97,10 +97,12 @@ def stable_sums(ranked, at):
         >>> stable_sums(np.array([[True, False, True, False]]), at=4)
         (array([1.66666667]), array([2.]))
     """
-    ranked = ranked[:, :at]
-    hits = np.cumsum(ranked, axis=1)
-    precision = hits / np.arange(1, ranked.shape[1] + 1)
-    return (precision * ranked).sum(axis=1), hits[:, -1].astype(np.float64)
+    rows, places = np.nonzero(ranked[:, :at])
+    retrieved = np.bincount(rows, minlength=len(ranked))
+    before = np.cumsum(retrieved) - retrieved
+    hits = np.arange(1, len(rows) + 1) - before[rows]
+    sums = np.bincount(rows, hits / (places + 1), minlength=len(ranked))
+    return sums, retrieved.astype(np.float64)
 
 
 def first_relevant_sums(ranked, at):

@@ -1,33 +1,44 @@
 """HammingRanker: exact nearest neighbours of hash codes."""
 
+import contextlib
+import os
+import tempfile
+import zipfile
+
 import numpy as np
-import tensorflow as tf
 
 from kerashash import codes as hash_codes
+from kerashash import hamming, serving
+from kerashash.blocks import Block
 from kerashash.options import check_integer
 
-# Codes are compared in words of four bytes.
-_WORD = 4
-# Distances computed at a time: queries of a block x codes of a block.
-_BLOCK_ENTRIES = 1 << 23
+# What a saved file calls itself.
+_FORMAT = "kerashash ranker 1"
+# Bytes of codes or distances a block of queries may take.
+_BLOCK = 1 << 24
 
 
 class HammingRanker:
     """Ranks a database of hash codes by Hamming distance, exactly.
 
     The order is (distance, index): ties go to the lowest index in the database, on
-    every device and for every block size. Work is done by `tf.function`s on blocks of
-    queries and database, so that memory stays bounded.
+    every device and for every block size.
+
+    The database is kept in blocks, laid out for the kernels of `kerashash.hamming`.
+    Work is done on a block of queries and one of the database at a time, so that
+    memory stays bounded, and its shapes are rounded up, so that the number of queries
+    and `add` seldom lead to another compilation.
 
     Args:
         codes: the database: packed uint8 ``(n, ceil(bits / 8))``, or ``(n, bits)``
             over {-1, +1}.
         bits: int, the code length; may be left out for unpacked codes.
-        block_size: int, database codes compared at a time.
+        block_size: int, database codes kept and compared together.
 
     Attributes:
         bits: int, the code length.
         size: int, the number of codes in the database; also ``len(ranker)``.
+        blocks: list of `kerashash.blocks.Block`, the database.
 
     Raises:
         TypeError, ValueError: if the codes are wrong, are none, or do not match
@@ -41,21 +52,71 @@ class HammingRanker:
         (array([[1, 2]], dtype=int32), array([[0, 1]], dtype=int32))
     """
 
-    def __init__(self, codes, bits=None, block_size=65536):
+    def __init__(self, codes, bits=None, block_size=1 << 20):
         packed, self.bits = hash_codes.as_packed(codes, bits)
         if not len(packed):
             raise ValueError("`codes` must have at least one row. Received: 0 rows.")
         self._block_size = check_integer("block_size", block_size)
-        self.size = len(packed)
-        self._codes = tf.constant(_words(packed))  # (n, words)
-        rows = tf.TensorSpec((None, self._codes.shape[1]), tf.uint32)
-        count = tf.TensorSpec((), tf.int32)
-        # One trace each, whatever the number of queries and k.
-        self._distances = tf.function(_distances, input_signature=[rows, rows])
-        self._top_k = tf.function(_top_k, input_signature=[rows, rows, count, count])
+        self._kernels = hamming.kernels(self.bits)
+        self.blocks = self._cut(packed)
+
+    @property
+    def size(self):
+        return sum(block.size for block in self.blocks)
 
     def __len__(self):
         return self.size
+
+    def add(self, codes):
+        """Put codes at the end of the database.
+
+        Args:
+            codes: codes like the database's. The last block is laid out again: many
+                at once are cheaper than many calls.
+
+        Raises:
+            TypeError, ValueError: if the codes are wrong or do not match `bits`.
+        """
+        packed, _ = hash_codes.as_packed(codes, self.bits)
+        if len(packed):
+            *whole, last = self.blocks
+            packed = np.concatenate([last.packed(), packed])
+            self.blocks = [*whole, *self._cut(packed, last.start)]
+
+    def remove(self, indices):
+        """Take codes out of the database; those behind them move up, as in
+        `np.delete`.
+
+        Args:
+            indices: integers ``(m,)``, 0 to the database size - 1.
+
+        Raises:
+            TypeError, ValueError: if an index is none of the database's, or no code
+                would be left.
+        """
+        indices = np.asarray(indices)
+        if indices.ndim != 1 or (indices.size and indices.dtype.kind not in "iu"):
+            raise TypeError(
+                "`indices` must be integers of shape (m,). Received shape: "
+                f"{indices.shape}, dtype: {indices.dtype}."
+            )
+        wrong = indices[(indices < 0) | (indices >= self.size)]
+        if wrong.size:
+            raise ValueError(
+                f"`indices` must lie in 0 to the database size - 1 = {self.size - 1}. "
+                f"Received: {wrong[:5].tolist()}."
+            )
+        stays = np.ones(self.size, bool)
+        stays[indices.astype(np.int64)] = False
+        if not stays.any():
+            raise ValueError("`indices` must leave at least one code. Received: all.")
+        if stays.all():
+            return
+        first = int(np.argmin(stays)) // self._block_size
+        whole, others = self.blocks[:first], self.blocks[first:]
+        start = others[0].start
+        left = np.concatenate([block.packed() for block in others])[stays[start:]]
+        self.blocks = [*whole, *self._cut(left, start)]
 
     def distances(self, queries):
         """Hamming distances to the whole database.
@@ -69,9 +130,11 @@ class HammingRanker:
         Raises:
             TypeError, ValueError: if the codes are wrong or do not match `bits`.
         """
-        blocks = self._query_blocks(queries, self.size)
-        rows = [self._distances(block, self._codes).numpy() for block in blocks]
-        return np.concatenate([np.zeros((0, self.size), np.int32), *rows])
+        queries = self._check(queries)
+        distances = np.empty((len(queries), self.size), np.int32)
+        for rows, start, found in self._compare(queries):
+            distances[rows, start : start + found.shape[1]] = found
+        return distances
 
     def top_k(self, queries, k):
         """The k nearest codes of each query.
@@ -88,18 +151,20 @@ class HammingRanker:
             TypeError, ValueError: if the codes are wrong or do not match `bits`, or
                 `k` is out of range.
         """
-        k = check_integer("k", k)
-        if k > self.size:
-            raise ValueError(
-                f"`k` must be at most the database size {self.size}. Received: k={k}."
-            )
-        none = np.zeros((0, k), np.int32)
-        distances, indices = [none], [none]
-        for block in self._query_blocks(queries, self._block_size + k):
-            found = self._top_k(block, self._codes, k, self._block_size)
-            distances.append(found[0].numpy())
-            indices.append(found[1].numpy())
-        return np.concatenate(distances), np.concatenate(indices)
+        k = self._check_k(k)
+        queries = self._check(queries)
+        distances = np.empty((len(queries), k), np.int32)
+        indices = np.empty((len(queries), k), np.int32)
+        most = _BLOCK // max(block.cost_of_nearest(k) for block in self.blocks)
+        for rows, some in hamming.query_blocks(queries, most):
+            found = [block.nearest(self._kernels, some, k) for block in self.blocks]
+            near, index = (np.concatenate(part, 1) for part in zip(*found, strict=True))
+            # They come by index, so that a stable sort gives the order.
+            for row in range(rows.start, rows.stop):
+                row_near, row_index = near[row - rows.start], index[row - rows.start]
+                order = np.argsort(row_near, kind="stable")[:k]
+                distances[row], indices[row] = row_near[order], row_index[order]
+        return distances, indices
 
     def within(self, queries, radius):
         """All codes within a Hamming radius of each query.
@@ -117,57 +182,108 @@ class HammingRanker:
                 `radius` is out of range.
         """
         radius = check_integer("radius", radius, least=0, most=self.bits)
+        queries = self._check(queries)
+        none = np.zeros(0, np.int32)
+        parts = [[(none, none)] for _ in queries]
+        for rows, start, found in self._compare(queries):
+            for row, near in zip(parts[rows], found, strict=True):
+                inside = np.flatnonzero(near <= radius).astype(np.int32)
+                row.append((near[inside], inside + start))
         distances, indices = [], []
-        for block in self._query_blocks(queries, self.size):
-            for row in self._distances(block, self._codes).numpy():
-                inside = np.flatnonzero(row <= radius).astype(np.int32)
-                inside = inside[np.argsort(row[inside], kind="stable")]
-                distances.append(row[inside])
-                indices.append(inside)
+        for row in parts:
+            near, index = (np.concatenate(part) for part in zip(*row, strict=True))
+            order = np.argsort(near, kind="stable")
+            distances.append(near[order])
+            indices.append(index[order])
         return distances, indices
 
-    def _query_blocks(self, queries, width):
-        packed, _ = hash_codes.as_packed(queries, self.bits, "queries")
-        words = _words(packed)
-        size = max(1, _BLOCK_ENTRIES // width)
-        for start in range(0, len(words), size):
-            yield tf.constant(words[start : start + size])
+    def save(self, path):
+        """Write the database to a file, which is there whole or not at all.
 
+        Args:
+            path: of the file, in the format of `np.savez`.
+        """
+        path = os.path.abspath(path)
+        packed = np.concatenate([block.packed() for block in self.blocks])
+        handle, part = tempfile.mkstemp(dir=os.path.dirname(path))
+        try:
+            with open(handle, "wb") as file:
+                np.savez(file, format=_FORMAT, bits=self.bits, codes=packed)
+            os.replace(part, path)
+        except BaseException:
+            with contextlib.suppress(OSError):
+                os.remove(part)
+            raise
 
-def _words(packed):
-    """Packed codes as rows of 32-bit words; the padding is zero in all of them."""
-    padding = -packed.shape[1] % _WORD
-    return np.pad(packed, ((0, 0), (0, padding))).view(np.uint32)
+    @classmethod
+    def load(cls, path, block_size=1 << 20):
+        """Read a database that `save` wrote; nothing is unpickled.
 
+        Args:
+            path: of the file.
+            block_size: int, as of the class.
 
-def _distances(queries, codes):
-    """Hamming distances: uint32 words ``(q, w)`` and ``(n, w)`` -> int32 ``(q, n)``."""
-    total = tf.zeros((tf.shape(queries)[0], tf.shape(codes)[0]), tf.int32)
-    for word in range(queries.shape[1]):
-        differ = tf.bitwise.bitwise_xor(queries[:, word, None], codes[None, :, word])
-        total += tf.cast(tf.raw_ops.PopulationCount(x=differ), tf.int32)
-    return total
+        Returns:
+            `HammingRanker`.
 
+        Raises:
+            FileNotFoundError: if there is no such file.
+            ValueError: if it is none of `save`'s, or damaged.
+        """
+        try:
+            with np.load(path, allow_pickle=False) as file:
+                if file["format"] != _FORMAT:
+                    raise ValueError(f"its format is {file['format']}")
+                packed, bits = file["codes"], int(file["bits"])
+            hash_codes.check_packed(packed, bits)
+        except (ValueError, TypeError, KeyError, EOFError, zipfile.BadZipFile) as error:
+            raise ValueError(
+                "`path` must be a file written by `HammingRanker.save`. Received: "
+                f"{os.fspath(path)!r}: {error}."
+            ) from error
+        return cls(packed, bits, block_size)
 
-def _top_k(queries, codes, k, block_size):
-    """Merge the best of each block into the best so far."""
-    n, q = tf.shape(codes)[0], tf.shape(queries)[0]
-    best = tf.zeros((q, 0), tf.int32)
-    where = tf.zeros((q, 0), tf.int32)
-    for start in tf.range(0, n, block_size):
-        tf.autograph.experimental.set_loop_options(
-            shape_invariants=[
-                (best, tf.TensorShape([None, None])),
-                (where, tf.TensorShape([None, None])),
-            ]
-        )
-        block = codes[start : start + block_size]
-        index = tf.range(start, start + tf.shape(block)[0])
-        # The best so far stand first: `tf.math.top_k` puts the lower position first
-        # among equals, so that ties go to the lower index.
-        best = tf.concat([best, _distances(queries, block)], axis=1)
-        where = tf.concat([where, tf.tile(index[None], (q, 1))], axis=1)
-        nearest = tf.math.top_k(-best, tf.minimum(k, tf.shape(best)[1]))
-        best = -nearest.values
-        where = tf.gather(where, nearest.indices, batch_dims=1)
-    return best, where
+    def to_saved_model(self, model, path, k):
+        """Write a SavedModel from inputs to their nearest codes.
+
+        It runs where there is TensorFlow, without kerashash:
+        ``tf.saved_model.load(path).search(x)`` gives ``(distances, indices)`` as
+        ``top_k(model.encode(x), k)`` does, and its default signature a dict of them.
+        `x` is float32, pixels in [0, 255] as everywhere.
+
+        Args:
+            model: `HashModel` of as many bits, built.
+            path: of a folder, which must not be there.
+            k: int, 1 to the database size.
+
+        Raises:
+            TypeError, ValueError: if an argument is wrong.
+            FileExistsError: if `path` is there.
+        """
+        serving.save(model, self, path, self._check_k(k))
+
+    def _check_k(self, k):
+        k = check_integer("k", k)
+        if k > self.size:
+            raise ValueError(
+                f"`k` must be at most the database size {self.size}. Received: k={k}."
+            )
+        return k
+
+    def _check(self, queries):
+        return hash_codes.as_packed(queries, self.bits, "queries")[0]
+
+    def _cut(self, packed, start=0):
+        """Blocks of packed codes, the first of which has the index `start`."""
+        size = self._block_size
+        return [
+            Block(packed[i : i + size], start + i) for i in range(0, len(packed), size)
+        ]
+
+    def _compare(self, queries):
+        """Yield rows of queries, the start of a block, and the distances of these."""
+        most = _BLOCK // max(block.cost for block in self.blocks)
+        for rows, some in hamming.query_blocks(queries, most):
+            for block in self.blocks:
+                found = block.distances(self._kernels, some)[: len(queries[rows])]
+                yield rows, block.start, found

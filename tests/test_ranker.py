@@ -12,52 +12,126 @@ def brute_force(queries, database):
     return distances, np.argsort(distances, axis=1, kind="stable")
 
 
-@settings(max_examples=30, deadline=None)
-@given(
-    bits=st.integers(1, 130),
-    n=st.integers(1, 80),
-    block_size=st.sampled_from([1, 7, 64, 1000]),
-    few=st.booleans(),
-    seed=st.integers(0, 1000),
-)
-def test_equals_brute_force(bits, n, block_size, few, seed):
-    rng = np.random.default_rng(seed)
-    database = rng.choice([-1, 1], (n, bits)).astype(np.int8)
-    if few:  # duplicates: all ties
-        database = database[rng.integers(0, min(3, n), n)]
-    queries = rng.choice([-1, 1], (3, bits)).astype(np.int8)
+def check(ranker, queries, database, ks):
+    """Everything the ranker says of unpacked codes, against brute force."""
     distances, order = brute_force(queries, database)
-    ranker = HammingRanker(codes.pack(database), bits=bits, block_size=block_size)
     np.testing.assert_array_equal(ranker.distances(queries), distances)
-    for k in {1, (n + 1) // 2, n}:
+    for k in ks:
         near, indices = ranker.top_k(queries, k)
         np.testing.assert_array_equal(indices, order[:, :k])
         np.testing.assert_array_equal(
             near, np.take_along_axis(distances, order, 1)[:, :k]
         )
-    radius = int(distances.min())
+    radius = int(np.median(distances))
     near, indices = ranker.within(codes.pack(queries), radius)
-    for row in range(3):
+    for row in range(len(queries)):
         inside = order[row][distances[row][order[row]] <= radius]
         np.testing.assert_array_equal(indices[row], inside)
         np.testing.assert_array_equal(near[row], distances[row][inside])
 
 
+def draw(rng, n, bits, few):
+    """Random codes; if few, duplicates: everything ties."""
+    database = rng.choice([-1, 1], (n, bits)).astype(np.int8)
+    return database[rng.integers(0, min(3, n), n)] if few else database
+
+
+@settings(max_examples=16, deadline=None)
+@given(
+    bits=st.integers(1, 300),
+    n=st.integers(1, 80),
+    block_size=st.sampled_from([30, 64, 1000]),
+    few=st.booleans(),
+    seed=st.integers(0, 1000),
+)
+def test_equals_brute_force(bits, n, block_size, few, seed):
+    rng = np.random.default_rng(seed)
+    database = draw(rng, n, bits, few)
+    queries = rng.choice([-1, 1], (3, bits)).astype(np.int8)
+    ranker = HammingRanker(codes.pack(database), bits=bits, block_size=block_size)
+    check(ranker, queries, database, {1, (n + 1) // 2, n})
+
+
+@settings(max_examples=10, deadline=None)
+@given(
+    bits=st.sampled_from([6, 64, 260]),
+    n=st.integers(3200, 9000),
+    k=st.integers(1, 300),
+    few=st.booleans(),
+    seed=st.integers(0, 1000),
+)
+def test_way_over_the_chunks_equals_brute_force(bits, n, k, few, seed):
+    rng = np.random.default_rng(seed)
+    database = draw(rng, n, bits, few)
+    queries = rng.choice([-1, 1], (3, bits)).astype(np.int8)
+    ranker = HammingRanker(database, block_size=8192)
+    check(ranker, queries, database, {k, n // 60, n})
+
+
+@pytest.mark.parametrize("bits", [254, 255])
+def test_the_largest_distance_is_no_missing_code(bits):
+    database = -np.ones((3, bits), np.int8)
+    check(HammingRanker(database), -database[:1], database, [1, 3])
+
+
+def test_ranks_as_faiss(rng):
+    faiss = pytest.importorskip("faiss")
+    for bits in (8, 48, 128):
+        database, queries = (
+            rng.integers(0, 256, (n, bits // 8), dtype=np.uint8) for n in (5000, 9)
+        )
+        index = faiss.IndexBinaryFlat(bits)
+        index.add(database)
+        wanted, _ = index.search(queries, 200)
+        found, _ = HammingRanker(database, bits).top_k(queries, 200)
+        np.testing.assert_array_equal(found, wanted)
+
+
 def test_more_queries_than_a_block_holds(rng, monkeypatch):
-    monkeypatch.setattr("kerashash.ranker._BLOCK_ENTRIES", 100)
+    monkeypatch.setattr("kerashash.ranker._BLOCK", 5000)
     database = rng.choice([-1, 1], (30, 8))
     queries = rng.choice([-1, 1], (17, 8))
-    _, order = brute_force(queries, database)
-    ranker = HammingRanker(database, block_size=9)
-    np.testing.assert_array_equal(ranker.top_k(queries, 5)[1], order[:, :5])
-    assert ranker.distances(queries).shape == (17, 30)
+    check(HammingRanker(database, block_size=9), queries, database, [5])
 
 
-def test_one_trace_for_any_number_of_queries_and_k(rng):
-    ranker = HammingRanker(rng.choice([-1, 1], (30, 8)))
-    for q, k in ((1, 1), (5, 3), (9, 30)):
-        ranker.top_k(rng.choice([-1, 1], (q, 8)), k)
-    assert ranker._top_k.experimental_get_tracing_count() == 1
+def test_one_trace_and_few_shapes_for_any_number_of_queries_and_k(rng, monkeypatch):
+    ranker = HammingRanker(rng.choice([-1, 1], (300, 8)))
+    top_k, shapes = ranker._kernels.top_k, set()
+
+    def watch(queries, *arguments):
+        shapes.add(len(queries))
+        return top_k(queries, *arguments)
+
+    monkeypatch.setattr(ranker._kernels, "top_k", watch)
+    for q in range(1, 70):
+        ranker.top_k(rng.choice([-1, 1], (q, 8)), k=1 + q % 30)
+    assert shapes == {1, 2, 4, 8, 16, 32, 64}
+    assert top_k.experimental_get_tracing_count() == 1
+
+
+@pytest.mark.parametrize("block_size", [40, 1000])
+def test_codes_come_and_go(rng, block_size):
+    database = rng.choice([-1, 1], (100, 12)).astype(np.int8)
+    queries = database[:5]
+    ranker = HammingRanker(database[:70], block_size=block_size)
+    ranker.add(database[70:])
+    ranker.add(codes.pack(database[:0]))
+    assert len(ranker) == 100
+    check(ranker, queries, database, [10])
+    gone = [99, 41, 0, 41]
+    ranker.remove(gone)
+    ranker.remove([])
+    left = np.delete(database, gone, axis=0)
+    assert ranker.size == len(left) == 97
+    check(ranker, queries, left, [10, 97])
+
+
+def test_arrays_need_not_be_contiguous(rng):
+    packed = rng.integers(0, 256, (8, 60), dtype=np.uint8)
+    near = HammingRanker(packed[::2].T[::3], bits=32).top_k(packed.T[:2, 1::2], 5)
+    copies = packed[::2].T[::3].copy(), packed.T[:2, 1::2].copy()
+    wanted = HammingRanker(copies[0], bits=32).top_k(copies[1], 5)
+    np.testing.assert_array_equal(near, wanted)
 
 
 def test_no_queries():
@@ -65,6 +139,7 @@ def test_no_queries():
     distances, indices = ranker.top_k(np.ones((0, 8)), k=2)
     assert distances.shape == indices.shape == (0, 2)
     assert ranker.distances(np.ones((0, 8))).shape == (0, 3)
+    assert ranker.within(np.ones((0, 8)), 1) == ([], [])
 
 
 RANKER = HammingRanker(np.ones((3, 12)))
@@ -78,6 +153,13 @@ RANKER = HammingRanker(np.ones((3, 12)))
         (lambda: RANKER.top_k(np.ones((1, 12)), 1.0), TypeError, "`k` must be an int"),
         (lambda: RANKER.top_k(np.ones((1, 11)), 1), ValueError, "`queries`.*bits=12"),
         (lambda: RANKER.top_k(np.zeros((1, 12)), 1), ValueError, "`queries`.*-1 and"),
+        (lambda: RANKER.top_k(np.ones((1, 12)), -1), ValueError, "`k`.*k=-1"),
+        (lambda: RANKER.add(np.ones((1, 11))), ValueError, "`codes`.*bits=12"),
+        (lambda: RANKER.remove([3]), ValueError, "database size - 1 = 2.*3"),
+        (lambda: RANKER.remove([0, -1]), ValueError, "`indices`.*-1"),
+        (lambda: RANKER.remove([0.5]), TypeError, "`indices` must be integers"),
+        (lambda: RANKER.remove(1), TypeError, r"`indices` must be.*\(\)"),
+        (lambda: RANKER.remove([2, 1, 0]), ValueError, "at least one code"),
         (lambda: RANKER.top_k(np.zeros((1, 3), np.uint8), 1), ValueError, "`queries`"),
         (lambda: RANKER.within(np.ones((1, 12)), 13), ValueError, "`radius`.*13"),
         (lambda: RANKER.within(np.ones((1, 12)), -1), ValueError, "`radius`.*-1"),
@@ -90,3 +172,55 @@ RANKER = HammingRanker(np.ones((3, 12)))
 def test_bad_input_is_named(call, error, message):
     with pytest.raises(error, match=message):
         call()
+
+
+def test_saved_and_loaded(rng, tmp_path):
+    database = rng.choice([-1, 1], (50, 12)).astype(np.int8)
+    path = tmp_path / "codes.ranker"
+    HammingRanker(database, block_size=20).save(path)
+    ranker = HammingRanker.load(path)
+    check(ranker, database[:4], database, [3])
+    ranker.add(database)
+    ranker.save(path)  # in place of the first
+    assert len(HammingRanker.load(path, block_size=7)) == 100
+    assert [file.name for file in tmp_path.iterdir()] == ["codes.ranker"]
+
+
+def test_a_failed_save_leaves_the_old_file(tmp_path, monkeypatch):
+    path = tmp_path / "codes"
+    RANKER.save(path)
+
+    def fail(file, **arrays):
+        file.write(b"half")
+        raise OSError("disk full")
+
+    monkeypatch.setattr(np, "savez", fail)
+    with pytest.raises(OSError, match="disk full"):
+        RANKER.save(path)
+    assert len(HammingRanker.load(path)) == 3
+    assert [file.name for file in tmp_path.iterdir()] == ["codes"]
+
+
+def test_damaged_files_are_named(tmp_path):
+    path = tmp_path / "codes"
+    RANKER.save(path)
+    whole = path.read_bytes()
+    flipped = bytearray(whole)
+    flipped[whole.index(b"\xff\xf0")] ^= 4  # a bit of a code
+    others = {"cut": whole[:-40], "flipped": bytes(flipped), "empty": b"", "text": b"a"}
+    for name, content in others.items():
+        (tmp_path / name).write_bytes(content)
+    np.save(tmp_path / "array", np.ones(3))
+    np.savez(tmp_path / "other", codes=np.ones(3))
+    np.savez(tmp_path / "objects", format=np.array([{}], object))
+    np.savez(
+        tmp_path / "bits",
+        format="kerashash ranker 1",
+        bits=8,
+        codes=np.zeros((2, 2), np.uint8),
+    )
+    for name in (*others, "array.npy", "other.npz", "objects.npz", "bits.npz"):
+        with pytest.raises(ValueError, match=f"`path` must be.*{name}"):
+            HammingRanker.load(tmp_path / name)
+    with pytest.raises(FileNotFoundError):
+        HammingRanker.load(tmp_path / "none")

@@ -1,0 +1,280 @@
+"""Hamming distances, and the nearest of them, without sorting.
+
+Codes are laid out for the processor's vectors: in chunks of `LANES` codes, byte by
+byte, so that one instruction compares a byte of all codes of a chunk.
+
+Distances are small integers, so the k nearest are found by counting. Bisection on
+counts gives t, the distance of the k-th; what is nearer is in, and of those at t the
+first ones.
+
+A chunk can hold one of the k nearest only if its nearest code is among the k nearest
+of all chunks'. In a large database the selection therefore runs twice: on the minima
+of chunks, which need no distance to be stored, then on the codes of chosen chunks.
+"""
+
+import functools
+
+import numpy as np
+import tensorflow as tf
+
+#: Codes of a chunk; as many values of a byte fill one AVX2 register.
+LANES = 32
+#: Chunks are allocated by so many, which keeps the selection's groups whole.
+CHUNKS = 32
+#: Queries compared at a time, at most.
+QUERIES = 64
+_GROUP = LANES * CHUNKS
+_LANE = np.arange(LANES, dtype=np.uint8)
+
+
+def chunked(packed, chunks):
+    """Lay packed codes out in chunks.
+
+    Args:
+        packed: uint8 ``(n, width)``, at least one row.
+        chunks: int, at least ``n / LANES``. What is left is filled with copies of the
+            last code, which change no chunk's minimum.
+
+    Returns:
+        uint8 ``(chunks, width, LANES)``.
+
+    Example:
+        >>> chunked(np.array([[7, 8], [9, 0]], np.uint8), chunks=1)[0, :, :3]
+        array([[7, 9, 9],
+               [8, 0, 0]], dtype=uint8)
+    """
+    padding = chunks * LANES - len(packed)
+    padded = np.pad(packed, ((0, padding), (0, 0)), mode="edge")
+    rows = padded.reshape(chunks, LANES, -1)
+    return np.ascontiguousarray(rows.transpose(0, 2, 1))
+
+
+def unchunked(codes, n):
+    """The first n of the packed codes that `chunked` laid out."""
+    return codes.transpose(0, 2, 1).reshape(-1, codes.shape[1])[:n]
+
+
+def query_blocks(queries, most):
+    """Cut queries into blocks of few shapes.
+
+    Args:
+        queries: uint8 ``(q, width)``.
+        most: int, rows of a block, at most; no more than `QUERIES`.
+
+    Yields:
+        A slice of the rows, and the rows as a tensor, filled up to a power of two.
+    """
+    most = 1 << max(1, min(most, QUERIES)).bit_length() - 1
+    for start in range(0, len(queries), most):
+        some = queries[start : start + most]
+        padding = (1 << (len(some) - 1).bit_length()) - len(some)
+        rows = slice(start, start + len(some))
+        yield rows, tf.constant(np.pad(some, ((0, padding), (0, 0))))
+
+
+def roomy(count):
+    """The least of a few numbers of chunks, eight an octave, that holds `count`.
+
+    Rounded sizes let a growing database keep its compiled kernels.
+
+    Example:
+        >>> roomy(1), roomy(1000), roomy(1030)
+        (32, 1024, 1152)
+    """
+    step = max(CHUNKS, 1 << max(0, count.bit_length() - 4))
+    return -(-count // step) * step
+
+
+def chunks_for(k, chunks):
+    """How many chunks to look into for the k nearest codes; 0 if all, at once."""
+    wanted = roomy(k)
+    return wanted if 3 * wanted <= chunks else 0
+
+
+def compare(queries, codes, dtype=tf.uint8):
+    """Hamming distances, to be compiled.
+
+    Args:
+        queries: packed uint8 ``(q, width)``, width known.
+        codes: uint8 ``(m, width, LANES)``, or ``(q, m, width, LANES)`` if each query
+            has its own.
+        dtype: of the result.
+
+    Returns:
+        ``(q, m, LANES)``.
+    """
+    total = tf.zeros((), dtype)
+    # As many bytes as have a distance that is a byte.
+    for start in range(0, queries.shape[1], 31):
+        part = tf.zeros((), tf.uint8)
+        for byte in range(start, min(start + 31, queries.shape[1])):
+            differ = tf.bitwise.bitwise_xor(
+                queries[:, byte, None, None], codes[..., byte, :]
+            )
+            part += tf.raw_ops.PopulationCount(x=differ)
+        total += tf.cast(part, dtype)
+    return total
+
+
+def real(chunks, n):
+    """Which places of chunks ``(...,)`` hold one of n codes: ``(..., LANES)``."""
+    count = tf.clip_by_value(n - chunks * LANES, 0, LANES)
+    return tf.cast(count, tf.uint8)[..., None] > _LANE
+
+
+class Kernels:
+    """Compiled functions on codes of one length; `kernels` makes them.
+
+    Each is traced once, and compiled once for each shape of its arguments. In all of
+    them ``queries`` is packed, uint8 ``(q, width)``; ``codes`` is uint8 ``(chunks,
+    width, LANES)``, whose first ``n`` are codes; n and k are int32 scalars.
+
+    Args:
+        bits: int, the code length.
+
+    Attributes:
+        bits: int.
+        dtype: the dtype of distances. Its largest value is none: it stands where
+            there is no code.
+    """
+
+    def __init__(self, bits):
+        self.bits = bits
+        self.dtype = tf.uint8 if bits < tf.uint8.max else tf.uint16
+        width = -(-bits // 8)
+        queries = tf.TensorSpec((None, width), tf.uint8)
+        codes = tf.TensorSpec((None, width, LANES), tf.uint8)
+        own = tf.TensorSpec((None, None, width, LANES), tf.uint8)
+        chunks = tf.TensorSpec((None, None), tf.int32)
+        count = tf.TensorSpec((), tf.int32)
+
+        def compiled(function, *signature, jit_compile=True):
+            # A partial is counted by itself: a method for each code length would look
+            # like one function that is traced too often.
+            function = functools.partial(function)
+            return tf.function(
+                function, input_signature=signature, jit_compile=jit_compile
+            )
+
+        self.distances = compiled(self._distances, queries, codes, count)
+        self.minima = compiled(self._minima, queries, codes, count)
+        self.own_distances = compiled(self._own_distances, queries, own, chunks, count)
+        self.mark = _marker(self.dtype)
+        signature = (queries, codes, count, count, count)
+        self.top_k = compiled(self._top_k, *signature, jit_compile=False)
+
+    def _top_k(self, queries, codes, n, k, chunks):
+        """The k nearest codes, by index: distances and indices ``(q, k)``.
+
+        Looks into as many chunks, at least k, of the nearest; into all if 0.
+        """
+        if chunks == 0:
+            index, found = self._first(self.distances(queries, codes, n), k)
+            return found, index
+        near, _ = self._first(self.minima(queries, codes, n), chunks)
+        distances = self.own_distances(queries, tf.gather(codes, near), near, n)
+        place, found = self._first(distances, k)
+        chunk = tf.gather(near, place // LANES, batch_dims=1)
+        return found, chunk * LANES + place % LANES
+
+    def _first(self, values, k):
+        """Positions and values ``(q, k)`` of the first k of each row, in order of
+        (value, position); they are listed by position."""
+        rows, length = tf.unstack(tf.shape(values))
+        marks = self.mark(values, k, self.bits)
+        place = tf.reshape(_positions(marks), (rows, k))
+        found = tf.gather(tf.reshape(values, [-1]), place)
+        return place - length * tf.range(rows)[:, None], found
+
+    def _distances(self, queries, codes, n):
+        """Distances ``(q, chunks * LANES)``."""
+        chunks = tf.range(tf.shape(codes)[0])
+        return self._own_distances(queries, codes, chunks, n)
+
+    def _own_distances(self, queries, codes, chunks, n):
+        """The same if each query has its own codes ``(q, m, width, LANES)``: chunks
+        ``(q, m)`` of the database."""
+        distances = compare(queries, codes, self.dtype)
+        distances = tf.where(real(chunks, n), distances, self.dtype.max)
+        return tf.reshape(distances, (tf.shape(queries)[0], -1))
+
+    def _minima(self, queries, codes, n):
+        """Distances to the nearest code of each chunk ``(q, chunks)``."""
+        minima = tf.reduce_min(compare(queries, codes, self.dtype), axis=2)
+        some = tf.range(tf.shape(codes)[0]) * LANES < n
+        return tf.where(some, minima, self.dtype.max)
+
+
+#: The `Kernels` for codes of a length: made, traced and compiled once.
+kernels = functools.cache(Kernels)
+
+
+@functools.cache
+def _marker(dtype):
+    """`_mark`, compiled for values of a dtype."""
+    values = tf.TensorSpec((None, None), dtype)
+    count = tf.TensorSpec((), tf.int32)
+    return tf.function(_mark, input_signature=[values, count, count], jit_compile=True)
+
+
+def _mark(values, k, most):
+    """Mark the first k of each row, in order of (value, position).
+
+    Args:
+        values: ``(q, m)``; at least k of a row are at most `most`.
+
+    Returns:
+        uint8 ``(q, m)``: 1 where marked.
+    """
+    rows, length = tf.shape(values)[0], tf.shape(values)[1]
+    x = tf.pad(
+        values, ((0, 0), (0, -length % _GROUP)), constant_values=values.dtype.max
+    )
+    x = tf.reshape(x, (rows, -1, CHUNKS, LANES))
+    # The least t such that k values are at most t, by bisection.
+    t, high = tf.zeros((rows,), tf.int32), tf.fill((rows,), most)
+    while tf.reduce_any(t < high):
+        middle = (t + high) // 2
+        below = x <= tf.cast(middle, x.dtype)[:, None, None, None]
+        enough = _sum(_per_group(below)) >= k
+        t = tf.where(enough, t, middle + 1)
+        high = tf.where(enough, middle, high)
+    t = tf.cast(t, x.dtype)[:, None, None, None]
+    left = (k - _sum(_per_group(x < t)))[:, None]
+    # The group and the place in it where the values equal to t are no longer wanted.
+    so_far = tf.cumsum(_per_group(x == t), axis=1)
+    group = _sum(so_far < left)[:, None]
+    before = tf.gather(tf.pad(so_far, ((0, 0), (1, 0))), group, batch_dims=1)
+    within = tf.reshape(tf.gather(x, group, batch_dims=1) == t, (rows, -1))
+    within = tf.cumsum(tf.cast(within, tf.int32), axis=1)
+    end = group * _GROUP + _sum(within < left - before)[:, None] + 1
+    starts = tf.reshape(tf.range(0, tf.size(x[0]), LANES), (-1, CHUNKS))
+    wanted = tf.clip_by_value(end[:, :, None] - starts, 0, LANES)
+    early = tf.cast(wanted, tf.uint8)[..., None] > _LANE
+    marks = tf.cast((x < t) | ((x == t) & early), tf.uint8)
+    return tf.reshape(marks, (rows, -1))[:, :length]
+
+
+def _per_group(true):
+    """Counts of what is true in ``(q, groups, CHUNKS, LANES)``: ``(q, groups)``."""
+    # Bytes first, of which many fit in a register.
+    lanes = tf.reduce_sum(tf.cast(true, tf.uint8), axis=2)
+    return _sum(lanes, axis=2)
+
+
+def _sum(x, axis=1):
+    return tf.reduce_sum(tf.cast(x, tf.int32), axis)
+
+
+def _positions(marks):
+    """Positions of the ones in the flat array of 0 and 1: int32, ascending.
+
+    Most are 0: they are passed over in words of eight. The array's size is a
+    multiple of that.
+    """
+    words = tf.bitcast(tf.reshape(marks, (-1, 8)), tf.uint64)
+    some = tf.cast(tf.where(words)[:, 0], tf.int32)
+    marks = tf.reshape(tf.bitcast(tf.gather(words, some), tf.uint8), [-1])
+    place = tf.cast(tf.where(marks)[:, 0], tf.int32)
+    word = tf.gather(some, tf.bitwise.right_shift(place, 3))
+    return 8 * word + tf.bitwise.bitwise_and(place, 7)

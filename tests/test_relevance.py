@@ -1,0 +1,61 @@
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from kerashash import average_precision, codes, evaluation
+from kerashash.relevance import Relevance, histograms
+
+
+def brute_force(query, database, relevant):
+    """Items and relevant items at each distance, of unpacked codes."""
+    distances = (query[:, None] != database[None]).sum(axis=2)
+    at = distances[:, :, None] == np.arange(query.shape[1] + 1)
+    return at.sum(axis=1), (at & relevant[:, :, None]).sum(axis=1)
+
+
+@settings(max_examples=12, deadline=None)
+@given(
+    bits=st.sampled_from([1, 12, 64, 260]),
+    classes=st.sampled_from([1, 2, 21, 300]),
+    single=st.booleans(),
+    n=st.integers(1, 3000),
+    seed=st.integers(0, 1000),
+)
+def test_histograms_equal_brute_force(bits, classes, single, n, seed):
+    rng = np.random.default_rng(seed)
+    query, database = rng.choice([-1, 1], (5, bits)), rng.choice([-1, 1], (n, bits))
+    if single:
+        labels = rng.integers(0, classes, 5), rng.integers(0, classes, n)
+        relevant = labels[0][:, None] == labels[1]
+    else:
+        labels = rng.random((5, classes)) < 0.2, rng.random((n, classes)) < 0.2
+        relevant = labels[0].astype(int) @ labels[1].T.astype(int) > 0
+    relevance = Relevance(*labels, q=5, n=n)
+    np.testing.assert_array_equal(relevance.of(slice(1, 4)), relevant[1:4])
+    items = rng.integers(0, n, (5, 7))
+    np.testing.assert_array_equal(
+        relevance.of(slice(None), items), np.take_along_axis(relevant, items, axis=1)
+    )
+    packed = codes.pack(query), codes.pack(database)
+    counts = histograms(*packed, bits, relevance)
+    for found, wanted in zip(
+        counts, brute_force(query, database, relevant), strict=True
+    ):
+        np.testing.assert_array_equal(found, wanted)
+
+
+def test_one_pass_measures_everything(rng, monkeypatch):
+    passes = []
+
+    def watch(*arguments):
+        passes.append(1)
+        return histograms(*arguments)
+
+    monkeypatch.setattr(average_precision, "histograms", watch)
+    ranked = (rng.choice([-1, 1], (4, 8)), [0, 1, 0, 1]) * 2
+    result = evaluation.evaluate_codes(*ranked)
+    assert len(passes) == 1
+    assert result["mAP@ALL"] == pytest.approx(
+        evaluation.mean_average_precision(*ranked)
+    )

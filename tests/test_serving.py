@@ -1,0 +1,61 @@
+"""A SavedModel from inputs to neighbours, without kerashash."""
+
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+from conftest import mlp
+
+import kerashash
+
+PROGRAM = """
+import sys
+import numpy as np
+import tensorflow as tf
+loaded = tf.saved_model.load(sys.argv[1])
+x = np.load(sys.argv[2])
+distances, indices = loaded.search(x)
+named = loaded.signatures["serving_default"](x=tf.constant(x))
+assert (named["indices"].numpy() == indices.numpy()).all()
+assert "kerashash" not in sys.modules
+np.savez(sys.argv[3], distances=distances.numpy(), indices=indices.numpy())
+"""
+
+
+@pytest.fixture
+def model():
+    return kerashash.AdaLabelHash(mlp(6), bits=12, num_classes=3)
+
+
+def test_a_fresh_process_searches_without_kerashash(model, rng, tmp_path):
+    x = rng.normal(size=(5, 6)).astype(np.float32)
+    database = model.encode(rng.normal(size=(9000, 6)))
+    ranker = kerashash.HammingRanker(database, bits=12, block_size=5000)
+    path = tmp_path / "model"
+    ranker.to_saved_model(model, path, k=20)
+    np.save(tmp_path / "x.npy", x)
+    subprocess.run(
+        [sys.executable, "-c", PROGRAM, path, tmp_path / "x.npy", tmp_path / "found"],
+        check=True,
+        cwd=tmp_path,
+    )
+    found = np.load(tmp_path / "found.npz")
+    distances, indices = ranker.top_k(model.encode(x), 20)
+    np.testing.assert_array_equal(found["distances"], distances)
+    np.testing.assert_array_equal(found["indices"], indices)
+
+
+def test_bad_input_is_named_and_nothing_written(model, tmp_path):
+    ranker = kerashash.HammingRanker(np.ones((3, 12)))
+    (tmp_path / "there").mkdir()
+    with pytest.raises(FileExistsError, match="`path` must not be there"):
+        ranker.to_saved_model(model, tmp_path / "there", k=1)
+    with pytest.raises(ValueError, match=r"size 3.*k=4"):
+        ranker.to_saved_model(model, tmp_path / "new", k=4)
+    with pytest.raises(ValueError, match=r"`model` must have bits=8.*bits=12"):
+        kerashash.HammingRanker(np.ones((3, 8))).to_saved_model(model, "new", k=1)
+    unbuilt = kerashash.AdaLabelHash("features", bits=12, num_classes=3)
+    with pytest.raises(ValueError, match="`model` must be built"):
+        ranker.to_saved_model(unbuilt, tmp_path / "new", k=1)
+    assert [path.name for path in tmp_path.iterdir()] == ["there"]

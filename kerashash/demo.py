@@ -8,6 +8,7 @@ import numpy as np
 
 import kerashash
 from kerashash import evaluation, plots, zoo
+from kerashash.relevance import Relevance
 
 BITS = 48
 ZOO_ENTRY = "adalabel-cifar10-48"
@@ -119,7 +120,7 @@ def _cosine(data):
         x / np.linalg.norm(x, axis=1, keepdims=True)
         for x in (data.arrays("query")[0], data.arrays("database")[0])
     )
-    relevant = data.query_labels @ data.database_labels.T > 0
+    relevant = _relevance(data).of(slice(None))
     return np.mean(
         [
             average_precision_score(truth, score)
@@ -134,10 +135,13 @@ def _draw(data, ranker, queries, path):
     _, nearest = ranker.top_k(queries[rows], k=10)
     x, _ = data.arrays("query")
     y, _ = data.arrays("database")
-    relevant = (
-        np.einsum("qc,qkc->qk", data.query_labels[rows], data.database_labels[nearest])
-        > 0
-    )
+    relevant = _relevance(data).of(rows, nearest)
     plots.retrieval_grid(
         x[rows].reshape(-1, 8, 8), y[nearest].reshape(-1, 10, 8, 8), relevant, path
+    )
+
+
+def _relevance(data):
+    return Relevance(
+        data.query_labels, data.database_labels, data.num_query, data.num_database
     )

@@ -44,7 +44,7 @@ def chunked(packed, chunks):
                [8, 0, 0]], dtype=uint8)
     """
     padding = chunks * LANES - len(packed)
-    padded = np.pad(packed, ((0, padding), (0, 0)), mode="edge")
+    padded = np.concatenate([packed, np.repeat(packed[-1:], padding, axis=0)])
     rows = padded.reshape(chunks, LANES, -1)
     return np.ascontiguousarray(rows.transpose(0, 2, 1))
 
@@ -52,6 +52,12 @@ def chunked(packed, chunks):
 def unchunked(codes, n):
     """The first n of the packed codes that `chunked` laid out."""
     return codes.transpose(0, 2, 1).reshape(-1, codes.shape[1])[:n]
+
+
+def host(tensor):
+    """A tensor's values as an array, where possible without a copy; not to be
+    written to."""
+    return np.asarray(memoryview(tensor))
 
 
 def query_blocks(queries, most):
@@ -96,12 +102,12 @@ def compare(queries, codes, dtype=tf.uint8):
 
     Args:
         queries: packed uint8 ``(q, width)``, width known.
-        codes: uint8 ``(m, width, LANES)``, or ``(q, m, width, LANES)`` if each query
-            has its own.
+        codes: uint8 ``(..., m, width, LANES)``: all in one, or ``(q, m, ...)`` if each
+            query has its own, or ``(groups, 1, m, ...)``.
         dtype: of the result.
 
     Returns:
-        ``(q, m, LANES)``.
+        ``(..., q, m, LANES)``.
     """
     total = tf.zeros((), dtype)
     # As many bytes as have a distance that is a byte.
@@ -171,7 +177,9 @@ class Kernels:
         if chunks == 0:
             index, found = self._first(self.distances(queries, codes, n), k)
             return found, index
-        near, _ = self._first(self.minima(queries, codes, n), chunks)
+        minima = tf.transpose(self.minima(queries, codes, n), (1, 0, 2))
+        minima = tf.reshape(minima, (tf.shape(queries)[0], -1))
+        near, _ = self._first(minima, chunks)
         distances = self.own_distances(queries, tf.gather(codes, near), near, n)
         place, found = self._first(distances, k)
         chunk = tf.gather(near, place // LANES, batch_dims=1)
@@ -199,9 +207,14 @@ class Kernels:
         return tf.reshape(distances, (tf.shape(queries)[0], -1))
 
     def _minima(self, queries, codes, n):
-        """Distances to the nearest code of each chunk ``(q, chunks)``."""
-        minima = tf.reduce_min(compare(queries, codes, self.dtype), axis=2)
-        some = tf.range(tf.shape(codes)[0]) * LANES < n
+        """Distances to the nearest code of each chunk ``(groups, q, CHUNKS)``.
+
+        A group of chunks stays in the processor's cache for all queries.
+        """
+        groups = tf.reshape(codes, (-1, 1, CHUNKS, *codes.shape[1:]))
+        minima = tf.reduce_min(compare(queries, groups, self.dtype), axis=3)
+        starts = tf.range(0, tf.shape(codes)[0] * LANES, LANES)
+        some = tf.reshape(starts < n, (-1, 1, CHUNKS))
         return tf.where(some, minima, self.dtype.max)
 
 

@@ -159,11 +159,11 @@ class HammingRanker:
         for rows, some in hamming.query_blocks(queries, most):
             found = [block.nearest(self._kernels, some, k) for block in self.blocks]
             near, index = (np.concatenate(part, 1) for part in zip(*found, strict=True))
+            near, index = near[: len(queries[rows])], index[: len(queries[rows])]
             # They come by index, so that a stable sort gives the order.
-            for row in range(rows.start, rows.stop):
-                row_near, row_index = near[row - rows.start], index[row - rows.start]
-                order = np.argsort(row_near, kind="stable")[:k]
-                distances[row], indices[row] = row_near[order], row_index[order]
+            order = np.argsort(near, axis=1, kind="stable")[:, :k]
+            distances[rows] = np.take_along_axis(near, order, axis=1)
+            indices[rows] = np.take_along_axis(index, order, axis=1)
         return distances, indices
 
     def within(self, queries, radius):

@@ -178,7 +178,6 @@ class Kernels:
             index, found = self._first(self.distances(queries, codes, n), k)
             return found, index
         minima = tf.transpose(self.minima(queries, codes, n), (1, 0, 2))
-        minima = tf.reshape(minima, (tf.shape(queries)[0], -1))
         near, _ = self._first(minima, chunks)
         distances = self.own_distances(queries, tf.gather(codes, near), near, n)
         place, found = self._first(distances, k)
@@ -186,25 +185,28 @@ class Kernels:
         return found, chunk * LANES + place % LANES
 
     def _first(self, values, k):
-        """Positions and values ``(q, k)`` of the first k of each row, in order of
-        (value, position); they are listed by position."""
-        rows, length = tf.unstack(tf.shape(values))
+        """Positions and values ``(q, k)`` of the first k of each row ``(q, m,
+        LANES)``, in order of (value, position); they are listed by position."""
+        rows = tf.shape(values)[0]
+        values = tf.reshape(values, (rows, -1))
         marks = self.mark(values, k, self.bits)
         place = tf.reshape(_positions(marks), (rows, k))
-        found = tf.gather(tf.reshape(values, [-1]), place)
-        return place - length * tf.range(rows)[:, None], found
+        row = tf.range(rows)[:, None]
+        place -= row * tf.size(marks[0])
+        found = tf.gather(tf.reshape(values, [-1]), place + row * tf.shape(values)[1])
+        return place, found
 
     def _distances(self, queries, codes, n):
         """Distances ``(q, chunks * LANES)``."""
         chunks = tf.range(tf.shape(codes)[0])
-        return self._own_distances(queries, codes, chunks, n)
+        distances = self._own_distances(queries, codes, chunks, n)
+        return tf.reshape(distances, (tf.shape(queries)[0], -1))
 
     def _own_distances(self, queries, codes, chunks, n):
         """The same if each query has its own codes ``(q, m, width, LANES)``: chunks
         ``(q, m)`` of the database."""
         distances = compare(queries, codes, self.dtype)
-        distances = tf.where(real(chunks, n), distances, self.dtype.max)
-        return tf.reshape(distances, (tf.shape(queries)[0], -1))
+        return tf.where(real(chunks, n), distances, self.dtype.max)
 
     def _minima(self, queries, codes, n):
         """Distances to the nearest code of each chunk ``(groups, q, CHUNKS)``.
@@ -237,12 +239,11 @@ def _mark(values, k, most):
         values: ``(q, m)``; at least k of a row are at most `most`.
 
     Returns:
-        uint8 ``(q, m)``: 1 where marked.
+        uint8 ``(q, ceil(m / LANES), LANES)``: rows, filled up to whole groups, with a
+        1 where marked.
     """
-    rows, length = tf.shape(values)[0], tf.shape(values)[1]
-    x = tf.pad(
-        values, ((0, 0), (0, -length % _GROUP)), constant_values=values.dtype.max
-    )
+    rows, padding = tf.shape(values)[0], -tf.shape(values)[1] % _GROUP
+    x = tf.pad(values, ((0, 0), (0, padding)), constant_values=values.dtype.max)
     x = tf.reshape(x, (rows, -1, CHUNKS, LANES))
     # The least t such that k values are at most t, by bisection.
     t, high = tf.zeros((rows,), tf.int32), tf.fill((rows,), most)
@@ -261,11 +262,10 @@ def _mark(values, k, most):
     within = tf.reshape(tf.gather(x, group, batch_dims=1) == t, (rows, -1))
     within = tf.cumsum(tf.cast(within, tf.int32), axis=1)
     end = group * _GROUP + _sum(within < left - before)[:, None] + 1
-    starts = tf.reshape(tf.range(0, tf.size(x[0]), LANES), (-1, CHUNKS))
-    wanted = tf.clip_by_value(end[:, :, None] - starts, 0, LANES)
+    x, t = tf.reshape(x, (rows, -1, LANES)), t[:, 0]
+    wanted = tf.clip_by_value(end - tf.range(0, tf.size(x[0]), LANES), 0, LANES)
     early = tf.cast(wanted, tf.uint8)[..., None] > _LANE
-    marks = tf.cast((x < t) | ((x == t) & early), tf.uint8)
-    return tf.reshape(marks, (rows, -1))[:, :length]
+    return tf.cast((x < t) | ((x == t) & early), tf.uint8)
 
 
 def _per_group(true):

@@ -5,8 +5,6 @@ import tensorflow as tf
 
 from kerashash import hamming
 
-# Where more than one in so many is wanted, all are sorted.
-_MOST = 8
 # So many queries are not worth the calls of a graph's small steps.
 _FEW = 4
 
@@ -49,28 +47,47 @@ class Block:
         return hamming.host(found)[:, : self.size]
 
     def nearest(self, kernels, queries, k):
-        """At least the k nearest codes, or all, by index: distances and indices."""
-        if _MOST * k >= self.size:
-            index = np.arange(self.start, self.start + self.size, dtype=np.int32)
-            found = self.distances(kernels, queries)
-            return found, np.broadcast_to(index, found.shape)
+        """The k nearest codes, or all, in order: distances and indices ``(q, k)``."""
+        k = min(k, self.size)
         chunks = hamming.chunks_for(k, self.chunks)
-        if chunks and len(queries) <= _FEW:
-            minima = kernels.minima(queries, self.codes, self.size).numpy()
+        if chunks and len(queries) > _FEW:
+            found, index = kernels.top_k(queries, self.codes, self.size, k, chunks)
+            return in_order(hamming.host(found), hamming.host(index) + self.start, k)
+        if chunks:
+            minima = hamming.host(kernels.minima(queries, self.codes, self.size))
             minima = minima.transpose(1, 0, 2).reshape(len(queries), -1)
-            pairs = zip(queries.numpy(), minima, strict=True)
-            found = [
-                self._nearest_of_one(query, nearest, k) for query, nearest in pairs
-            ]
-            return tuple(np.stack(part) for part in zip(*found, strict=True))
-        found, index = kernels.top_k(queries, self.codes, self.size, k, chunks)
-        return hamming.host(found), hamming.host(index) + self.start
+            pairs = zip(hamming.host(queries), minima, strict=True)
+            rows = [self._nearest_by_chunks(*pair, k) for pair in pairs]
+        else:
+            distances = kernels.distances(queries, self.codes, self.size)
+            bounds = hamming.host(kernels.bound(distances, k, kernels.bits))
+            pairs = zip(hamming.host(distances), bounds, strict=True)
+            rows = [_nearest_within(*pair, k) for pair in pairs]
+        found, index = (np.stack(part) for part in zip(*rows, strict=True))
+        return found, index.astype(np.int32) + np.int32(self.start)
 
-    def _nearest_of_one(self, query, minima, k):
-        """`nearest` for one query and the chunks' minima."""
+    def _nearest_by_chunks(self, query, minima, k):
+        """The k nearest of one query, by way of k chunks."""
         chunks = np.sort(np.argsort(minima, kind="stable")[:k])
         differ = np.bitwise_count(hamming.host(self.codes)[chunks] ^ query[:, None])
         distances = differ.sum(axis=1, dtype=minima.dtype).ravel()
         index = (chunks[:, None] * hamming.LANES + np.arange(hamming.LANES)).ravel()
         order = np.argsort(distances[index < self.size], kind="stable")[:k]
-        return distances[order], self.start + index[order].astype(np.int32)
+        return distances[order], index[order]
+
+
+def in_order(distances, indices, k):
+    """The k first of each row by distance. Equal ones stay in their order."""
+    order = np.argsort(distances, axis=1, kind="stable")[:, :k]
+    return (
+        np.take_along_axis(distances, order, axis=1),
+        np.take_along_axis(indices, order, axis=1),
+    )
+
+
+def _nearest_within(distances, bound, k):
+    """The k nearest of one query, none of which lies beyond a bound."""
+    index = np.flatnonzero(distances <= bound)
+    found = distances[index]
+    order = np.argsort(found, kind="stable")[:k]
+    return found[order], index[order]

@@ -165,7 +165,8 @@ class Kernels:
         self.distances = compiled(self._distances, queries, codes, count)
         self.minima = compiled(self._minima, queries, codes, count)
         self.own_distances = compiled(self._own_distances, queries, own, chunks, count)
-        self.mark = _marker(self.dtype)
+        self.mark = _selection(_mark, self.dtype)
+        self.bound = _selection(_bound, self.dtype)
         signature = (queries, codes, count, count, count)
         self.top_k = compiled(self._top_k, *signature, jit_compile=False)
 
@@ -225,35 +226,40 @@ kernels = functools.cache(Kernels)
 
 
 @functools.cache
-def _marker(dtype):
-    """`_mark`, compiled for values of a dtype."""
+def _selection(function, dtype):
+    """`_mark` or `_bound`, compiled for values of a dtype."""
     values = tf.TensorSpec((None, None), dtype)
     count = tf.TensorSpec((), tf.int32)
-    return tf.function(_mark, input_signature=[values, count, count], jit_compile=True)
+    return tf.function(
+        function, input_signature=[values, count, count], jit_compile=True
+    )
+
+
+def _bound(values, k, most):
+    """The k-th least value of each row.
+
+    Args:
+        values: ``(q, m)``; at least k of a row are at most `most`.
+
+    Returns:
+        int32 ``(q,)``.
+    """
+    return _least(_grouped(values), k, most)
 
 
 def _mark(values, k, most):
     """Mark the first k of each row, in order of (value, position).
 
     Args:
-        values: ``(q, m)``; at least k of a row are at most `most`.
+        values, k, most: as of `_bound`.
 
     Returns:
         uint8 ``(q, ceil(m / LANES), LANES)``: rows, filled up to whole groups, with a
         1 where marked.
     """
-    rows, padding = tf.shape(values)[0], -tf.shape(values)[1] % _GROUP
-    x = tf.pad(values, ((0, 0), (0, padding)), constant_values=values.dtype.max)
-    x = tf.reshape(x, (rows, -1, CHUNKS, LANES))
-    # The least t such that k values are at most t, by bisection.
-    t, high = tf.zeros((rows,), tf.int32), tf.fill((rows,), most)
-    while tf.reduce_any(t < high):
-        middle = (t + high) // 2
-        below = x <= tf.cast(middle, x.dtype)[:, None, None, None]
-        enough = _sum(_per_group(below)) >= k
-        t = tf.where(enough, t, middle + 1)
-        high = tf.where(enough, middle, high)
-    t = tf.cast(t, x.dtype)[:, None, None, None]
+    x = _grouped(values)
+    rows = tf.shape(x)[0]
+    t = tf.cast(_least(x, k, most), x.dtype)[:, None, None, None]
     left = (k - _sum(_per_group(x < t)))[:, None]
     # The group and the place in it where the values equal to t are no longer wanted.
     so_far = tf.cumsum(_per_group(x == t), axis=1)
@@ -266,6 +272,26 @@ def _mark(values, k, most):
     wanted = tf.clip_by_value(end - tf.range(0, tf.size(x[0]), LANES), 0, LANES)
     early = tf.cast(wanted, tf.uint8)[..., None] > _LANE
     return tf.cast((x < t) | ((x == t) & early), tf.uint8)
+
+
+def _grouped(values):
+    """Rows filled up to whole groups, ``(q, groups, CHUNKS, LANES)``."""
+    rows, padding = tf.shape(values)[0], -tf.shape(values)[1] % _GROUP
+    x = tf.pad(values, ((0, 0), (0, padding)), constant_values=values.dtype.max)
+    return tf.reshape(x, (rows, -1, CHUNKS, LANES))
+
+
+def _least(x, k, most):
+    """The least t such that k values of a row are at most t, by bisection."""
+    rows = tf.shape(x)[0]
+    t, high = tf.zeros((rows,), tf.int32), tf.fill((rows,), most)
+    while tf.reduce_any(t < high):
+        middle = (t + high) // 2
+        below = x <= tf.cast(middle, x.dtype)[:, None, None, None]
+        enough = _sum(_per_group(below)) >= k
+        t = tf.where(enough, t, middle + 1)
+        high = tf.where(enough, middle, high)
+    return t
 
 
 def _per_group(true):

@@ -1,5 +1,6 @@
 """HammingRanker: exact nearest neighbours of hash codes."""
 
+import concurrent.futures
 import contextlib
 import os
 import tempfile
@@ -9,7 +10,7 @@ import numpy as np
 
 from kerashash import codes as hash_codes
 from kerashash import hamming, serving
-from kerashash.blocks import Block
+from kerashash.blocks import Block, in_order
 from kerashash.options import check_integer
 
 # What a saved file calls itself.
@@ -156,14 +157,23 @@ class HammingRanker:
         distances = np.empty((len(queries), k), np.int32)
         indices = np.empty((len(queries), k), np.int32)
         most = _BLOCK // max(block.cost_of_nearest(k) for block in self.blocks)
-        for rows, some in hamming.query_blocks(queries, most):
+
+        def rank(rows, some):
             found = [block.nearest(self._kernels, some, k) for block in self.blocks]
-            near, index = (np.concatenate(part, 1) for part in zip(*found, strict=True))
-            near, index = near[: len(queries[rows])], index[: len(queries[rows])]
-            # They come by index, so that a stable sort gives the order.
-            order = np.argsort(near, axis=1, kind="stable")[:, :k]
-            distances[rows] = np.take_along_axis(near, order, axis=1)
-            indices[rows] = np.take_along_axis(index, order, axis=1)
+            near, index = found[0]
+            if len(found) > 1:
+                parts = zip(*found, strict=True)
+                near, index = in_order(*(np.concatenate(p, axis=1) for p in parts), k)
+            count = len(queries[rows])
+            distances[rows], indices[rows] = near[:count], index[:count]
+
+        blocks = [*hamming.query_blocks(queries, most)]
+        if len(blocks) == 1:
+            rank(*blocks[0])
+        else:
+            # Two at a time: what one does in a single thread leaves room for the other.
+            with concurrent.futures.ThreadPoolExecutor(2) as pool:
+                [*pool.map(lambda block: rank(*block), blocks)]
         return distances, indices
 
     def within(self, queries, radius):

@@ -95,18 +95,21 @@ def test_more_queries_than_a_block_holds(rng, monkeypatch):
 
 
 def test_one_trace_and_few_shapes_for_any_number_of_queries_and_k(rng, monkeypatch):
-    ranker = HammingRanker(rng.choice([-1, 1], (300, 8)))
-    top_k, shapes = ranker._kernels.top_k, set()
+    ranker = HammingRanker(rng.choice([-1, 1], (4000, 8)))
+    kernels, shapes = ranker._kernels, set()
+    block = ranker.blocks[0]
+    nearest = block.nearest
 
-    def watch(queries, *arguments):
+    def watch(kernels, queries, k):
         shapes.add(len(queries))
-        return top_k(queries, *arguments)
+        return nearest(kernels, queries, k)
 
-    monkeypatch.setattr(ranker._kernels, "top_k", watch)
+    monkeypatch.setattr(block, "nearest", watch)
     for q in range(1, 70):
-        ranker.top_k(rng.choice([-1, 1], (q, 8)), k=1 + q % 30)
+        ranker.top_k(rng.choice([-1, 1], (q, 8)), k=1 + q % 60)
     assert shapes == {1, 2, 4, 8, 16, 32, 64}
-    assert top_k.experimental_get_tracing_count() == 1
+    for kernel in (kernels.top_k, kernels.minima, kernels.distances):
+        assert kernel.experimental_get_tracing_count() == 1
 
 
 @pytest.mark.parametrize("block_size", [40, 1000])

@@ -5,8 +5,10 @@ import tensorflow as tf
 
 from kerashash import hamming
 
-# So many queries are not worth the calls of a graph's small steps.
+# So many queries are not worth the calls of a graph's small steps, and with so few
+# codes not the call of a kernel.
 _FEW = 4
+_SMALL = 1 << 17
 
 
 class Block:
@@ -26,6 +28,8 @@ class Block:
         self.chunks = hamming.roomy(-(-self.size // hamming.LANES))
         self.width = packed.shape[1]
         self.codes = tf.constant(hamming.chunked(packed, self.chunks))
+        self._count = tf.constant(self.size)
+        self._words = _words(packed) if self.size <= _SMALL else None
 
     def packed(self):
         """The codes as they came."""
@@ -43,37 +47,61 @@ class Block:
 
     def distances(self, kernels, queries):
         """Distances ``(q, size)``."""
-        found = kernels.distances(queries, self.codes, self.size)
+        found = kernels.distances(tf.constant(queries), self.codes, self._count)
         return hamming.host(found)[:, : self.size]
 
     def nearest(self, kernels, queries, k):
         """The k nearest codes, or all, in order: distances and indices ``(q, k)``."""
         k = min(k, self.size)
         chunks = hamming.chunks_for(k, self.chunks)
-        if chunks and len(queries) > _FEW:
-            found, index = kernels.top_k(queries, self.codes, self.size, k, chunks)
-            return in_order(hamming.host(found), hamming.host(index) + self.start, k)
-        if chunks:
-            minima = hamming.host(kernels.minima(queries, self.codes, self.size))
-            minima = minima.transpose(1, 0, 2).reshape(len(queries), -1)
-            pairs = zip(hamming.host(queries), minima, strict=True)
+        few = len(queries) <= _FEW
+        if few and self._words is not None:
+            rows = [self._nearest_in_words(query, k, kernels) for query in queries]
+        elif few and chunks:
+            minima = kernels.minima(tf.constant(queries), self.codes, self._count)
+            minima = hamming.host(minima).transpose(1, 0, 2).reshape(len(queries), -1)
+            pairs = zip(queries, minima, strict=True)
             rows = [self._nearest_by_chunks(*pair, k) for pair in pairs]
+        elif chunks:
+            counts = self._count, tf.constant(k), tf.constant(chunks)
+            found = kernels.top_k(tf.constant(queries), self.codes, *counts)
+            found, index = (hamming.host(part) for part in found)
+            return in_order(found, index + self.start, k)
         else:
-            distances = kernels.distances(queries, self.codes, self.size)
-            bounds = hamming.host(kernels.bound(distances, k, kernels.bits))
-            pairs = zip(hamming.host(distances), bounds, strict=True)
+            queries, bits = tf.constant(queries), tf.constant(kernels.bits)
+            distances = kernels.distances(queries, self.codes, self._count)
+            bounds = hamming.host(kernels.bound(distances, tf.constant(k), bits))
+            distances = hamming.host(distances)
+            pairs = zip(distances, bounds.astype(distances.dtype), strict=True)
             rows = [_nearest_within(*pair, k) for pair in pairs]
         found, index = (np.stack(part) for part in zip(*rows, strict=True))
         return found, index.astype(np.int32) + np.int32(self.start)
 
+    def _nearest_in_words(self, query, k, kernels):
+        """The k nearest of one query, without a kernel."""
+        distances = np.zeros(self.size, kernels.dtype.as_numpy_dtype)
+        for codes, word in zip(self._words, _words(query[None]), strict=True):
+            distances += np.bitwise_count(codes ^ word)
+        return _nearest_within(distances, _bound(distances, k), k)
+
     def _nearest_by_chunks(self, query, minima, k):
         """The k nearest of one query, by way of k chunks."""
-        chunks = np.sort(np.argsort(minima, kind="stable")[:k])
+        _, chunks = _nearest_within(minima, _bound(minima, k), k)
+        chunks.sort()
         differ = np.bitwise_count(hamming.host(self.codes)[chunks] ^ query[:, None])
         distances = differ.sum(axis=1, dtype=minima.dtype).ravel()
         index = (chunks[:, None] * hamming.LANES + np.arange(hamming.LANES)).ravel()
-        order = np.argsort(distances[index < self.size], kind="stable")[:k]
-        return distances[order], index[order]
+        distances, index = distances[index < self.size], index[index < self.size]
+        found, order = _nearest_within(distances, _bound(distances, k), k)
+        return found, index[order]
+
+
+def _words(packed):
+    """Packed codes ``(n, width)`` as uint64 ``(ceil(width / 8), n)``."""
+    padding = -packed.shape[1] % 8
+    if padding:
+        packed = np.pad(packed, ((0, 0), (0, padding)))
+    return np.ascontiguousarray(packed.view(np.uint64).T)
 
 
 def in_order(distances, indices, k):
@@ -85,9 +113,16 @@ def in_order(distances, indices, k):
     )
 
 
+def _bound(distances, k):
+    """Not less than the k-th least distance, and near it."""
+    some = distances[::8] if 8 * k <= len(distances) else distances
+    return np.partition(some, k - 1)[k - 1]
+
+
 def _nearest_within(distances, bound, k):
-    """The k nearest of one query, none of which lies beyond a bound."""
-    index = np.flatnonzero(distances <= bound)
-    found = distances[index]
+    """The k least, none of which lies beyond a bound, in order: distances and
+    positions ``(k,)``."""
+    position = np.flatnonzero(distances <= bound)
+    found = distances[position]
     order = np.argsort(found, kind="stable")[:k]
-    return found[order], index[order]
+    return found[order], position[order]

@@ -60,7 +60,8 @@ class _Search(tf.Module):
         for codes, (start, size) in zip(self.codes, self._sizes, strict=True):
             k = min(self._k, size)
             chunks = hamming.chunks_for(k, codes.shape[0])
-            near, index = self._kernels.top_k(queries, codes, size, k, chunks)
+            counts = tf.constant(size), tf.constant(k), tf.constant(chunks)
+            near, index = self._kernels.top_k(queries, codes, *counts)
             found.append((tf.cast(near, tf.int32), index + start))
         near, index = (tf.concat(part, axis=1) for part in zip(*found, strict=True))
         # They come by index, so that a stable sort gives the order.

@@ -48,6 +48,9 @@ def _parser():
         help="folder in which the entry's folder is written (default: .)",
     )
     train.add_argument("--seed", type=int, help="in place of the recipe's seed")
+    train.add_argument(
+        "--seeds", type=int, default=1, help="how often to train (default: 1)"
+    )
     train.add_argument("--data-dir", help="where TensorFlow Datasets keeps its data")
     train.add_argument("--cache-dir", help="where to keep features for a later run")
     train.add_argument("--log-dir", help="where to write TensorBoard logs")
@@ -82,6 +85,7 @@ def _train(options):
         path,
         options.root,
         seed=options.seed,
+        seeds=options.seeds,
         cache_dir=options.cache_dir,
         data_dir=options.data_dir,
         log_dir=options.log_dir,

@@ -1,10 +1,14 @@
 """Train a zoo entry from its recipe, end to end: data to entry.
 
-A recipe is a TOML file. The backbone's first layers stay as they are, so what
-they give for each training image, and for its mirror image, is computed once and
-kept on disk; the layers after `fine_tune_after` are trained together with the
-method. The trained layers are then put back, and the entry is measured on codes
+A recipe is a TOML file. With `fine_tune_after`, the layers of the backbone that come
+after that are trained together with the method. Its first layers stay as they are, so
+what they give for each training image, and for its mirror image, is computed once and
+kept on disk; the trained layers are then put back, and the entry is measured on codes
 of whole images.
+
+Without it the backbone stays as it is: one known by name, or that of another entry
+(``of``). The method then trains on its features, with a hidden layer if there are
+``hidden_units``.
 """
 
 import hashlib
@@ -20,6 +24,7 @@ import tensorflow as tf
 
 from kerashash import backbones, data, inputs, methods, zoo
 from kerashash.data import augmentation, feature_cache
+from kerashash.options import check_integer
 
 _TABLES = ("entry", "data", "backbone", "model", "training")
 
@@ -51,7 +56,7 @@ def read(path):
     return recipe
 
 
-def train(path, root, seed=None, cache_dir=None, data_dir=None, log_dir=None):
+def train(path, root, seed=None, seeds=1, cache_dir=None, data_dir=None, log_dir=None):
     """Train the entry that a recipe describes and write it.
 
     Args:
@@ -59,6 +64,8 @@ def train(path, root, seed=None, cache_dir=None, data_dir=None, log_dir=None):
         root: path of the folder in which the entry's folder is made; an entry of
             that name is replaced.
         seed: int or None, in place of the recipe's seed.
+        seeds: int, how often to train, each time with the next seed. The entry is
+            that of the first; its card has the metrics of all.
         cache_dir: path of a folder for the features of the frozen layers, used
             again by a later run.
         data_dir: passed to `kerashash.data.load`.
@@ -71,11 +78,77 @@ def train(path, root, seed=None, cache_dir=None, data_dir=None, log_dir=None):
         ValueError: if the recipe is wrong.
     """
     recipe = read(path)
-    options, training = dict(recipe["model"]), dict(recipe["training"])
-    recipe_seed, cut = training.pop("seed"), training.pop("fine_tune_after")
-    seed = recipe_seed if seed is None else seed
-    keras.utils.set_random_seed(seed)
+    check_integer("seeds", seeds)
+    options = {
+        "cache_dir": pathlib.Path(cache_dir or "~/.cache/kerashash").expanduser()
+    }
+    options["log_dir"] = log_dir
     images = data.load(**recipe["data"], data_dir=data_dir)
+    first = recipe["training"]["seed"] if seed is None else seed
+    run = _fine_tuned if "fine_tune_after" in recipe["training"] else _on_features
+    start = time.monotonic()
+    entry = None
+    for number in range(first, first + seeds):
+        keras.utils.set_random_seed(number)
+        model, codes, history = run(recipe, images, number, **options)
+        if entry is None:
+            entry = model, codes, history, (time.monotonic() - start) / 60, []
+        entry[-1].append(zoo.measure(recipe["entry"]["metrics"], codes, model.bits))
+    model, codes, history, minutes, values = entry
+    card = {
+        **recipe["entry"],
+        "data": recipe["data"],
+        "counts": {
+            "train": images.num_train,
+            "query": images.num_query,
+            "database": images.num_database,
+        },
+        "backbone": recipe["backbone"],
+        "seed": first,
+        "training": {
+            "minutes": round(minutes, 1),
+            "loss": history.history["loss"][-1],
+            "machine": f"{os.cpu_count()} CPU cores, no GPU",
+        },
+    }
+    if seeds > 1:
+        for metric, by_seed in zip(card["metrics"], np.transpose(values), strict=True):
+            metric["by_seed"] = by_seed.tolist()
+    text = pathlib.Path(path).read_text()
+    return zoo.save(model, card["name"], card, codes, text, root, overwrite=True)
+
+
+def _method(recipe, network, images):
+    """The recipe's model on a network."""
+    method = getattr(methods, recipe["entry"]["method"])
+    options = dict(recipe["model"])
+    if "num_train" in inspect.signature(method).parameters:
+        options["num_train"] = images.num_train
+    return method(network, num_classes=images.num_classes, **options)
+
+
+def _codes(model, images):
+    """What an entry keeps: codes and labels of queries and database."""
+    codes = {
+        "query_codes": model.encode(images.query),
+        "query_labels": images.query_labels,
+        "database_codes": model.encode(images.database),
+        "database_labels": images.database_labels,
+    }
+    if model.train_codes is not None:
+        learned = codes["database_codes"].copy()
+        inside = images.train_rows >= 0
+        rows = images.train_rows[inside]
+        learned[rows] = np.packbits(model.learned_codes()[inside] > 0, axis=1)
+        codes["learned_database_codes"] = learned
+    return codes
+
+
+def _fine_tuned(recipe, images, seed, cache_dir, log_dir):
+    """Train the method and the upper layers of the backbone."""
+    training = dict(recipe["training"])
+    training.pop("seed")
+    cut, head = training.pop("fine_tune_after"), training.pop("head")
     backbone = backbones.get(**recipe["backbone"])
     lower, upper = backbones.split(backbone, cut)
     height, width = lower.output.shape[1:3]
@@ -88,47 +161,49 @@ def train(path, root, seed=None, cache_dir=None, data_dir=None, log_dir=None):
     freeze_statistics(upper)
     x, labels = images.arrays("train")
     features = mirrored_features(lower, x, cache_dir)
-
-    method = getattr(methods, recipe["entry"]["method"])
-    if "num_train" in inspect.signature(method).parameters:
-        options["num_train"] = images.num_train
-    model = method(upper, num_classes=images.num_classes, **options)
-    start = time.monotonic()
-    head = training.pop("head")
+    model = _method(recipe, upper, images)
     fit(model, features, labels, seed, log_dir, **training)
     model, history = fit_head(model, features[:, 0], labels, **head)
-    minutes = (time.monotonic() - start) / 60
-
     model = model.with_backbone(backbone)
     zoo.round_weights(model)
-    codes = {
-        "query_codes": model.encode(images.query),
-        "query_labels": images.query_labels,
-        "database_codes": model.encode(images.database),
-        "database_labels": images.database_labels,
-    }
-    if model.train_codes is not None:
-        learned = codes["database_codes"].copy()
-        learned[images.train_rows] = np.packbits(model.learned_codes() > 0, axis=1)
-        codes["learned_database_codes"] = learned
-    card = {
-        **recipe["entry"],
-        "data": recipe["data"],
-        "counts": {
-            "train": images.num_train,
-            "query": images.num_query,
-            "database": images.num_database,
-        },
-        "backbone": recipe["backbone"],
-        "seed": seed,
-        "training": {
-            "minutes": round(minutes, 1),
-            "loss": history.history["loss"][-1],
-            "machine": f"{os.cpu_count()} CPU cores, no GPU",
-        },
-    }
-    text = pathlib.Path(path).read_text()
-    return zoo.save(model, card["name"], card, codes, text, root, overwrite=True)
+    return model, _codes(model, images), history
+
+
+def _on_features(recipe, images, seed, cache_dir, log_dir):
+    """Train the method on the features of a backbone that stays as it is."""
+    training, backbone = recipe["training"], dict(recipe["backbone"])
+    units = backbone.pop("hidden_units", None)
+    # The network of another entry, or one known by name; as an entry stores it.
+    if "of" in backbone:
+        backbone = zoo.load(backbone["of"]).backbone
+    else:
+        backbone = backbones.get(**backbone)
+    zoo.round_weights(backbone)
+    cached = data.cache_features(images, backbone, cache_dir)
+    vector = keras.Input(cached.x.shape[1:])
+    layers = [keras.layers.Dense(units, "relu")] if units else []
+    network = (
+        keras.Sequential([vector, *layers])
+        if units
+        else keras.Model(vector, keras.layers.Identity()(vector))
+    )
+    model = _method(recipe, network, cached)
+    x, labels = cached.arrays("train")
+    steps = training["epochs"] * -(-len(x) // training["batch_size"])
+    rate = keras.optimizers.schedules.CosineDecay(training["learning_rate"], steps)
+    model.compile(keras.optimizers.Adam(rate))
+    history = model.fit(
+        x,
+        labels,
+        batch_size=training["batch_size"],
+        epochs=training["epochs"],
+        callbacks=[keras.callbacks.TensorBoard(log_dir)] if log_dir else [],
+        verbose=2,
+    )
+    zoo.round_weights(model)
+    codes = _codes(model, cached)
+    whole = keras.Sequential([backbone, *layers]) if units else backbone
+    return model.with_backbone(whole), codes, history
 
 
 def fit(
@@ -258,7 +333,6 @@ def mirrored_features(lower, x, cache_dir):
     digest = hashlib.sha256(lower.to_json().encode())
     for array in (x, *lower.get_weights()):
         digest.update(np.ascontiguousarray(array))
-    cache_dir = pathlib.Path(cache_dir or pathlib.Path.home() / ".cache/kerashash")
     run = tf.function(lambda batch: lower(batch, training=False), reduce_retracing=True)
 
     def rows(start):
@@ -266,7 +340,7 @@ def mirrored_features(lower, x, cache_dir):
         return np.stack([run(batch), run(batch[:, :, ::-1])], axis=1)
 
     return feature_cache.computed(
-        cache_dir / f"{digest.hexdigest()[:16]}.npy",
+        pathlib.Path(cache_dir) / f"{digest.hexdigest()[:16]}.npy",
         (len(x), 2, *lower.output.shape[1:]),
         np.float16,
         rows,

@@ -1,13 +1,16 @@
 """The model zoo: trained hashers with their cards, codes and recipes.
 
-An entry is a folder ``<method>-<dataset>-<bits>`` of five files:
+An entry is a folder ``<method>-<dataset>-<bits>`` of six files:
 
 - ``card.json``: source, data, protocol, metrics with their definitions, recipe,
   versions, licence, and the sha256 and size of the other files;
 - ``config.json``: the model's configuration;
-- ``model.weights.h5``: its weights, kernels in float16;
+- ``model.weights.h5``: its weights, kernels in float16, without a large network that
+  other entries use too: that is kept once, in ``shared/`` beside the entries, under a
+  name made of its contents;
 - ``codes.npz``: packed query and database codes with their labels, from which
   anyone recomputes the metrics without the data set;
+- ``golden.npz``: a few made-up inputs and their codes, to test a model with;
 - ``recipe.toml``: how to train it again (`kerashash.recipe`).
 
 Nothing is unpickled and nothing is fetched.
@@ -27,7 +30,15 @@ from typing import NamedTuple
 
 import numpy as np
 
-_FILES = ("config.json", "model.weights.h5", "codes.npz", "recipe.toml")
+_FILES = (
+    "config.json",
+    "model.weights.h5",
+    "codes.npz",
+    "golden.npz",
+    "recipe.toml",
+)
+# A network of as many parameters is kept apart from the entry.
+_LARGE = 1_000_000
 _ARRAYS = ("query_codes", "query_labels", "database_codes", "database_labels")
 
 
@@ -100,6 +111,8 @@ def entry(name):
         raise ValueError(f"{path / 'card.json'} is not a card: {error}.") from error
     for file in _FILES:
         _check_file(path / file, files.get(file, {}))
+    if "shared" in card:
+        _check_file(_shared(path, card), card["shared"])
     return Entry(card["name"], path, card)
 
 
@@ -127,7 +140,19 @@ def load(name):
     found = entry(name)
     config = json.loads((found.path / "config.json").read_text())
     model = keras.saving.deserialize_keras_object(config)
-    model.load_weights(found.path / "model.weights.h5")
+    if "shared" not in found.card:
+        model.load_weights(found.path / "model.weights.h5")
+        return model
+    with tempfile.TemporaryDirectory() as folder:
+        whole = pathlib.Path(folder) / "model.weights.h5"
+        shared = found.card["shared"]
+        _join(
+            whole,
+            found.path / "model.weights.h5",
+            _shared(found.path, found.card),
+            shared["prefix"],
+        )
+        model.load_weights(whole)
     return model
 
 
@@ -175,9 +200,10 @@ def save(model, name, card, codes, recipe, root=".", overwrite=False):
             f"`codes` must have the keys {_ARRAYS}. Received codes without {missing}."
         )
     card = {**card, "name": name, "bits": model.bits, "method": type(model).__name__}
+    values = measure(card["metrics"], codes, model.bits)
     card["metrics"] = [
-        {**metric, "value": _measure(metric, codes, model.bits)}
-        for metric in card["metrics"]
+        {**metric, "value": value}
+        for metric, value in zip(card["metrics"], values, strict=True)
     ]
     card["versions"] = {
         package: importlib.metadata.version(package)
@@ -191,9 +217,11 @@ def save(model, name, card, codes, recipe, root=".", overwrite=False):
         config = keras.saving.serialize_keras_object(model)
         config.pop("compile_config", None)
         (work / "config.json").write_text(json.dumps(config, indent=1) + "\n")
-        model.save_weights(work / "model.weights.h5")
-        _store_half(work / "model.weights.h5")
+        shared = _store_weights(model, work / "model.weights.h5", root / "shared")
+        if shared:
+            card["shared"] = shared
         np.savez_compressed(work / "codes.npz", **codes)
+        np.savez_compressed(work / "golden.npz", **_golden(model))
         (work / "recipe.toml").write_text(recipe)
         card["files"] = {
             file: {
@@ -224,14 +252,23 @@ def verify(name):
         ``value``.
 
     Raises:
-        ValueError: as `entry`, or if a metric is not what the card says.
+        ValueError: as `entry`, or if a metric is not what the card says, or the model
+            gives its golden inputs other codes.
     """
     found = entry(name)
+    with np.load(found.path / "golden.npz", allow_pickle=False) as golden:
+        codes = load(found.path).encode(golden["inputs"], verbose=0)
+        wrong = np.flatnonzero((codes != golden["codes"]).any(axis=1))
+    if wrong.size:
+        raise ValueError(
+            f"{found.path / 'golden.npz'} holds other codes than the model gives, in "
+            f"rows {wrong.tolist()}."
+        )
     with np.load(found.path / "codes.npz", allow_pickle=False) as stored:
         codes = dict(stored)
     results = []
-    for metric in found.card["metrics"]:
-        value = _measure(metric, codes, found.card["bits"])
+    values = measure(found.card["metrics"], codes, found.card["bits"])
+    for metric, value in zip(found.card["metrics"], values, strict=True):
         if not abs(value - metric["value"]) < 1e-6:
             raise ValueError(
                 f"{found.path / 'card.json'} says {metric['name']} = "
@@ -248,9 +285,31 @@ def round_weights(model):
         variable.assign(_half(value).astype(value.dtype))
 
 
-def _measure(metric, codes, bits):
-    from kerashash import evaluation
+def measure(metrics, codes, bits):
+    """Metrics of a card, from the codes of an entry.
 
+    Args:
+        metrics: list of dicts, as in `save`.
+        codes: dict of arrays, as in `save`.
+        bits: int.
+
+    Returns:
+        List of float.
+    """
+    return [_measure(metric, codes, bits) for metric in metrics]
+
+
+def _measure(metric, codes, bits):
+    """A metric of a card, from the codes of an entry."""
+    from kerashash import evaluation, label_distribution
+
+    if metric["name"] in label_distribution.MEASURES:
+        rows = (codes[name] for name in ("query_codes", "database_codes"))
+        true, known = codes["query_labels"], codes["database_labels"]
+        predicted = label_distribution.hashed_distribution(
+            *rows, known, k=metric["k"], bits=bits
+        )
+        return float(label_distribution.measures(true, predicted)[metric["name"]])
     learned = "learned_" if metric["database"] == "learned" else ""
     options = {k: metric[k] for k in ("denominator", "ties", "empty")}
     return float(
@@ -274,25 +333,114 @@ def _half(array):
     return half if np.isfinite(half).all() else array
 
 
-def _store_half(path):
-    """Rewrite a Keras weights file with its kernels in float16."""
+def _golden(model, count=4, candidates=64):
+    """Inputs drawn for a model, and their codes.
+
+    Those whose code is surest: another processor's rounding must not turn a bit.
+    """
+    rng = np.random.default_rng(0)
+    shape = model._batch_shape()[1:]
+    if len(shape) == 3:
+        # Coarse squares of colour, in pixels.
+        coarse = rng.integers(0, 256, (candidates, 4, 4, 3), dtype=np.uint8)
+        side = [n or 32 for n in shape[:2]]
+        x = coarse.repeat(side[0] // 4, axis=1).repeat(side[1] // 4, axis=2)
+    else:
+        x = rng.normal(size=(candidates, *shape)).astype(np.float32)
+    margin = np.abs(model.continuous_codes(x, verbose=0)).min(axis=1)
+    x = x[np.argsort(-margin, kind="stable")[:count]]
+    return {"inputs": x, "codes": model.encode(x, verbose=0)}
+
+
+def _large(model):
+    """The network in a model to be kept apart, or None."""
+    import keras
+
+    network = model.backbone
+    if isinstance(network, keras.Sequential) and network.layers:
+        network = network.layers[0]
+    large = isinstance(network, keras.Model) and network.count_params() >= _LARGE
+    return network if large else None
+
+
+def _store_weights(model, path, folder):
+    """Write a model's weights, kernels in float16; its large network apart.
+
+    Returns:
+        What the card says of the network's file in `folder`, or None.
+    """
+    model.save_weights(path)
+    arrays = _arrays(path)
+    network = _large(model)
+    if network is None:
+        _write_arrays(path, arrays)
+        return None
+    part = path.with_name("shared.weights.h5")
+    network.save_weights(part)
+    inner = _arrays(part)
+    part.unlink()
+    # Where in the model's file the network's stand.
+    (prefix,) = (
+        key.removesuffix(some)
+        for some in [next(iter(inner))]
+        for key in arrays
+        if key.endswith("/" + some)
+        and all(key.removesuffix(some) + other in arrays for other in inner)
+    )
+    digest = hashlib.sha256()
+    for key in sorted(inner):
+        digest.update(key.encode())
+        digest.update(np.ascontiguousarray(inner[key]))
+    shared = folder / f"{digest.hexdigest()[:16]}.weights.h5"
+    if not shared.exists():
+        folder.mkdir(exist_ok=True)
+        _write_arrays(part, inner)
+        os.replace(part, shared)
+    _write_arrays(path, {k: v for k, v in arrays.items() if not k.startswith(prefix)})
+    return {
+        "file": shared.name,
+        "prefix": prefix,
+        "sha256": _sha256(shared),
+        "bytes": shared.stat().st_size,
+    }
+
+
+def _shared(path, card):
+    """The file of an entry's shared network: beside the entries, or the package's."""
+    name = pathlib.Path(card["shared"]["file"]).name
+    own = path.parent / "shared" / name
+    return own if own.is_file() else _registry() / "shared" / name
+
+
+def _arrays(path):
+    """Arrays of a Keras weights file by their keys, kernels in float16."""
     import h5py
 
-    # Into a new file: h5py does not give back the space of a replaced array.
-    smaller = path.with_suffix(".half")
-    with h5py.File(path, "r") as old, h5py.File(smaller, "w") as new:
+    found = {}
+    with h5py.File(path, "r") as file:
 
-        def copy(key, item):
-            target = (
-                new.require_group(key)
-                if isinstance(item, h5py.Group)
-                else (new.create_dataset(key, data=_half(item[()])))
-            )
-            target.attrs.update(item.attrs)
+        def visit(key, item):
+            if isinstance(item, h5py.Dataset):
+                found[key] = _half(item[()])
 
-        new.attrs.update(old.attrs)
-        old.visititems(copy)
-    os.replace(smaller, path)
+        file.visititems(visit)
+    return found
+
+
+def _write_arrays(path, arrays):
+    """Write a Keras weights file."""
+    import h5py
+
+    with h5py.File(path, "w") as file:
+        for key, array in arrays.items():
+            file.create_dataset(key, data=array)
+
+
+def _join(path, own, shared, prefix):
+    """Write the file of a whole model from its own and its shared weights."""
+    arrays = _arrays(own)
+    arrays |= {prefix + key: array for key, array in _arrays(shared).items()}
+    _write_arrays(path, arrays)
 
 
 def _sha256(path):

@@ -10,13 +10,13 @@ An entry is a folder ``<method>-<dataset>-<bits>`` of five files:
   anyone recomputes the metrics without the data set;
 - ``recipe.toml``: how to train it again (`kerashash.recipe`).
 
-Nothing is unpickled and nothing is fetched.
+Entries come from the registries of `kerashash.registry`. Nothing is unpickled, and
+nothing is fetched unless KERASHASH_ZOO names a server.
 """
 
 import difflib
 import hashlib
 import importlib.metadata
-import importlib.resources
 import json
 import os
 import pathlib
@@ -26,6 +26,8 @@ import tempfile
 from typing import NamedTuple
 
 import numpy as np
+
+from kerashash import registry
 
 _FILES = ("config.json", "model.weights.h5", "codes.npz", "recipe.toml")
 _ARRAYS = ("query_codes", "query_labels", "database_codes", "database_labels")
@@ -39,21 +41,20 @@ class Entry(NamedTuple):
     card: dict
 
 
-def _registry():
-    return pathlib.Path(str(importlib.resources.files("kerashash.pretrained")))
-
-
 def list():
-    """Names of the entries that come with the package.
+    """Names of the entries of the package and of the registries in KERASHASH_ZOO.
 
     Returns:
         Sorted list of str.
+
+    Raises:
+        ValueError, OSError: as `registry.names`.
 
     Example:
         >>> "adalabel-cifar10-48" in list()
         True
     """
-    return sorted(path.parent.name for path in _registry().glob("*/card.json"))
+    return registry.names()
 
 
 def entry(name):
@@ -68,6 +69,7 @@ def entry(name):
     Raises:
         ValueError: if there is no such entry (close names are listed), or a file of
             it is missing or is not the one that the card describes.
+        OSError: if it is on a server that does not answer (`registry.find`).
 
     Example:
         >>> entry("adalabel-cifar10-48").card["bits"]
@@ -76,9 +78,9 @@ def entry(name):
     if not isinstance(name, str | os.PathLike):
         raise TypeError(f"`name` must be a name or a path. Received: {name!r}.")
     path = pathlib.Path(name)
-    shipped = _registry() / path.name
-    if len(path.parts) == 1 and (shipped / "card.json").is_file():
-        path = shipped
+    found = registry.find(path.name) if len(path.parts) == 1 else None
+    if found is not None:
+        path = found
     elif path.is_dir() or len(path.parts) > 1:
         if not (path / "card.json").is_file():
             raise ValueError(

@@ -91,10 +91,13 @@ def _train(options):
 
 
 def _zoo_list(options):
-    from kerashash import zoo
+    from kerashash import registry
 
-    for name in zoo.list():
-        metric = zoo.entry(name).card["metrics"][0]
+    for name in registry.names():
+        card = registry.card(name)  # alone: what is on a server stays there
+        if card is None:
+            raise ValueError(f"A registry's index.json lists {name!r}, which it lacks.")
+        metric = card["metrics"][0]
         print(f"{name:24} {metric['name']} {metric['value']:.4f}")
 
 

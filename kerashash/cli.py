@@ -61,11 +61,18 @@ def _parser():
     actions.add_parser("list", help="names and metrics").set_defaults(run=_zoo_list)
     for name, run, text in (
         ("info", _zoo_info, "print an entry's card"),
-        ("verify", _zoo_verify, "recompute an entry's metrics from its codes"),
+        ("verify", _zoo_verify, "recompute an entry's metrics and golden codes"),
+        ("export", _zoo_export, "copy an entry into a registry of one's own"),
     ):
         action = actions.add_parser(name, help=text)
-        action.add_argument("name", help="name of an entry, or path of its folder")
         action.set_defaults(run=run)
+        optional = {"nargs": "?"} if name == "verify" else {}
+        text = "name of an entry, or path of its folder"
+        action.add_argument("name", help=text, **optional)
+        if name == "verify":
+            action.add_argument("--all", action="store_true", help="every entry")
+        if name == "export":
+            action.add_argument("root", help="folder of a registry of one's own")
     return parser
 
 
@@ -95,10 +102,13 @@ def _train(options):
 
 
 def _zoo_list(options):
-    from kerashash import zoo
+    from kerashash import registry
 
-    for name in zoo.list():
-        metric = zoo.entry(name).card["metrics"][0]
+    for name in registry.names():
+        card = registry.card(name)  # alone: what is on a server stays there
+        if card is None:
+            raise ValueError(f"A registry's index.json lists {name!r}, which it lacks.")
+        metric = card["metrics"][0]
         print(f"{name:24} {metric['name']} {metric['value']:.4f}")
 
 
@@ -111,9 +121,18 @@ def _zoo_info(options):
 def _zoo_verify(options):
     from kerashash import zoo
 
-    metrics = zoo.verify(options.name)
-    print(f"{options.name}: files match their sha256, metrics match the codes")
-    _print_metrics(metrics)
+    if options.all == bool(options.name):
+        raise ValueError("`zoo verify` takes the name of one entry, or --all.")
+    for name in zoo.list() if options.all else [options.name]:
+        metrics = zoo.verify(name)
+        print(f"{name}: files match their sha256, codes match the model and metrics")
+        _print_metrics(metrics)
+
+
+def _zoo_export(options):
+    from kerashash import zoo
+
+    print(f"Wrote {zoo.export(options.name, options.root).path}")
 
 
 def _print_metrics(metrics):

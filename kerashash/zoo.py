@@ -13,13 +13,13 @@ An entry is a folder ``<method>-<dataset>-<bits>`` of six files:
 - ``golden.npz``: a few made-up inputs and their codes, to test a model with;
 - ``recipe.toml``: how to train it again (`kerashash.recipe`).
 
-Nothing is unpickled and nothing is fetched.
+Entries come from the registries of `kerashash.registry`. Nothing is unpickled, and
+nothing is fetched unless KERASHASH_ZOO names a server.
 """
 
 import difflib
 import hashlib
 import importlib.metadata
-import importlib.resources
 import json
 import os
 import pathlib
@@ -29,6 +29,8 @@ import tempfile
 from typing import NamedTuple
 
 import numpy as np
+
+from kerashash import registry
 
 _FILES = (
     "config.json",
@@ -50,21 +52,20 @@ class Entry(NamedTuple):
     card: dict
 
 
-def _registry():
-    return pathlib.Path(str(importlib.resources.files("kerashash.pretrained")))
-
-
 def list():
-    """Names of the entries that come with the package.
+    """Names of the entries of the package and of the registries in KERASHASH_ZOO.
 
     Returns:
         Sorted list of str.
+
+    Raises:
+        ValueError, OSError: as `registry.names`.
 
     Example:
         >>> "adalabel-cifar10-48" in list()
         True
     """
-    return sorted(path.parent.name for path in _registry().glob("*/card.json"))
+    return registry.names()
 
 
 def entry(name):
@@ -79,6 +80,7 @@ def entry(name):
     Raises:
         ValueError: if there is no such entry (close names are listed), or a file of
             it is missing or is not the one that the card describes.
+        OSError: if it is on a server that does not answer (`registry.find`).
 
     Example:
         >>> entry("adalabel-cifar10-48").card["bits"]
@@ -87,9 +89,9 @@ def entry(name):
     if not isinstance(name, str | os.PathLike):
         raise TypeError(f"`name` must be a name or a path. Received: {name!r}.")
     path = pathlib.Path(name)
-    shipped = _registry() / path.name
-    if len(path.parts) == 1 and (shipped / "card.json").is_file():
-        path = shipped
+    found = registry.find(path.name) if len(path.parts) == 1 else None
+    if found is not None:
+        path = found
     elif path.is_dir() or len(path.parts) > 1:
         if not (path / "card.json").is_file():
             raise ValueError(
@@ -278,6 +280,45 @@ def verify(name):
     return results
 
 
+def export(name, root):
+    """Copy an entry, with the shared network it needs, into a registry of one's own.
+
+    Args:
+        name: str, a name of `list()`, or a path of an entry's folder.
+        root: path of the registry's folder, made if it is not there.
+
+    Returns:
+        `Entry`, the copy.
+
+    Raises:
+        ValueError: as `entry`, or if `root` has an entry of that name.
+
+    Example:
+        >>> export("dcdh-cifar10-48", "my-zoo").name
+        'dcdh-cifar10-48'
+    """
+    found, root = entry(name), pathlib.Path(root)
+    target = root / found.name
+    if target.exists():
+        raise ValueError(f"`root` must have no {found.name}. Received: {target}.")
+    root.mkdir(parents=True, exist_ok=True)
+    work = pathlib.Path(tempfile.mkdtemp(prefix=f".{found.name}-", dir=root))
+    try:
+        if "shared" in found.card:
+            network = _shared(found.path, found.card)
+            (root / "shared").mkdir(exist_ok=True)
+            shutil.copyfile(network, work / "shared")
+            os.replace(work / "shared", root / "shared" / network.name)
+        for file in ("card.json", *_FILES):
+            shutil.copyfile(found.path / file, work / file)
+        work.chmod(0o755)
+        os.replace(work, target)
+    except BaseException:
+        shutil.rmtree(work, ignore_errors=True)
+        raise
+    return entry(target)
+
+
 def round_weights(model):
     """Round a model's weights in place to what an entry stores."""
     for variable in model.variables:
@@ -380,12 +421,12 @@ def _store_weights(model, path, folder):
     inner = _arrays(part)
     part.unlink()
     # Where in the model's file the network's stand.
-    (prefix,) = (
-        key.removesuffix(some)
-        for some in [next(iter(inner))]
-        for key in arrays
-        if key.endswith("/" + some)
-        and all(key.removesuffix(some) + other in arrays for other in inner)
+    some = next(iter(inner))
+    starts = (key.removesuffix(some) for key in arrays if key.endswith("/" + some))
+    prefix = next(
+        start
+        for start in starts
+        if all(np.array_equal(arrays.get(start + k), v) for k, v in inner.items())
     )
     digest = hashlib.sha256()
     for key in sorted(inner):
@@ -406,10 +447,12 @@ def _store_weights(model, path, folder):
 
 
 def _shared(path, card):
-    """The file of an entry's shared network: beside the entries, or the package's."""
+    """The file of an entry's shared network: in ``shared/`` of its registry (in the
+    cache of a server's one level further up), or of the package's."""
     name = pathlib.Path(card["shared"]["file"]).name
-    own = path.parent / "shared" / name
-    return own if own.is_file() else _registry() / "shared" / name
+    folders = (path.parent, path.parent.parent, registry.package())
+    places = [folder / "shared" / name for folder in folders]
+    return next((place for place in places if place.is_file()), places[0])
 
 
 def _arrays(path):

@@ -1,8 +1,11 @@
+import hashlib
 import json
 import pathlib
 import subprocess
 import sys
 
+import h5py
+import keras
 import numpy as np
 import pytest
 from conftest import load_once, mlp
@@ -19,10 +22,11 @@ METRIC = {
 }
 
 
-def make(root, rng, **changes):
+def make(root, rng, model=None, **changes):
     """A small entry of our own."""
-    model = kerashash.AdaLabelHash(mlp(6), bits=12, num_classes=2)
-    zoo.round_weights(model)
+    if model is None:
+        model = kerashash.AdaLabelHash(mlp(6), bits=12, num_classes=2)
+        zoo.round_weights(model)
     x = rng.normal(size=(50, 6)).astype(np.float32)
     labels = np.eye(2, dtype=np.uint8)[np.arange(50) % 2]
     codes = {
@@ -52,6 +56,57 @@ def test_an_entry_loads_from_any_folder_in_a_fresh_process(tmp_path, rng):
         "assert (m.encode(d['x']) == d['codes']).all()"
     )
     subprocess.run([sys.executable, "-c", code], cwd=tmp_path / "elsewhere", check=True)
+
+
+def test_a_large_network_is_kept_once_and_exported_with_an_entry(
+    tmp_path, rng, monkeypatch
+):
+    monkeypatch.setattr(zoo, "_LARGE", 50)
+    net = mlp(6)
+    hidden = keras.Sequential([net, keras.layers.Dense(5)])
+    for name, backbone in (("a-1", net), ("b-1", hidden)):
+        model = kerashash.AdaLabelHash(backbone, bits=12, num_classes=2)
+        zoo.round_weights(model)
+        _, x, _, entry = make(tmp_path / "zoo", rng, name=name, model=model)
+    (shared,) = (tmp_path / "zoo" / "shared").iterdir()
+    with h5py.File(entry.path / "model.weights.h5") as own, h5py.File(shared) as net:
+        sizes = [sum(d.size for d in datasets(file)) for file in (own, net)]
+    assert sum(sizes) == sum(np.size(v) for v in model.variables)
+    assert sizes[1] == hidden.layers[0].count_params()
+    copy = zoo.export(entry.path, tmp_path / "mine")
+    loaded = zoo.load(copy.path)
+    np.testing.assert_array_equal(loaded.encode(x), model.encode(x))
+    with pytest.raises(ValueError, match="`root` must have no b-1"):
+        zoo.export(entry.path, tmp_path / "mine")
+
+    name = tmp_path / "mine" / "shared" / shared.name
+    name.write_bytes(name.read_bytes()[:-1])
+    with pytest.raises(ValueError, match=f"{shared.name} is not the file"):
+        zoo.load(copy.path)
+
+
+def datasets(file):
+    found = []
+    file.visititems(lambda _, x: found.append(x) if hasattr(x, "size") else None)
+    return found
+
+
+def test_golden_inputs_tell_of_another_model(tmp_path, rng):
+    *_, entry = make(tmp_path, rng)
+    with np.load(entry.path / "golden.npz") as golden:
+        other = {**golden, "codes": golden["codes"] ^ 16}
+    np.savez(entry.path / "golden.npz", **other)
+    card = json.loads((entry.path / "card.json").read_text())
+    content = (entry.path / "golden.npz").read_bytes()
+    card["files"]["golden.npz"] = {
+        "sha256": hashlib.sha256(content).hexdigest(),
+        "bytes": len(content),
+    }
+    (entry.path / "card.json").write_text(json.dumps(card))
+    with pytest.raises(
+        ValueError, match=r"holds other codes.*\[0, 1, 2, 3\]"
+    ):
+        zoo.verify(entry.path)
 
 
 def test_the_metric_is_that_of_the_codes(tmp_path, rng):

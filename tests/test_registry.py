@@ -1,0 +1,475 @@
+import contextlib
+import functools
+import hashlib
+import http.server
+import json
+import os
+import pathlib
+import re
+import shutil
+import threading
+
+import pytest
+
+from kerashash import cli, fetching, registry, zoo
+
+FILES = (
+    "config.json",
+    "model.weights.h5",
+    "codes.npz",
+    "golden.npz",
+    "recipe.toml",
+)
+NAME = "adalabel-noise-12"
+WEIGHTS = f"/{NAME}/model.weights.h5"
+
+
+def make(root, rng, name=NAME, **changes):
+    """The folder of an entry of noise."""
+    folder = root / name
+    folder.mkdir(parents=True)
+    files = {}
+    for file in FILES:
+        content = rng.bytes(300_000 if file == "model.weights.h5" else 100)
+        (folder / file).write_bytes(content)
+        digest = hashlib.sha256(content).hexdigest()
+        files[file] = {"sha256": digest, "bytes": len(content)}
+    metric = {"name": "mAP@ALL", "value": 0.5}
+    card = {"name": name, "metrics": [metric], "files": files, **changes}
+    (folder / "card.json").write_text(json.dumps(card))
+    return folder
+
+
+def edit(folder, **changes):
+    path = folder / "card.json"
+    path.write_text(json.dumps({**json.loads(path.read_text()), **changes}))
+
+
+class Handler(http.server.BaseHTTPRequestHandler):
+    def do_GET(self):
+        server = self.server
+        wanted = self.headers.get("Range")
+        server.requests.append((self.path, wanted))
+        path = server.root / self.path.lstrip("/")
+        mode = server.mode if path.name == "model.weights.h5" else "good"
+        if server.failures:
+            return self.send_error(server.failures.pop())
+        if not path.is_file():
+            return self.send_error(404)
+        content = path.read_bytes()
+        if mode == "wrong byte":
+            content = content[:-9] + bytes([content[-9] ^ 1]) + content[-8:]
+        if mode == "shorter":
+            content = content[:-1000]
+        start = 0
+        if wanted and mode not in ("no range", "cut, no range"):
+            start = int(re.fullmatch(r"bytes=(\d+)-", wanted)[1])
+            if start >= len(content):
+                return self.send_error(416)
+            self.send_response(206)
+            end = f"{len(content) - 1}/{len(content)}"
+            self.send_header("Content-Range", f"bytes {start}-{end}")
+        else:
+            self.send_response(200)
+        content = content[start:]
+        if mode != "endless":
+            self.send_header("Content-Length", str(len(content)))
+        self.end_headers()
+        if mode.startswith("cut"):
+            content = (
+                content[: (len(content) + 1) // 2] if len(content) > 9 else content
+            )
+        if mode == "endless":
+            content += b"more"
+        self.wfile.write(content)
+
+    def log_message(self, *_):
+        pass
+
+
+@pytest.fixture(autouse=True)
+def _settings(tmp_path, monkeypatch):
+    monkeypatch.setenv("KERASHASH_CACHE", str(tmp_path / "cache"))
+    monkeypatch.delenv("KERASHASH_ZOO", raising=False)
+    monkeypatch.setenv("no_proxy", "*")
+    monkeypatch.setattr(fetching, "_PAUSE", 1e-3)
+
+
+@pytest.fixture
+def server(tmp_path, rng, monkeypatch):
+    """A registry with one entry on a server, which is in KERASHASH_ZOO."""
+    make(tmp_path / "served", rng)
+    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    server.root, server.mode = tmp_path / "served", "good"
+    server.requests, server.failures = [], []
+    server.base = f"http://127.0.0.1:{server.server_port}"
+
+    @functools.cache
+    def stop():
+        server.shutdown()
+        server.server_close()
+        thread.join()
+
+    server.stop = stop
+    thread = threading.Thread(target=server.serve_forever, args=(0.01,))
+    thread.start()
+    monkeypatch.setenv("KERASHASH_ZOO", server.base)
+    yield server
+    stop()
+
+
+def cached(tmp_path):
+    """Names of the files in the cache."""
+    files = (p for p in (tmp_path / "cache").rglob("*") if p.is_file())
+    return sorted(file.name for file in files if file.name != ".lock")
+
+
+def same(found, folder):
+    return all(
+        (found / file).read_bytes() == (folder / file).read_bytes()
+        for file in (*FILES, "card.json")
+    )
+
+
+# Folders
+
+
+def test_the_first_folder_that_has_an_entry_wins(tmp_path, rng, monkeypatch):
+    first, second = tmp_path / "first", tmp_path / "second"
+    make(first, rng, "a-b-1"), make(second, rng, "a-b-1"), make(second, rng, "c-d-2")
+    monkeypatch.setenv("KERASHASH_ZOO", os.pathsep.join(map(str, (first, second))))
+    assert zoo.entry("a-b-1").path == first / "a-b-1"
+    assert zoo.entry("c-d-2").path == second / "c-d-2"
+    assert zoo.entry("adalabel-cifar10-48").card["bits"] == 48
+    assert zoo.list()[:3] == ["a-b-1", "adalabel-cifar10-48", "c-d-2"]
+    monkeypatch.setenv("KERASHASH_ZOO", os.pathsep.join(map(str, (second, first))))
+    assert zoo.entry("a-b-1").path == second / "a-b-1"
+    assert not (tmp_path / "cache").exists()
+
+
+def test_ones_own_entry_comes_before_that_of_the_package(tmp_path, rng, monkeypatch):
+    folder = make(tmp_path / "mine", rng, "adalabel-cifar10-48")
+    assert zoo.entry("adalabel-cifar10-48").path != folder
+    monkeypatch.setenv("KERASHASH_ZOO", str(tmp_path / "mine"))
+    assert zoo.entry("adalabel-cifar10-48").path == folder
+
+
+def test_a_file_url_is_a_folder(tmp_path, rng, monkeypatch):
+    folder = make(tmp_path / "with space", rng)
+    monkeypatch.setenv("KERASHASH_ZOO", (tmp_path / "with space").as_uri())
+    assert zoo.entry(NAME).path == folder
+    assert NAME in zoo.list()
+
+
+@pytest.mark.skipif(os.pathsep != ":", reason="other separators are not part of URLs")
+@pytest.mark.parametrize(
+    ("value", "places"),
+    [
+        ("", []),
+        ("::", []),
+        ("/a:/b:/a/c", ["/a", "/b", "/a/c"]),
+        ("https://h/z", ["https://h/z"]),
+        ("https://h/z/:/a", ["https://h/z", "/a"]),
+        ("/a:https://h:8080/z:/b", ["/a", "https://h:8080/z", "/b"]),
+        ("http://h:1:http://h:2", ["http://h:1", "http://h:2"]),
+        ("http://h:/a", ["http://h", "/a"]),
+        ("http://[::1]:80/z:/a", ["http://[::1]:80/z", "/a"]),
+        ("file:///a:/b:file://localhost/c%20d", ["/a", "/b", "/c d"]),
+        ("HTTPS://h/z:http://u/v", ["HTTPS://h/z", "http://u/v"]),
+    ],
+)
+def test_places_are_separated_as_in_path(value, places, monkeypatch):
+    monkeypatch.setenv("KERASHASH_ZOO", value)
+    monkeypatch.setattr(pathlib.Path, "is_dir", lambda self: True)
+    assert [str(place) for place in registry._places()][:-1] == places
+
+
+@pytest.mark.parametrize(
+    "value", ["/no/such", "s3://bucket", "https://h/z?a=b", "file://other/z", "8080"]
+)
+def test_what_is_no_registry(value, monkeypatch, tmp_path):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("KERASHASH_ZOO", value)
+    for call in (zoo.list, lambda: zoo.entry(NAME)):
+        with pytest.raises(ValueError, match=f"`KERASHASH_ZOO` must.*{value[:4]}"):
+            call()
+
+
+@pytest.mark.parametrize("name", ["..", ".", "", ".hidden", "a/b", "a\\b", "c:d", None])
+def test_names_that_no_registry_has(name, server):
+    assert registry.find(name) is None
+    assert registry.card(name) is None
+    assert server.requests == []
+
+
+# Servers
+
+
+def test_an_entry_is_fetched_once(server, tmp_path):
+    found = zoo.entry(NAME)
+    assert same(found.path, server.root / NAME)
+    assert cached(tmp_path) == sorted((*FILES, "card.json"))
+    assert len(server.requests) == 6
+    assert zoo.entry(NAME) == found
+    assert server.requests[6:] == [(f"/{NAME}/card.json", None)]
+
+
+def test_a_shared_network_is_fetched_once_for_all_entries(server, tmp_path, rng):
+    content = rng.bytes(100)
+    digest = hashlib.sha256(content).hexdigest()
+    (server.root / "shared").mkdir()
+    (server.root / "shared" / "net.weights.h5").write_bytes(content)
+    stated = {"file": "net.weights.h5", "sha256": digest, "bytes": len(content)}
+    for name in ("adalabel-noise-24", "adalabel-noise-32"):
+        make(server.root, rng, name, shared=stated)
+        zoo.entry(name)
+    asked = [path for path, _ in server.requests if path.startswith("/shared/")]
+    assert asked == ["/shared/net.weights.h5"]
+    server.stop()
+    path = zoo.entry("adalabel-noise-32").path
+    (path.parent.parent / "shared" / "net.weights.h5").unlink()
+    with pytest.raises(ConnectionError):
+        zoo.entry("adalabel-noise-32")
+
+
+def test_two_servers_do_not_share_a_cache(server, tmp_path, rng, monkeypatch):
+    make(tmp_path / "served" / "deep", rng)
+    one = zoo.entry(NAME).path
+    monkeypatch.setenv("KERASHASH_ZOO", f"{server.base}/deep/:{server.base}")
+    assert same(zoo.entry(NAME).path, server.root / "deep" / NAME)
+    assert same(one, server.root / NAME)
+
+
+def test_without_a_server_the_cache_serves(server):
+    path = zoo.entry(NAME).path
+    server.stop()
+    assert zoo.entry(NAME).path == path
+    assert zoo.list()[0] < NAME in zoo.list()
+    (path / "codes.npz").write_bytes(b"no")
+    with pytest.raises(OSError, match=r"card\.json cannot be fetched.*KERASHASH_ZOO"):
+        zoo.entry(NAME)
+
+
+def test_a_server_that_is_down(server, tmp_path, capsys):
+    server.stop()
+    for call in (zoo.list, lambda: zoo.entry(NAME)):
+        with pytest.raises(ConnectionError, match=f"{server.base}/.*Try again"):
+            call()
+    assert cached(tmp_path) == []
+    assert cli.main(["zoo", "info", NAME]) == 1
+    assert "cannot be fetched" in capsys.readouterr().err
+
+
+def test_a_damaged_file_of_the_cache_is_fetched_anew(server):
+    path = zoo.entry(NAME).path
+    server.requests.clear()
+    (path / "codes.npz").write_bytes(bytes(100))
+    (path / "card.json").write_bytes(b"{")
+    assert same(zoo.entry(NAME).path, server.root / NAME)
+    assert [p for p, _ in server.requests] == [
+        f"/{NAME}/card.json",
+        f"/{NAME}/codes.npz",
+    ]
+
+
+def test_a_cut_connection_is_gone_on_with(server, tmp_path):
+    server.mode = "cut"
+    assert same(zoo.entry(NAME).path, server.root / NAME)
+    ranges = [r for path, r in server.requests if path == WEIGHTS]
+    assert ranges[:3] == [None, "bytes=150000-", "bytes=225000-"]
+    assert cached(tmp_path) == sorted((*FILES, "card.json"))
+
+
+def test_a_later_call_goes_on_where_one_ended(server, tmp_path):
+    server.mode = "cut, no range"
+    with pytest.raises(ConnectionError, match="cut after 150000 of 300000 bytes"):
+        zoo.entry(NAME)
+    # One that brought something and as many as are allowed that did not.
+    assert sum(path == WEIGHTS for path, _ in server.requests) == 1 + fetching._TRIES
+    assert "card.json" not in cached(tmp_path)
+    assert "model.weights.h5" not in cached(tmp_path)
+    server.mode = "good"
+    server.requests.clear()
+    assert same(zoo.entry(NAME).path, server.root / NAME)
+    assert (WEIGHTS, "bytes=150000-") in server.requests
+    assert cached(tmp_path) == sorted((*FILES, "card.json"))
+
+
+def test_a_server_that_ignores_ranges_starts_over(server, tmp_path):
+    server.mode = "cut, no range"
+    with pytest.raises(ConnectionError):
+        zoo.entry(NAME)
+    server.mode = "no range"
+    assert same(zoo.entry(NAME).path, server.root / NAME)
+    assert server.requests[-4][0] == WEIGHTS
+
+
+@pytest.mark.parametrize(
+    ("mode", "message"),
+    [
+        ("wrong byte", "must be the file.*sha256 {sha256}.*Received: sha256"),
+        ("shorter", "must have the 300000 bytes.*Received: 299000"),
+        ("endless", "must have the 300000 bytes.*Received: 300004"),
+    ],
+)
+def test_a_wrong_file_is_refused_and_not_kept(server, tmp_path, mode, message):
+    card = json.loads((server.root / NAME / "card.json").read_text())
+    message = message.format(**card["files"]["model.weights.h5"])
+    server.mode = mode
+    with pytest.raises(ValueError, match=f"{WEIGHTS} {message}"):
+        zoo.entry(NAME)
+    assert cached(tmp_path) == ["config.json"]
+    server.mode = "good"
+    assert same(zoo.entry(NAME).path, server.root / NAME)
+
+
+@pytest.mark.parametrize("kept", [1000, 299_500, 300_000, 300_001])
+@pytest.mark.parametrize("mode", ["good", "no range", "shorter", "wrong byte"])
+def test_what_was_kept_may_be_wrong(server, tmp_path, mode, kept):
+    folder = zoo.entry(NAME).path
+    sha256 = zoo.entry(NAME).card["files"]["model.weights.h5"]["sha256"]
+    (folder / "model.weights.h5").unlink()
+    part = folder / f"model.weights.h5.{sha256[:8]}.part"
+    part.write_bytes(bytes(kept))
+    server.mode = mode
+    if mode in ("shorter", "wrong byte"):
+        with pytest.raises(ValueError, match=WEIGHTS):
+            zoo.entry(NAME)
+    else:
+        assert same(zoo.entry(NAME).path, server.root / NAME)
+    assert not part.exists()
+
+
+def test_busy_servers_are_asked_again_and_refusals_are_not(server):
+    server.failures = [503, 429, 500]
+    assert zoo.entry(NAME).name == NAME
+    server.requests.clear()
+    server.failures = [403]
+    with pytest.raises(ConnectionError, match="403"):
+        fetching.fetch_text(f"{server.base}/x")
+    assert len(server.requests) == 1
+
+
+def test_an_entry_that_the_server_lacks(server, tmp_path):
+    with pytest.raises(ValueError, match="`name` must be an entry of the zoo"):
+        zoo.entry("adalabel-noise-13")
+    assert zoo.entry("adalabel-cifar10-48").card["bits"] == 48
+    (server.root / NAME / "codes.npz").unlink()
+    with pytest.raises(FileNotFoundError, match=r"codes\.npz does not exist"):
+        zoo.entry(NAME)
+    assert "card.json" not in cached(tmp_path)
+
+
+def test_a_newer_version_leaves_the_older_one_whole(server, rng):
+    old = zoo.entry(NAME)
+    server.requests.clear()
+    edit(server.root / NAME, licence="MIT")
+    new = zoo.entry(NAME)
+    assert new.card["licence"] == "MIT"
+    assert server.requests == [(f"/{NAME}/card.json", None)]  # the files are the same
+    shutil.rmtree(server.root / NAME)
+    make(server.root, rng)
+    server.mode = "wrong byte"
+    with pytest.raises(ValueError, match=WEIGHTS):
+        zoo.entry(NAME)
+    assert zoo.entry(old.path) == old
+    server.stop()
+    os.utime(old.path / "card.json", (0, 0))
+    assert zoo.entry(NAME) == new
+
+
+@pytest.mark.parametrize(
+    ("file", "stated"),
+    [
+        (file, {"sha256": "0" * 64, "bytes": 1})
+        for file in ("../a", "/a", "a/b", "a\\b", "..", "", ".a", "c:a", "card.json")
+    ]
+    + [
+        ("a", stated)
+        for stated in (
+            None,
+            {},
+            {"sha256": "0" * 64},
+            {"sha256": "0" * 63, "bytes": 1},
+            {"sha256": "../" + "0" * 61, "bytes": 1},
+            {"sha256": "0" * 64, "bytes": -1},
+            {"sha256": "0" * 64, "bytes": True},
+            {"sha256": "0" * 64, "bytes": "1"},
+        )
+    ],
+)
+def test_cards_that_list_files_otherwise_are_refused(server, tmp_path, file, stated):
+    card = json.loads((server.root / NAME / "card.json").read_text())
+    edit(server.root / NAME, files={**card["files"], file: stated})
+    with pytest.raises(ValueError, match=r"`files` of .*card\.json must map plain"):
+        zoo.entry(NAME)
+    assert len(server.requests) == 1
+    assert not (tmp_path / "cache").exists()
+
+
+@pytest.mark.parametrize("text", ["", "[]", "{", "{}", '{"files": 3}', "<html>"])
+def test_what_is_no_card(server, tmp_path, text):
+    (server.root / NAME / "card.json").write_text(text)
+    with pytest.raises(ValueError, match=rf"{NAME}/card\.json must"):
+        zoo.entry(NAME)
+    assert not (tmp_path / "cache").exists()
+
+
+def test_a_card_is_not_read_without_end(server):
+    (server.root / NAME / "card.json").write_bytes(bytes(fetching._LONGEST + 1))
+    with pytest.raises(ValueError, match="must have at most"):
+        zoo.entry(NAME)
+
+
+def test_an_index_lists_a_server(server, capsys):
+    assert NAME not in zoo.list()
+    (server.root / "index.json").write_text(json.dumps([NAME]))
+    assert NAME in zoo.list()
+    with pytest.raises(ValueError, match=rf"Did you mean \['{NAME}'"):
+        zoo.entry("adalabel-noises-12")
+    server.requests.clear()
+    assert cli.main(["zoo", "list"]) == 0
+    assert f"{NAME:24} mAP@ALL 0.5000" in capsys.readouterr().out
+    assert all(path.endswith(".json") for path, _ in server.requests)
+    for index in (["../x"], [3], {}, [[]]):
+        (server.root / "index.json").write_text(json.dumps(index))
+        with pytest.raises(ValueError, match=r"index\.json must"):
+            zoo.list()
+    (server.root / "index.json").write_text('["no-such-1"]')
+    assert cli.main(["zoo", "list"]) == 1
+    assert "lists 'no-such-1', which it lacks" in capsys.readouterr().err
+
+
+def test_many_fetch_one_entry_at_a_time(server, tmp_path):
+    server.mode = "cut"
+    found = []
+    threads = [
+        threading.Thread(target=lambda: found.append(zoo.entry(NAME))) for _ in range(6)
+    ]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert len(found) == 6
+    assert same(found[0].path, server.root / NAME)
+    assert cached(tmp_path) == sorted((*FILES, "card.json"))
+    assert len([path for path, r in server.requests if path == WEIGHTS and not r]) == 1
+
+
+def test_a_full_disk_is_no_matter_of_the_server(server, tmp_path, monkeypatch):
+    def full(*_):
+        raise OSError(28, "No space left on device")
+
+    with monkeypatch.context() as patch, contextlib.suppress(OSError):
+        patch.setattr(fetching.os, "replace", full)
+        zoo.entry(NAME)
+    assert [p for p, _ in server.requests][1:] == [f"/{NAME}/config.json"]
+    assert not {"card.json", *FILES} & set(cached(tmp_path))
+    assert same(zoo.entry(NAME).path, server.root / NAME)
+
+
+def test_progress_is_for_large_files_on_a_terminal(server, monkeypatch, capsys):
+    monkeypatch.setattr(fetching, "_LARGE", 1000)
+    monkeypatch.setattr(fetching.sys.stderr, "isatty", lambda: True, raising=False)
+    zoo.entry(NAME)
+    assert capsys.readouterr().err == "\rFetching model.weights.h5: 0 of 0 MiB\n"

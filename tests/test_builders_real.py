@@ -25,10 +25,14 @@ def folder(*names):
     return found[0]
 
 
-def test_nus_wide_ground_truth():
-    names, labels, is_train = nus_wide.read_ground_truth(
-        folder(*nus_wide.NusWide.FOLDERS)
-    )
+@pytest.fixture(scope="module")
+def nus_wide_truth():
+    """Names, labels, and which images are for training."""
+    return nus_wide.read_ground_truth(folder(*nus_wide.NusWide.FOLDERS))
+
+
+def test_nus_wide_ground_truth(nus_wide_truth):
+    names, labels, is_train = nus_wide_truth
     assert labels.shape == (269_648, 81)
     assert is_train.sum() == 161_789
     assert names[0] == "actor/0001_2124494179.jpg"
@@ -43,10 +47,8 @@ def test_nus_wide_ground_truth():
     ]
 
 
-def test_nus_wide_protocols_have_the_papers_counts():
-    names, labels, is_train = nus_wide.read_ground_truth(
-        folder(*nus_wide.NusWide.FOLDERS)
-    )
+def test_nus_wide_protocols_have_the_papers_counts(nus_wide_truth):
+    names, labels, is_train = nus_wide_truth
     source = sources.Source(None, labels, ~is_train, nus_wide.CONCEPTS, names)
     counts = {
         "21-full": {"query": 2_100, "database": 193_734, "train": 193_734},

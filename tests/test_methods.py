@@ -75,6 +75,26 @@ METHODS = pytest.mark.parametrize(
 )
 
 
+# Of these, one for each method and each kind of training data.
+KINDS = pytest.mark.parametrize(
+    ("method", "options"),
+    [
+        (AdaLabelHash, {}),
+        (DCDH, {"b_update": "batch"}),
+        (DSRE, {}),
+        (DSRE, DSDH),
+        (DDH, {}),
+        (DDH, {"similarity": "labels"}),
+        (DDHLDL, {}),
+    ],
+)
+
+
+def sgd():
+    """An optimizer with state, whose graph is built sooner than Adam's."""
+    return keras.optimizers.SGD(0.05, momentum=0.9)
+
+
 @METHODS
 def test_learns_digits_from_a_data_set(method, options, digits):
     model = build(method, 64, 10, digits.num_train, **options)
@@ -88,6 +108,7 @@ def test_saves_and_resumes(method, options, digit_pairs, tmp_path):
     x, labels, _ = digit_pairs
     x, labels = x[:200], rows_for(method, labels[:200])
     model = build(method, 128, 10, 200, **options)
+    model.compile(optimizer=sgd())
     first = loss_of(model.fit(x, labels, batch_size=32, epochs=3, verbose=0))[0]
     path = tmp_path / "model.keras"
     model.save(path)
@@ -118,12 +139,12 @@ def test_load_model_in_a_fresh_process(tmp_path, rng):
     subprocess.run([sys.executable, "-c", code], cwd=tmp_path, check=True)
 
 
-@METHODS
+@KINDS
 def test_steps_per_execution_and_jit(method, options, digit_pairs):
     x, labels, _ = digit_pairs
     x, labels = x[:128], rows_for(method, labels[:128])
     model = build(method, 128, 10, 128, **options)
-    model.compile(optimizer="adam", steps_per_execution=2, jit_compile=True)
+    model.compile(optimizer=sgd(), steps_per_execution=2, jit_compile=True)
     loss = loss_of(model.fit(x, labels, batch_size=32, epochs=5, verbose=0))
     assert loss[-1] < loss[0]
 
@@ -135,6 +156,7 @@ def test_fit_with_mixed_precision(method, options, digit_pairs):
     keras.mixed_precision.set_dtype_policy("mixed_bfloat16")
     try:
         model = build(method, 128, 10, 200, **options)
+        model.compile(optimizer=sgd())
         rows = rows_for(method, labels[:200])
         loss = loss_of(model.fit(x[:200], rows, batch_size=32, epochs=4, verbose=0))
     finally:
@@ -158,7 +180,7 @@ def test_presets(method, digit_pairs):
 
 
 @pytest.mark.filterwarnings("ignore:The function network")
-@METHODS
+@KINDS
 def test_wrong_training_data_is_named(method, options, rng):
     x = rng.normal(size=(12, 4)).astype(np.float32)
     y = np.eye(3, dtype=np.float32)[np.arange(12) % 3]
@@ -317,6 +339,7 @@ def test_dcdh_needs_the_right_solver(digit_pairs, monkeypatch):
     """sgn(U) alone, and the bit update with the sign as the paper prints it, are
     worse than coordinate descent."""
     x, labels, queries = digit_pairs
+    x, labels = x[:1200], labels[:1200]
 
     def sign_only(codes, gram, target, sweeps=3):
         weighted = model._weighted(model.stats.u)
@@ -332,15 +355,15 @@ def test_dcdh_needs_the_right_solver(digit_pairs, monkeypatch):
         model = build(DCDH, 128, 10, len(x) - queries, s_mode="pm1")
         model.fit(x[queries:], labels[queries:], batch_size=64, epochs=6, verbose=0)
         values[solver] = mean_ap(model, x, labels, queries)
-    assert values[dcc] > values[sign_only] + 0.01
-    assert values[sign_only] > values[wrong_sign] + 0.05
+    assert values[dcc] > values[sign_only] + 0.03
+    assert values[sign_only] > values[wrong_sign] + 0.03
 
 
 def test_dcdh_evaluates_validation_data_and_learned_codes(digits):
     model = build(DCDH, 64, 10, digits.num_train)
     history = model.fit(
         digits.train.batch(64),
-        epochs=3,
+        epochs=2,
         validation_data=digits.query.batch(64),
         verbose=0,
     ).history

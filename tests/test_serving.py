@@ -30,7 +30,7 @@ def model():
 
 def test_a_fresh_process_searches_without_kerashash(model, rng, tmp_path):
     x = rng.normal(size=(5, 6)).astype(np.float32)
-    database = model.encode(rng.normal(size=(9000, 6)))
+    database = model.encode(rng.normal(size=(5100, 6)))
     ranker = kerashash.HammingRanker(database, bits=12, block_size=5000)
     path = tmp_path / "model"
     ranker.to_saved_model(model, path, k=20)

@@ -87,7 +87,7 @@ def _train(options):
 
     path = pathlib.Path(options.recipe)
     if not path.is_file():
-        path = zoo.entry(options.recipe).path / "recipe.toml"
+        path = zoo.recipe_path(options.recipe)
     entry = recipe.train(
         path,
         options.root,
@@ -102,7 +102,7 @@ def _train(options):
 
 
 def _zoo_list(options):
-    from kerashash import registry
+    from kerashash import registry, zoo
 
     for name in registry.names():
         card = registry.card(name)  # alone: what is on a server stays there
@@ -110,12 +110,14 @@ def _zoo_list(options):
             raise ValueError(f"A registry's index.json lists {name!r}, which it lacks.")
         metric = card["metrics"][0]
         print(f"{name:24} {metric['name']} {metric['value']:.4f}")
+    for name in zoo.recipe_only():
+        print(f"{name:24} recipe only")
 
 
 def _zoo_info(options):
-    from kerashash import zoo
+    from kerashash import cards, zoo
 
-    print((zoo.entry(options.name).path / "card.json").read_text(), end="")
+    print(cards.markdown(zoo.entry(options.name).card), end="")
 
 
 def _zoo_verify(options):

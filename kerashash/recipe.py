@@ -95,6 +95,7 @@ def train(path, root, seed=None, seeds=1, cache_dir=None, data_dir=None, log_dir
             entry = model, codes, history, (time.monotonic() - start) / 60, []
         entry[-1].append(zoo.measure(recipe["entry"]["metrics"], codes, model.bits))
     model, codes, history, minutes, values = entry
+    recipe["entry"].pop("missing", None)  # it is there
     card = {
         **recipe["entry"],
         "data": recipe["data"],

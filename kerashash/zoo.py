@@ -13,6 +13,8 @@ An entry is a folder ``<method>-<dataset>-<bits>`` of six files:
 - ``golden.npz``: a few made-up inputs and their codes, to test a model with;
 - ``recipe.toml``: how to train it again (`kerashash.recipe`).
 
+``card.md`` says for people what ``card.json`` says.
+
 Entries come from the registries of `kerashash.registry`. Nothing is unpickled, and
 nothing is fetched unless KERASHASH_ZOO names a server.
 """
@@ -26,11 +28,12 @@ import pathlib
 import platform
 import shutil
 import tempfile
+import tomllib
 from typing import NamedTuple
 
 import numpy as np
 
-from kerashash import registry
+from kerashash import cards, registry
 
 _FILES = (
     "config.json",
@@ -42,6 +45,10 @@ _FILES = (
 # A network of as many parameters is kept apart from the entry.
 _LARGE = 1_000_000
 _ARRAYS = ("query_codes", "query_labels", "database_codes", "database_labels")
+
+
+class WeightsUnavailableError(RuntimeError):
+    """An entry of which there is only the recipe: its data cannot be had here."""
 
 
 class Entry(NamedTuple):
@@ -81,6 +88,7 @@ def entry(name):
         ValueError: if there is no such entry (close names are listed), or a file of
             it is missing or is not the one that the card describes.
         OSError: if it is on a server that does not answer (`registry.find`).
+        WeightsUnavailableError: if the zoo has only its recipe.
 
     Example:
         >>> entry("adalabel-cifar10-48").card["bits"]
@@ -99,6 +107,7 @@ def entry(name):
                 f"Received: {os.fspath(name)!r}, which has none."
             )
     else:
+        _refuse_recipe_only(path.name)
         names = list()
         close = difflib.get_close_matches(path.name, names, n=3, cutoff=0.5)
         hint = f"Did you mean {close}? " if close else ""
@@ -233,6 +242,7 @@ def save(model, name, card, codes, recipe, root=".", overwrite=False):
             for file in _FILES
         }
         (work / "card.json").write_text(json.dumps(card, indent=1) + "\n")
+        (work / "card.md").write_text(cards.markdown(card))
         work.chmod(0o755)
         if target.exists():
             shutil.rmtree(target)
@@ -338,6 +348,52 @@ def measure(metrics, codes, bits):
         List of float.
     """
     return [_measure(metric, codes, bits) for metric in metrics]
+
+
+def recipe_only():
+    """Names of the entries that are still to be trained, by who has their data.
+
+    Returns:
+        Sorted list of str.
+
+    Example:
+        >>> "dcdh-nuswide-48" in recipe_only()
+        True
+    """
+    there = set(registry.names())
+    recipes = (registry.package() / "recipes").glob("*.toml")
+    return sorted({path.stem for path in recipes} - there)
+
+
+def recipe_path(name):
+    """The file of an entry's recipe, be the entry trained or not.
+
+    Args:
+        name: str, a name of `list()` or `recipe_only()`, or an entry's folder.
+
+    Returns:
+        `pathlib.Path`.
+
+    Raises:
+        ValueError, OSError: as `entry`.
+
+    Example:
+        >>> recipe_path("dcdh-nuswide-48").name
+        'dcdh-nuswide-48.toml'
+    """
+    if name in recipe_only():
+        return registry.package() / "recipes" / f"{name}.toml"
+    return entry(name).path / "recipe.toml"
+
+
+def _refuse_recipe_only(name):
+    if name in recipe_only():
+        about = tomllib.loads(recipe_path(name).read_text())["entry"]
+        raise WeightsUnavailableError(
+            f"{name} has no weights here: its training needs {about['missing']}. With "
+            f"them, `kerashash train --recipe {name} --root zoo` trains it and "
+            f"`KERASHASH_ZOO=zoo` makes it load by name."
+        )
 
 
 def _measure(metric, codes, bits):

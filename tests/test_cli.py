@@ -29,9 +29,11 @@ def test_demo(tmp_path, capsys):
 
 def test_zoo_commands(capsys):
     assert cli.main(["zoo", "list"]) == 0
-    assert "adalabel-cifar10-48" in capsys.readouterr().out
+    listed = capsys.readouterr().out
+    assert "adalabel-cifar10-48" in listed
+    assert "dsre-nuswide-12          recipe only" in listed
     assert cli.main(["zoo", "info", "adalabel-cifar10-48"]) == 0
-    assert '"licence"' in capsys.readouterr().out
+    assert "- licence: Apache-2.0" in capsys.readouterr().out
     assert cli.main(["zoo", "verify", "dcdh-cifar10-48"]) == 0
     assert "mAP@ALL" in capsys.readouterr().out
 
@@ -42,6 +44,8 @@ def test_a_user_s_mistake_is_one_line(capsys):
     assert error.startswith("kerashash: `name` must be an entry")
     assert error.count("\n") == 1
     assert cli.main(["train", "--recipe", "none.toml"]) == 1
+    assert cli.main(["zoo", "verify"]) == 1
+    assert "one entry, or --all" in capsys.readouterr().err
     with pytest.raises(SystemExit):
         cli.main(["fly"])
 

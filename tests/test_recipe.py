@@ -136,6 +136,43 @@ def test_recipe_makes_an_entry_that_loads_and_verifies(
         assert np.array_equal(old, new) == same
 
 
+def test_entries_on_frozen_features_share_a_backbone(small_world):
+    data, folder = small_world
+    text = TEXT.format(
+        name="first",
+        method="DCDH",
+        database="learned",
+        options="label_units = [16]\nfusion_units = [16]",
+        weights=folder / "backbone.weights.h5",
+    )
+    start, _ = text.split("[training]")
+    start = start.replace("image_size = 64", "image_size = 64\nhidden_units = 8")
+    training = "[training]\nseed = 3\nepochs = 2\nbatch_size = 16\nlearning_rate = 1e-3"
+    path = folder / "recipe.toml"
+    path.write_text(start + training)
+    cache = folder / "cache"
+    first = recipe.train(path, folder / "zoo", seeds=2, cache_dir=cache)
+    (metric,) = first.card["metrics"]
+    assert len(metric["by_seed"]) == 2
+    assert metric["by_seed"][0] == metric["value"]
+    model = zoo.load(first.path)
+    with np.load(first.path / "codes.npz") as codes:
+        np.testing.assert_array_equal(model.encode(data.query), codes["query_codes"])
+
+    # Another entry on the same network, of which it says only whose it is.
+    entry, rest = start.replace('"first"', '"second"').split("[backbone]")
+    _, options = rest.split("[model]")
+    path.write_text(
+        f"{entry}[backbone]\nof = '{first.path}'\n[model]{options}{training}"
+    )
+    second = recipe.train(path, folder / "zoo", cache_dir=cache)
+    assert second.card["shared"]["sha256"] == first.card["shared"]["sha256"]
+    assert len([*(folder / "zoo" / "shared").iterdir()]) == 1
+    assert zoo.verify(second.path)
+    with pytest.raises(ValueError, match="`seeds` must be at least 1"):
+        recipe.train(path, folder / "zoo", seeds=0)
+
+
 def test_random_shift_moves_whole_images():
     x = tf.reshape(tf.range(2 * 4 * 4, dtype=tf.float32), (2, 4, 4, 1))
     np.testing.assert_array_equal(random_shift(x, 0), x)

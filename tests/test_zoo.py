@@ -1,8 +1,10 @@
+import csv
 import hashlib
 import json
 import pathlib
 import subprocess
 import sys
+import types
 
 import h5py
 import keras
@@ -11,7 +13,7 @@ import pytest
 from conftest import load_once, mlp
 
 import kerashash
-from kerashash import zoo
+from kerashash import cards, recipe, zoo
 
 METRIC = {
     "name": "mAP@ALL",
@@ -103,9 +105,7 @@ def test_golden_inputs_tell_of_another_model(tmp_path, rng):
         "bytes": len(content),
     }
     (entry.path / "card.json").write_text(json.dumps(card))
-    with pytest.raises(
-        ValueError, match=r"holds other codes.*\[0, 1, 2, 3\]"
-    ):
+    with pytest.raises(ValueError, match=r"holds other codes.*\[0, 1, 2, 3\]"):
         zoo.verify(entry.path)
 
 
@@ -175,6 +175,30 @@ def test_an_entry_is_not_replaced_by_accident(tmp_path, rng):
     assert make(tmp_path, rng, overwrite=True)[-1].path == entry.path
 
 
+@pytest.mark.parametrize("name", zoo.recipe_only())
+def test_what_has_only_a_recipe_says_what_it_needs(name):
+    with pytest.raises(zoo.WeightsUnavailableError, match=rf"{name}.*NUS-WIDE.*train"):
+        zoo.load(name)
+    found = recipe.read(zoo.recipe_path(name))
+    assert found["entry"]["name"] == name
+    assert name.endswith(f"-nuswide-{found['model']['bits']}")
+    images = types.SimpleNamespace(num_classes=21, num_train=10)
+    model = recipe._method(found, mlp(6), images)
+    assert model.encode(np.zeros((1, 6), np.float32)).shape[0] == 1
+
+
+def test_tables_are_those_of_the_cards():
+    cards_ = [zoo.entry(name).card for name in zoo.list()]
+    folder = pathlib.Path(zoo.__file__).parent.parent
+    if not (folder / "zoo" / "results.csv").is_file():
+        pytest.skip("tables are not installed")
+    with (folder / "zoo" / "results.csv").open() as file:
+        found = [*csv.DictReader(file)]
+    assert found == [row for card in cards_ for row in cards.rows(card)]
+    readme = (folder / "README.md").read_text()
+    assert all(f"| `{card['name']}` |" in readme for card in cards_)
+
+
 @pytest.mark.parametrize("name", ["a/b", "..", ".hidden"])
 def test_names_that_are_no_folder_names(tmp_path, rng, name):
     with pytest.raises(ValueError, match="`name` must be a plain folder name"):
@@ -202,7 +226,7 @@ def test_shipped_entries_verify_and_encode(name):
     card = zoo.entry(name).card
     assert {"paper", "trained_on", "licence", "seed", "data", "versions"} <= set(card)
     images = np.zeros((2, 32, 32, 3), np.uint8)
-    assert zoo.load(name).encode(images).shape == (2, 6)
+    assert zoo.load(name).encode(images).shape == (2, -(-card["bits"] // 8))
 
 
 @pytest.mark.parametrize("name", zoo.list())

@@ -1,0 +1,91 @@
+"""Cards of the zoo's entries, as Markdown and as rows of a table."""
+
+
+def markdown(card):
+    """An entry's card for people.
+
+    Args:
+        card: dict, the content of a card.json.
+
+    Returns:
+        str, Markdown.
+
+    Example:
+        >>> from kerashash import zoo
+        >>> print(markdown(zoo.entry("adalabel-cifar10-48").card).splitlines()[0])
+        # adalabel-cifar10-48
+    """
+    training, counts = card.get("training", {}), card.get("counts", {})
+    lines = [f"# {card['name']}", ""]
+    facts = {
+        "method": card["method"],
+        "paper": card.get("paper"),
+        "the paper's value": card.get("paper_value"),
+        "bits": card["bits"],
+        "data": _words(card.get("data", {})),
+        "rows": _words(counts),
+        "backbone": _words(card.get("backbone", {})),
+        "trained on": card.get("trained_on"),
+        "use": card.get("use"),
+        "licence": card.get("licence"),
+        "seed": card.get("seed"),
+        "training": training and f"{training['minutes']} min, {training['machine']}",
+        "versions": _words(card.get("versions", {})),
+    }
+    lines += [f"- {name}: {value}" for name, value in facts.items() if value]
+    lines += ["", "| metric | definition | value | over seeds |", "|---|---|---|---|"]
+    for row in rows(card):
+        lines.append(
+            f"| {row['metric']} | {row['definition']} | {row['value']} | "
+            f"{row['over_seeds']} |"
+        )
+    lines += [
+        "",
+        f"Recompute: `kerashash zoo verify {card['name']}`. Train again: "
+        f"`kerashash train --recipe {card['name']}`.",
+    ]
+    return "\n".join(lines) + "\n"
+
+
+def rows(card):
+    """An entry's metrics as rows of a table.
+
+    Args:
+        card: dict, the content of a card.json.
+
+    Returns:
+        List of dicts of str: entry, metric, definition, value, over_seeds.
+
+    Example:
+        >>> from kerashash import zoo
+        >>> rows(zoo.entry("adalabel-cifar10-48").card)[0]["value"]
+        '0.9056'
+    """
+    found = []
+    for metric in card["metrics"]:
+        about = {
+            key: value
+            for key, value in metric.items()
+            if key not in ("name", "value", "by_seed", "at")
+        }
+        values = metric.get("by_seed", [])
+        over = ""
+        if values:
+            mean = sum(values) / len(values)
+            over = f"{mean:.4f} ({min(values):.4f} to {max(values):.4f}, {len(values)})"
+        found.append(
+            {
+                "entry": card["name"],
+                "metric": metric["name"],
+                "definition": _words(about),
+                "value": f"{metric['value']:.4f}",
+                "over_seeds": over,
+            }
+        )
+    return found
+
+
+def _words(values):
+    return ", ".join(
+        f"{key.replace('_', ' ')} {value}" for key, value in values.items()
+    )

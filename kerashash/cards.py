@@ -32,7 +32,7 @@ def markdown(card):
         "training": training and f"{training['minutes']} min, {training['machine']}",
         "versions": _words(card.get("versions", {})),
     }
-    lines += [f"- {name}: {value}" for name, value in facts.items() if value]
+    lines += [f"- {name}: {v}" for name, v in facts.items() if v or v == 0]
     lines += ["", "| metric | definition | value | over seeds |", "|---|---|---|---|"]
     for row in rows(card):
         lines.append(

@@ -1,4 +1,4 @@
-"""Write results.csv and the zoo's table in README.md from the entries' cards.
+"""Write results.csv, card.md and the zoo's table in README.md from the entries' cards.
 
 python zoo/tables.py
 """
@@ -51,6 +51,8 @@ def _line(cells):
 def main():
     paths = sorted(FOLDER.glob("*/card.json"))
     entries = [json.loads(path.read_text()) for path in paths]
+    for path, card in zip(paths, entries, strict=True):
+        path.with_suffix(".md").write_text(cards.markdown(card))
     rows = results(entries)
     with (FOLDER / "results.csv").open("w", newline="") as file:
         writer = csv.DictWriter(file, rows[0], lineterminator="\n")

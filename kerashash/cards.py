@@ -1,5 +1,8 @@
 """Cards of the zoo's entries, as Markdown and as rows of a table."""
 
+# What a metric holds besides its definition.
+_NUMBERS = ("name", "at", "value", "by_seed", "measured", "recomputed")
+
 
 def markdown(card):
     """An entry's card for people.
@@ -17,6 +20,8 @@ def markdown(card):
     """
     training, counts = card.get("training", {}), card.get("counts", {})
     lines = [f"# {card['name']}", ""]
+    if card.get("surrogate"):
+        lines += ["**A surrogate: it has not seen the data of its name.**", ""]
     facts = {
         "method": card["method"],
         "paper": card.get("paper"),
@@ -63,11 +68,7 @@ def rows(card):
     """
     found = []
     for metric in card["metrics"]:
-        about = {
-            key: value
-            for key, value in metric.items()
-            if key not in ("name", "value", "by_seed", "at")
-        }
+        about = {key: value for key, value in metric.items() if key not in _NUMBERS}
         values = metric.get("by_seed", [])
         over = ""
         if values:
@@ -78,11 +79,21 @@ def rows(card):
                 "entry": card["name"],
                 "metric": metric["name"],
                 "definition": _words(about),
-                "value": f"{metric['value']:.4f}",
+                "value": number(metric["value"]),
                 "over_seeds": over,
             }
         )
     return found
+
+
+def number(value):
+    """A metric's value in a table.
+
+    Example:
+        >>> number(0.5), number(None)
+        ('0.5000', 'not measured')
+    """
+    return "not measured" if value is None else f"{value:.4f}"
 
 
 def _words(values):

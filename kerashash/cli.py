@@ -109,7 +109,8 @@ def _zoo_list(options):
         if card is None:
             raise ValueError(f"A registry's index.json lists {name!r}, which it lacks.")
         metric = card["metrics"][0]
-        print(f"{name:24} {metric['name']} {metric['value']:.4f}")
+        surrogate = "  (surrogate)" if card.get("surrogate") else ""
+        print(f"{name:24} {metric['name']} {metric['value']:.4f}{surrogate}")
     for name in zoo.recipe_only():
         print(f"{name:24} recipe only")
 
@@ -138,8 +139,7 @@ def _zoo_export(options):
 
 
 def _print_metrics(metrics):
-    for m in metrics:
-        definition = ", ".join(
-            f"{key} {m[key]}" for key in ("denominator", "ties", "empty", "database")
-        )
-        print(f"  {m['name']:10} {m['value']:.4f}  ({definition})")
+    from kerashash import cards
+
+    for row in cards.rows({"name": "", "metrics": metrics}):
+        print(f"  {row['metric']:10} {row['value']}  ({row['definition']})")

@@ -29,6 +29,7 @@ import platform
 import shutil
 import tempfile
 import tomllib
+import warnings
 from typing import NamedTuple
 
 import numpy as np
@@ -130,6 +131,8 @@ def entry(name):
 def load(name):
     """A trained model, ready to `encode`.
 
+    It warns of a surrogate: a model that has not seen the data of its name.
+
     Args:
         name: str, a name of `list()`, or a path of an entry's folder.
 
@@ -149,6 +152,9 @@ def load(name):
     import kerashash.methods  # registers the classes  # noqa: F401
 
     found = entry(name)
+    if found.card.get("surrogate"):
+        about = found.card["trained_on"]
+        warnings.warn(f"{name} is a surrogate, trained on {about}.", stacklevel=2)
     config = json.loads((found.path / "config.json").read_text())
     model = keras.saving.deserialize_keras_object(config)
     if "shared" not in found.card:
@@ -180,7 +186,8 @@ def save(model, name, card, codes, recipe, root=".", overwrite=False):
         card: dict that JSON can hold: what is to be said of the entry. ``metrics``
             is a list of dicts of arguments of `evaluation.mean_average_precision`
             (``at``, ``denominator``, ``ties``, ``empty``), ``database``, "encoded"
-            or "learned", and whatever else is to be said of each.
+            or "learned", and whatever else is to be said of each. What could not be
+            measured has ``"measured": False``, and gets the value None.
         codes: dict of arrays ``query_codes``, ``query_labels``, ``database_codes``,
             ``database_labels``: packed codes and label rows; and
             ``learned_database_codes`` for metrics with ``database: "learned"``.
@@ -281,7 +288,7 @@ def verify(name):
     results = []
     values = measure(found.card["metrics"], codes, found.card["bits"])
     for metric, value in zip(found.card["metrics"], values, strict=True):
-        if not abs(value - metric["value"]) < 1e-6:
+        if value is not None and not abs(value - metric["value"]) < 1e-6:
             raise ValueError(
                 f"{found.path / 'card.json'} says {metric['name']} = "
                 f"{metric['value']:.6f}. Its codes give {value:.6f}."
@@ -345,9 +352,12 @@ def measure(metrics, codes, bits):
         bits: int.
 
     Returns:
-        List of float.
+        List of float; None where a metric says ``"measured": False``.
     """
-    return [_measure(metric, codes, bits) for metric in metrics]
+    return [
+        _measure(metric, codes, bits) if metric.get("measured", True) else None
+        for metric in metrics
+    ]
 
 
 def recipe_only():

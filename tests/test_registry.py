@@ -141,7 +141,7 @@ def test_the_first_folder_that_has_an_entry_wins(tmp_path, rng, monkeypatch):
     assert zoo.entry("a-b-1").path == first / "a-b-1"
     assert zoo.entry("c-d-2").path == second / "c-d-2"
     assert zoo.entry("adalabel-cifar10-48").card["bits"] == 48
-    assert zoo.list()[:3] == ["a-b-1", "adalabel-cifar10-48", "c-d-2"]
+    assert {"a-b-1", "adalabel-cifar10-48", "c-d-2"} <= {*zoo.list()}
     monkeypatch.setenv("KERASHASH_ZOO", os.pathsep.join(map(str, (second, first))))
     assert zoo.entry("a-b-1").path == second / "a-b-1"
     assert not (tmp_path / "cache").exists()

@@ -31,7 +31,7 @@ def table(entries):
         lines.append(
             _line(
                 (
-                    f"`{card['name']}`",
+                    f"`{card['name']}`" + " (surrogate)" * ("surrogate" in card),
                     f"{data['name']} {data.get('protocol', '')}",
                     backbone.get("name") or f"that of `{backbone['of']}`",
                     f"{maps[0]['value']:.4f}",

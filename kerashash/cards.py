@@ -46,9 +46,19 @@ def markdown(card):
         )
     lines += [
         "",
-        f"Recompute: `kerashash zoo verify {card['name']}`. Train again: "
+        f"Recompute: `kerashash zoo verify {card['name']}`. Train "
+        f"{'the real one' if card.get('surrogate') else 'again'}: "
         f"`kerashash train --recipe {card['name']}`.",
     ]
+    if "nearest_concepts" in card:
+        lines += [
+            "",
+            "Concepts and those with the nearest codes (bits that differ):",
+            "",
+        ]
+        for name, near in card["nearest_concepts"].items():
+            words = ", ".join(f"{other} ({bits})" for other, bits in near.items())
+            lines.append(f"- {name}: {words}")
     return "\n".join(lines) + "\n"
 
 

@@ -367,7 +367,7 @@ def recipe_only():
         Sorted list of str.
 
     Example:
-        >>> "dcdh-nuswide-48" in recipe_only()
+        >>> "dcdh-nuswide-24" in recipe_only()
         True
     """
     there = set(registry.names())
@@ -388,8 +388,8 @@ def recipe_path(name):
         ValueError, OSError: as `entry`.
 
     Example:
-        >>> recipe_path("dcdh-nuswide-48").name
-        'dcdh-nuswide-48.toml'
+        >>> recipe_path("dcdh-nuswide-24").name
+        'dcdh-nuswide-24.toml'
     """
     if name in recipe_only():
         return registry.package() / "recipes" / f"{name}.toml"

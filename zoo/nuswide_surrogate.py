@@ -132,6 +132,25 @@ def image_network(x, labels, known, patterns, counts, pattern_codes):
     return network
 
 
+def neighbours(names, patterns, pattern_codes):
+    """The three concepts whose codes are nearest to each one's, of rows of one concept
+    alone."""
+    alone = {
+        name: pattern_codes[(patterns.sum(axis=1) == 1) & (patterns[:, column] == 1)]
+        for column, name in enumerate(names)
+    }
+    alone = {name: code[0] for name, code in alone.items() if len(code)}
+    found = {}
+    for name, code in alone.items():
+        distances = {
+            other: int((code != its).sum())
+            for other, its in alone.items()
+            if other != name
+        }
+        found[name] = dict(sorted(distances.items(), key=lambda item: item[1])[:3])
+    return found
+
+
 def main():
     parser = argparse.ArgumentParser()
     parser.add_argument("--labels", required=True, help="folder of Groundtruth")
@@ -213,6 +232,7 @@ def main():
             "hidden_units": UNITS,
         },
         "seed": SEED,
+        "nearest_concepts": neighbours(names, patterns, pattern_codes),
         "metrics": [
             {"name": "mAP@ALL", **common, "empty": "zero", "on": on},
             {"name": "mAP@ALL", **common, "empty": "skip", "on": on},

@@ -20,7 +20,7 @@ import keras
 import numpy as np
 
 import kerashash
-from kerashash import backbones, recipe
+from kerashash import backbones, fine_tuning
 
 METHODS = {
     "dsre": (kerashash.DSRE, "5k-train", {"w_update": "ridge"}),
@@ -41,14 +41,15 @@ def fine_tune(name, seed, cache_dir=None):
         options = {**options, "num_train": data.num_train}
     backbone = backbones.get("efficientnet-lite0", image_size=128)
     lower, upper = backbones.split(backbone, "block4c")
-    recipe.freeze_statistics(upper)
-    frozen = recipe.mirrored_features(lower, data.x, cache_dir)
+    fine_tuning.freeze_statistics(upper)
+    frozen = fine_tuning.mirrored_features(lower, data.x, cache_dir)
     rows = data.splits["train"]
     x, labels = frozen[rows], data.labels[rows]
     model = method(upper, 48, num_classes=data.num_classes, **options)
     head = {"epochs": 20, "batch_size": 128, "learning_rate": 1e-3}
-    model, _ = recipe.fit_head(model, x[:, 0], labels, **head)
-    recipe.fit(model, x, labels, seed, batch_size=128, weight_decay=1e-4, rounds=ROUNDS)
+    model, _ = fine_tuning.fit_head(model, x[:, 0], labels, **head)
+    options = {"batch_size": 128, "weight_decay": 1e-4, "shift": 1, "rounds": ROUNDS}
+    fine_tuning.fit(model, x, labels, seed, **options)
     return frozen, model
 
 
@@ -61,7 +62,7 @@ def main():
     options = parser.parse_args()
     for seed in options.seeds:
         frozen, model = fine_tune(options.method, seed, options.cache_dir)
-        vectors = recipe.outputs(model.backbone, frozen[:, 0])
+        vectors = fine_tuning.outputs(model.backbone, frozen[:, 0])
         np.save(options.features.format(seed=seed), vectors.astype(np.float16))
 
 

@@ -82,17 +82,17 @@ class Block:
         distances = np.zeros(self.size, kernels.dtype.as_numpy_dtype)
         for codes, word in zip(self._words, _words(query[None]), strict=True):
             distances += np.bitwise_count(codes ^ word)
-        return _nearest_within(distances, _bound(distances, k), k)
+        return _nearest_within(distances, _rough_bound(distances, k), k)
 
     def _nearest_by_chunks(self, query, minima, k):
         """The k nearest of one query, by way of k chunks."""
-        _, chunks = _nearest_within(minima, _bound(minima, k), k)
+        _, chunks = _nearest_within(minima, _rough_bound(minima, k), k)
         chunks.sort()
         differ = np.bitwise_count(hamming.host(self.codes)[chunks] ^ query[:, None])
         distances = differ.sum(axis=1, dtype=minima.dtype).ravel()
         index = (chunks[:, None] * hamming.LANES + np.arange(hamming.LANES)).ravel()
         distances, index = distances[index < self.size], index[index < self.size]
-        found, order = _nearest_within(distances, _bound(distances, k), k)
+        found, order = _nearest_within(distances, _rough_bound(distances, k), k)
         return found, index[order]
 
 
@@ -113,7 +113,7 @@ def in_order(distances, indices, k):
     )
 
 
-def _bound(distances, k):
+def _rough_bound(distances, k):
     """Not less than the k-th least distance, and near it."""
     some = distances[::8] if 8 * k <= len(distances) else distances
     return np.partition(some, k - 1)[k - 1]

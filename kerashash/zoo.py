@@ -19,8 +19,8 @@ Entries come from the registries of `kerashash.registry`. Nothing is unpickled, 
 nothing is fetched unless KERASHASH_ZOO names a server.
 """
 
+import contextlib
 import difflib
-import hashlib
 import importlib.metadata
 import json
 import os
@@ -34,7 +34,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from kerashash import cards, registry
+from kerashash import cards, registry, weight_files
 
 _FILES = (
     "config.json",
@@ -43,8 +43,8 @@ _FILES = (
     "golden.npz",
     "recipe.toml",
 )
-# A network of as many parameters is kept apart from the entry.
-_LARGE = 1_000_000
+# Public here, beside `save`, which asks for it.
+round_weights = weight_files.round_weights
 _ARRAYS = ("query_codes", "query_labels", "database_codes", "database_labels")
 
 
@@ -157,19 +157,11 @@ def load(name):
         warnings.warn(f"{name} is a surrogate, trained on {about}.", stacklevel=2)
     config = json.loads((found.path / "config.json").read_text())
     model = keras.saving.deserialize_keras_object(config)
-    if "shared" not in found.card:
-        model.load_weights(found.path / "model.weights.h5")
-        return model
-    with tempfile.TemporaryDirectory() as folder:
-        whole = pathlib.Path(folder) / "model.weights.h5"
-        shared = found.card["shared"]
-        _join(
-            whole,
-            found.path / "model.weights.h5",
-            _shared(found.path, found.card),
-            shared["prefix"],
-        )
-        model.load_weights(whole)
+    shared = {}
+    if "shared" in found.card:
+        shared["shared"] = _shared(found.path, found.card)
+        shared["prefix"] = found.card["shared"]["prefix"]
+    weight_files.load(model, found.path / "model.weights.h5", **shared)
     return model
 
 
@@ -181,16 +173,20 @@ def save(model, name, card, codes, recipe, root=".", overwrite=False):
     it encodes them.
 
     Args:
-        model: a built `HashModel`.
+        model: a `HashModel` that is built.
         name: str, the folder's name, ``<method>-<dataset>-<bits>``.
         card: dict that JSON can hold: what is to be said of the entry. ``metrics``
-            is a list of dicts of arguments of `evaluation.mean_average_precision`
-            (``at``, ``denominator``, ``ties``, ``empty``), ``database``, "encoded"
-            or "learned", and whatever else is to be said of each. What could not be
-            measured has ``"measured": False``, and gets the value None.
+            is a list of dicts with ``name``, what defines it, and whatever else is to
+            be said of each. A mean average precision has arguments of
+            `evaluation.mean_average_precision` (``at``, ``denominator``, ``ties``,
+            ``empty``) and ``database``, "encoded" or "learned"; a measure of
+            `label_distribution.MEASURES` has ``k``; "SVM accuracy" is
+            `evaluation.svm_accuracy`. What could not be measured has ``"measured":
+            False``, and gets the value None.
         codes: dict of arrays ``query_codes``, ``query_labels``, ``database_codes``,
-            ``database_labels``: packed codes and label rows; and
-            ``learned_database_codes`` for metrics with ``database: "learned"``.
+            ``database_labels``: packed codes and label rows; with
+            ``learned_database_codes`` for metrics with ``database: "learned"``, and
+            ``validation_codes`` and ``validation_labels`` for "SVM accuracy".
         recipe: str, the text of the recipe, TOML.
         root: path of the folder in which the entry's folder is made.
         overwrite: bool, whether an entry of that name may be replaced.
@@ -203,6 +199,8 @@ def save(model, name, card, codes, recipe, root=".", overwrite=False):
     """
     import keras
 
+    from kerashash import card_metrics
+
     root = pathlib.Path(root)
     target = root / name
     if pathlib.Path(name).name != name or name.startswith("."):
@@ -212,13 +210,18 @@ def save(model, name, card, codes, recipe, root=".", overwrite=False):
             f"`name` must be new, or overwrite=True. Received: {name!r}, and {target} "
             "exists."
         )
+    if not model.built:
+        raise ValueError(
+            "`model` must be built: it must have seen a batch, or know its inputs."
+            f" Received: {model.name}, which is not."
+        )
     missing = sorted(set(_ARRAYS) - set(codes))
     if missing:
         raise ValueError(
             f"`codes` must have the keys {_ARRAYS}. Received codes without {missing}."
         )
     card = {**card, "name": name, "bits": model.bits, "method": type(model).__name__}
-    values = measure(card["metrics"], codes, model.bits)
+    values = card_metrics.measure(card["metrics"], codes, model.bits)
     card["metrics"] = [
         {**metric, "value": value}
         for metric, value in zip(card["metrics"], values, strict=True)
@@ -228,14 +231,12 @@ def save(model, name, card, codes, recipe, root=".", overwrite=False):
         for package in ("kerashash", "keras", "tensorflow", "numpy")
     } | {"python": platform.python_version()}
 
-    root.mkdir(parents=True, exist_ok=True)
-    # Written beside and renamed: an entry is there whole or not at all.
-    work = pathlib.Path(tempfile.mkdtemp(prefix=f".{name}-", dir=root))
-    try:
+    with _whole(target) as work:
         config = keras.saving.serialize_keras_object(model)
         config.pop("compile_config", None)
         (work / "config.json").write_text(json.dumps(config, indent=1) + "\n")
-        shared = _store_weights(model, work / "model.weights.h5", root / "shared")
+        weights = work / "model.weights.h5"
+        shared = weight_files.save(model, weights, root / "shared")
         if shared:
             card["shared"] = shared
         np.savez_compressed(work / "codes.npz", **codes)
@@ -243,20 +244,13 @@ def save(model, name, card, codes, recipe, root=".", overwrite=False):
         (work / "recipe.toml").write_text(recipe)
         card["files"] = {
             file: {
-                "sha256": _sha256(work / file),
+                "sha256": weight_files.sha256(work / file),
                 "bytes": (work / file).stat().st_size,
             }
             for file in _FILES
         }
         (work / "card.json").write_text(json.dumps(card, indent=1) + "\n")
         (work / "card.md").write_text(cards.markdown(card))
-        work.chmod(0o755)
-        if target.exists():
-            shutil.rmtree(target)
-        os.replace(work, target)
-    except BaseException:
-        shutil.rmtree(work, ignore_errors=True)
-        raise
     return entry(target)
 
 
@@ -274,6 +268,8 @@ def verify(name):
         ValueError: as `entry`, or if a metric is not what the card says, or the model
             gives its golden inputs other codes.
     """
+    from kerashash import card_metrics
+
     found = entry(name)
     with np.load(found.path / "golden.npz", allow_pickle=False) as golden:
         codes = load(found.path).encode(golden["inputs"], verbose=0)
@@ -286,7 +282,7 @@ def verify(name):
     with np.load(found.path / "codes.npz", allow_pickle=False) as stored:
         codes = dict(stored)
     results = []
-    values = measure(found.card["metrics"], codes, found.card["bits"])
+    values = card_metrics.measure(found.card["metrics"], codes, found.card["bits"])
     for metric, value in zip(found.card["metrics"], values, strict=True):
         if value is not None and not abs(value - metric["value"]) < 1e-6:
             raise ValueError(
@@ -318,9 +314,7 @@ def export(name, root):
     target = root / found.name
     if target.exists():
         raise ValueError(f"`root` must have no {found.name}. Received: {target}.")
-    root.mkdir(parents=True, exist_ok=True)
-    work = pathlib.Path(tempfile.mkdtemp(prefix=f".{found.name}-", dir=root))
-    try:
+    with _whole(target) as work:
         if "shared" in found.card:
             network = _shared(found.path, found.card)
             (root / "shared").mkdir(exist_ok=True)
@@ -328,36 +322,8 @@ def export(name, root):
             os.replace(work / "shared", root / "shared" / network.name)
         for file in ("card.json", *_FILES):
             shutil.copyfile(found.path / file, work / file)
-        work.chmod(0o755)
-        os.replace(work, target)
-    except BaseException:
-        shutil.rmtree(work, ignore_errors=True)
-        raise
+        (work / "card.md").write_text(cards.markdown(found.card))
     return entry(target)
-
-
-def round_weights(model):
-    """Round a model's weights in place to what an entry stores."""
-    for variable in model.variables:
-        value = variable.numpy()
-        variable.assign(_half(value).astype(value.dtype))
-
-
-def measure(metrics, codes, bits):
-    """Metrics of a card, from the codes of an entry.
-
-    Args:
-        metrics: list of dicts, as in `save`.
-        codes: dict of arrays, as in `save`.
-        bits: int.
-
-    Returns:
-        List of float; None where a metric says ``"measured": False``.
-    """
-    return [
-        _measure(metric, codes, bits) if metric.get("measured", True) else None
-        for metric in metrics
-    ]
 
 
 def recipe_only():
@@ -406,38 +372,27 @@ def _refuse_recipe_only(name):
         )
 
 
-def _measure(metric, codes, bits):
-    """A metric of a card, from the codes of an entry."""
-    from kerashash import evaluation, label_distribution
-
-    if metric["name"] in label_distribution.MEASURES:
-        rows = (codes[name] for name in ("query_codes", "database_codes"))
-        true, known = codes["query_labels"], codes["database_labels"]
-        predicted = label_distribution.hashed_distribution(
-            *rows, known, k=metric["k"], bits=bits
-        )
-        return float(label_distribution.measures(true, predicted)[metric["name"]])
-    learned = "learned_" if metric["database"] == "learned" else ""
-    options = {k: metric[k] for k in ("denominator", "ties", "empty")}
-    return float(
-        evaluation.mean_average_precision(
-            codes["query_codes"],
-            codes["query_labels"],
-            codes[f"{learned}database_codes"],
-            codes["database_labels"],
-            bits=bits,
-            at=metric.get("at"),  # TOML has no null: absent is ALL
-            **options,
-        )
-    )
-
-
-def _half(array):
-    """Kernels in float16; vectors, which cost little, and integers as they are."""
-    if array.dtype != np.float32 or array.ndim < 2:
-        return array
-    half = array.astype(np.float16)
-    return half if np.isfinite(half).all() else array
+@contextlib.contextmanager
+def _whole(target):
+    """A folder to fill, which takes the target's place at the end, or is removed."""
+    target.parent.mkdir(parents=True, exist_ok=True)
+    work = pathlib.Path(tempfile.mkdtemp(prefix=f".{target.name}-", dir=target.parent))
+    old = work.with_name(f"{work.name}-old")
+    try:
+        yield work
+        work.chmod(0o755)
+        with contextlib.suppress(FileNotFoundError):
+            os.replace(target, old)
+        try:
+            os.replace(work, target)
+        except OSError:
+            if old.exists():
+                os.replace(old, target)
+            raise
+        shutil.rmtree(old, ignore_errors=True)
+    except BaseException:
+        shutil.rmtree(work, ignore_errors=True)
+        raise
 
 
 def _golden(model, count=4, candidates=64):
@@ -459,59 +414,6 @@ def _golden(model, count=4, candidates=64):
     return {"inputs": x, "codes": model.encode(x, verbose=0)}
 
 
-def _large(model):
-    """The network in a model to be kept apart, or None."""
-    import keras
-
-    network = model.backbone
-    if isinstance(network, keras.Sequential) and network.layers:
-        network = network.layers[0]
-    large = isinstance(network, keras.Model) and network.count_params() >= _LARGE
-    return network if large else None
-
-
-def _store_weights(model, path, folder):
-    """Write a model's weights, kernels in float16; its large network apart.
-
-    Returns:
-        What the card says of the network's file in `folder`, or None.
-    """
-    model.save_weights(path)
-    arrays = _arrays(path)
-    network = _large(model)
-    if network is None:
-        _write_arrays(path, arrays)
-        return None
-    part = path.with_name("shared.weights.h5")
-    network.save_weights(part)
-    inner = _arrays(part)
-    part.unlink()
-    # Where in the model's file the network's stand.
-    some = next(iter(inner))
-    starts = (key.removesuffix(some) for key in arrays if key.endswith("/" + some))
-    prefix = next(
-        start
-        for start in starts
-        if all(np.array_equal(arrays.get(start + k), v) for k, v in inner.items())
-    )
-    digest = hashlib.sha256()
-    for key in sorted(inner):
-        digest.update(key.encode())
-        digest.update(np.ascontiguousarray(inner[key]))
-    shared = folder / f"{digest.hexdigest()[:16]}.weights.h5"
-    if not shared.exists():
-        folder.mkdir(exist_ok=True)
-        _write_arrays(part, inner)
-        os.replace(part, shared)
-    _write_arrays(path, {k: v for k, v in arrays.items() if not k.startswith(prefix)})
-    return {
-        "file": shared.name,
-        "prefix": prefix,
-        "sha256": _sha256(shared),
-        "bytes": shared.stat().st_size,
-    }
-
-
 def _shared(path, card):
     """The file of an entry's shared network: in ``shared/`` of its registry (in the
     cache of a server's one level further up), or of the package's."""
@@ -521,48 +423,13 @@ def _shared(path, card):
     return next((place for place in places if place.is_file()), places[0])
 
 
-def _arrays(path):
-    """Arrays of a Keras weights file by their keys, kernels in float16."""
-    import h5py
-
-    found = {}
-    with h5py.File(path, "r") as file:
-
-        def visit(key, item):
-            if isinstance(item, h5py.Dataset):
-                found[key] = _half(item[()])
-
-        file.visititems(visit)
-    return found
-
-
-def _write_arrays(path, arrays):
-    """Write a Keras weights file."""
-    import h5py
-
-    with h5py.File(path, "w") as file:
-        for key, array in arrays.items():
-            file.create_dataset(key, data=array)
-
-
-def _join(path, own, shared, prefix):
-    """Write the file of a whole model from its own and its shared weights."""
-    arrays = _arrays(own)
-    arrays |= {prefix + key: array for key, array in _arrays(shared).items()}
-    _write_arrays(path, arrays)
-
-
-def _sha256(path):
-    return hashlib.sha256(path.read_bytes()).hexdigest()
-
-
 def _check_file(path, stated):
     if not path.is_file():
         raise ValueError(f"{path} is missing.")
-    size = path.stat().st_size
-    if size != stated.get("bytes") or _sha256(path) != stated.get("sha256"):
+    size, digest = path.stat().st_size, weight_files.sha256(path)
+    if size != stated.get("bytes") or digest != stated.get("sha256"):
         raise ValueError(
             f"{path} is not the file that its card describes. Received: {size} bytes, "
-            f"sha256 {_sha256(path)}; the card says {stated.get('bytes')} bytes, "
+            f"sha256 {digest}; the card says {stated.get('bytes')} bytes, "
             f"sha256 {stated.get('sha256')}."
         )

@@ -220,3 +220,17 @@ def test_unknown_protocol_is_named(digits):
         kerashash.evaluate(None, digits, "coco")
     with pytest.raises(TypeError, match="Choices of a protocol"):
         kerashash.evaluate(None, digits, R=10)
+
+
+def test_svm_accuracy_counts_right_labels():
+    # The first bit tells the class of all rows but the last of the test.
+    codes = np.array([[1, 1], [1, -1], [-1, 1], [-1, -1]])
+    rows = codes, [0, 0, 1, 1]
+    test = codes, np.eye(2)[[0, 0, 1, 0]]
+    assert evaluation.svm_accuracy(rows, rows, test) == 3 / 4
+    packed = (kerashash.codes.pack(codes), [0, 0, 1, 1])
+    assert evaluation.svm_accuracy(packed, packed, packed, bits=2) == 1.0
+    with pytest.raises(ValueError, match="`test` must have one label for each row"):
+        evaluation.svm_accuracy(rows, rows, (codes, np.ones((4, 2))))
+    with pytest.raises(ValueError, match=r"`validation` must .* shape \(3,\)"):
+        evaluation.svm_accuracy(rows, (codes, [0, 0, 1]), rows)

@@ -1,46 +1,26 @@
-"""A recipe, end to end, on a small data set with an untrained backbone."""
+"""Recipes, end to end, on small data sets with an untrained backbone."""
 
 import numpy as np
 import pytest
+import scipy.io
 import tensorflow as tf
 
 import kerashash
-from kerashash import recipe, zoo
+from kerashash import fine_tuning, label_distribution, recipe, zoo
 from kerashash.data import RetrievalData
 from kerashash.data.augmentation import random_shift
 
-TEXT = """
-[entry]
-name = "{name}"
-method = "{method}"
-trained_on = "random images"
-licence = "Apache-2.0"
-
-[[entry.metrics]]
-name = "mAP@ALL"
-denominator = "relevant"
-ties = "expected"
-empty = "zero"
-database = "{database}"
-
-[data]
-name = "cifar10"
-protocol = "full"
-
-[backbone]
-name = "efficientnet-lite0"
-image_size = 64
-weights = "{weights}"
-
-[model]
-bits = 12
-{options}
-
-[training]
+FINE_TUNED = """
 seed = 3
 fine_tune_after = "block6d"
 batch_size = 8
 weight_decay = 1e-4
+shift = 1
+
+[training.first_head]
+epochs = 1
+batch_size = 16
+learning_rate = 1e-3
 
 [[training.rounds]]
 epochs = 1
@@ -59,6 +39,39 @@ epochs = 2
 batch_size = 16
 learning_rate = 1e-3
 """
+ON_FEATURES = "seed = 3\nepochs = 2\nbatch_size = 16\nlearning_rate = 1e-3"
+MAP = {
+    "name": "mAP@ALL",
+    "denominator": "relevant",
+    "ties": "expected",
+    "empty": "zero",
+    "database": "encoded",
+}
+DCDH = "label_units = [16]\nfusion_units = [16]"
+
+
+def backbone(folder):
+    weights = folder / "backbone.weights.h5"
+    return f'name = "efficientnet-lite0"\nimage_size = 64\nweights = "{weights}"'
+
+
+def write(folder, method, training, metrics=(MAP,), **tables):
+    """A recipe's file; tables and metrics by their content."""
+    lines = [f'[entry]\nname = "small"\nmethod = "{method}"\nlicence = "Apache-2.0"']
+    for metric in metrics:
+        lines.append("[[entry.metrics]]")
+        lines += [f"{name} = {value!r}" for name, value in metric.items()]
+    tables = {
+        "data": 'name = "cifar10"',
+        "backbone": backbone(folder),
+        "model": "",
+        **tables,
+    }
+    tables["model"] = f"bits = 12\n{tables['model']}"
+    lines += [f"[{name}]\n{content}" for name, content in tables.items()]
+    path = folder / "recipe.toml"
+    path.write_text("\n".join([*lines, f"[training]\n{training}"]))
+    return path
 
 
 @pytest.fixture
@@ -72,39 +85,34 @@ def small_world(tmp_path, rng, monkeypatch):
         protocol="full",
         seed=0,
         class_names=("red", "blue"),
-        splits={"train": rows[:40], "database": rows[:40], "query": rows[40:]},
+        splits={
+            "train": rows[:40],
+            "unlabelled": rows[:40],
+            "database": rows[:40],
+            "query": rows[40:],
+            "validation": rows[40:50],
+        },
         x=x.astype(np.uint8),
         labels=labels,
     )
     monkeypatch.setattr(kerashash.data, "load", lambda *_, **__: data)
-    backbone = kerashash.backbones.get(
+    untrained = kerashash.backbones.get(
         "efficientnet-lite0", image_size=64, weights=None
     )
-    backbone.save_weights(tmp_path / "backbone.weights.h5")
+    untrained.save_weights(tmp_path / "backbone.weights.h5")
     return data, tmp_path
 
 
 @pytest.mark.parametrize(
     ("method", "database", "options"),
-    [
-        ("AdaLabelHash", "encoded", "margin = 3.0"),
-        ("DCDH", "learned", "label_units = [16]\nfusion_units = [16]"),
-    ],
+    [("AdaLabelHash", "encoded", "margin = 3.0"), ("DCDH", "learned", DCDH)],
 )
 def test_recipe_makes_an_entry_that_loads_and_verifies(
     small_world, method, database, options
 ):
     data, folder = small_world
-    path = folder / "recipe.toml"
-    path.write_text(
-        TEXT.format(
-            name="small",
-            method=method,
-            database=database,
-            options=options,
-            weights=folder / "backbone.weights.h5",
-        )
-    )
+    metrics = [{**MAP, "database": database}]
+    path = write(folder, method, FINE_TUNED, metrics, model=options)
     entry = recipe.train(path, folder / "zoo", cache_dir=folder / "cache")
     assert entry.card["seed"] == 3
     assert entry.card["counts"] == {"train": 40, "query": 20, "database": 40}
@@ -127,7 +135,7 @@ def test_recipe_makes_an_entry_that_loads_and_verifies(
         weights=str(folder / "backbone.weights.h5"),
     )
     lower, _ = kerashash.backbones.split(start, "block6d")
-    recipe.mirrored_features(lower, data.arrays("train")[0], folder / "cache")
+    fine_tuning.mirrored_features(lower, data.arrays("train")[0], folder / "cache")
     assert cached.stat().st_mtime_ns == before
     assert [*(folder / "cache").iterdir()] == [cached]
     for name, same in (("block5a_project_conv", True), ("head_conv", False)):
@@ -138,19 +146,17 @@ def test_recipe_makes_an_entry_that_loads_and_verifies(
 
 def test_entries_on_frozen_features_share_a_backbone(small_world):
     data, folder = small_world
-    text = TEXT.format(
-        name="first",
-        method="DCDH",
-        database="learned",
-        options="label_units = [16]\nfusion_units = [16]",
-        weights=folder / "backbone.weights.h5",
-    )
-    start, _ = text.split("[training]")
-    start = start.replace("image_size = 64", "image_size = 64\nhidden_units = 8")
-    training = "[training]\nseed = 3\nepochs = 2\nbatch_size = 16\nlearning_rate = 1e-3"
-    path = folder / "recipe.toml"
-    path.write_text(start + training)
+    network = f"{backbone(folder)}\nencoding = 'standardized'\nhidden_units = 8"
+    learned = [{**MAP, "database": "learned"}]
     cache = folder / "cache"
+    path = write(
+        folder,
+        "DCDH",
+        ON_FEATURES,
+        learned,
+        model=DCDH,
+        backbone=network,
+    )
     first = recipe.train(path, folder / "zoo", seeds=2, cache_dir=cache)
     (metric,) = first.card["metrics"]
     assert len(metric["by_seed"]) == 2
@@ -159,18 +165,83 @@ def test_entries_on_frozen_features_share_a_backbone(small_world):
     with np.load(first.path / "codes.npz") as codes:
         np.testing.assert_array_equal(model.encode(data.query), codes["query_codes"])
 
-    # Another entry on the same network, of which it says only whose it is.
-    entry, rest = start.replace('"first"', '"second"').split("[backbone]")
-    _, options = rest.split("[model]")
-    path.write_text(
-        f"{entry}[backbone]\nof = '{first.path}'\n[model]{options}{training}"
-    )
-    second = recipe.train(path, folder / "zoo", cache_dir=cache)
-    assert second.card["shared"]["sha256"] == first.card["shared"]["sha256"]
-    assert len([*(folder / "zoo" / "shared").iterdir()]) == 1
-    assert zoo.verify(second.path)
+    # Others on the same network, of which they say only whose it is; of one a part of
+    # the images has no labels, and the last asks for none.
+    semi = ON_FEATURES + "\n[training.self_train]\nlearning_rate = 1e-3\nepochs = 1"
+    neighbours = "neighbours = 3\nlists = 2\nneighbour_backbone = 'features'"
+    for method, training, options in (
+        ("AdaLabelHash", semi, ""),
+        ("DDH", ON_FEATURES, neighbours),
+    ):
+        path = write(
+            folder, method, training, model=options, backbone=f"of = '{first.path}'"
+        )
+        entry = recipe.train(path, folder / method, cache_dir=cache)
+        assert entry.card["shared"]["sha256"] == first.card["shared"]["sha256"]
+        assert zoo.verify(entry.path)
+    # The network of the first, and that with its hidden layer.
+    assert len([*cache.glob("*.npy")]) == 2
     with pytest.raises(ValueError, match="`seeds` must be at least 1"):
         recipe.train(path, folder / "zoo", seeds=0)
+    path = write(
+        folder, "DDH", ON_FEATURES, backbone=f"of = '{first.path}'\nencoding = 'x'"
+    )
+    with pytest.raises(ValueError, match=r"`encoding` must be one of.*'x'"):
+        recipe.train(path, folder / "zoo", cache_dir=cache)
+
+
+def test_an_entry_of_codes_for_another_classifier(small_world):
+    _, folder = small_world
+    path = write(
+        folder,
+        "AdaLabelHash",
+        ON_FEATURES,
+        [{"name": "SVM accuracy", "database": "encoded"}],
+    )
+    entry = recipe.train(path, folder / "zoo", cache_dir=folder / "cache")
+    with np.load(entry.path / "codes.npz") as codes:
+        pairs = [
+            (codes[f"{split}_codes"], codes[f"{split}_labels"])
+            for split in ("database", "validation", "query")
+        ]
+    value = kerashash.evaluation.svm_accuracy(*pairs, bits=12)
+    assert zoo.verify(entry.path)[0]["recomputed"] == value
+
+
+def test_an_entry_of_label_distributions(tmp_path, rng):
+    x = rng.normal(size=(60, 5))
+    d = np.exp(x[:, :3])
+    path = tmp_path / "rows.mat"
+    labels = d / d.sum(axis=1, keepdims=True)
+    scipy.io.savemat(path, {"features": x, "labels": labels})
+    metrics = [
+        {"name": name, "k": 5, "database": "encoded"}
+        for name in label_distribution.MEASURES
+    ]
+    file = write(
+        tmp_path,
+        "DDHLDL",
+        ON_FEATURES,
+        metrics,
+        data='name = "ldl/movie"\nseed = 4',
+        backbone="encoding = 'quantiles'",
+        model="code_epochs = 1\ncode_units = [8]\nfunction_units = [8]",
+    )
+    rows = kerashash.data.load_distributions(path, seed=4)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(kerashash.data, "load", lambda name, **_: rows)
+        entry = recipe.train(file, tmp_path / "zoo", seeds=2)
+    assert entry.card["counts"] == {"train": 54, "query": 6, "database": 54}
+    assert [m["recomputed"] for m in zoo.verify(entry.path)] == pytest.approx(
+        [m["by_seed"][0] for m in entry.card["metrics"]]
+    )
+    model = zoo.load(entry.path)
+    found = label_distribution.measures(
+        rows.d_query, model.predict_distribution(rows.x_query, k=5)
+    )
+    # The model keeps the distributions in half precision.
+    stored = {m["name"]: m["value"] for m in entry.card["metrics"]}
+    assert found == pytest.approx(stored, abs=1e-3)
 
 
 def test_random_shift_moves_whole_images():
@@ -184,7 +255,12 @@ def test_random_shift_moves_whole_images():
 
 @pytest.mark.parametrize(
     ("text", "message"),
-    [("[entry]\n", "lacks"), ("[entry", "recipe"), (None, "recipe")],
+    [
+        ("[entry]\n", r"lacks \['data', 'backbone', 'model', 'training'\]"),
+        ("[entry]\n[data]\n[backbone]\n[model]\n[training]", "'training.seed'"),
+        ("[entry", "recipe"),
+        (None, "recipe"),
+    ],
 )
 def test_wrong_recipe_is_refused(tmp_path, text, message):
     path = tmp_path / "recipe.toml"
@@ -196,15 +272,8 @@ def test_wrong_recipe_is_refused(tmp_path, text, message):
 
 def test_feature_maps_too_small_to_be_moved_are_refused(small_world):
     _, folder = small_world
-    text = TEXT.format(
-        name="small",
-        method="AdaLabelHash",
-        database="encoded",
-        weights=folder / "backbone.weights.h5",
-        options="",
-    )
-    path = folder / "recipe.toml"
-    path.write_text(text.replace("image_size = 64", "image_size = 32"))
-    with pytest.raises(ValueError, match="block6d', which leaves 1 x 1"):
+    path = write(folder, "AdaLabelHash", FINE_TUNED)
+    path.write_text(path.read_text().replace("image_size = 64", "image_size = 32"))
+    with pytest.raises(ValueError, match="block6d' leaves 1 x 1"):
         recipe.train(path, folder / "zoo", cache_dir=folder / "cache")
     assert not (folder / "cache").exists()

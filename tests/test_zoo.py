@@ -14,7 +14,7 @@ import pytest
 from conftest import load_once, mlp
 
 import kerashash
-from kerashash import cards, cli, recipe, zoo
+from kerashash import cards, cli, recipe, training, weight_files, zoo
 from kerashash.data.sources import DatasetUnavailableError
 
 METRIC = {
@@ -65,7 +65,7 @@ def test_an_entry_loads_from_any_folder_in_a_fresh_process(tmp_path, rng):
 def test_a_large_network_is_kept_once_and_exported_with_an_entry(
     tmp_path, rng, monkeypatch
 ):
-    monkeypatch.setattr(zoo, "_LARGE", 50)
+    monkeypatch.setattr(weight_files, "_LARGE", 50)
     net = mlp(6)
     hidden = keras.Sequential([net, keras.layers.Dense(5)])
     for name, backbone in (("a-1", net), ("b-1", hidden)):
@@ -203,7 +203,7 @@ def test_what_has_only_a_recipe_says_what_it_needs(name):
     assert found["entry"]["name"] == name
     assert name.endswith(f"-nuswide-{found['model']['bits']}")
     images = types.SimpleNamespace(num_classes=21, num_train=10)
-    model = recipe._method(found, mlp(6), images)
+    model = training.method(found, mlp(6), images)
     assert model.encode(np.zeros((1, 6), np.float32)).shape[0] == 1
 
 

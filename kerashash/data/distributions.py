@@ -31,12 +31,19 @@ class DistributionData(NamedTuple):
         d_train: float32 array ``(n, num_classes)``; rows sum to 1.
         x_query: float32 array ``(q, dim)``.
         d_query: float32 array ``(q, num_classes)``.
+        num_classes, num_train, num_query, num_database: int; the training rows are the
+            database.
     """
 
     x_train: np.ndarray
     d_train: np.ndarray
     x_query: np.ndarray
     d_query: np.ndarray
+
+    num_classes = property(lambda self: self.d_train.shape[1])
+    num_train = property(lambda self: len(self.d_train))
+    num_query = property(lambda self: len(self.d_query))
+    num_database = num_train
 
 
 def load_distributions(name, seed=0, query_share=0.1, data_dir=None):

@@ -1,0 +1,205 @@
+"""The ways in which a recipe trains: from data to a model and its codes.
+
+Each gives a `Run`. The model's weights are rounded to what an entry stores before it
+encodes.
+"""
+
+import inspect
+from typing import NamedTuple
+
+import keras
+import numpy as np
+
+from kerashash import backbones, data, fine_tuning, methods, zoo
+from kerashash.layers import QuantileEncoding
+
+_ENCODINGS = {
+    "quantiles": QuantileEncoding,
+    "standardized": keras.layers.Normalization,
+}
+
+
+class Run(NamedTuple):
+    """What came of a training.
+
+    Attributes:
+        model: `HashModel`, of what the data set holds.
+        codes: dict of arrays, as `zoo.save` takes them.
+        loss: float, of the last epoch.
+    """
+
+    model: keras.Model
+    codes: dict
+    loss: float
+
+
+def run(recipe, rows, seed, cache_dir, log_dir=None):
+    """Train by a recipe, in the way that it describes.
+
+    Args:
+        recipe: dict, as `kerashash.recipe.read` gives it.
+        rows: what `kerashash.data.load` gives.
+        seed: int.
+        cache_dir: path of a folder for features.
+        log_dir: path of a folder for TensorBoard logs, or None.
+
+    Returns:
+        `Run`.
+
+    Raises:
+        TypeError, ValueError: if the recipe is wrong.
+    """
+    if isinstance(rows, data.DistributionData):
+        return _on_columns(recipe, rows, log_dir)
+    if "fine_tune_after" in recipe["training"]:
+        return _fine_tuned(recipe, rows, seed, cache_dir, log_dir)
+    return _on_features(recipe, rows, cache_dir, log_dir)
+
+
+def method(recipe, network, rows):
+    """The recipe's model on a network, not trained."""
+    made = getattr(methods, recipe["entry"]["method"])
+    sizes = {"num_classes": rows.num_classes, "num_train": rows.num_train}
+    parameters = inspect.signature(made).parameters
+    # DDH has no use for classes, AdaLabelHash none for the number of rows.
+    needed = {
+        name: size
+        for name, size in sizes.items()
+        if name in parameters and parameters[name].default is inspect.Parameter.empty
+    }
+    return made(network, **needed, **recipe["model"])
+
+
+def _fine_tuned(recipe, images, seed, cache_dir, log_dir):
+    """The method and the upper layers of the backbone together."""
+    training = {k: v for k, v in recipe["training"].items() if k != "seed"}
+    cut, head = training.pop("fine_tune_after"), training.pop("head")
+    first_head = training.pop("first_head", None)
+    backbone = backbones.get(**recipe["backbone"])
+    lower, upper = backbones.split(backbone, cut)
+    height, width = lower.output.shape[1:3]
+    if training["shift"] >= min(height, width):
+        raise ValueError(
+            "`shift` must be less than the height and width of the feature maps that "
+            f"`fine_tune_after` leaves. Received: shift = {training['shift']}, and "
+            f"{cut!r} leaves {height} x {width}."
+        )
+    fine_tuning.freeze_statistics(upper)
+    x, labels = images.arrays("train")
+    features = fine_tuning.mirrored_features(lower, x, cache_dir)
+    model = method(recipe, upper, images)
+    if first_head:
+        # So that the backbone does not start on the gradients of a random head.
+        model, _ = fine_tuning.fit_head(model, features[:, 0], labels, **first_head)
+    fine_tuning.fit(model, features, labels, seed, log_dir, **training)
+    model, history = fine_tuning.fit_head(model, features[:, 0], labels, **head)
+    model = model.with_backbone(backbone)
+    zoo.round_weights(model)
+    return Run(model, _codes(recipe, model, images), history.history["loss"][-1])
+
+
+def _on_features(recipe, images, cache_dir, log_dir):
+    """The method on the features of a backbone that stays as it is: one known by name,
+    or that of another entry."""
+    options = dict(recipe["backbone"])
+    above = {k: options.pop(k, None) for k in ("encoding", "hidden_units")}
+    if "of" in options:
+        backbone = zoo.load(options["of"]).backbone
+    else:
+        backbone = backbones.get(**options)
+    zoo.round_weights(backbone)
+    cached = data.cache_features(images, backbone, cache_dir)
+    x, labels = cached.arrays("train")
+    layers = _layers(x, **above)
+    model = method(recipe, _network(x, layers), images)
+    training = {k: v for k, v in recipe["training"].items() if k != "seed"}
+    self_training = training.pop("self_train", None)
+    history = _fit(model, x, labels, log_dir, **training)
+    if self_training:
+        options = dict(self_training)
+        model.compile(keras.optimizers.Adam(options.pop("learning_rate")))
+        unlabelled, _ = cached.arrays("unlabelled")
+        model.self_train((x, labels), unlabelled, first_epochs=0, verbose=2, **options)
+    zoo.round_weights(model)
+    codes = _codes(recipe, model, cached)
+    whole = keras.Sequential([backbone, *layers]) if layers else backbone
+    model = model.with_backbone(whole)
+    return Run(model, codes, history.history["loss"][-1])
+
+
+def _on_columns(recipe, rows, log_dir):
+    """The method on columns of numbers, with label distributions."""
+    x, d = rows.x_train, rows.d_train
+    network = _network(x, _layers(x, **recipe["backbone"]))
+    model = method(recipe, network, rows)
+    training = {k: v for k, v in recipe["training"].items() if k != "seed"}
+    # The schedule starts again with the function network.
+    decay = model.options["code_epochs"]
+    history = _fit(model, x, d, log_dir, decay_epochs=decay, **training)
+    zoo.round_weights(model)
+    codes = {
+        "query_codes": model.encode(rows.x_query),
+        "query_labels": rows.d_query,
+        "database_codes": model.encode(x),
+        "database_labels": d,
+    }
+    return Run(model, codes, history.history["loss"][-1])
+
+
+def _layers(x, encoding=None, hidden_units=None):
+    """Layers between columns or features and the method."""
+    layers = []
+    if encoding is not None:
+        if encoding not in _ENCODINGS:
+            raise ValueError(
+                f"`encoding` must be one of {[*_ENCODINGS]}. Received: {encoding!r}."
+            )
+        layers.append(_ENCODINGS[encoding]())
+        layers[0].adapt(x)
+    if hidden_units is not None:
+        layers.append(keras.layers.Dense(hidden_units, "relu"))
+    return layers
+
+
+def _network(x, layers):
+    """Layers as a network of rows like those of x."""
+    return keras.Sequential(
+        [keras.Input(x.shape[1:]), *(layers or [keras.layers.Identity()])]
+    )
+
+
+def _fit(
+    model,
+    x,
+    y,
+    log_dir,
+    *,
+    epochs,
+    batch_size,
+    learning_rate,
+    decay_epochs=None,
+):
+    """`fit` with Adam and cosine decay over all epochs, or over `decay_epochs`."""
+    steps = (decay_epochs or epochs) * -(-len(x) // batch_size)
+    rate = keras.optimizers.schedules.CosineDecay(learning_rate, steps)
+    model.compile(keras.optimizers.Adam(rate))
+    callbacks = [keras.callbacks.TensorBoard(log_dir)] if log_dir else []
+    return model.fit(
+        x, y, batch_size=batch_size, epochs=epochs, callbacks=callbacks, verbose=2
+    )
+
+
+def _codes(recipe, model, images):
+    """What an entry keeps: codes and labels of the splits that metrics need."""
+    splits = [s for s in ("query", "database", "validation") if s in images.splits]
+    codes = {}
+    for split in splits:
+        x, codes[f"{split}_labels"] = images.arrays(split)
+        codes[f"{split}_codes"] = model.encode(x)
+    if any(m.get("database") == "learned" for m in recipe["entry"]["metrics"]):
+        learned = codes["database_codes"].copy()
+        inside = images.train_rows >= 0
+        rows = images.train_rows[inside]
+        learned[rows] = np.packbits(model.learned_codes()[inside] > 0, axis=1)
+        codes["learned_database_codes"] = learned
+    return codes

@@ -1,0 +1,127 @@
+"""Weight files of zoo entries: float16 kernels, and large networks kept once.
+
+A large backbone that several entries use is a file of its own in ``shared/`` beside
+the entries, named by a digest of its bytes; the entry's file has the rest.
+"""
+
+import hashlib
+import os
+import pathlib
+import tempfile
+
+import h5py
+import numpy as np
+
+# A network of as many parameters is kept apart from the entry.
+_LARGE = 1_000_000
+
+
+def round_weights(model):
+    """Round a model's weights in place to what an entry stores."""
+    for variable in model.variables:
+        value = variable.numpy()
+        variable.assign(_half(value).astype(value.dtype))
+
+
+def save(model, path, folder):
+    """Write a model's weights, without its large network if it has one.
+
+    Args:
+        model: a built `HashModel`.
+        path: path of the file, ending in ``.weights.h5``.
+        folder: path of the folder for the large network's file.
+
+    Returns:
+        dict, what a card says of the large network: its ``file`` in `folder`, the
+        ``prefix`` of its weights in the model's, ``sha256`` and ``bytes``; or None.
+    """
+    model.save_weights(path)
+    arrays = _read(path)
+    network = _large(model)
+    if network is None:
+        _write(path, arrays)
+        return None
+    part = path.with_name("shared.weights.h5")
+    network.save_weights(part)
+    inner = _read(part)
+    # Where in the model's file the network's stand.
+    some = next(iter(inner))
+    starts = (key.removesuffix(some) for key in arrays if key.endswith("/" + some))
+    prefix = next(
+        start
+        for start in starts
+        if all(np.array_equal(arrays.get(start + k), v) for k, v in inner.items())
+    )
+    _write(part, inner)
+    digest, size = sha256(part), part.stat().st_size
+    name = f"{digest[:16]}.weights.h5"
+    folder.mkdir(exist_ok=True)
+    os.replace(part, folder / name)
+    _write(path, {k: v for k, v in arrays.items() if not k.startswith(prefix)})
+    return {"file": name, "prefix": prefix, "sha256": digest, "bytes": size}
+
+
+def load(model, path, shared=None, prefix=None):
+    """Load what `save` wrote.
+
+    Args:
+        model: a built `HashModel`.
+        path: path of the model's file.
+        shared: path of its large network's file, or None.
+        prefix: str, as `save` gave it.
+    """
+    if shared is None:
+        model.load_weights(path)
+        return
+    arrays = _read(path)
+    arrays |= {prefix + key: array for key, array in _read(shared).items()}
+    with tempfile.TemporaryDirectory() as folder:
+        whole = pathlib.Path(folder) / "model.weights.h5"
+        _write(whole, arrays)
+        model.load_weights(whole)
+
+
+def sha256(path):
+    """Hexadecimal sha256 of a file."""
+    return hashlib.sha256(path.read_bytes()).hexdigest()
+
+
+def _half(array):
+    """Kernels in float16; vectors, which cost little, and integers as they are."""
+    if array.dtype != np.float32 or array.ndim < 2:
+        return array
+    half = array.astype(np.float16)
+    return half if np.isfinite(half).all() else array
+
+
+def _large(model):
+    """The network in a model to be kept apart, or None."""
+    import keras
+
+    network = model.backbone
+    while isinstance(network, keras.Sequential) and network.layers:
+        if not isinstance(network.layers[0], keras.Model):
+            break
+        network = network.layers[0]
+    large = isinstance(network, keras.Model) and network.count_params() >= _LARGE
+    return network if large else None
+
+
+def _read(path):
+    """Arrays of a Keras weights file by their keys, kernels in float16."""
+    found = {}
+
+    def visit(key, item):
+        if isinstance(item, h5py.Dataset):
+            found[key] = _half(item[()])
+
+    with h5py.File(path, "r") as file:
+        file.visititems(visit)
+    return found
+
+
+def _write(path, arrays):
+    """Write a Keras weights file."""
+    with h5py.File(path, "w") as file:
+        for key, array in arrays.items():
+            file.create_dataset(key, data=array)

@@ -1,6 +1,9 @@
 """The metrics of a zoo entry's card, from the codes that the entry holds."""
 
+import functools
+
 from kerashash import evaluation, label_distribution
+from kerashash.average_precision import Ranked, check_at, check_choices, check_ties
 
 
 def measure(metrics, codes, bits):
@@ -25,34 +28,40 @@ def measure(metrics, codes, bits):
         >>> bool(abs(measure(first, codes, bits=12)[0] - first[0]["value"]) < 1e-6)
         True
     """
-    return [_measure(metric, codes, bits) for metric in metrics]
-
-
-def _measure(metric, codes, bits):
-    if not metric.get("measured", True):
-        return None
     rows = {
         split: (codes[f"{split}_codes"], codes[f"{split}_labels"])
         for split in ("query", "database", "validation")
         if f"{split}_codes" in codes
     }
-    if metric["name"] in label_distribution.MEASURES:
-        (queries, true), (database, known) = rows["query"], rows["database"]
-        predicted = label_distribution.hashed_distribution(
-            queries, database, known, k=metric["k"], bits=bits
-        )
-        return label_distribution.MEASURES[metric["name"]](true, predicted)
-    if metric["name"] == "SVM accuracy":
-        parts = (rows[split] for split in ("database", "validation", "query"))
-        return evaluation.svm_accuracy(*parts, bits=bits)
-    if metric["database"] == "learned":
-        rows["database"] = codes["learned_database_codes"], rows["database"][1]
-    return float(
-        evaluation.mean_average_precision(
-            *rows["query"],
-            *rows["database"],
-            bits=bits,
-            at=metric.get("at"),  # TOML has no null: absent is ALL
-            **{name: metric[name] for name in ("denominator", "ties", "empty")},
-        )
+
+    # Once for all metrics: distances are counted in it.
+    @functools.cache
+    def ranked(database):
+        found, labels = rows["database"]
+        if database == "learned":
+            found = codes["learned_database_codes"]
+        return Ranked(*rows["query"], found, labels, bits)
+
+    def value(metric):
+        if not metric.get("measured", True):
+            return None
+        if metric["name"] in label_distribution.MEASURES:
+            return _label_distribution(metric, *rows["query"], *rows["database"], bits)
+        if metric["name"] == "SVM accuracy":
+            parts = (rows[split] for split in ("database", "validation", "query"))
+            return evaluation.svm_accuracy(*parts, bits=bits)
+        choices = {name: metric[name] for name in ("denominator", "ties", "empty")}
+        check_choices(database=metric["database"], **choices)
+        its = ranked(metric["database"])
+        at = check_at(metric.get("at"), its.n)  # TOML has no null: absent is ALL
+        check_ties(choices["ties"], choices["denominator"], at, its.n)
+        return float(its.mean_average_precision(at, **choices))
+
+    return [value(metric) for metric in metrics]
+
+
+def _label_distribution(metric, queries, true, database, known, bits):
+    predicted = label_distribution.hashed_distribution(
+        queries, database, known, k=metric["k"], bits=bits
     )
+    return label_distribution.MEASURES[metric["name"]](true, predicted)

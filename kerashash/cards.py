@@ -32,6 +32,7 @@ def markdown(card):
         "backbone": _words(card.get("backbone", {})),
         "trained on": card.get("trained_on"),
         "use": card.get("use"),
+        "choices": card.get("choices"),
         "licence": card.get("licence"),
         "seed": card.get("seed"),
         "training": training and f"{training['minutes']} min, {training['machine']}",

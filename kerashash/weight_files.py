@@ -36,7 +36,8 @@ def save(model, path, folder):
         ``prefix`` of its weights in the model's, ``sha256`` and ``bytes``; or None.
     """
     model.save_weights(path)
-    arrays = _read(path)
+    # A compiled model's optimizer comes along; no one needs it to encode.
+    arrays = {k: v for k, v in _read(path).items() if not k.startswith("optimizer/")}
     network = _large(model)
     if network is None:
         _write(path, arrays)
@@ -124,4 +125,8 @@ def _write(path, arrays):
     """Write a Keras weights file."""
     with h5py.File(path, "w") as file:
         for key, array in arrays.items():
-            file.create_dataset(key, data=array)
+            # Learned codes and labels take a tenth; floats gain nothing.
+            integers = array.ndim and array.dtype.kind in "iu"
+            file.create_dataset(
+                key, data=array, compression="gzip" if integers else None
+            )

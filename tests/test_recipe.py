@@ -1,5 +1,6 @@
 """Recipes, end to end, on small data sets with an untrained backbone."""
 
+import h5py
 import numpy as np
 import pytest
 import scipy.io
@@ -235,6 +236,8 @@ def test_an_entry_of_label_distributions(tmp_path, rng):
     assert [m["recomputed"] for m in zoo.verify(entry.path)] == pytest.approx(
         [m["by_seed"][0] for m in entry.card["metrics"]]
     )
+    with h5py.File(entry.path / "model.weights.h5") as file:
+        assert "optimizer" not in file
     model = zoo.load(entry.path)
     found = label_distribution.measures(
         rows.d_query, model.predict_distribution(rows.x_query, k=5)

@@ -1,17 +1,19 @@
-"""Train dcdh-nuswide-48 without the photographs of NUS-WIDE, and say so in its card.
+r"""Train entries for NUS-WIDE without its photographs, and say so in their cards.
 
-    python zoo/nuswide_surrogate.py --labels FOLDER --cache-dir FOLDER --root zoo
+    python zoo/nuswide_surrogate.py dcdh-nuswide-48 [adalabel-nuswide-48 ...] \
+        --labels FOLDER --cache-dir FOLDER --root zoo
 
-The labels of NUS-WIDE are to be had, its photographs are not. So codes of label rows
-are learned from the labels of the 195,834 images that have one of its 21 most frequent
-concepts: the label stream of DCDH, with its exact S and discrete step. Then an image
-network learns, on photographs of MIRFlickr-25k, to give the codes that go with their
-labels: 13 of the 21 concepts are known of these, and what depends on the others is left
-out of S and of the focal loss.
+The labels of NUS-WIDE are to be had, its photographs are not. So codes are learned from
+the labels of the 195,834 images that have one of its 21 most frequent concepts: for
+DCDH those of label rows, by its label stream with its exact S and discrete step; for
+AdaLabelHash the codewords of concepts. Then an image network learns, on photographs of
+MIRFlickr-25k, to give the codes that go with their labels: 13 of the 21 concepts are
+known of these, and what depends on the others is left out of the loss.
 """
 
 import argparse
 import pathlib
+import tomllib
 import warnings
 
 import keras
@@ -21,7 +23,7 @@ import tensorflow as tf
 from kerashash import backbones, codes, data, losses, methods, zoo
 from kerashash.data.builders.nus_wide import CONCEPTS, read_ground_truth
 
-BITS, UNITS, SEED = 48, 1024, 0
+UNITS, SEED, EPOCHS = 1024, 0, 10
 #: Concepts of NUS-WIDE-21 and the labels of MIRFlickr-25k that stand for them.
 KNOWN = {
     "sky": ["sky"],
@@ -40,24 +42,22 @@ KNOWN = {
 }
 
 
-def label_codes(labels):
+def label_codes(labels, bits):
     """Codes of the distinct label rows, and the label stream that gives them.
 
     The label stream alone is DCDH's variant V with label rows in place of images.
     """
-    keras.utils.set_random_seed(SEED)
-    rows = keras.Sequential([keras.Input(labels.shape[1:]), keras.layers.Identity()])
     stream = methods.DCDH(
         keras.Sequential(
             [
-                rows,
+                keras.Input(labels.shape[1:]),
                 keras.layers.Dense(256, "relu"),
                 keras.layers.Dropout(0.5),
                 keras.layers.Dense(256, "relu"),
                 keras.layers.Dropout(0.5),
             ]
         ),
-        BITS,
+        bits,
         labels.shape[1],
         len(labels),
         variant="V",
@@ -79,10 +79,10 @@ def image_network(x, labels, known, patterns, counts, pattern_codes):
         known: bool ``(21,)``.
         patterns, counts, pattern_codes: of the distinct label rows, p of them.
     """
-    keras.utils.set_random_seed(SEED)
+    bits = pattern_codes.shape[1]
     inputs = keras.Input(x.shape[1:])
     hidden = keras.layers.Dense(UNITS, "relu", name="hidden")(inputs)
-    u = keras.layers.Dense(BITS, "tanh", name="code")(hidden)
+    u = keras.layers.Dense(bits, "tanh", name="code")(hidden)
     network = keras.Model(inputs, [u, keras.layers.Dense(len(known))(u)])
     weights = tf.constant(counts / counts.sum(), tf.float32)
     patterns = tf.constant(patterns, tf.float32)
@@ -102,14 +102,14 @@ def image_network(x, labels, known, patterns, counts, pattern_codes):
         return tf.where(similar, 1.0, -likes / others), weight
 
     optimizer = keras.optimizers.Adam(
-        keras.optimizers.schedules.CosineDecay(1e-3, 10 * -(-len(x) // 128))
+        keras.optimizers.schedules.CosineDecay(1e-3, EPOCHS * -(-len(x) // 128))
     )
 
     @tf.function(jit_compile=True)
     def losses_of(x, labels):
         u, logits = network(x, training=True)
         s, weight = terms(labels)
-        fit = weight * (s - tf.matmul(u, pattern_codes, transpose_b=True) / BITS) ** 2
+        fit = weight * (s - tf.matmul(u, pattern_codes, transpose_b=True) / bits) ** 2
         gap = tf.reduce_mean((1 - tf.abs(u)) ** 2)
         focal = losses.sigmoid_focal(
             tf.gather(labels, columns, axis=1), tf.gather(logits, columns, axis=1)
@@ -126,68 +126,30 @@ def image_network(x, labels, known, patterns, counts, pattern_codes):
 
     batches = tf.data.Dataset.from_tensor_slices((x, labels))
     batches = batches.shuffle(len(x), SEED).batch(128, drop_remainder=True)
-    for epoch in range(10):
+    for epoch in range(EPOCHS):
         loss = np.mean([step(*batch) for batch in batches])
         print(f"epoch {epoch + 1}: loss {loss:.4f}", flush=True)
     return network
 
 
-def neighbours(names, patterns, pattern_codes):
-    """The three concepts whose codes are nearest to each one's, of rows of one concept
-    alone."""
-    alone = {
-        name: pattern_codes[(patterns.sum(axis=1) == 1) & (patterns[:, column] == 1)]
-        for column, name in enumerate(names)
-    }
-    alone = {name: code[0] for name, code in alone.items() if len(code)}
-    found = {}
-    for name, code in alone.items():
-        distances = {
-            other: int((code != its).sum())
-            for other, its in alone.items()
-            if other != name
-        }
-        found[name] = dict(sorted(distances.items(), key=lambda item: item[1])[:3])
-    return found
+def dcdh(bits, labels, x, mapped, known):
+    """A DCDH model on features, arrays to keep, and a code of each concept.
 
-
-def main():
-    parser = argparse.ArgumentParser()
-    parser.add_argument("--labels", required=True, help="folder of Groundtruth")
-    parser.add_argument("--cache-dir", required=True, type=pathlib.Path)
-    parser.add_argument("--root", required=True, type=pathlib.Path)
-    options = parser.parse_args()
-
-    truth = read_ground_truth(options.labels).labels
-    top = np.sort(np.argsort(-truth.sum(axis=0, dtype=int), kind="stable")[:21])
-    names = [CONCEPTS[column] for column in top]
-    labels = truth[:, top][truth[:, top].any(axis=1)].astype(np.float32)
-    stream, patterns, counts, pattern_codes = label_codes(labels)
-
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        images = data.load("mirflickr25k", allow_missing=True)
-    columns = {name: column for column, name in enumerate(images.class_names)}
-    mapped = np.zeros((len(images.labels), 21), np.float32)
-    for concept, its in KNOWN.items():
-        of = images.labels[:, [columns[name] for name in its]]
-        mapped[:, names.index(concept)] = of.max(axis=1)
-    known = np.isin(names, [*KNOWN])
-    backbone = backbones.get("efficientnet-lite0", image_size=128)
-    zoo.round_weights(backbone)
-    x = data.cache_features(images, backbone, options.cache_dir).x
-    rows = images.splits["train"]
-    rows = rows[mapped[rows].any(axis=1)]
-    network = image_network(
-        x[rows], mapped[rows], known, patterns, counts, pattern_codes
-    )
-
+    Args:
+        bits: int.
+        labels: float32 ``(n, 21)``, of NUS-WIDE.
+        x, mapped: float32 ``(m, width)`` and ``(m, 21)``, features and labels of
+            photographs of MIRFlickr-25k; 0 where a concept is not known.
+        known: bool ``(21,)``.
+    """
+    stream, patterns, counts, its = label_codes(labels, bits)
+    network = image_network(x, mapped, known, patterns, counts, its)
     hidden = network.get_layer("hidden")
     vector = keras.Input(x.shape[1:])
     model = methods.DCDH(
         keras.Model(vector, hidden(vector)),
-        BITS,
-        21,
+        bits,
+        labels.shape[1],
         len(patterns),
         variant="S",
         label_units=(256, 256),
@@ -196,33 +158,137 @@ def main():
     model.label_net.set_weights(
         [*stream.backbone.get_weights(), *stream.hash_head.get_weights()]
     )
-    model.train_codes.assign(pattern_codes)
-    zoo.round_weights(model)
-    found = {}
-    for split in ("query", "database"):
-        found[f"{split}_codes"] = model.encode(x[images.splits[split]], verbose=0)
-        found[f"{split}_labels"] = mapped[images.splits[split]].astype(np.uint8)
-    found["label_rows"] = patterns.astype(np.uint8)
-    found["label_row_codes"] = codes.pack(pattern_codes)
+    model.train_codes.assign(its)
+    kept = {"label_rows": patterns.astype(np.uint8), "label_row_codes": codes.pack(its)}
+    # Of the rows that have a concept alone.
+    alone = {
+        int(row.argmax()): code
+        for row, code in zip(patterns, its, strict=True)
+        if row.sum() == 1
+    }
+    return model, hidden, kept, alone
 
-    text = zoo.recipe_path(f"dcdh-nuswide-{BITS}").read_text()
+
+def adalabel(bits, labels, x, mapped, known):
+    """The same with AdaLabelHash."""
+    rows = methods.AdaLabelHash(
+        keras.Sequential(
+            [keras.Input(labels.shape[1:]), keras.layers.Dense(256, "relu")]
+        ),
+        bits,
+        labels.shape[1],
+    )
+    rows.compile(keras.optimizers.Adam(1e-3))
+    rows.fit(labels, labels, batch_size=1024, epochs=5, verbose=2)
+
+    hidden = keras.layers.Dense(UNITS, "relu", name="hidden")
+    model = methods.AdaLabelHash(
+        keras.Sequential([keras.Input(x.shape[1:]), hidden]), bits, labels.shape[1]
+    )
+    model.codewords.set_weights(rows.codewords.get_weights())
+    model.codewords.trainable = False
+    steps = EPOCHS * -(-len(x) // 128)
+    rate = keras.optimizers.schedules.CosineDecay(1e-3, steps)
+    model.compile(keras.optimizers.Adam(rate))
+    unknown = np.where(known, mapped, -1)
+    model.fit(x, unknown, batch_size=128, epochs=EPOCHS, verbose=2)
+    return model, hidden, {}, dict(enumerate(model.codewords.hash_codes().numpy()))
+
+
+def neighbours(names, alone):
+    """The three concepts whose codes are nearest to each one's."""
+    found = {}
+    for column, code in sorted(alone.items(), key=lambda item: names[item[0]]):
+        distances = {
+            names[other]: int((code != its).sum())
+            for other, its in sorted(alone.items())
+            if other != column
+        }
+        near = sorted(distances.items(), key=lambda item: item[1])[:3]
+        found[names[column]] = dict(near)
+    return found
+
+
+def nuswide_labels(folder):
+    """The 21 most frequent concepts of NUS-WIDE, and the label rows that have one."""
+    truth = read_ground_truth(folder).labels
+    top = np.sort(np.argsort(-truth.sum(axis=0, dtype=int), kind="stable")[:21])
+    labels = truth[:, top]
+    return [CONCEPTS[column] for column in top], labels[labels.any(axis=1)]
+
+
+def photographs(names):
+    """MIRFlickr-25k, and its labels as those of the concepts."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        images = data.load("mirflickr25k", allow_missing=True)
+    columns = {name: column for column, name in enumerate(images.class_names)}
+    mapped = np.zeros((len(images.labels), len(names)), np.float32)
+    for concept, its in KNOWN.items():
+        of = images.labels[:, [columns[name] for name in its]]
+        mapped[:, names.index(concept)] = of.max(axis=1)
+    return images, mapped
+
+
+METHODS = {"dcdh": dcdh, "adalabel": adalabel}
+
+
+def main():
+    parser = argparse.ArgumentParser()
+    parser.add_argument("names", nargs="+", help="<method>-nuswide-<bits>")
+    parser.add_argument("--labels", required=True, help="folder of Groundtruth")
+    parser.add_argument("--cache-dir", required=True, type=pathlib.Path)
+    parser.add_argument("--root", required=True, type=pathlib.Path)
+    options = parser.parse_args()
+
+    names, labels = nuswide_labels(options.labels)
+    images, mapped = photographs(names)
+    known = np.isin(names, [*KNOWN])
+    backbone = backbones.get("efficientnet-lite0", image_size=128)
+    zoo.round_weights(backbone)
+    x = data.cache_features(images, backbone, options.cache_dir).x
+    rows = images.splits["train"]
+    rows = rows[mapped[rows].any(axis=1)]
+    for name in options.names:
+        keras.utils.set_random_seed(SEED)
+        method, _, bits = name.split("-")
+        model, hidden, kept, alone = METHODS[method](
+            int(bits), labels.astype(np.float32), x[rows], mapped[rows], known
+        )
+        zoo.round_weights(model)
+        for split in ("query", "database"):
+            kept[f"{split}_codes"] = model.encode(x[images.splits[split]], verbose=0)
+            kept[f"{split}_labels"] = mapped[images.splits[split]].astype(np.uint8)
+        model = model.with_backbone(keras.Sequential([backbone, hidden]))
+        about = {
+            **card(name, images, len(rows), labels),
+            "nearest_concepts": neighbours(names, alone),
+        }
+        text = zoo.recipe_path(name).read_text()
+        entry = zoo.save(model, name, about, kept, text, options.root, overwrite=True)
+        print(name, entry.card["metrics"], flush=True)
+
+
+def card(name, images, trained, labels):
+    """What is to be said of a surrogate."""
+    recipe = tomllib.loads(zoo.recipe_path(name).read_text())
     common = {"denominator": "relevant", "ties": "expected", "database": "encoded"}
     on = "1,700 queries and 18,300 photographs of MIRFlickr-25k, 13 mapped concepts"
-    card = {
+    return {
         "surrogate": True,
-        "paper": "Z. Wang, Z. Zhang, Y. Luo, Z. Huang, Deep Collaborative Discrete "
-        "Hashing with Semantic-Invariant Structure, SIGIR 2019",
+        "paper": recipe["entry"]["paper"],
         "paper_value": "not comparable: the paper trains and measures on NUS-WIDE",
         "trained_on": "no photograph of NUS-WIDE: codes of the labels of "
-        f"{len(labels):,} images of NUS-WIDE ({len(patterns):,} distinct rows of 21 "
-        f"concepts); network on {len(rows):,} photographs of MIRFlickr-25k with 13 of "
-        f"these concepts ({', '.join(KNOWN)}); backbone: ImageNet-1k",
+        f"{len(labels):,} images of NUS-WIDE ({len(np.unique(labels, axis=0)):,} "
+        f"distinct rows of 21 concepts); network on {trained:,} photographs of "
+        f"MIRFlickr-25k with 13 of these concepts ({', '.join(KNOWN)}); backbone: "
+        "ImageNet-1k",
         "licence": "Apache-2.0 (weights); no photograph is here",
         "use": "retrieval of photographs that share one of the 13 concepts; of the "
         "other eight it saw no photograph",
-        "data": {"name": "mirflickr25k", "allow_missing": True},
+        "data": {"name": "mirflickr25k", "seed": images.seed, "allow_missing": True},
         "counts": {
-            "train": len(rows),
+            "train": trained,
             "query": images.num_query,
             "database": images.num_database,
         },
@@ -232,18 +298,12 @@ def main():
             "hidden_units": UNITS,
         },
         "seed": SEED,
-        "nearest_concepts": neighbours(names, patterns, pattern_codes),
         "metrics": [
             {"name": "mAP@ALL", **common, "empty": "zero", "on": on},
             {"name": "mAP@ALL", **common, "empty": "skip", "on": on},
             {"name": "mAP@ALL on NUS-WIDE", "measured": False},
         ],
     }
-    model = model.with_backbone(keras.Sequential([backbone, hidden]))
-    entry = zoo.save(
-        model, f"dcdh-nuswide-{BITS}", card, found, text, options.root, overwrite=True
-    )
-    print(entry.card["metrics"])
 
 
 if __name__ == "__main__":

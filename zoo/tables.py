@@ -14,27 +14,28 @@ README = FOLDER.parent / "README.md"
 START, END = "<!-- zoo/tables.py -->\n", "<!-- end -->\n"
 
 
-def results(entries):
-    """All metrics of all entries, as text of a CSV file's rows."""
-    return [row for card in entries for row in cards.rows(card)]
-
-
 def table(entries):
-    """A row for each entry, in Markdown."""
-    columns = ("entry", "data", "backbone", "mAP@ALL", "learned", "over seeds", "paper")
+    """A row for each entry, in Markdown: its first metric."""
+    columns = ("entry", "data", "backbone", "metric", "value", "learned", "over seeds")
+    columns = (*columns, "paper")
     lines = [_line(columns), "|---" * len(columns) + "|"]
     for card in entries:
+        first, data, backbone = card["metrics"][0], card["data"], card["backbone"]
         # The first definition is kerashash's own: expected over the orders of ties.
-        maps = [m for m in card["metrics"] if m["name"] == "mAP@ALL"]
-        learned = [f"{m['value']:.4f}" for m in maps if m["database"] == "learned"]
-        backbone, data = card["backbone"], card["data"]
+        learned = [
+            cards.number(metric["value"])
+            for metric in card["metrics"]
+            if metric["name"] == first["name"] and metric.get("database") == "learned"
+        ]
+        of = f"that of `{backbone['of']}`" if "of" in backbone else "none: columns"
         lines.append(
             _line(
                 (
                     f"`{card['name']}`" + " (surrogate)" * ("surrogate" in card),
-                    f"{data['name']} {data.get('protocol', '')}",
-                    backbone.get("name") or f"that of `{backbone['of']}`",
-                    f"{maps[0]['value']:.4f}",
+                    f"{data['name']} {data.get('protocol', '')}".strip(),
+                    backbone.get("name", of),
+                    first["name"],
+                    cards.number(first["value"]),
                     "".join(learned),
                     cards.rows(card)[0]["over_seeds"],
                     card["paper_value"],
@@ -53,7 +54,7 @@ def main():
     entries = [json.loads(path.read_text()) for path in paths]
     for path, card in zip(paths, entries, strict=True):
         path.with_suffix(".md").write_text(cards.markdown(card))
-    rows = results(entries)
+    rows = [row for card in entries for row in cards.rows(card)]
     with (FOLDER / "results.csv").open("w", newline="") as file:
         writer = csv.DictWriter(file, rows[0], lineterminator="\n")
         writer.writeheader()

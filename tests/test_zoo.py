@@ -197,12 +197,12 @@ def test_an_entry_is_not_replaced_by_accident(tmp_path, rng):
 
 @pytest.mark.parametrize("name", zoo.recipe_only())
 def test_what_has_only_a_recipe_says_what_it_needs(name):
-    with pytest.raises(zoo.WeightsUnavailableError, match=rf"{name}.*NUS-WIDE.*train"):
+    with pytest.raises(zoo.WeightsUnavailableError, match=f"{name} .* needs .*train"):
         zoo.load(name)
     found = recipe.read(zoo.recipe_path(name))
     assert found["entry"]["name"] == name
-    assert name.endswith(f"-nuswide-{found['model']['bits']}")
-    images = types.SimpleNamespace(num_classes=21, num_train=10)
+    assert name.endswith(f"-{found['model']['bits']}")
+    images = types.SimpleNamespace(num_classes=21, num_train=20)
     model = training.method(found, mlp(6), images)
     assert model.encode(np.zeros((1, 6), np.float32)).shape[0] == 1
 

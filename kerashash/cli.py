@@ -104,15 +104,17 @@ def _train(options):
 def _zoo_list(options):
     from kerashash import registry, zoo
 
-    for name in registry.names():
+    names, untrained = registry.names(), zoo.recipe_only()
+    width = max(map(len, names + untrained))
+    for name in names:
         card = registry.card(name)  # alone: what is on a server stays there
         if card is None:
             raise ValueError(f"A registry's index.json lists {name!r}, which it lacks.")
         metric = card["metrics"][0]
         surrogate = "  (surrogate)" if card.get("surrogate") else ""
-        print(f"{name:24} {metric['name']} {metric['value']:.4f}{surrogate}")
-    for name in zoo.recipe_only():
-        print(f"{name:24} recipe only")
+        print(f"{name:{width}} {metric['name']} {metric['value']:.4f}{surrogate}")
+    for name in untrained:
+        print(f"{name:{width}} recipe only")
 
 
 def _zoo_info(options):

@@ -95,7 +95,10 @@ def _fine_tuned(recipe, images, seed, cache_dir, log_dir):
     model, history = fine_tuning.fit_head(model, features[:, 0], labels, **head)
     model = model.with_backbone(backbone)
     zoo.round_weights(model)
-    return Run(model, _codes(recipe, model, images), history.history["loss"][-1])
+    # Entries that train on this backbone find its features there.
+    cached = data.cache_features(images, backbone, cache_dir)
+    codes = _codes(recipe, model.with_backbone(_network(cached.x, [])), cached)
+    return Run(model, codes, history.history["loss"][-1])
 
 
 def _on_features(recipe, images, cache_dir, log_dir):

@@ -143,6 +143,8 @@ def _digest(backbone, x):
         config = layer.get_config()
         # Keras numbers the layers of a process: the names would tell nothing.
         config.pop("name", None)
+        if "trainable" in config:
+            config["trainable"] = True  # or not: in inference it is the same
         text = json.dumps([type(layer).__name__, config], default=str)
         digest.update(text.encode())
     images = [] if isinstance(x, EncodedImages) else [x]

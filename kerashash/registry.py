@@ -5,14 +5,13 @@ package's own. The first that has ``NAME/card.json`` wins. More: docs/zoo.md.
 """
 
 import contextlib
-import importlib.resources
 import os
 import pathlib
 import re
 import urllib.parse
 import urllib.request
 
-from kerashash import remote
+from kerashash import package, remote
 
 # Between ':' as separators, a URL keeps those of its scheme, IPv6 address and port.
 _PLACE = re.compile(r"[\w+.-]+://(?:\[[^]]*\]|[^/:]*)(?::\d+(?=[/:]|$))?[^:]*|[^:]+")
@@ -88,11 +87,6 @@ def names():
     return sorted(name for name in found if remote.is_plain(name))
 
 
-def package():
-    """The folder of the package's own registry."""
-    return pathlib.Path(str(importlib.resources.files("kerashash.pretrained")))
-
-
 def _places():
     """The registries in order: a path for a folder, a str for a URL."""
     value = os.environ.get("KERASHASH_ZOO", "")
@@ -112,7 +106,7 @@ def _places():
                 f"separated by {os.pathsep!r}. Received: {text!r}, which is none."
             )
         yield folder
-    yield package()
+    yield package.folder()
 
 
 def _card(name):

@@ -9,6 +9,7 @@ import re
 import tempfile
 import urllib.parse
 
+from kerashash import package
 from kerashash.fetching import fetch_file, fetch_text, is_whole
 
 
@@ -65,6 +66,8 @@ def entry(base, name, text):
     folder = versions / hashlib.sha256(text).hexdigest()[:16]
     files, shared = _files(text, _url(base, name, "card.json"))
     for file, stated in shared.items():
+        if _in_package(file, stated):
+            continue
         # Once for all entries of the server.
         url = _url(base, "shared", file)
         fetch_file(url, _cache(base) / "shared" / file, **stated)
@@ -170,8 +173,15 @@ def _is_whole_entry(path):
         return False
     folder = path.parent.parent.parent / "shared"
     return all(is_whole(path.parent / file, **files[file]) for file in files) and all(
-        is_whole(folder / file, **shared[file]) for file in shared
+        is_whole(folder / file, **stated) or _in_package(file, stated)
+        for file, stated in shared.items()
     )
+
+
+def _in_package(file, stated):
+    """Whether the package has the shared network, which is not fetched then."""
+    path = package.network(file)
+    return path is not None and is_whole(path, **stated)
 
 
 def _url(base, *parts):

@@ -1,7 +1,8 @@
 """Weight files of zoo entries: float16 kernels, and large networks kept once.
 
-A large backbone that several entries use is a file of its own in ``shared/`` beside
-the entries, named by a digest of its bytes; the entry's file has the rest.
+A large backbone that several entries use is a file of its own: that of the package, if
+it is one of the package's backbones, or one in ``shared/`` beside the entries, named by
+a digest of its bytes. The entry's file has the rest.
 """
 
 import hashlib
@@ -11,6 +12,8 @@ import tempfile
 
 import h5py
 import numpy as np
+
+from kerashash import package
 
 # A network of as many parameters is kept apart from the entry.
 _LARGE = 1_000_000
@@ -53,13 +56,16 @@ def save(model, path, folder):
         for start in starts
         if all(np.array_equal(arrays.get(start + k), v) for k, v in inner.items())
     )
-    _write(part, inner)
-    digest, size = sha256(part), part.stat().st_size
-    name = f"{digest[:16]}.weights.h5"
-    folder.mkdir(exist_ok=True)
-    os.replace(part, folder / name)
+    file = _of_package(inner)
+    if file is None:
+        _write(part, inner)
+        folder.mkdir(exist_ok=True)
+        file = folder / f"{sha256(part)[:16]}.weights.h5"
+        os.replace(part, file)
+    part.unlink(missing_ok=True)
     _write(path, {k: v for k, v in arrays.items() if not k.startswith(prefix)})
-    return {"file": name, "prefix": prefix, "sha256": digest, "bytes": size}
+    about = {"sha256": sha256(file), "bytes": file.stat().st_size}
+    return {"file": file.name, "prefix": prefix, **about}
 
 
 def load(model, path, shared=None, prefix=None):
@@ -106,6 +112,17 @@ def _large(model):
         network = network.layers[0]
     large = isinstance(network, keras.Model) and network.count_params() >= _LARGE
     return network if large else None
+
+
+def _of_package(arrays):
+    """The file of the package's backbone with these weights, or None."""
+    for file in package.backbones():
+        its = _read(file)
+        if its.keys() == arrays.keys() and all(
+            np.array_equal(its[key], arrays[key]) for key in its
+        ):
+            return file
+    return None
 
 
 def _read(path):

@@ -34,7 +34,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from kerashash import cards, registry, weight_files
+from kerashash import cards, package, registry, weight_files
 
 _FILES = (
     "config.json",
@@ -337,7 +337,7 @@ def recipe_only():
         True
     """
     there = set(registry.names())
-    recipes = (registry.package() / "recipes").glob("*.toml")
+    recipes = (package.folder() / "recipes").glob("*.toml")
     return sorted({path.stem for path in recipes} - there)
 
 
@@ -358,7 +358,7 @@ def recipe_path(name):
         'dcdh-nuswide-24.toml'
     """
     if name in recipe_only():
-        return registry.package() / "recipes" / f"{name}.toml"
+        return package.folder() / "recipes" / f"{name}.toml"
     return entry(name).path / "recipe.toml"
 
 
@@ -416,11 +416,11 @@ def _golden(model, count=4, candidates=64):
 
 def _shared(path, card):
     """The file of an entry's shared network: in ``shared/`` of its registry (in the
-    cache of a server's one level further up), or of the package's."""
+    cache of a server's one level further up), or the package's."""
     name = pathlib.Path(card["shared"]["file"]).name
-    folders = (path.parent, path.parent.parent, registry.package())
-    places = [folder / "shared" / name for folder in folders]
-    return next((place for place in places if place.is_file()), places[0])
+    places = [folder / "shared" / name for folder in (path.parent, path.parent.parent)]
+    found = next((place for place in places if place.is_file()), None)
+    return found or package.network(name) or places[0]
 
 
 def _check_file(path, stated):

@@ -11,7 +11,7 @@ import threading
 
 import pytest
 
-from kerashash import cli, fetching, registry, zoo
+from kerashash import cli, fetching, package, registry, zoo
 
 FILES = (
     "config.json",
@@ -232,6 +232,18 @@ def test_a_shared_network_is_fetched_once_for_all_entries(server, tmp_path, rng)
         zoo.entry("adalabel-noise-32")
 
 
+def test_a_network_of_the_package_is_not_fetched(server, rng):
+    (file, *_) = package.backbones()
+    content = file.read_bytes()
+    digest = hashlib.sha256(content).hexdigest()
+    stated = {"file": file.name, "sha256": digest, "bytes": len(content)}
+    make(server.root, rng, "other", shared=stated)
+    assert zoo.entry("other").card["shared"] == stated
+    assert not [path for path, _ in server.requests if "shared" in path]
+    server.stop()
+    assert zoo.entry("other").card["shared"] == stated
+
+
 def test_two_servers_do_not_share_a_cache(server, tmp_path, rng, monkeypatch):
     make(tmp_path / "served" / "deep", rng)
     one = zoo.entry(NAME).path
@@ -429,7 +441,7 @@ def test_an_index_lists_a_server(server, capsys):
         zoo.entry("adalabel-noises-12")
     server.requests.clear()
     assert cli.main(["zoo", "list"]) == 0
-    assert f"{NAME:24} mAP@ALL 0.5000" in capsys.readouterr().out
+    assert re.search(rf"{NAME} +mAP@ALL 0\.5000\n", capsys.readouterr().out)
     assert all(path.endswith(".json") for path, _ in server.requests)
     for index in (["../x"], [3], {}, [[]]):
         (server.root / "index.json").write_text(json.dumps(index))

@@ -89,6 +89,22 @@ def test_a_large_network_is_kept_once_and_exported_with_an_entry(
         zoo.load(copy.path)
 
 
+def test_a_backbone_of_the_package_is_not_kept_again(tmp_path, rng):
+    backbone = kerashash.backbones.get("efficientnet-lite0", image_size=32)
+    model = kerashash.AdaLabelHash(backbone, bits=12, num_classes=2)
+    zoo.round_weights(model)
+    images = rng.integers(0, 256, (2, 32, 32, 3), dtype=np.uint8)
+    codes = model.encode(images)
+    kept = {"query_codes": codes, "database_codes": codes}
+    labels = {"query_labels": [0, 1], "database_labels": [0, 1]}
+    card = {"licence": "Apache-2.0", "metrics": [METRIC]}
+    entry = zoo.save(model, "a-12", card, kept | labels, "[entry]\n", tmp_path)
+    assert entry.card["shared"]["file"] == "efficientnet-lite0.weights.h5"
+    assert [*tmp_path.iterdir()] == [entry.path]
+    np.testing.assert_array_equal(zoo.load(entry.path).encode(images), codes)
+    assert zoo.verify(entry.path)
+
+
 def datasets(file):
     found = []
     file.visititems(lambda _, x: found.append(x) if hasattr(x, "size") else None)

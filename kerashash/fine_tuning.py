@@ -1,4 +1,4 @@
-"""Fine-tuning the upper layers of a backbone together with a method.
+"""Training on features: the upper layers of a backbone with a method, or it alone.
 
 The first layers stay as they are, so what they give for each training image, and for
 its mirror image, is computed once and kept on disk.
@@ -92,12 +92,43 @@ def fit_head(model, features, labels, *, epochs, batch_size, learning_rate):
     vectors = outputs(model.backbone, features)
     vector = keras.Input(vectors.shape[1:])
     head = model.with_backbone(keras.Model(vector, keras.layers.Identity()(vector)))
-    rate = keras.optimizers.schedules.CosineDecay(
-        learning_rate, epochs * -(-len(labels) // batch_size)
-    )
-    head.compile(keras.optimizers.Adam(rate))
-    history = head.fit(vectors, labels, batch_size=batch_size, epochs=epochs, verbose=2)
+    options = {"epochs": epochs, "batch_size": batch_size}
+    history = fit_vectors(head, vectors, labels, learning_rate=learning_rate, **options)
     return head.with_backbone(model.backbone), history
+
+
+def fit_vectors(
+    model,
+    x,
+    y,
+    log_dir=None,
+    *,
+    epochs,
+    batch_size,
+    learning_rate,
+    decay_epochs=None,
+):
+    """Train on vectors in memory with Adam and cosine decay.
+
+    Args:
+        model: `HashModel` whose backbone takes the vectors.
+        x: float array ``(n, ...)``.
+        y: labels of the rows, as for `HashModel.fit`.
+        log_dir: path of a folder for TensorBoard logs, or None.
+        epochs, batch_size: int.
+        learning_rate: float, at the start of the decay.
+        decay_epochs: int, over how many epochs it decays; None is all.
+
+    Returns:
+        `keras.callbacks.History`.
+    """
+    steps = (decay_epochs or epochs) * -(-len(x) // batch_size)
+    rate = keras.optimizers.schedules.CosineDecay(learning_rate, steps)
+    model.compile(keras.optimizers.Adam(rate))
+    callbacks = [keras.callbacks.TensorBoard(log_dir)] if log_dir else []
+    return model.fit(
+        x, y, batch_size=batch_size, epochs=epochs, callbacks=callbacks, verbose=2
+    )
 
 
 def outputs(network, features, batch_size=256):

@@ -58,7 +58,12 @@ def run(recipe, rows, seed, cache_dir, log_dir=None):
 
 def method(recipe, network, rows):
     """The recipe's model on a network, not trained."""
-    made = getattr(methods, recipe["entry"]["method"])
+    name = recipe["entry"]["method"]
+    made = getattr(methods, str(name), None)
+    if made is None:
+        raise ValueError(
+            f"`method` must be one of kerashash.methods. Received: {name!r}."
+        )
     sizes = {"num_classes": rows.num_classes, "num_train": rows.num_train}
     parameters = inspect.signature(made).parameters
     # DDH has no use for classes, AdaLabelHash none for the number of rows.
@@ -117,7 +122,7 @@ def _on_features(recipe, images, cache_dir, log_dir):
     model = method(recipe, _network(x, layers), images)
     training = {k: v for k, v in recipe["training"].items() if k != "seed"}
     self_training = training.pop("self_train", None)
-    history = _fit(model, x, labels, log_dir, **training)
+    history = fine_tuning.fit_vectors(model, x, labels, log_dir, **training)
     if self_training:
         options = dict(self_training)
         model.compile(keras.optimizers.Adam(options.pop("learning_rate")))
@@ -138,7 +143,9 @@ def _on_columns(recipe, rows, log_dir):
     training = {k: v for k, v in recipe["training"].items() if k != "seed"}
     # The schedule starts again with the function network.
     decay = model.options["code_epochs"]
-    history = _fit(model, x, d, log_dir, decay_epochs=decay, **training)
+    history = fine_tuning.fit_vectors(
+        model, x, d, log_dir, decay_epochs=decay, **training
+    )
     zoo.round_weights(model)
     codes = {
         "query_codes": model.encode(rows.x_query),
@@ -168,27 +175,6 @@ def _network(x, layers):
     """Layers as a network of rows like those of x."""
     return keras.Sequential(
         [keras.Input(x.shape[1:]), *(layers or [keras.layers.Identity()])]
-    )
-
-
-def _fit(
-    model,
-    x,
-    y,
-    log_dir,
-    *,
-    epochs,
-    batch_size,
-    learning_rate,
-    decay_epochs=None,
-):
-    """`fit` with Adam and cosine decay over all epochs, or over `decay_epochs`."""
-    steps = (decay_epochs or epochs) * -(-len(x) // batch_size)
-    rate = keras.optimizers.schedules.CosineDecay(learning_rate, steps)
-    model.compile(keras.optimizers.Adam(rate))
-    callbacks = [keras.callbacks.TensorBoard(log_dir)] if log_dir else []
-    return model.fit(
-        x, y, batch_size=batch_size, epochs=epochs, callbacks=callbacks, verbose=2
     )
 
 

@@ -191,6 +191,9 @@ def test_entries_on_frozen_features_share_a_backbone(small_world):
     )
     with pytest.raises(ValueError, match=r"`encoding` must be one of.*'x'"):
         recipe.train(path, folder / "zoo", cache_dir=cache)
+    path = write(folder, "DCH", ON_FEATURES, backbone=f"of = '{first.path}'")
+    with pytest.raises(ValueError, match=r"`method` must be one of.*'DCH'"):
+        recipe.train(path, folder / "zoo", cache_dir=cache)
 
 
 def test_an_entry_of_codes_for_another_classifier(small_world):

@@ -34,7 +34,7 @@ def measure(metrics, codes, bits):
         if f"{split}_codes" in codes
     }
 
-    # Once for all metrics: distances are counted in it.
+    # Once for all metrics.
     @functools.cache
     def ranked(database):
         found, labels = rows["database"]
@@ -42,11 +42,19 @@ def measure(metrics, codes, bits):
             found = codes["learned_database_codes"]
         return Ranked(*rows["query"], found, labels, bits)
 
+    @functools.cache
+    def predicted(k):
+        found, known = rows["database"]
+        return label_distribution.hashed_distribution(
+            rows["query"][0], found, known, k=k, bits=bits
+        )
+
     def value(metric):
         if not metric.get("measured", True):
             return None
         if metric["name"] in label_distribution.MEASURES:
-            return _label_distribution(metric, *rows["query"], *rows["database"], bits)
+            its = label_distribution.MEASURES[metric["name"]]
+            return its(rows["query"][1], predicted(metric["k"]))
         if metric["name"] == "SVM accuracy":
             parts = (rows[split] for split in ("database", "validation", "query"))
             return evaluation.svm_accuracy(*parts, bits=bits)
@@ -58,10 +66,3 @@ def measure(metrics, codes, bits):
         return float(its.mean_average_precision(at, **choices))
 
     return [value(metric) for metric in metrics]
-
-
-def _label_distribution(metric, queries, true, database, known, bits):
-    predicted = label_distribution.hashed_distribution(
-        queries, database, known, k=metric["k"], bits=bits
-    )
-    return label_distribution.MEASURES[metric["name"]](true, predicted)

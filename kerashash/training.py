@@ -64,15 +64,14 @@ def method(recipe, network, rows):
         raise ValueError(
             f"`method` must be one of kerashash.methods. Received: {name!r}."
         )
-    sizes = {"num_classes": rows.num_classes, "num_train": rows.num_train}
     parameters = inspect.signature(made).parameters
-    # DDH has no use for classes, AdaLabelHash none for the number of rows.
-    needed = {
-        name: size
-        for name, size in sizes.items()
-        if name in parameters and parameters[name].default is inspect.Parameter.empty
-    }
-    return made(network, **needed, **recipe["model"])
+    sizes = {}
+    if "num_train" in parameters:
+        sizes["num_train"] = rows.num_train
+    # DDH has no use for classes.
+    if parameters["num_classes"].default is inspect.Parameter.empty:
+        sizes["num_classes"] = rows.num_classes
+    return made(network, **sizes, **recipe["model"])
 
 
 def _fine_tuned(recipe, images, seed, cache_dir, log_dir):

@@ -26,6 +26,7 @@ def markdown(card):
         "method": card["method"],
         "paper": card.get("paper"),
         "the paper's value": card.get("paper_value"),
+        "beside the paper": card.get("difference"),
         "bits": card["bits"],
         "data": _words(card.get("data", {})),
         "rows": _words(counts),

@@ -267,7 +267,8 @@ def test_shipped_entries_load_and_say_what_they_are(name):
 
 # One of each kind; `kerashash zoo verify --all` takes all.
 @pytest.mark.parametrize(
-    "name", ["adalabel-cifar10-48", "dcdh-mirflickr-12", "dcdh-nuswide-48"]
+    "name",
+    ["dcdh-cifar10-48", "dcdh-nuswide-48", "ddh-flowers17-64", "ddh-ldl-movie-128"],
 )
 @pytest.mark.filterwarnings("ignore:.*surrogate")
 def test_shipped_entries_verify(name):

@@ -21,6 +21,7 @@ def measure(metrics, codes, bits):
         TypeError, ValueError: if a metric or an array is not what it must be.
 
     Example:
+        >>> import numpy as np
         >>> from kerashash import zoo
         >>> found = zoo.entry("dcdh-mirflickr-12")
         >>> codes = dict(np.load(found.path / "codes.npz"))

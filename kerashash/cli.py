@@ -144,4 +144,5 @@ def _print_metrics(metrics):
     from kerashash import cards
 
     for row in cards.rows({"name": "", "metrics": metrics}):
-        print(f"  {row['metric']:10} {row['value']}  ({row['definition']})")
+        definition = row["definition"] and f"  ({row['definition']})"
+        print(f"  {row['metric']:10} {row['value']}{definition}")

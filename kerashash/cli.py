@@ -102,7 +102,7 @@ def _train(options):
 
 
 def _zoo_list(options):
-    from kerashash import registry, zoo
+    from kerashash import cards, registry, zoo
 
     names, untrained = registry.names(), zoo.recipe_only()
     width = max(map(len, names + untrained))
@@ -111,8 +111,9 @@ def _zoo_list(options):
         if card is None:
             raise ValueError(f"A registry's index.json lists {name!r}, which it lacks.")
         metric = card["metrics"][0]
+        value = cards.number(metric["value"])
         surrogate = "  (surrogate)" if card.get("surrogate") else ""
-        print(f"{name:{width}} {metric['name']} {metric['value']:.4f}{surrogate}")
+        print(f"{name:{width}} {metric['name']} {value}{surrogate}")
     for name in untrained:
         print(f"{name:{width}} recipe only")
 

@@ -240,7 +240,7 @@ def svm_accuracy(train, validation, test, bits=None):
         1.0
 
     Reference:
-        DDH (Song et al., ECML PKDD 2017), section 5, on Oxford Flowers-17.
+        DDH (Song et al., ECML PKDD 2017), on Oxford Flowers-17.
     """
     from sklearn.svm import SVC
 
@@ -251,8 +251,12 @@ def svm_accuracy(train, validation, test, bits=None):
         its, bits = hash_codes.as_packed(its, bits, name)
         labels = np.asarray(labels)
         if labels.ndim == 2:
-            if (np.count_nonzero(labels, axis=1) != 1).any():
-                raise ValueError(f"`{name}` must have one label for each row.")
+            several = np.flatnonzero(np.count_nonzero(labels, axis=1) != 1)
+            if several.size:
+                raise ValueError(
+                    f"`{name}` must have one label for each row. Received none or "
+                    f"several in rows {several[:5].tolist()}."
+                )
             labels = labels.argmax(axis=1)
         if labels.shape != (len(its),):
             raise ValueError(

@@ -49,6 +49,8 @@ def run(recipe, rows, seed, cache_dir, log_dir=None):
     Raises:
         TypeError, ValueError: if the recipe is wrong.
     """
+    options = {k: v for k, v in recipe["training"].items() if k != "seed"}
+    recipe = {**recipe, "training": options}
     if isinstance(rows, data.DistributionData):
         return _on_columns(recipe, rows, log_dir)
     if "fine_tune_after" in recipe["training"]:
@@ -76,7 +78,7 @@ def method(recipe, network, rows):
 
 def _fine_tuned(recipe, images, seed, cache_dir, log_dir):
     """The method and the upper layers of the backbone together."""
-    training = {k: v for k, v in recipe["training"].items() if k != "seed"}
+    training = dict(recipe["training"])
     cut, head = training.pop("fine_tune_after"), training.pop("head")
     first_head = training.pop("first_head", None)
     backbone = backbones.get(**recipe["backbone"])
@@ -119,7 +121,7 @@ def _on_features(recipe, images, cache_dir, log_dir):
     x, labels = cached.arrays("train")
     layers = _layers(x, **above)
     model = method(recipe, _network(x, layers), images)
-    training = {k: v for k, v in recipe["training"].items() if k != "seed"}
+    training = dict(recipe["training"])
     self_training = training.pop("self_train", None)
     history = fine_tuning.fit_vectors(model, x, labels, log_dir, **training)
     if self_training:
@@ -139,11 +141,10 @@ def _on_columns(recipe, rows, log_dir):
     x, d = rows.x_train, rows.d_train
     network = _network(x, _layers(x, **recipe["backbone"]))
     model = method(recipe, network, rows)
-    training = {k: v for k, v in recipe["training"].items() if k != "seed"}
     # The schedule starts again with the function network.
     decay = model.options["code_epochs"]
     history = fine_tuning.fit_vectors(
-        model, x, d, log_dir, decay_epochs=decay, **training
+        model, x, d, log_dir, decay_epochs=decay, **recipe["training"]
     )
     zoo.round_weights(model)
     codes = {

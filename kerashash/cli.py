@@ -1,6 +1,9 @@
 """The command line: kerashash demo | train | zoo."""
 
 import argparse
+import concurrent.futures
+import contextlib
+import multiprocessing
 import os
 import pathlib
 import sys
@@ -129,10 +132,18 @@ def _zoo_verify(options):
 
     if options.all == bool(options.name):
         raise ValueError("`zoo verify` takes the name of one entry, or --all.")
-    for name in zoo.list() if options.all else [options.name]:
-        metrics = zoo.verify(name)
-        print(f"{name}: files match their sha256, codes match the model and metrics")
-        _print_metrics(metrics)
+    names = zoo.list() if options.all else [options.name]
+    with contextlib.ExitStack() as stack:
+        run = map
+        if options.all:
+            # Building and tracing a model keeps one core busy. A new process each, for
+            # TensorFlow does not survive a fork.
+            context = multiprocessing.get_context("spawn")
+            pool = concurrent.futures.ProcessPoolExecutor(os.cpu_count(), context)
+            run = stack.enter_context(pool).map
+        for name, metrics in zip(names, run(zoo.verify, names), strict=True):
+            print(f"{name}: files match their sha256, codes match model and metrics")
+            _print_metrics(metrics)
 
 
 def _zoo_export(options):

@@ -90,8 +90,7 @@ def fit_head(model, features, labels, *, epochs, batch_size, learning_rate):
         `keras.callbacks.History`.
     """
     vectors = outputs(model.backbone, features)
-    vector = keras.Input(vectors.shape[1:])
-    head = model.with_backbone(keras.Model(vector, keras.layers.Identity()(vector)))
+    head = model.with_backbone(network(vectors))
     options = {"epochs": epochs, "batch_size": batch_size}
     history = fit_vectors(head, vectors, labels, learning_rate=learning_rate, **options)
     return head.with_backbone(model.backbone), history
@@ -128,6 +127,13 @@ def fit_vectors(
     callbacks = [keras.callbacks.TensorBoard(log_dir)] if log_dir else []
     return model.fit(
         x, y, batch_size=batch_size, epochs=epochs, callbacks=callbacks, verbose=2
+    )
+
+
+def network(x, layers=()):
+    """Layers as a network of rows like those of an array; none passes them on."""
+    return keras.Sequential(
+        [keras.Input(x.shape[1:]), *(layers or [keras.layers.Identity()])]
     )
 
 

@@ -103,7 +103,7 @@ def _fine_tuned(recipe, images, seed, cache_dir, log_dir):
     zoo.round_weights(model)
     # Entries that train on this backbone find its features there.
     cached = data.cache_features(images, backbone, cache_dir)
-    codes = _codes(recipe, model.with_backbone(_network(cached.x, [])), cached)
+    codes = _codes(recipe, model.with_backbone(fine_tuning.network(cached.x)), cached)
     return Run(model, codes, history.history["loss"][-1])
 
 
@@ -120,7 +120,7 @@ def _on_features(recipe, images, cache_dir, log_dir):
     cached = data.cache_features(images, backbone, cache_dir)
     x, labels = cached.arrays("train")
     layers = _layers(x, **above)
-    model = method(recipe, _network(x, layers), images)
+    model = method(recipe, fine_tuning.network(x, layers), images)
     training = dict(recipe["training"])
     self_training = training.pop("self_train", None)
     history = fine_tuning.fit_vectors(model, x, labels, log_dir, **training)
@@ -139,7 +139,7 @@ def _on_features(recipe, images, cache_dir, log_dir):
 def _on_columns(recipe, rows, log_dir):
     """The method on columns of numbers, with label distributions."""
     x, d = rows.x_train, rows.d_train
-    network = _network(x, _layers(x, **recipe["backbone"]))
+    network = fine_tuning.network(x, _layers(x, **recipe["backbone"]))
     model = method(recipe, network, rows)
     # The schedule starts again with the function network.
     decay = model.options["code_epochs"]
@@ -169,13 +169,6 @@ def _layers(x, encoding=None, hidden_units=None):
     if hidden_units is not None:
         layers.append(keras.layers.Dense(hidden_units, "relu"))
     return layers
-
-
-def _network(x, layers):
-    """Layers as a network of rows like those of x."""
-    return keras.Sequential(
-        [keras.Input(x.shape[1:]), *(layers or [keras.layers.Identity()])]
-    )
 
 
 def _codes(recipe, model, images):

@@ -13,6 +13,7 @@ seeds and kept, 1.2 GB.
 
 import argparse
 import os
+import pathlib
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
@@ -32,7 +33,7 @@ ROUNDS = [
 ]
 
 
-def fine_tune(name, seed, cache_dir=None):
+def fine_tune(name, seed, cache_dir):
     """Features of the frozen layers of all images, and a model trained on them."""
     method, protocol, options = METHODS[name]
     keras.utils.set_random_seed(seed)
@@ -58,7 +59,12 @@ def main():
     parser.add_argument("method", choices=METHODS)
     parser.add_argument("--features", required=True, help="file; {seed} is filled in")
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
-    parser.add_argument("--cache-dir", help="for the features of the frozen layers")
+    parser.add_argument(
+        "--cache-dir",
+        type=pathlib.Path,
+        default=pathlib.Path("~/.cache/kerashash").expanduser(),
+        help="for the features of the frozen layers",
+    )
     options = parser.parse_args()
     for seed in options.seeds:
         frozen, model = fine_tune(options.method, seed, options.cache_dir)

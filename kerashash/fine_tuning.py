@@ -20,6 +20,7 @@ def fit(
     features,
     labels,
     seed,
+    backup_dir=None,
     log_dir=None,
     *,
     batch_size,
@@ -29,12 +30,16 @@ def fit(
 ):
     """Train on mid-level features with AdamW, in rounds of cosine decay.
 
+    With a `backup_dir` a training that was stopped goes on after its last whole epoch.
+
     Args:
         model: a `HashModel` whose backbone takes the features.
         features: array ``(n, 2, height, width, channels)``: of an image and of its
             mirror image.
         labels: array ``(n, classes)``.
         seed: int.
+        backup_dir: path of a folder of this training's own, for its state after each
+            epoch, or None.
         log_dir: path of a folder for TensorBoard logs, or None.
         batch_size: int.
         weight_decay: float.
@@ -63,6 +68,13 @@ def fit(
             seed + number,
         )
         callbacks = [keras.callbacks.TensorBoard(log_dir)] if log_dir else []
+        if backup_dir:
+            backup = keras.callbacks.BackupAndRestore(
+                pathlib.Path(backup_dir) / str(number),
+                double_checkpoint=True,
+                delete_checkpoint=False,  # a round that is done is not done again
+            )
+            callbacks.append(backup)
         model.fit(
             dataset,
             initial_epoch=done,

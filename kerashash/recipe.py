@@ -17,6 +17,7 @@ A recipe is a TOML file of five tables:
 
 import os
 import pathlib
+import shutil
 import time
 import tomllib
 
@@ -79,7 +80,8 @@ def train(path, root, seed=None, seeds=1, cache_dir=None, data_dir=None, log_dir
         seeds: int, how often to train, each time with the next seed. The entry is
             that of the first; its card has the metrics of all.
         cache_dir: path of a folder for the features of the frozen layers, used
-            again by a later run.
+            again by a later run, and for the state of fine-tuning after each epoch:
+            where one was stopped, a later run goes on.
         data_dir: passed to `kerashash.data.load`.
         log_dir: path of a folder for TensorBoard logs, or None.
 
@@ -124,4 +126,6 @@ def train(path, root, seed=None, seeds=1, cache_dir=None, data_dir=None, log_dir
             metric["by_seed"] = by_seed.tolist()
     text = pathlib.Path(path).read_text()
     codes = kept.codes
-    return zoo.save(kept.model, card["name"], card, codes, text, root, overwrite=True)
+    entry = zoo.save(kept.model, card["name"], card, codes, text, root, overwrite=True)
+    shutil.rmtree(training.backups(recipe, cache_dir), ignore_errors=True)
+    return entry

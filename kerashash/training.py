@@ -4,7 +4,10 @@ Each gives a `Run`. The model's weights are rounded to what an entry stores befo
 encodes.
 """
 
+import hashlib
 import inspect
+import json
+import pathlib
 from typing import NamedTuple
 
 import keras
@@ -76,6 +79,19 @@ def method(recipe, network, rows):
     return made(network, **sizes, **recipe["model"])
 
 
+def backups(recipe, cache_dir):
+    """Path of the folder for the state of a recipe's unfinished trainings."""
+    return pathlib.Path(cache_dir) / f"{recipe['entry']['name']}-unfinished"
+
+
+def _backup_dir(recipe, seed, cache_dir, *arrays):
+    """Path of the folder for the state of one training, named by what it depends on."""
+    digest = hashlib.sha256(json.dumps([recipe, seed], default=str).encode())
+    for array in arrays:
+        digest.update(np.ascontiguousarray(array))
+    return backups(recipe, cache_dir) / digest.hexdigest()[:16]
+
+
 def _fine_tuned(recipe, images, seed, cache_dir, log_dir):
     """The method and the upper layers of the backbone together."""
     training = dict(recipe["training"])
@@ -97,7 +113,8 @@ def _fine_tuned(recipe, images, seed, cache_dir, log_dir):
     if first_head:
         # So that the backbone does not start on the gradients of a random head.
         model, _ = fine_tuning.fit_head(model, features[:, 0], labels, **first_head)
-    fine_tuning.fit(model, features, labels, seed, log_dir, **training)
+    backup = _backup_dir(recipe, seed, cache_dir, features[0], labels)
+    fine_tuning.fit(model, features, labels, seed, backup, log_dir, **training)
     model, history = fine_tuning.fit_head(model, features[:, 0], labels, **head)
     model = model.with_backbone(backbone)
     zoo.round_weights(model)

@@ -1,6 +1,7 @@
 """Recipes, end to end, on small data sets with an untrained backbone."""
 
 import h5py
+import keras
 import numpy as np
 import pytest
 import scipy.io
@@ -145,6 +146,35 @@ def test_recipe_makes_an_entry_that_loads_and_verifies(
         old = start.get_layer(name).kernel.numpy().astype(np.float16)
         new = model.backbone.get_layer(name).kernel.numpy().astype(np.float16)
         assert np.array_equal(old, new) == same
+
+
+def test_fine_tuning_goes_on_where_it_was_stopped(small_world, monkeypatch):
+    _, folder = small_world
+    path = write(folder, "AdaLabelHash", FINE_TUNED, model="margin = 3.0")
+    callback, epochs, states = keras.callbacks.BackupAndRestore, [], []
+    begin, end = callback.on_train_begin, callback.on_epoch_end
+
+    def on_train_begin(self, logs=None):
+        begin(self, logs)
+        states.append(self.model.hash_head.get_weights()[0])
+
+    def on_epoch_end(self, epoch, logs=None):
+        end(self, epoch, logs)
+        epochs.append(epoch)
+        if len(epochs) == 1:
+            states.append(self.model.hash_head.get_weights()[0])
+            raise InterruptedError
+
+    monkeypatch.setattr(callback, "on_train_begin", on_train_begin)
+    monkeypatch.setattr(callback, "on_epoch_end", on_epoch_end)
+    with pytest.raises(InterruptedError):
+        recipe.train(path, folder / "zoo", cache_dir=folder / "cache")
+    assert not (folder / "zoo" / "small").exists()
+    entry = recipe.train(path, folder / "zoo", cache_dir=folder / "cache")
+    assert epochs == [0, 1]
+    np.testing.assert_array_equal(states[2], states[1])  # the first round, as it was
+    assert zoo.verify(entry.path)
+    assert not list((folder / "cache").glob("*unfinished"))
 
 
 def test_entries_on_frozen_features_share_a_backbone(small_world):

@@ -1,14 +1,14 @@
-"""DDH-LDL on Movie: six measures over three random splits, 90 % for training.
+"""DDH-LDL on a data set: six measures over three random splits, 90 % for training.
 
     python benchmarks/ddh_ldl.py [--path Movie.mat] [--seeds 0 1 2] [--methods NAME ...]
 
-Writes benchmarks/results/ddh_ldl_movie.csv: the model by its defaults, its ablations I
-(no graph) and II (no rotation) and the paper's preset, beside AA-kNN, on the columns as
-they are and on those that the models get, and the mean label distribution. The number
-of epochs of the function network is the one of least KL over three tenths of the
-training rows, one held out at a time; the model is then trained on all rows. The
-paper's preset trains as its authors' code does, for a fixed number of epochs. Runs that
-are in the file are not made again.
+Writes benchmarks/results/ddh_ldl_<data set>.csv: the model by its defaults, its
+ablations I (no graph) and II (no rotation) and the paper's preset, beside AA-kNN, on
+the columns as they are and on those that the models get, and the mean label
+distribution. The number of epochs of the function network is the one of least KL over
+three tenths of the training rows, one held out at a time; the model is then trained on
+all rows. The paper's preset trains as its authors' code does, for a fixed number of
+epochs. Runs that are in the file are not made again.
 """
 
 import argparse

@@ -27,6 +27,7 @@ def markdown(card):
         "paper": card.get("paper"),
         "the paper's value": card.get("paper_value"),
         "beside the paper": card.get("difference"),
+        "random codes": card.get("random_codes"),
         "bits": card["bits"],
         "data": _words(card.get("data", {})),
         "rows": _words(counts),

@@ -20,7 +20,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from kerashash import backbones, codes, data, losses, methods, zoo
+from kerashash import backbones, card_metrics, codes, data, losses, methods, zoo
 from kerashash.data.builders.nus_wide import CONCEPTS, read_ground_truth
 
 UNITS, SEED, EPOCHS = 1024, 0, 10
@@ -209,6 +209,23 @@ def neighbours(names, alone):
     return found
 
 
+def random_codes(metrics, kept, bits):
+    """What is to be said of codes drawn at random, with the same labels."""
+    random = np.random.default_rng(SEED)
+    drawn = {
+        f"{split}_codes": codes.pack(
+            random.choice([-1, 1], (len(kept[f"{split}_codes"]), bits))
+        )
+        for split in ("query", "database")
+    }
+    values = card_metrics.measure(metrics, {**kept, **drawn}, bits)
+    return ", ".join(
+        f"{metric['name']} {value:.4f} (empty {metric['empty']})"
+        for metric, value in zip(metrics, values, strict=True)
+        if value is not None
+    )
+
+
 def nuswide_labels(folder):
     """The 21 most frequent concepts of NUS-WIDE, and the label rows that have one."""
     truth = read_ground_truth(folder).labels
@@ -264,6 +281,7 @@ def main():
             **card(name, images, len(rows), labels),
             "nearest_concepts": neighbours(names, alone),
         }
+        about["random_codes"] = random_codes(about["metrics"], kept, int(bits))
         text = zoo.recipe_path(name).read_text()
         entry = zoo.save(model, name, about, kept, text, options.root, overwrite=True)
         print(name, entry.card["metrics"], flush=True)

@@ -4,6 +4,7 @@ import functools
 
 from kerashash import evaluation, label_distribution
 from kerashash.average_precision import Ranked, check_at, check_choices, check_ties
+from kerashash.options import check_integer
 
 
 def measure(metrics, codes, bits):
@@ -37,11 +38,14 @@ def measure(metrics, codes, bits):
 
     # Once for all metrics.
     @functools.cache
-    def ranked(database):
-        found, labels = rows["database"]
+    def ranked(database, first_labels):
+        (query, its), (found, labels) = rows["query"], rows["database"]
         if database == "learned":
             found = codes["learned_database_codes"]
-        return Ranked(*rows["query"], found, labels, bits)
+        if first_labels is not None:
+            check_integer("first_labels", first_labels, most=labels.shape[1])
+        columns = slice(first_labels)
+        return Ranked(query, its[:, columns], found, labels[:, columns], bits)
 
     @functools.cache
     def predicted(k):
@@ -61,7 +65,7 @@ def measure(metrics, codes, bits):
             return evaluation.svm_accuracy(*parts, bits=bits)
         choices = {name: metric[name] for name in ("denominator", "ties", "empty")}
         check_choices(database=metric["database"], **choices)
-        its = ranked(metric["database"])
+        its = ranked(metric["database"], metric.get("first_labels"))
         at = check_at(metric.get("at"), its.n)  # TOML has no null: absent is ALL
         check_ties(choices["ties"], choices["denominator"], at, its.n)
         return float(its.mean_average_precision(at, **choices))

@@ -31,7 +31,9 @@ def save(model, name, card, codes, recipe, root=".", overwrite=False):
             is a list of dicts with ``name``, what defines it, and whatever else is to
             be said of each. A mean average precision has arguments of
             `evaluation.mean_average_precision` (``at``, ``denominator``, ``ties``,
-            ``empty``) and ``database``, "encoded" or "learned"; a measure of
+            ``empty``) and ``database``, "encoded" or "learned", and takes
+            ``first_labels``, of how many labels, the first ones, an item must share one
+            to be relevant; a measure of
             `label_distribution.MEASURES` has ``k``; "SVM accuracy" is
             `evaluation.svm_accuracy`. What could not be measured has ``"measured":
             False``, and gets the value None.

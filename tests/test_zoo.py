@@ -153,6 +153,21 @@ def test_the_metric_is_that_of_the_codes(tmp_path, rng):
     assert zoo.verify(entry.path) == [{**METRIC, "value": value, "recomputed": value}]
 
 
+def test_a_metric_may_count_the_first_labels_alone(tmp_path, rng):
+    metric = {**METRIC, "first_labels": 1, "empty": "skip"}
+    card = {"licence": "Apache-2.0", "metrics": [metric]}
+    _, _, codes, entry = make(tmp_path, rng, card=card)
+    # Queries of the second class then have no label that counts.
+    rows = codes["query_labels"][:, 0] == 1
+    first = {name: codes[name][rows] for name in ("query_codes", "query_labels")}
+    value = kerashash.evaluation.mean_average_precision(**{**codes, **first}, bits=12)
+    assert entry.card["metrics"][0]["value"] == pytest.approx(value)
+    assert entry.card["metrics"][0]["first_labels"] == 1
+    card = {**card, "metrics": [{**metric, "first_labels": 3}]}
+    with pytest.raises(ValueError, match="first_labels=3"):
+        make(tmp_path, rng, name="other-12", card=card)
+
+
 def test_kernels_are_stored_in_half_precision(tmp_path, rng):
     model, *_, entry = make(tmp_path, rng)
     loaded = zoo.load(entry.path)

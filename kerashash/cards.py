@@ -77,7 +77,7 @@ def rows(card):
     Example:
         >>> from kerashash import zoo
         >>> rows(zoo.entry("adalabel-cifar10-48").card)[0]["value"]
-        '0.9056'
+        '0.9630'
     """
     found = []
     for metric in card["metrics"]:

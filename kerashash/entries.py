@@ -108,7 +108,7 @@ def recipe_only():
         Sorted list of str.
 
     Example:
-        >>> "dcdh-nuswide-24" in recipe_only()
+        >>> "adalabel-nuswide-24" in recipe_only()
         True
     """
     there = set(registry.names())
@@ -129,8 +129,8 @@ def recipe_path(name):
         ValueError, OSError: as `entry`.
 
     Example:
-        >>> recipe_path("dcdh-nuswide-24").name
-        'dcdh-nuswide-24.toml'
+        >>> recipe_path("adalabel-nuswide-24").name
+        'adalabel-nuswide-24.toml'
     """
     if name in recipe_only():
         return package.folder() / "recipes" / f"{name}.toml"

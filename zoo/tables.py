@@ -36,7 +36,7 @@ def table(entries):
                     backbone.get("name", of),
                     first["name"],
                     cards.number(first["value"]),
-                    "".join(learned),
+                    "".join(learned[:1]),
                     cards.rows(card)[0]["over_seeds"],
                     card["paper_value"],
                 )

@@ -107,7 +107,9 @@ def verify(name):
 
     found = entry(name)
     with np.load(found.path / "golden.npz", allow_pickle=False) as golden:
-        codes = load(found.path).encode(golden["inputs"], verbose=0)
+        # Called, not encoded: for four inputs a graph would take longer to trace.
+        continuous = load(found.path)(golden["inputs"], training=False).numpy()
+        codes = np.packbits(continuous >= 0, axis=1)
         wrong = np.flatnonzero((codes != golden["codes"]).any(axis=1))
     if wrong.size:
         raise ValueError(

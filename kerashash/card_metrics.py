@@ -44,8 +44,8 @@ def measure(metrics, codes, bits):
             found = codes["learned_database_codes"]
         if first_labels is not None:
             check_integer("first_labels", first_labels, most=labels.shape[1])
-        columns = slice(first_labels)
-        return Ranked(query, its[:, columns], found, labels[:, columns], bits)
+            its, labels = its[:, :first_labels], labels[:, :first_labels]
+        return Ranked(query, its, found, labels, bits)
 
     @functools.cache
     def predicted(k):

@@ -182,7 +182,8 @@ class HashModel(keras.Model):
         source = inputs.progress(source, steps, "Encoding", verbose)
         for number, batch in enumerate(source):
             continuous = self._encode_batch(batch).numpy()
-            if not np.isfinite(continuous).all():
+            # The inputs too: with some processors' kernels ReLU turns NaN into 0.
+            if not (_is_finite(continuous) and _is_finite(batch)):
                 raise ValueError(
                     "`x` must give finite codes. Received NaN or infinity, in the "
                     f"input or from the model's weights, in batch {number}."
@@ -387,6 +388,11 @@ class _EpochStep(keras.callbacks.Callback):
         values = self.model.epoch_step()
         if logs is not None:
             logs.update(values)
+
+
+def _is_finite(x):
+    x = np.asarray(x)
+    return x.dtype.kind in "biu" or np.isfinite(x).all()
 
 
 def _own(model):

@@ -136,10 +136,11 @@ def _zoo_verify(options):
     with contextlib.ExitStack() as stack:
         run = map
         if options.all:
-            # Building and tracing a model keeps one core busy. A new process each, for
-            # TensorFlow does not survive a fork.
+            # Building a model keeps one core busy. Each process has a TensorFlow of
+            # its own, which takes memory and does not survive a fork.
             context = multiprocessing.get_context("spawn")
-            pool = concurrent.futures.ProcessPoolExecutor(os.cpu_count(), context)
+            count = min(4, os.cpu_count() or 1)
+            pool = concurrent.futures.ProcessPoolExecutor(count, context)
             run = stack.enter_context(pool).map
         for name, metrics in zip(names, run(zoo.verify, names), strict=True):
             print(f"{name}: files match their sha256, codes match model and metrics")

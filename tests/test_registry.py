@@ -12,14 +12,8 @@ import threading
 import pytest
 
 from kerashash import cli, fetching, package, registry, zoo
+from kerashash.entries import FILES
 
-FILES = (
-    "config.json",
-    "model.weights.h5",
-    "codes.npz",
-    "golden.npz",
-    "recipe.toml",
-)
 NAME = "adalabel-noise-12"
 WEIGHTS = f"/{NAME}/model.weights.h5"
 

@@ -170,6 +170,7 @@ def test_fine_tuning_goes_on_where_it_was_stopped(small_world, monkeypatch):
     with pytest.raises(InterruptedError):
         recipe.train(path, folder / "zoo", cache_dir=folder / "cache")
     assert not (folder / "zoo" / "small").exists()
+    path.write_text(path.read_text().replace("Apache-2.0", "MIT"))  # words alone
     entry = recipe.train(path, folder / "zoo", cache_dir=folder / "cache")
     assert epochs == [0, 1]
     np.testing.assert_array_equal(states[2], states[1])  # the first round, as it was

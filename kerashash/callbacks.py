@@ -7,6 +7,7 @@ import numpy as np
 import tensorflow as tf
 
 from kerashash import evaluation
+from kerashash.codes import bit_imbalance
 
 
 class RetrievalEvaluation(keras.callbacks.Callback):
@@ -88,7 +89,7 @@ class RetrievalEvaluation(keras.callbacks.Callback):
                 data.database_labels,
                 at=self.at,
             ),
-            "bit_imbalance": float(np.abs(codes.mean(axis=0)).mean()),
+            "bit_imbalance": bit_imbalance(codes),
             "quantization_error": float(np.mean((np.abs(u) - 1.0) ** 2)),
         }
         if self._codes is not None:

@@ -29,6 +29,8 @@ def markdown(card):
         "beside the paper": card.get("difference"),
         "random codes": card.get("random_codes"),
         "bits": card["bits"],
+        "bit imbalance": f"{card['bit_imbalance']:.3f} (0: each bit halves the "
+        "database's codes; 1: all are equal)",
         "data": _words(card.get("data", {})),
         "rows": _words(counts),
         "backbone": _words(card.get("backbone", {})),

@@ -175,3 +175,27 @@ def as_packed(codes, bits=None, name="codes"):
             "Received: bits=None."
         )
     return check_packed(codes, bits, name), int(bits)
+
+
+def bit_imbalance(codes, bits=None):
+    """How far the bits are from halving a set of codes.
+
+    Formula:
+        the mean over bits of |the mean of a bit over the codes|, bits in {-1, +1}
+
+    Args:
+        codes: uint8 ``(n, ceil(bits / 8))``, or ``(n, bits)`` over {-1, +1}.
+        bits: int, the code length; may be None for unpacked codes.
+
+    Returns:
+        float in [0, 1]: 0 if each bit halves the codes, 1 if all codes are equal.
+
+    Raises:
+        TypeError, ValueError: as `as_packed`.
+
+    Example:
+        >>> bit_imbalance([[1, -1], [1, 1]])
+        0.5
+    """
+    codes = unpack(*as_packed(codes, bits))
+    return float(np.abs(codes.mean(axis=0)).mean())

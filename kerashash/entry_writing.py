@@ -12,6 +12,7 @@ import tempfile
 import numpy as np
 
 from kerashash import cards, weight_files
+from kerashash.codes import bit_imbalance
 from kerashash.entries import FILES, entry, shared_file
 
 _ARRAYS = ("query_codes", "query_labels", "database_codes", "database_labels")
@@ -20,9 +21,9 @@ _ARRAYS = ("query_codes", "query_labels", "database_codes", "database_labels")
 def save(model, name, card, codes, recipe, root=".", overwrite=False):
     """Write an entry of one's own; `load` takes its folder.
 
-    The metrics of the card are computed here, from `codes`. These must come from
-    the weights as stored, in float16: round the model with `round_weights` before
-    it encodes them.
+    The card's metrics and `codes.bit_imbalance` are computed here, from `codes`. These
+    must come from the weights as stored, in float16: round the model with
+    `round_weights` before it encodes them.
 
     Args:
         model: a `HashModel` that is built.
@@ -80,6 +81,7 @@ def save(model, name, card, codes, recipe, root=".", overwrite=False):
         {**metric, "value": value}
         for metric, value in zip(card["metrics"], values, strict=True)
     ]
+    card["bit_imbalance"] = bit_imbalance(codes["database_codes"], model.bits)
     card["versions"] = {
         package: importlib.metadata.version(package)
         for package in ("kerashash", "keras", "tensorflow", "numpy")

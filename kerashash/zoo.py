@@ -25,6 +25,7 @@ import warnings
 import numpy as np
 
 from kerashash import weight_files
+from kerashash.codes import bit_imbalance
 from kerashash.entries import (
     Entry,
     WeightsUnavailableError,
@@ -100,8 +101,8 @@ def verify(name):
         ``value``.
 
     Raises:
-        ValueError: as `entry`, or if a metric is not what the card says, or the model
-            gives its golden inputs other codes.
+        ValueError: as `entry`, or if a metric or the bit imbalance is not what the card
+            says, or the model gives its golden inputs other codes.
     """
     from kerashash import card_metrics
 
@@ -118,13 +119,24 @@ def verify(name):
         )
     with np.load(found.path / "codes.npz", allow_pickle=False) as stored:
         codes = dict(stored)
-    results = []
-    values = card_metrics.measure(found.card["metrics"], codes, found.card["bits"])
-    for metric, value in zip(found.card["metrics"], values, strict=True):
-        if value is not None and not abs(value - metric["value"]) < 1e-6:
+    bits = found.card["bits"]
+
+    def check(name, said, value):
+        if not abs(value - said) < 1e-6:
             raise ValueError(
-                f"{found.path / 'card.json'} says {metric['name']} = "
-                f"{metric['value']:.6f}. Its codes give {value:.6f}."
+                f"{found.path / 'card.json'} says {name} = {said:.6f}. Its codes give "
+                f"{value:.6f}."
             )
+
+    check(
+        "bit_imbalance",
+        found.card["bit_imbalance"],
+        bit_imbalance(codes["database_codes"], bits),
+    )
+    results = []
+    values = card_metrics.measure(found.card["metrics"], codes, bits)
+    for metric, value in zip(found.card["metrics"], values, strict=True):
+        if value is not None:
+            check(metric["name"], metric["value"], value)
         results.append({**metric, "recomputed": value})
     return results

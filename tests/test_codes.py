@@ -18,6 +18,12 @@ def test_first_bit_is_the_most_significant_and_padding_is_zero():
     assert codes.pack([[-1, 1, 1]]).tolist() == [[0b01100000]]
 
 
+def test_bit_imbalance_is_0_for_halves_and_1_for_equal_codes():
+    unpacked = [[1, 1, -1], [1, -1, -1], [1, 1, 1], [1, -1, -1]]
+    assert codes.bit_imbalance(unpacked) == pytest.approx((1 + 0 + 0.5) / 3)
+    assert codes.bit_imbalance(codes.pack(unpacked), bits=3) == pytest.approx(0.5)
+
+
 @pytest.mark.parametrize(
     ("call", "error", "message"),
     [

@@ -200,6 +200,11 @@ def test_a_wrong_byte_or_missing_file_is_refused_by_name(tmp_path, rng, file):
 def test_a_card_that_claims_more_is_refused(tmp_path, rng):
     *_, entry = make(tmp_path, rng)
     card = json.loads((entry.path / "card.json").read_text())
+    card["bit_imbalance"] -= 0.01
+    (entry.path / "card.json").write_text(json.dumps(card))
+    with pytest.raises(ValueError, match=r"says bit_imbalance = .*Its codes give"):
+        zoo.verify(entry.path)
+    card["bit_imbalance"] += 0.01
     card["metrics"][0]["value"] += 0.01
     (entry.path / "card.json").write_text(json.dumps(card))
     with pytest.raises(ValueError, match=r"says mAP@ALL = .*Its codes give"):

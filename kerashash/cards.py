@@ -30,7 +30,9 @@ def markdown(card):
         "random codes": card.get("random_codes"),
         "bits": card["bits"],
         "bit imbalance": f"{card['bit_imbalance']:.3f} (0: each bit halves the "
-        "database's codes; 1: all are equal)",
+        "database's codes; 1: all are equal)"
+        if "bit_imbalance" in card
+        else None,
         "data": _words(card.get("data", {})),
         "rows": _words(counts),
         "backbone": _words(card.get("backbone", {})),

@@ -128,11 +128,9 @@ def verify(name):
                 f"{value:.6f}."
             )
 
-    check(
-        "bit_imbalance",
-        found.card["bit_imbalance"],
-        bit_imbalance(codes["database_codes"], bits),
-    )
+    if "bit_imbalance" in found.card:
+        value = bit_imbalance(codes["database_codes"], bits)
+        check("bit_imbalance", found.card["bit_imbalance"], value)
     results = []
     values = card_metrics.measure(found.card["metrics"], codes, bits)
     for metric, value in zip(found.card["metrics"], values, strict=True):

@@ -291,6 +291,10 @@ def main():
             **card(name, images, len(rows), labels),
             "nearest_concepts": neighbours(names, alone),
         }
+        if method == "dcdh":
+            about["choices"] = (
+                "the image network's loss, on 1,500 training photographs held out"
+            )
         about["random_codes"] = random_codes(about["metrics"], kept, int(bits))
         text = zoo.recipe_path(name).read_text()
         entry = zoo.save(model, name, about, kept, text, options.root, overwrite=True)
@@ -314,8 +318,6 @@ def card(name, images, trained, labels):
         "licence": "Apache-2.0 (weights); no photograph is here",
         "use": "retrieval of photographs that share one of the 13 concepts; of the "
         "other eight it saw no photograph",
-        "choices": "the loss of DCDH's image network, on 1,500 training photographs "
-        "held out; nothing for AdaLabelHash",
         "data": {"name": "mirflickr25k", "seed": images.seed, "allow_missing": True},
         "counts": {
             "train": trained,

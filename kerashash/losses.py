@@ -78,6 +78,32 @@ def similarity_regression(u, code_gram, similarity_codes, similarity_squares, n)
     return tf.reduce_mean(pairs) / (n * bits**2)
 
 
+def similarity_likelihood(u, codes, similarity, scale):
+    """Negative log-likelihood of the similarities to all n learned codes.
+
+    Formula:
+        mean over i in batch, j <= n of |s_ij| log(1 + exp(-sgn(s_ij) t_ij))
+        t_ij = scale u_i . b_j / K
+
+    Args:
+        u: float tensor ``(batch, bits)``, continuous codes.
+        codes: float tensor ``(n, bits)``, B.
+        similarity: float tensor ``(batch, n)``: positive for similar pairs, negative
+            for others; its size is the weight of the pair.
+        scale: float, a, the logit of equal codes.
+
+    Returns:
+        Scalar float tensor.
+
+    Reference:
+        The likelihood is that of W.-J. Li et al., Feature Learning based Deep
+        Supervised Hashing with Pairwise Labels, IJCAI 2016, eq. 1.
+    """
+    cosine = tf.matmul(u, codes, transpose_b=True) / float(u.shape[-1])
+    pairs = tf.nn.softplus(-scale * tf.sign(similarity) * cosine)
+    return tf.reduce_mean(tf.abs(similarity) * pairs)
+
+
 def sigmoid_focal(labels, logits, alpha=0.25, gamma=2.0):
     """Focal loss of independent labels.
 

@@ -6,8 +6,9 @@ A recipe is a TOML file of five tables:
 - ``data``: arguments of `kerashash.data.load`; without ``seed`` each training draws its
   own splits;
 - ``backbone``: arguments of `kerashash.backbones.get`, or ``of``, the entry whose
-  backbone it is; ``encoding`` ("quantiles" or "standardized") of its features and
-  ``hidden_units`` on them. Columns of numbers have no backbone but these two;
+  backbone it is; ``encoding`` ("quantiles" or "standardized") of its features,
+  ``hidden_units`` on them, and the rate of ``dropout`` after each of these two. Columns
+  of numbers have no backbone but these three;
 - ``model``: options of the method;
 - ``training``: ``seed``, ``epochs``, ``batch_size`` and ``learning_rate`` on features
   computed once, and ``self_train`` (`AdaLabelHash.self_train`) on unlabelled images.

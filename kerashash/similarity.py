@@ -33,7 +33,7 @@ def shares_label(labels, other_labels):
 
 
 class LabelSimilarity:
-    """The similarity matrix S of a labelled data set, never built.
+    """The similarity matrix S of a labelled data set, never built as a whole.
 
     Formula:
         S_ij = 1 if i and j share a label, else -r
@@ -108,6 +108,11 @@ class LabelSimilarity:
         share = tf.cast(shares_label(labels, self.patterns), tf.float32)  # (m, p)
         total = tf.reduce_sum(pattern_sums, axis=0)
         return (1 + self.dissimilar) * share @ pattern_sums - self.dissimilar * total
+
+    def rows(self, labels):
+        """Rows of S in full, for label rows ``(m, classes)``: tensor ``(m, n)``."""
+        share = tf.gather(shares_label(labels, self.patterns), self.pattern_of, axis=1)
+        return tf.where(share, 1.0, -self.dissimilar)
 
     def square_sum(self, labels):
         """Row sums of the squared entries, ``sum_j S_ij^2``, for label rows ``(m,

@@ -130,7 +130,7 @@ def _on_features(recipe, images, cache_dir, log_dir):
     """The method on the features of a backbone that stays as it is: one known by name,
     or that of another entry."""
     options = dict(recipe["backbone"])
-    above = {k: options.pop(k, None) for k in ("encoding", "hidden_units")}
+    above = {k: options.pop(k, None) for k in ("encoding", "hidden_units", "dropout")}
     if "of" in options:
         backbone = zoo.load(options["of"]).backbone
     else:
@@ -175,7 +175,7 @@ def _on_columns(recipe, rows, log_dir):
     return Run(model, codes, history.history["loss"][-1])
 
 
-def _layers(x, encoding=None, hidden_units=None):
+def _layers(x, encoding=None, hidden_units=None, dropout=None):
     """Layers between columns or features and the method."""
     layers = []
     if encoding is not None:
@@ -187,6 +187,9 @@ def _layers(x, encoding=None, hidden_units=None):
         layers[0].adapt(x)
     if hidden_units is not None:
         layers.append(keras.layers.Dense(hidden_units, "relu"))
+    if dropout is not None:
+        pairs = [(layer, keras.layers.Dropout(dropout)) for layer in layers]
+        layers = [layer for pair in pairs for layer in pair]
     return layers
 
 

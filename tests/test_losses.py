@@ -62,6 +62,14 @@ def test_similarity_regression_equals_the_dense_sum(rng, value):
     )
 
 
+def test_similarity_likelihood_by_hand():
+    u, codes = t([[1.0, 0.5]]), t([[1.0, 1.0], [1.0, -1.0]])
+    # Logits 4 * 1.5 / 2 = 3, similar, and 4 * 0.5 / 2 = 1, dissimilar with weight 0.5.
+    wanted = (np.log1p(np.exp(-3.0)) + 0.5 * np.log1p(np.exp(1.0))) / 2
+    found = losses.similarity_likelihood(u, codes, t([[1.0, -0.5]]), 4.0)
+    np.testing.assert_allclose(found, wanted, rtol=1e-6)
+
+
 def test_sigmoid_focal_by_hand():
     # Positive with p = 0.8, negative with p = 0.3.
     logits = np.log([[0.8 / 0.2, 0.3 / 0.7]])

@@ -63,6 +63,7 @@ METHODS = pytest.mark.parametrize(
         (DCDH, {"variant": "V"}),
         (DCDH, {"variant": "S"}),
         (DCDH, {"focal": "softmax", "detach_fusion": True}),
+        (DCDH, {"pair_loss": "likelihood"}),
         (DSRE, {}),
         (DSRE, {"divergence": "kl"}),
         (DSRE, DSDH),
@@ -254,6 +255,8 @@ def test_adalabel_refuses_margins(margin):
         ({"b_update": "never"}, "`b_update` must be one of"),
         ({"s_mode": "01"}, "`s_mode` must be one of"),
         ({"focal": "hinge"}, "`focal` must be one of"),
+        ({"pair_loss": "hinge"}, "`pair_loss` must be one of"),
+        ({"logit_scale": 0}, "`logit_scale` must be positive"),
         ({"label_loss_weight": -1}, "`label_loss_weight` must be at least 0"),
         ({"num_train": None}, "`num_train` must be an integer"),
         ({"num_train": 0}, "`num_train` must be at least 1"),
@@ -280,19 +283,26 @@ def joint_objective(model, labels):
     value = 0.0
     for stream, weight in enumerate(model.stream_weights):
         u = model.stats.u.numpy()[:, stream].astype(float)
-        fit = ((u @ b.T - model.bits * s) ** 2).sum()
+        if model.options["pair_loss"] == "squares":
+            fit = ((u @ b.T - model.bits * s) ** 2).sum()
+        else:
+            logits = model.options["logit_scale"] * u @ b.T / model.bits
+            pairs = abs(s) * np.log1p(np.exp(-np.sign(s) * logits))
+            fit = model.bits**2 * pairs.sum()
         value += weight * (fit + 200.0 * ((b - u) ** 2).sum())
     return value
 
 
+@pytest.mark.parametrize("pair_loss", ["squares", "likelihood"])
 @pytest.mark.parametrize("s_mode", ["balanced", "pm1"])
 @pytest.mark.parametrize("b_update", ["epoch", "batch"])
 def test_dcdh_joint_objective_never_increases_in_the_b_step(
-    digit_pairs, b_update, s_mode
+    digit_pairs, b_update, s_mode, pair_loss
 ):
     x, labels, _ = digit_pairs
     x, labels = x[:300], labels[:300]
-    model = build(DCDH, 128, 10, 300, b_update=b_update, s_mode=s_mode)
+    options = {"b_update": b_update, "s_mode": s_mode, "pair_loss": pair_loss}
+    model = build(DCDH, 128, 10, 300, **options)
     solve = "_solve" if b_update == "epoch" else "_update_rows"
     step, changes = getattr(model, solve), []
 
@@ -309,10 +319,11 @@ def test_dcdh_joint_objective_never_increases_in_the_b_step(
     assert min(changes) < -1e-4
 
 
-def test_dcdh_loss_equals_the_objective_in_full(digit_pairs):
+@pytest.mark.parametrize("pair_loss", ["squares", "likelihood"])
+def test_dcdh_loss_equals_the_objective_in_full(digit_pairs, pair_loss):
     x, labels, _ = digit_pairs
     x, labels = x[:120], labels[:120]
-    model = build(DCDH, 128, 10, 120)
+    model = build(DCDH, 128, 10, 120, pair_loss=pair_loss)
     model.fit(x, labels, epochs=1, verbose=0)
     u = model.stats.u
     codes = tf.cast(model.train_codes.value, tf.float32)
@@ -357,6 +368,21 @@ def test_dcdh_needs_the_right_solver(digit_pairs, monkeypatch):
         values[solver] = mean_ap(model, x, labels, queries)
     assert values[dcc] > values[sign_only] + 0.03
     assert values[sign_only] > values[wrong_sign] + 0.03
+
+
+def test_dcdh_likelihood_starts_where_like_labels_have_like_codes(digit_pairs):
+    x, labels, _ = digit_pairs
+    x, labels = x[:400], labels[:400]
+    model = build(DCDH, 128, 10, 400, bits=64, pair_loss="likelihood")
+    model._solve = lambda: None
+    model.fit(x, labels, epochs=1, verbose=0)
+    codes = model.learned_codes().astype(float)
+    assert abs(codes.mean(axis=0)).max() < 0.5  # each bit splits the rows
+    inner = codes @ codes.T
+    same = (labels[:, None] == labels).all(axis=2)
+    share = labels @ labels.T > 0
+    assert (inner[same] == 64).all()
+    assert inner[share & ~same].mean() > inner[~share].mean() + 16
 
 
 def test_dcdh_evaluates_validation_data_and_learned_codes(digits):

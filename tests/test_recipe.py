@@ -181,6 +181,7 @@ def test_fine_tuning_goes_on_where_it_was_stopped(small_world, monkeypatch):
 def test_entries_on_frozen_features_share_a_backbone(small_world):
     data, folder = small_world
     network = f"{backbone(folder)}\nencoding = 'standardized'\nhidden_units = 8"
+    network += "\ndropout = 0.1"
     learned = [{**MAP, "database": "learned"}]
     cache = folder / "cache"
     path = write(

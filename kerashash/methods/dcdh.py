@@ -74,7 +74,8 @@ class DCDH(HashModel):
         focal: "sigmoid" for any labels; "softmax" for one label an image. None
             for the preset's.
         pair_loss: "squares" or "likelihood".
-        logit_scale: float, a of the likelihood.
+        logit_scale: float, a of the likelihood: the logit of equal codes. Fewer bits
+            want less; the zoo's entries have 3 at 12 bits and 8 at 48.
         label_loss_weight: float, lambda.
         fusion_loss_weight: float, mu.
         focal_weight: float, weight of the focal loss inside the mu term.

@@ -132,7 +132,7 @@ def logistic_quadratic(codes, u, similarity, scale):
     codes = tf.cast(codes, u.dtype)
     step = scale / u.shape[1]
     logits = step * tf.matmul(codes, u, transpose_b=True)  # (m, n)
-    pull = similarity * tf.sigmoid(-tf.sign(similarity) * logits)
+    pull = similarity * tf.sigmoid(-sign(similarity) * logits)
     largest = tf.reduce_max(tf.abs(similarity))
     gram = step**2 * largest / 8.0 * tf.matmul(u, u, transpose_a=True)
     return gram, codes @ gram + step / 2.0 * pull @ u

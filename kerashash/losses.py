@@ -2,6 +2,8 @@
 
 import tensorflow as tf
 
+from kerashash.discrete import sign
+
 
 def codeword_hinge(labels, scores, margin=1.0, floor=True):
     """Every own codeword must beat the nearest foreign one by a margin.
@@ -100,7 +102,7 @@ def similarity_likelihood(u, codes, similarity, scale):
         Supervised Hashing with Pairwise Labels, IJCAI 2016, eq. 1.
     """
     cosine = tf.matmul(u, codes, transpose_b=True) / float(u.shape[-1])
-    pairs = tf.nn.softplus(-scale * tf.sign(similarity) * cosine)
+    pairs = tf.nn.softplus(-scale * sign(similarity) * cosine)
     return tf.reduce_mean(tf.abs(similarity) * pairs)
 
 

@@ -27,6 +27,10 @@ PRESETS = {
 }
 
 
+# Entries of one block of S, where its rows are built in full.
+_BLOCK = 16_000_000
+
+
 @keras.saving.register_keras_serializable(package="kerashash")
 class DCDH(HashModel):
     """Deep collaborative discrete hashing.
@@ -49,7 +53,7 @@ class DCDH(HashModel):
 
         K^2 sum_ij |s_ij| log(1 + exp(-sgn(s_ij) t_ij)),  t_ij = a u_i . b_j / K
 
-    which leaves pairs alone that are on the right side, at O(n^2 K) in place of
+    which asks little of pairs that are well on the right side, at O(n^2 K) in place of
     O(n K^2) an epoch.
 
     A query is encoded by the image stream, sgn(u_v). Training images have the
@@ -222,9 +226,9 @@ class DCDH(HashModel):
 
     def compute_losses(self, u, logits, labels, codes):
         """The terms of the objective on one batch, by name."""
-        n = float(self.num_train)
-        fit_of = self._fit(labels, n)
-        scale = self.options["quantization_weight"] / (n * self.bits**2)
+        fit_of = self._fit(labels)
+        pairs = self.num_train * self.bits**2
+        scale = self.options["quantization_weight"] / pairs
         values = {}
         for s, name in enumerate(self.reported[1:4][: u.shape[1]]):
             fit = fit_of(u[:, s])
@@ -240,8 +244,8 @@ class DCDH(HashModel):
             total += weight * values["focal_loss"]
         return {"loss": total, **values}
 
-    def _fit(self, labels, n):
-        """The loss of a stream's codes, given the labels of the batch, over S."""
+    def _fit(self, labels):
+        """The loss over S of a stream's codes, given the labels of the batch."""
         if self.options["pair_loss"] == "likelihood":
             return functools.partial(
                 losses.similarity_likelihood,
@@ -254,7 +258,7 @@ class DCDH(HashModel):
             code_gram=self.stats.code_gram,
             similarity_codes=self.similarity.product(labels, self.stats.code_sums),
             similarity_squares=self.similarity.square_sum(labels),
-            n=n,
+            n=float(self.num_train),
         )
 
     def train_step(self, data):
@@ -379,7 +383,9 @@ class DCDH(HashModel):
         self._recompute()
         stats, codes = self.stats, self.train_codes.value
         # In blocks: the block of S has rows x patterns entries, or rows x n.
-        block = 8192 if self.options["pair_loss"] == "squares" else 1024
+        block = 8192
+        if self.options["pair_loss"] == "likelihood":
+            block = max(1, _BLOCK // self.num_train)
         for start in range(0, self.num_train, block):
             rows = tf.range(start, min(start + block, self.num_train))
             pattern_of = tf.gather(self.similarity.pattern_of, rows)

@@ -10,17 +10,12 @@ import functools
 import numpy as np
 
 from kerashash import codes as hash_codes
-from kerashash import inputs, metrics
+from kerashash import input_checks, metrics
+from kerashash.metric_choices import check_at, check_choices, check_ties
 from kerashash.options import check_integer
 from kerashash.ranker import HammingRanker
 from kerashash.relevance import Relevance, histograms
 
-CHOICES = {
-    "denominator": ("relevant", "retrieved", "min", "first"),
-    "ties": ("expected", "stable", "best", "worst"),
-    "empty": ("zero", "skip"),
-    "database": ("encoded", "learned"),
-}
 # Entries of one block of the queries x database matrix.
 _BLOCK = 4_000_000
 
@@ -116,9 +111,10 @@ def reranked_mean_average_precision(
         1.0
     """
     check_choices(empty=empty)
-    _check_radius(radius)
-    query_values = inputs.check_array(query_values, (None, None), "query_values")
-    database_values = inputs.check_array(
+    if radius is not None:
+        check_integer("radius", radius, least=0)
+    query_values = input_checks.check_array(query_values, (None, None), "query_values")
+    database_values = input_checks.check_array(
         database_values, (None, query_values.shape[1]), "database_values"
     )
     query, database = (
@@ -283,41 +279,3 @@ class Ranked:
             "recall_within": good / found,
         }
         return {name: values.mean(axis=0) for name, values in curve.items()}
-
-
-def check_at(at, n):
-    if at is None:
-        return n
-    if isinstance(at, bool) or not isinstance(at, int | np.integer):
-        raise TypeError(f"`at` must be an integer or None. Received: at={at!r}.")
-    if not 1 <= at <= n:
-        raise ValueError(
-            f"`at` must lie in 1 to the database size {n}. Received: at={at}."
-        )
-    return int(at)
-
-
-def _check_radius(radius):
-    if radius is None:
-        return
-    check_integer("radius", radius, least=0)
-
-
-def check_ties(ties, denominator, at, n):
-    """Whether there is a closed form, if one is asked for."""
-    if ties == "stable" or denominator in ("relevant", "min"):
-        return
-    if denominator == "first" or at < n:
-        raise ValueError(
-            f"`ties` must be 'stable' with denominator={denominator!r}"
-            f"{'' if denominator == 'first' else f' and at={at} below {n}'}. Received: "
-            f"ties={ties!r}; 'min' and 'relevant' go with every tie rule."
-        )
-
-
-def check_choices(**choices):
-    for name, value in choices.items():
-        if value not in CHOICES[name]:
-            raise ValueError(
-                f"`{name}` must be one of {CHOICES[name]}. Received: {value!r}."
-            )

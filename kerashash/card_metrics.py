@@ -3,7 +3,8 @@
 import functools
 
 from kerashash import evaluation, label_distribution
-from kerashash.average_precision import Ranked, check_at, check_choices, check_ties
+from kerashash.average_precision import Ranked
+from kerashash.metric_choices import check_at, check_choices, check_ties
 from kerashash.options import check_integer
 
 

@@ -23,16 +23,13 @@ import numpy as np
 
 from kerashash import codes as hash_codes
 from kerashash.average_precision import (
-    CHOICES,
     Ranked,
     area_under_radius_curve,
-    check_at,
-    check_choices,
-    check_ties,
     mean_average_precision,
     precision_recall,
     reranked_mean_average_precision,
 )
+from kerashash.metric_choices import CHOICES, check_at, check_choices, check_ties
 
 __all__ = [
     "CONVENTIONS",

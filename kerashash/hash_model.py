@@ -4,7 +4,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from kerashash import backbones, inputs
+from kerashash import backbones, input_checks, inputs
 from kerashash.backbones.images import input_size
 from kerashash.codes import packed_width
 from kerashash.layers import HashHead
@@ -252,7 +252,7 @@ class HashModel(keras.Model):
                     "`y` must be None when `x` is a data set, which holds the labels."
                     f" Received y of type {type(y).__name__}."
                 )
-            inputs.check_batches(
+            input_checks.check_batches(
                 x,
                 self.num_classes,
                 self.needs_labels,
@@ -263,7 +263,7 @@ class HashModel(keras.Model):
             # A data set brings its own order; Keras would warn that it ignores True.
             kwargs.setdefault("shuffle", False)
         else:
-            x = inputs.check_array(x, self._batch_shape())
+            x = input_checks.check_array(x, self._batch_shape())
             rows = {"index": np.arange(len(x), dtype=np.int32)}
             if self.needs_labels:
                 rows["label"] = self.check_labels(y, len(x))
@@ -290,7 +290,9 @@ class HashModel(keras.Model):
 
     def check_labels(self, y, n=None, name="y"):
         """Hook: float32 label rows of what the user gave, or a `ValueError`."""
-        return inputs.check_labels(y, self.num_classes, n, self.unknown_labels, name)
+        return input_checks.check_labels(
+            y, self.num_classes, n, self.unknown_labels, name
+        )
 
     def prepare(self, batches, verbose):
         """Hook: look at the training data once, before the first epoch."""

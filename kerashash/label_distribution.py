@@ -9,7 +9,7 @@ predictions with the truth by the six customary measures.
 
 import numpy as np
 
-from kerashash.inputs import check_array
+from kerashash.input_checks import check_array
 from kerashash.options import check_integer
 from kerashash.ranker import HammingRanker
 

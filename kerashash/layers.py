@@ -7,7 +7,7 @@ from spektral.layers import GCNConv
 
 from kerashash import codes as hash_codes
 from kerashash import discrete
-from kerashash.inputs import check_array
+from kerashash.input_checks import check_array
 from kerashash.options import check_integer
 
 

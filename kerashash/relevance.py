@@ -5,7 +5,7 @@ import functools
 import numpy as np
 import tensorflow as tf
 
-from kerashash import hamming, inputs
+from kerashash import hamming, input_checks
 from kerashash.codes import packed_width
 
 # Items, and pairs of a query and an item, that are counted at a time.
@@ -152,7 +152,7 @@ def _check_labels(labels, n, name):
     """Class ids ``(n,)`` as they are, or float32 label rows ``(n, classes)``."""
     labels = np.asarray(labels)
     if labels.ndim == 2 and labels.dtype.kind in "uifb":
-        return inputs.check_labels(labels, labels.shape[1], n, name=name)
+        return input_checks.check_labels(labels, labels.shape[1], n, name=name)
     if labels.ndim != 1 or labels.dtype.kind not in "ui":
         raise ValueError(
             f"`{name}` must be integer class ids (n,) or label rows (n, classes). "

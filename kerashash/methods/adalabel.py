@@ -4,7 +4,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from kerashash import inputs, losses
+from kerashash import input_checks, inputs, losses
 from kerashash.hash_model import HashModel
 from kerashash.layers import LabelCodewords
 from kerashash.options import check_choices, check_integer, from_preset
@@ -251,7 +251,7 @@ class AdaLabelHash(HashModel):
         """A data set of single images and label rows."""
         if isinstance(labelled, tf.data.Dataset):
             checked = labelled if is_batched(labelled) else labelled.batch(1)
-            inputs.check_batches(
+            input_checks.check_batches(
                 checked, self.num_classes, True, False, type(self).__name__
             )
             return labelled_rows(labelled)
@@ -260,7 +260,7 @@ class AdaLabelHash(HashModel):
                 "`labelled` must be a tf.data.Dataset or a pair of arrays (x, y). "
                 f"Received type: {type(labelled).__name__}."
             )
-        x = inputs.check_array(labelled[0], self._batch_shape(), "labelled")
+        x = input_checks.check_array(labelled[0], self._batch_shape(), "labelled")
         rows = (x, self.check_labels(labelled[1], len(x), "labelled"))
         return tf.data.Dataset.from_tensor_slices(rows).shuffle(len(x))
 
@@ -268,7 +268,7 @@ class AdaLabelHash(HashModel):
         """A data set of single images and their index, and how many there are."""
         if isinstance(unlabelled, tf.data.Dataset):
             return unlabelled_rows(unlabelled)
-        x = inputs.check_array(unlabelled, self._batch_shape(), "unlabelled")
+        x = input_checks.check_array(unlabelled, self._batch_shape(), "unlabelled")
         index = np.arange(len(x), dtype=np.int32)
         rows = tf.data.Dataset.from_tensor_slices((x, {"index": index}))
         return rows.shuffle(len(x)), len(x)

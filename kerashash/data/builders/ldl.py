@@ -6,7 +6,7 @@ import numpy as np
 import tensorflow_datasets as tfds
 
 from kerashash.data.builders.files import find_folder, load_mat
-from kerashash.inputs import check_array
+from kerashash.input_checks import check_array
 from kerashash.label_distribution import check_distributions
 
 

@@ -115,5 +115,7 @@ def number(value):
 
 def _words(values):
     return ", ".join(
-        f"{key.replace('_', ' ')} {value}" for key, value in values.items()
+        f"{key.replace('_', ' ')} "
+        f"{' and '.join(value) if isinstance(value, list) else value}"
+        for key, value in values.items()
     )

@@ -91,13 +91,14 @@ def entry(name):
         )
     try:
         card = json.loads((path / "card.json").read_text())
-        files = card["files"]
+        files, shared = card["files"], card.get("shared", [])
+        networks = [shared_file(path, stated["file"]) for stated in shared]
     except (ValueError, KeyError, TypeError) as error:
         raise ValueError(f"{path / 'card.json'} is not a card: {error}.") from error
     for file in FILES:
         _check_file(path / file, files.get(file, {}))
-    if "shared" in card:
-        _check_file(shared_file(path, card), card["shared"])
+    for network, stated in zip(networks, shared, strict=True):
+        _check_file(network, stated)
     return Entry(card["name"], path, card)
 
 
@@ -137,10 +138,10 @@ def recipe_path(name):
     return entry(name).path / "recipe.toml"
 
 
-def shared_file(path, card):
-    """The file of an entry's shared network: in ``shared/`` of its registry (in the
+def shared_file(path, file):
+    """Path of a network that an entry shares: in ``shared/`` of its registry (in the
     cache of a server's one level further up), or the package's."""
-    name = pathlib.Path(card["shared"]["file"]).name
+    name = pathlib.Path(file).name
     places = [folder / "shared" / name for folder in (path.parent, path.parent.parent)]
     found = next((place for place in places if place.is_file()), None)
     return found or package.network(name) or places[0]

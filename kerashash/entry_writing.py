@@ -111,7 +111,7 @@ def save(model, name, card, codes, recipe, root=".", overwrite=False):
 
 
 def export(name, root):
-    """Copy an entry, with the shared network it needs, into a registry of one's own.
+    """Copy an entry, with the shared networks it needs, into a registry of one's own.
 
     Args:
         name: str, a name of `list()`, or a path of an entry's folder.
@@ -132,8 +132,8 @@ def export(name, root):
     if target.exists():
         raise ValueError(f"`root` must have no {found.name}. Received: {target}.")
     with _whole(target) as work:
-        if "shared" in found.card:
-            network = shared_file(found.path, found.card)
+        for stated in found.card.get("shared", []):
+            network = shared_file(found.path, stated["file"])
             (root / "shared").mkdir(exist_ok=True)
             shutil.copyfile(network, work / "shared")
             os.replace(work / "shared", root / "shared" / network.name)

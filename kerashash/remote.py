@@ -136,18 +136,17 @@ def parsed(text, where, kind):
 
 
 def _files(text, where):
-    """The files that a card lists, its own and the shared one: two dicts of names with
+    """The files that a card lists, its own and the shared ones: two dicts of names with
     sha256 and size."""
     card = parsed(text, where, dict)
     rule = f"`files` of {where} must map plain file names to their sha256 and bytes."
-    files, shared = card.get("files"), card.get("shared", {})
-    if not isinstance(files, dict) or not isinstance(shared, dict):
+    files, shared = card.get("files"), card.get("shared", [])
+    lists = isinstance(shared, list) and all(isinstance(s, dict) for s in shared)
+    if not isinstance(files, dict) or not lists:
         raise ValueError(f"{rule} Received: {files!r}, `shared`: {shared!r}.")
-    if shared:
-        shared = {shared.get("file"): shared}
     return tuple(
-        {file: _stated(file, stated, rule) for file, stated in listed.items()}
-        for listed in (files, shared)
+        {file: _stated(file, stated, rule) for file, stated in listed}
+        for listed in (files.items(), [(s.get("file"), s) for s in shared])
     )
 
 

@@ -1,8 +1,8 @@
 """Weight files of zoo entries: float16 kernels, and large networks kept once.
 
-A large backbone that several entries use is a file of its own: that of the package, if
-it is one of the package's backbones, or one in ``shared/`` beside the entries, named by
-a digest of its bytes. The entry's file has the rest.
+A large network in a backbone, which several entries may use, is a file of its own:
+that of the package, if it is one of the package's backbones, or one in ``shared/``
+beside the entries, named by a digest of its bytes. The entry's file has the rest.
 """
 
 import hashlib
@@ -27,61 +27,62 @@ def round_weights(model):
 
 
 def save(model, path, folder):
-    """Write a model's weights, without its large network if it has one.
+    """Write a model's weights, without the large networks in its backbone.
 
     Args:
         model: a built `HashModel`.
         path: path of the file, ending in ``.weights.h5``.
-        folder: path of the folder for the large network's file.
+        folder: path of the folder for the large networks' files.
 
     Returns:
-        dict, what a card says of the large network: its ``file`` in `folder`, the
-        ``prefix`` of its weights in the model's, ``sha256`` and ``bytes``; or None.
+        List of dicts, what a card says of each large network: its ``file`` in `folder`,
+        the ``prefix`` of its weights in the model's, ``sha256`` and ``bytes``.
     """
     model.save_weights(path)
     # A compiled model's optimizer comes along; no one needs it to encode.
     arrays = {k: v for k, v in _read(path).items() if not k.startswith("optimizer/")}
-    network = _large(model)
-    if network is None:
-        _write(path, arrays)
-        return None
-    part = path.with_name("shared.weights.h5")
-    network.save_weights(part)
-    inner = _read(part)
-    # Where in the model's file the network's stand.
-    some = next(iter(inner))
-    starts = (key.removesuffix(some) for key in arrays if key.endswith("/" + some))
-    prefix = next(
-        start
-        for start in starts
-        if all(np.array_equal(arrays.get(start + k), v) for k, v in inner.items())
-    )
-    file = _of_package(inner)
-    if file is None:
-        _write(part, inner)
-        folder.mkdir(exist_ok=True)
-        file = folder / f"{sha256(part)[:16]}.weights.h5"
-        os.replace(part, file)
-    part.unlink(missing_ok=True)
-    _write(path, {k: v for k, v in arrays.items() if not k.startswith(prefix)})
-    about = {"sha256": sha256(file), "bytes": file.stat().st_size}
-    return {"file": file.name, "prefix": prefix, **about}
+    shared = []
+    for network in _large(model.backbone):
+        part = path.with_name("shared.weights.h5")
+        network.save_weights(part)
+        inner = _read(part)
+        # Where in the model's file the network's stand.
+        some = next(iter(inner))
+        starts = (key.removesuffix(some) for key in arrays if key.endswith("/" + some))
+        prefix = next(
+            start
+            for start in starts
+            if all(np.array_equal(arrays.get(start + k), v) for k, v in inner.items())
+        )
+        file = _of_package(inner)
+        if file is None:
+            _write(part, inner)
+            folder.mkdir(exist_ok=True)
+            file = folder / f"{sha256(part)[:16]}.weights.h5"
+            os.replace(part, file)
+        part.unlink(missing_ok=True)
+        arrays = {k: v for k, v in arrays.items() if not k.startswith(prefix)}
+        about = {"sha256": sha256(file), "bytes": file.stat().st_size}
+        shared.append({"file": file.name, "prefix": prefix, **about})
+    _write(path, arrays)
+    return shared
 
 
-def load(model, path, shared=None, prefix=None):
+def load(model, path, shared=()):
     """Load what `save` wrote.
 
     Args:
         model: a built `HashModel`.
         path: path of the model's file.
-        shared: path of its large network's file, or None.
-        prefix: str, as `save` gave it.
+        shared: pairs of the path of a large network's file and its prefix, as `save`
+            gave it.
     """
-    if shared is None:
+    if not shared:
         model.load_weights(path)
         return
     arrays = _read(path)
-    arrays |= {prefix + key: array for key, array in _read(shared).items()}
+    for file, prefix in shared:
+        arrays |= {prefix + key: array for key, array in _read(file).items()}
     with tempfile.TemporaryDirectory() as folder:
         whole = pathlib.Path(folder) / "model.weights.h5"
         _write(whole, arrays)
@@ -101,17 +102,14 @@ def _half(array):
     return half if np.isfinite(half).all() else array
 
 
-def _large(model):
-    """The network in a model to be kept apart, or None."""
+def _large(network):
+    """The networks in one that are to be kept apart, itself if there are none in it."""
     import keras
 
-    network = model.backbone
-    while isinstance(network, keras.Sequential) and network.layers:
-        if not isinstance(network.layers[0], keras.Model):
-            break
-        network = network.layers[0]
-    large = isinstance(network, keras.Model) and network.count_params() >= _LARGE
-    return network if large else None
+    if not isinstance(network, keras.Model):
+        return []
+    within = [large for layer in network.layers for large in _large(layer)]
+    return within or [network] * (network.count_params() >= _LARGE)
 
 
 def _of_package(arrays):

@@ -5,8 +5,8 @@ An entry is a folder ``<method>-<dataset>-<bits>`` of six files:
 - ``card.json``: source, data, protocol, metrics with their definitions, recipe,
   versions, licence, and the sha256 and size of the other files;
 - ``config.json``: the model's configuration;
-- ``model.weights.h5``: its weights, kernels in float16, without a large network that
-  other entries use too: that is kept once, in ``shared/`` beside the entries, under a
+- ``model.weights.h5``: its weights, kernels in float16, without large networks that
+  other entries use too: each is kept once, in ``shared/`` beside the entries, under a
   name made of its contents;
 - ``codes.npz``: packed query and database codes with their labels, from which
   anyone recomputes the metrics without the data set;
@@ -82,11 +82,11 @@ def load(name):
         warnings.warn(about, stacklevel=2)
     config = json.loads((found.path / "config.json").read_text())
     model = keras.saving.deserialize_keras_object(config)
-    shared = {}
-    if "shared" in found.card:
-        shared["shared"] = shared_file(found.path, found.card)
-        shared["prefix"] = found.card["shared"]["prefix"]
-    weight_files.load(model, found.path / "model.weights.h5", **shared)
+    shared = [
+        (shared_file(found.path, stated["file"]), stated["prefix"])
+        for stated in found.card.get("shared", [])
+    ]
+    weight_files.load(model, found.path / "model.weights.h5", shared)
     return model
 
 

@@ -244,9 +244,24 @@ def test_a_model_is_its_own_backbone(small):
     assert backbones.get(small) is small
 
 
+def test_features_of_a_list_stand_side_by_side(few_blocks, rng, tmp_path):
+    names = ["efficientnet-lite0", "efficientnet-lite2"]
+    both = backbones.get(names, image_size=64, weights=None)
+    assert input_size(both) == 64
+    images = rng.integers(0, 256, (2, 40, 30, 3)).astype(np.uint8)
+    apart = [both.get_layer(name.replace("-", "_"))(images) for name in names]
+    np.testing.assert_allclose(both(images), np.hstack(apart), atol=1e-6)
+    both.save(tmp_path / "b.keras")
+    loaded = keras.saving.load_model(tmp_path / "b.keras")
+    np.testing.assert_array_equal(loaded(images), both(images))
+
+
 @pytest.mark.parametrize(
     ("arguments", "options", "error", "message"),
     [
+        (([],), {}, ValueError, "hold two or more networks"),
+        ((["features", keras.Sequential(name="b")],), {}, ValueError, "same images"),
+        ((["cnn-f", 5],), {}, TypeError, "Received: 5"),
         (("efficientnet-lite1",), {}, ValueError, "Did you mean.*efficientnet-lite"),
         (("MobilNetV2",), {}, ValueError, "Did you mean.*MobileNetV2"),
         ((5,), {}, TypeError, "`backbone` must be a name or a keras.Model"),

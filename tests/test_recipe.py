@@ -212,7 +212,7 @@ def test_entries_on_frozen_features_share_a_backbone(small_world):
             folder, method, training, model=options, backbone=f"of = '{first.path}'"
         )
         entry = recipe.train(path, folder / method, cache_dir=cache)
-        assert entry.card["shared"]["sha256"] == first.card["shared"]["sha256"]
+        assert entry.card["shared"][0]["sha256"] == first.card["shared"][0]["sha256"]
         assert zoo.verify(entry.path)
     # The network of the first, and that with its hidden layer.
     assert len([*cache.glob("*.npy")]) == 2

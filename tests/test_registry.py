@@ -215,7 +215,7 @@ def test_a_shared_network_is_fetched_once_for_all_entries(server, tmp_path, rng)
     (server.root / "shared" / "net.weights.h5").write_bytes(content)
     stated = {"file": "net.weights.h5", "sha256": digest, "bytes": len(content)}
     for name in ("adalabel-noise-24", "adalabel-noise-32"):
-        make(server.root, rng, name, shared=stated)
+        make(server.root, rng, name, shared=[stated])
         zoo.entry(name)
     asked = [path for path, _ in server.requests if path.startswith("/shared/")]
     assert asked == ["/shared/net.weights.h5"]
@@ -231,11 +231,11 @@ def test_a_network_of_the_package_is_not_fetched(server, rng):
     content = file.read_bytes()
     digest = hashlib.sha256(content).hexdigest()
     stated = {"file": file.name, "sha256": digest, "bytes": len(content)}
-    make(server.root, rng, "other", shared=stated)
-    assert zoo.entry("other").card["shared"] == stated
+    make(server.root, rng, "other", shared=[stated])
+    assert zoo.entry("other").card["shared"] == [stated]
     assert not [path for path, _ in server.requests if "shared" in path]
     server.stop()
-    assert zoo.entry("other").card["shared"] == stated
+    assert zoo.entry("other").card["shared"] == [stated]
 
 
 def test_two_servers_do_not_share_a_cache(server, tmp_path, rng, monkeypatch):
@@ -413,7 +413,20 @@ def test_cards_that_list_files_otherwise_are_refused(server, tmp_path, file, sta
     assert not (tmp_path / "cache").exists()
 
 
-@pytest.mark.parametrize("text", ["", "[]", "{", "{}", '{"files": 3}', "<html>"])
+@pytest.mark.parametrize(
+    "text",
+    [
+        "",
+        "[]",
+        "{",
+        "{}",
+        '{"files": 3}',
+        '{"files": {}, "shared": {"file": "a"}}',
+        '{"files": {}, "shared": ["a"]}',
+        '{"files": {}, "shared": [{"file": "../a"}]}',
+        "<html>",
+    ],
+)
 def test_what_is_no_card(server, tmp_path, text):
     (server.root / NAME / "card.json").write_text(text)
     with pytest.raises(ValueError, match=rf"{NAME}/card\.json must"):

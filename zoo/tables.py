@@ -28,12 +28,13 @@ def table(entries):
             if metric["name"] == first["name"] and metric.get("database") == "learned"
         ]
         of = f"that of `{backbone['of']}`" if "of" in backbone else "none: columns"
+        of = backbone.get("name", of)
         lines.append(
             _line(
                 (
                     f"`{card['name']}`" + " (surrogate)" * ("surrogate" in card),
                     f"{data['name']} {data.get('protocol', '')}".strip(),
-                    backbone.get("name", of),
+                    of if isinstance(of, str) else " and ".join(of),
                     first["name"],
                     cards.number(first["value"]),
                     "".join(learned[:1]),

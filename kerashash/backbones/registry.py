@@ -17,8 +17,9 @@ def get(name, **options):
         name: "efficientnet-lite0", "efficientnet-lite2" or "cnn-f"; the name of a class
             of `keras.applications`, such as "MobileNetV2", with its preprocessing and
             average pooling, and weights="imagenet" if not said otherwise; "features",
-            which passes vectors on; or a `keras.Model`, which is returned as it is.
-        **options: arguments of the backbone's class.
+            which passes vectors on; a `keras.Model`, which is returned as it is; or a
+            list of these for images, whose features are put side by side.
+        **options: arguments of the backbone's class, of each in a list.
 
     Returns:
         `keras.Model`, or a `keras.layers.Identity` for "features".
@@ -30,6 +31,8 @@ def get(name, **options):
         >>> get("efficientnet-lite0", image_size=96, weights=None).output_shape
         (None, 1280)
     """
+    if isinstance(name, list | tuple):
+        return _side_by_side([get(one, **options) for one in name])
     if isinstance(name, keras.layers.Layer):
         if options:
             raise TypeError(
@@ -38,7 +41,8 @@ def get(name, **options):
         return name
     if not isinstance(name, str):
         raise TypeError(
-            f"`backbone` must be a name or a keras.Model. Received: {name!r}."
+            "`backbone` must be a name or a keras.Model, or a list of these. Received: "
+            f"{name!r}."
         )
     if name in ("efficientnet-lite0", "efficientnet-lite2"):
         return EfficientNetLite(name.removeprefix("efficientnet-"), **options)
@@ -56,6 +60,21 @@ def get(name, **options):
         f"keras.applications, or a keras.Model. Received: {name!r}."
         + (f" Did you mean {close}?" if close else "")
     )
+
+
+def _side_by_side(backbones):
+    """A network with the features of several."""
+    names = [backbone.name for backbone in backbones]
+    shapes = [getattr(backbone, "input_shape", None) for backbone in backbones]
+    same = shapes == shapes[:1] * len(shapes) and None not in shapes
+    if len({*names}) < max(2, len(names)) or not same:
+        raise ValueError(
+            "`backbone` must, as a list, hold two or more networks of different names "
+            f"that take the same images. Received: {names} of input shapes {shapes}."
+        )
+    image = keras.Input(shapes[0][1:], name="image")
+    features = layers.Concatenate(name="features")([b(image) for b in backbones])
+    return keras.Model(image, features, name="_".join(names))
 
 
 def split(backbone, layer_name):

@@ -42,7 +42,7 @@ def save(model, path, folder):
     # A compiled model's optimizer comes along; no one needs it to encode.
     arrays = {k: v for k, v in _read(path).items() if not k.startswith("optimizer/")}
     shared = []
-    for network in _large(model.backbone):
+    for network in dict.fromkeys(_large(model.backbone)):
         part = path.with_name("shared.weights.h5")
         network.save_weights(part)
         inner = _read(part)

@@ -7,8 +7,6 @@ beside the entries, named by a digest of its bytes. The entry's file has the res
 
 import hashlib
 import os
-import pathlib
-import tempfile
 
 import h5py
 import numpy as np
@@ -23,7 +21,9 @@ def round_weights(model):
     """Round a model's weights in place to what an entry stores."""
     for variable in model.variables:
         value = variable.numpy()
-        variable.assign(_half(value).astype(value.dtype))
+        half = _half(value)
+        if half.dtype != value.dtype:
+            variable.assign(half.astype(value.dtype))
 
 
 def save(model, path, folder):
@@ -35,58 +35,48 @@ def save(model, path, folder):
         folder: path of the folder for the large networks' files.
 
     Returns:
-        List of dicts, what a card says of each large network: its ``file`` in `folder`,
-        the ``prefix`` of its weights in the model's, ``sha256`` and ``bytes``.
+        List of dicts, what a card says of each large network: its ``file`` in `folder`
+        or of the package, ``sha256`` and ``bytes``.
     """
-    model.save_weights(path)
+    import keras
+
+    networks = _large(model.backbone)
+    keras.saving.save_weights(model, path, objects_to_skip=networks)
     # A compiled model's optimizer comes along; no one needs it to encode.
     arrays = {k: v for k, v in _read(path).items() if not k.startswith("optimizer/")}
+    _write(path, arrays)
     shared = []
-    for network in dict.fromkeys(_large(model.backbone)):
+    for network in networks:
         part = path.with_name("shared.weights.h5")
         network.save_weights(part)
-        inner = _read(part)
-        # Where in the model's file the network's stand.
-        some = next(iter(inner))
-        starts = (key.removesuffix(some) for key in arrays if key.endswith("/" + some))
-        prefix = next(
-            start
-            for start in starts
-            if all(np.array_equal(arrays.get(start + k), v) for k, v in inner.items())
-        )
-        file = _of_package(inner)
+        arrays = _read(part)
+        file = _of_package(arrays)
         if file is None:
-            _write(part, inner)
+            _write(part, arrays)
             folder.mkdir(exist_ok=True)
             file = folder / f"{sha256(part)[:16]}.weights.h5"
             os.replace(part, file)
         part.unlink(missing_ok=True)
-        arrays = {k: v for k, v in arrays.items() if not k.startswith(prefix)}
         about = {"sha256": sha256(file), "bytes": file.stat().st_size}
-        shared.append({"file": file.name, "prefix": prefix, **about})
-    _write(path, arrays)
+        shared.append({"file": file.name, **about})
     return shared
 
 
-def load(model, path, shared=()):
+def load(model, path, shared):
     """Load what `save` wrote.
 
     Args:
         model: a built `HashModel`.
         path: path of the model's file.
-        shared: pairs of the path of a large network's file and its prefix, as `save`
-            gave it.
+        shared: paths of the files of its large networks, in the order of `save`.
     """
-    if not shared:
-        model.load_weights(path)
-        return
-    arrays = _read(path)
-    for file, prefix in shared:
-        arrays |= {prefix + key: array for key, array in _read(file).items()}
-    with tempfile.TemporaryDirectory() as folder:
-        whole = pathlib.Path(folder) / "model.weights.h5"
-        _write(whole, arrays)
-        model.load_weights(whole)
+    import keras
+
+    networks = _large(model.backbone)
+    keras.saving.load_weights(model, path, objects_to_skip=networks)
+    for network, file in zip(networks, shared, strict=True):
+        network.load_weights(file)
+        round_weights(network)  # the package's files are not rounded
 
 
 def sha256(path):
@@ -103,13 +93,16 @@ def _half(array):
 
 
 def _large(network):
-    """The networks in one that are to be kept apart, itself if there are none in it."""
+    """The networks in one that are to be kept apart, itself if there are none in it,
+    in order."""
     import keras
 
     if not isinstance(network, keras.Model):
         return []
     within = [large for layer in network.layers for large in _large(layer)]
-    return within or [network] * (network.count_params() >= _LARGE)
+    if not within and network.count_params() >= _LARGE:
+        within = [network]
+    return [*dict.fromkeys(within)]
 
 
 def _of_package(arrays):

@@ -83,7 +83,7 @@ def load(name):
     config = json.loads((found.path / "config.json").read_text())
     model = keras.saving.deserialize_keras_object(config)
     shared = [
-        (shared_file(found.path, stated["file"]), stated["prefix"])
+        shared_file(found.path, stated["file"])
         for stated in found.card.get("shared", [])
     ]
     weight_files.load(model, found.path / "model.weights.h5", shared)

@@ -113,9 +113,17 @@ def number(value):
     return "not measured" if value is None else f"{value:.4f}"
 
 
+def joined(value):
+    """A name, or several, in a table.
+
+    Example:
+        >>> joined("cnn-f"), joined(["cnn-f", "features"])
+        ('cnn-f', 'cnn-f and features')
+    """
+    return " and ".join(value) if isinstance(value, list) else value
+
+
 def _words(values):
     return ", ".join(
-        f"{key.replace('_', ' ')} "
-        f"{' and '.join(value) if isinstance(value, list) else value}"
-        for key, value in values.items()
+        f"{key.replace('_', ' ')} {joined(value)}" for key, value in values.items()
     )

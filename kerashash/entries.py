@@ -92,7 +92,7 @@ def entry(name):
     try:
         card = json.loads((path / "card.json").read_text())
         files, shared = card["files"], card.get("shared", [])
-        networks = [shared_file(path, stated["file"]) for stated in shared]
+        networks = shared_files(path, card)
     except (ValueError, KeyError, TypeError) as error:
         raise ValueError(f"{path / 'card.json'} is not a card: {error}.") from error
     for file in FILES:
@@ -138,9 +138,13 @@ def recipe_path(name):
     return entry(name).path / "recipe.toml"
 
 
-def shared_file(path, file):
-    """Path of a network that an entry shares: in ``shared/`` of its registry (in the
-    cache of a server's one level further up), or the package's."""
+def shared_files(path, card):
+    """Paths of the networks that an entry shares: in ``shared/`` of its registry (in
+    the cache of a server's one level further up), or the package's."""
+    return [_shared_file(path, stated["file"]) for stated in card.get("shared", [])]
+
+
+def _shared_file(path, file):
     name = pathlib.Path(file).name
     places = [folder / "shared" / name for folder in (path.parent, path.parent.parent)]
     found = next((place for place in places if place.is_file()), None)

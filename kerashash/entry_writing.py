@@ -13,7 +13,7 @@ import numpy as np
 
 from kerashash import cards, weight_files
 from kerashash.codes import bit_imbalance
-from kerashash.entries import FILES, entry, shared_file
+from kerashash.entries import FILES, entry, shared_files
 
 _ARRAYS = ("query_codes", "query_labels", "database_codes", "database_labels")
 
@@ -132,8 +132,7 @@ def export(name, root):
     if target.exists():
         raise ValueError(f"`root` must have no {found.name}. Received: {target}.")
     with _whole(target) as work:
-        for stated in found.card.get("shared", []):
-            network = shared_file(found.path, stated["file"])
+        for network in shared_files(found.path, found.card):
             (root / "shared").mkdir(exist_ok=True)
             shutil.copyfile(network, work / "shared")
             os.replace(work / "shared", root / "shared" / network.name)

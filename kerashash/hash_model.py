@@ -26,7 +26,7 @@ class HashModel(keras.Model):
 
     Args:
         backbone: images or vectors -> features: a name known to
-            `kerashash.backbones.get` or any `keras.Model`.
+            `kerashash.backbones.get`, any `keras.Model`, or a list of these.
         bits: int, the code length.
         num_classes: int or None, the width of a label row.
         num_train: int or None. If given, the model keeps a learned hash code for

@@ -33,7 +33,7 @@ from kerashash.entries import (
     list,
     recipe_only,
     recipe_path,
-    shared_file,
+    shared_files,
 )
 from kerashash.entry_writing import export, save
 from kerashash.weight_files import round_weights
@@ -82,10 +82,7 @@ def load(name):
         warnings.warn(about, stacklevel=2)
     config = json.loads((found.path / "config.json").read_text())
     model = keras.saving.deserialize_keras_object(config)
-    shared = [
-        shared_file(found.path, stated["file"])
-        for stated in found.card.get("shared", [])
-    ]
+    shared = shared_files(found.path, found.card)
     weight_files.load(model, found.path / "model.weights.h5", shared)
     return model
 

@@ -290,6 +290,7 @@ def test_input_size_is_found_wherever_the_resizing_is(few_blocks):
     free = keras.Sequential([keras.Input((None, None, 3)), keras.layers.Conv2D(2, 3)])
     vectors = keras.Sequential([keras.Input((20,)), keras.layers.Dense(3)])
     features = backbones.get("features")
-    networks = (lite, nested, mobile, fixed, free, vectors, features)
+    both = backbones.get([mobile, lite])
+    networks = (lite, nested, mobile, both, fixed, free, vectors, features)
     sizes = [input_size(network) for network in networks]
-    assert sizes == [96, 96, 64, 20, None, None, None]
+    assert sizes == [96, 96, 64, 96, 20, None, None, None]

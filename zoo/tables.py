@@ -34,7 +34,7 @@ def table(entries):
                 (
                     f"`{card['name']}`" + " (surrogate)" * ("surrogate" in card),
                     f"{data['name']} {data.get('protocol', '')}".strip(),
-                    of if isinstance(of, str) else " and ".join(of),
+                    cards.joined(of),
                     first["name"],
                     cards.number(first["value"]),
                     "".join(learned[:1]),

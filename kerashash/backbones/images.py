@@ -41,12 +41,12 @@ def input_size(network):
         network: `keras.Model` or layer.
 
     Returns:
-        int: that of its `ResizeImages`, or of its input; None if it takes no images,
-        or does not say of which size.
+        int: that of its largest `ResizeImages`, or of its input; None if it takes no
+        images, or does not say of which size.
     """
-    for layer in leaves(network):
-        if isinstance(layer, ResizeImages):
-            return layer.size
+    resizing = [one for one in leaves(network) if isinstance(one, ResizeImages)]
+    if resizing:
+        return max(layer.size for layer in resizing)
     shape = getattr(network, "input_shape", ())
     return shape[1] if len(shape) == 4 and shape[1] == shape[2] else None
 

@@ -37,7 +37,7 @@ class AdaLabelHash(HashModel):
 
     Args:
         backbone: images or vectors -> features: a name known to
-            `kerashash.backbones.get` or any `keras.Model`.
+            `kerashash.backbones.get`, any `keras.Model`, or a list of these.
         bits: int, the code length.
         num_classes: int, the number of labels.
         margin: float, m, in units of the inner product of two codes (range

@@ -26,7 +26,6 @@ PRESETS = {
     "paper": {"s_mode": "pm1", "focal": "softmax"},
 }
 
-
 # Entries of one block of S, where its rows are built in full.
 _BLOCK = 16_000_000
 
@@ -61,7 +60,7 @@ class DCDH(HashModel):
 
     Args:
         backbone: images or vectors -> features: a name known to
-            `kerashash.backbones.get` or any `keras.Model`.
+            `kerashash.backbones.get`, any `keras.Model`, or a list of these.
         bits: int, the code length K.
         num_classes: int, the number of labels.
         num_train: int, the number of training rows; their indices are 0 to

@@ -52,7 +52,7 @@ class DDH(HashModel):
 
     Args:
         backbone: images or vectors -> features: a name known to
-            `kerashash.backbones.get` or any `keras.Model`.
+            `kerashash.backbones.get`, any `keras.Model`, or a list of these.
         bits: int, the code length K.
         num_train: int, the number of training rows; their indices are 0 to
             num_train - 1.

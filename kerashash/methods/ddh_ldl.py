@@ -67,9 +67,9 @@ class DDHLDL(HashModel):
 
     Args:
         backbone: images or vectors -> features: a name known to
-            `kerashash.backbones.get` or any `keras.Model`. "features" takes vectors as
-            they are; bring them to like scales by a model of one adapted
-            `kerashash.layers.QuantileEncoding`.
+            `kerashash.backbones.get`, any `keras.Model`, or a list of these.
+            "features" takes vectors as they are; bring them to like scales by a model
+            of one adapted `kerashash.layers.QuantileEncoding`.
         bits: int, the code length.
         num_classes: int, the width of a label distribution.
         num_train: int, the number of training rows; their indices are 0 to

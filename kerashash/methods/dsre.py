@@ -43,7 +43,7 @@ class DSRE(HashModel):
 
     Args:
         backbone: images or vectors -> features: a name known to
-            `kerashash.backbones.get` or any `keras.Model`.
+            `kerashash.backbones.get`, any `keras.Model`, or a list of these.
         bits: int, the code length.
         num_classes: int, the number of labels.
         num_train: int or None, the number of training rows, whose learned codes are

@@ -101,43 +101,6 @@ def _dcc(codes, gram, target, sweeps):
     return tf.cast(tf.transpose(bits_first), tf.int8)
 
 
-def logistic_quadratic(codes, u, similarity, scale):
-    """The quadratic by which `dcc` lowers a logistic loss of pairs.
-
-    Formula:
-        f(b) = sum_i |s_i| log(1 + exp(-sgn(s_i) t_i)),  t_i = scale u_i . b / K
-        f(b) <= f(b0) + b^T G b - 2 b^T q - (b0^T G b0 - 2 b0^T q)
-        G = (scale / K)^2 r / 8 U^T U,  r = max |s_i|
-        q = G b0 + scale / (2 K) sum_i s_i sigma(-sgn(s_i) t_i) u_i,  t_i at b0
-
-    for each row b0 of the codes. The second derivative of the logistic loss is at most
-    1/4, so the quadratic lies above f and touches it at b0: codes that lower it lower
-    f at least as much.
-
-    Args:
-        codes: tensor ``(m, bits)`` over {-1, +1}, any dtype: the b0.
-        u: float tensor ``(n, bits)``.
-        similarity: float tensor ``(m, n)``: positive for similar pairs, negative for
-            others; its size is the weight of the pair.
-        scale: float.
-
-    Returns:
-        ``(gram, target)``: float tensors ``(bits, bits)``, G, and ``(m, bits)``, the
-        rows q.
-
-    Reference:
-        D. Böhning, Multinomial Logistic Regression Algorithm, Annals of the Institute
-        of Statistical Mathematics 44, 1992: the bound.
-    """
-    codes = tf.cast(codes, u.dtype)
-    step = scale / u.shape[1]
-    logits = step * tf.matmul(codes, u, transpose_b=True)  # (m, n)
-    pull = similarity * tf.sigmoid(-sign(similarity) * logits)
-    largest = tf.reduce_max(tf.abs(similarity))
-    gram = step**2 * largest / 8.0 * tf.matmul(u, u, transpose_a=True)
-    return gram, codes @ gram + step / 2.0 * pull @ u
-
-
 def procrustes_rotation(codes, continuous):
     """The rotation that turns continuous codes closest to binary ones.
 

@@ -2,8 +2,6 @@
 
 import tensorflow as tf
 
-from kerashash.discrete import sign
-
 
 def codeword_hinge(labels, scores, margin=1.0, floor=True):
     """Every own codeword must beat the nearest foreign one by a margin.
@@ -80,30 +78,56 @@ def similarity_regression(u, code_gram, similarity_codes, similarity_squares, n)
     return tf.reduce_mean(pairs) / (n * bits**2)
 
 
-def similarity_likelihood(u, codes, similarity, scale):
-    """Negative log-likelihood of the similarities to all n learned codes.
+def average_precision_loss(u, codes, similar, counts):
+    """One minus the average precision of images as queries.
 
     Formula:
-        mean over i in batch, j <= n of |s_ij| log(1 + exp(-sgn(s_ij) t_ij))
-        t_ij = scale u_i . b_j / K
+        mean over i of 1 - 1 / P_K sum_d p_d (P_d + P_{d-1} + 1) / (N_d + N_{d-1} + 1)
+
+    n_d items, p_d of them similar, are at Hamming distance d of query i, and N_d, P_d
+    at a distance of at most d. An item at a distance between two whole numbers
+    counts at both, by how near it is to each.
 
     Args:
-        u: float tensor ``(batch, bits)``, continuous codes.
-        codes: float tensor ``(n, bits)``, B.
-        similarity: float tensor ``(batch, n)``: positive for similar pairs, negative
-            for others; its size is the weight of the pair.
-        scale: float, a, the logit of equal codes.
+        u: float tensor ``(batch, bits)``, continuous codes in [-1, 1].
+        codes: float tensor ``(p, bits)``, codes of the items.
+        similar: float tensor ``(batch, p)`` of 0 and 1.
+        counts: float tensor ``(p,)``, how many items have each code.
 
     Returns:
-        Scalar float tensor.
+        Scalar float tensor in [0, 1]; a query without similar items counts as 1.
+
+    Example:
+        >>> u, codes = tf.constant([[1.0, 1.0]]), tf.constant([[1.0, 1.0], [1.0, -1.0]])
+        >>> similar, counts = tf.constant([[0.0, 1.0]]), tf.constant([1.0, 1.0])
+        >>> float(average_precision_loss(u, codes, similar, counts))
+        0.5
 
     Reference:
-        The likelihood is that of W.-J. Li et al., Feature Learning based Deep
-        Supervised Hashing with Pairwise Labels, IJCAI 2016, eq. 1.
+        K. He et al., Hashing as Tie-Aware Learning to Rank, CVPR 2018; the soft
+        histogram is that of E. Ustinova, V. Lempitsky, Learning Deep Embeddings with
+        Histogram Loss, NIPS 2016.
     """
-    cosine = tf.matmul(u, codes, transpose_b=True) / float(u.shape[-1])
-    pairs = tf.nn.softplus(-scale * sign(similarity) * cosine)
-    return tf.reduce_mean(tf.abs(similarity) * pairs)
+    batch, bits = tf.shape(u)[0], codes.shape[1]
+    distance = (bits - tf.matmul(u, codes, transpose_b=True)) / 2.0  # (batch, p)
+    distance = tf.clip_by_value(distance, 0.0, float(bits))
+    below = tf.minimum(tf.floor(distance), bits - 1.0)
+    above = distance - below
+    # A row of bins for each query, one after the other.
+    bins = tf.cast(below, tf.int32) + (bits + 1) * tf.range(batch)[:, None]
+
+    def histogram(weights):
+        rows = [
+            tf.math.unsorted_segment_sum(part, at, batch * (bits + 1))
+            for part, at in ((weights * (1 - above), bins), (weights * above, bins + 1))
+        ]
+        return tf.reshape(tf.add_n(rows), (batch, bits + 1))
+
+    n, p = histogram(counts * tf.ones_like(similar)), histogram(counts * similar)
+    # N_d + N_d-1 = 2 N_d - n_d
+    precision = (2 * tf.cumsum(p, 1) - p + 1) / (2 * tf.cumsum(n, 1) - n + 1)
+    found = tf.reduce_sum(p * precision, axis=1)
+    return tf.reduce_mean(1.0 - tf.math.divide_no_nan(found, tf.reduce_sum(p, axis=1)))
 
 
 def sigmoid_focal(labels, logits, alpha=0.25, gamma=2.0):

@@ -109,11 +109,6 @@ class LabelSimilarity:
         total = tf.reduce_sum(pattern_sums, axis=0)
         return (1 + self.dissimilar) * share @ pattern_sums - self.dissimilar * total
 
-    def rows(self, labels):
-        """Rows of S in full, for label rows ``(m, classes)``: tensor ``(m, n)``."""
-        share = tf.gather(shares_label(labels, self.patterns), self.pattern_of, axis=1)
-        return tf.where(share, 1.0, -self.dissimilar)
-
     def square_sum(self, labels):
         """Row sums of the squared entries, ``sum_j S_ij^2``, for label rows ``(m,
         classes)``: float tensor ``(m,)``."""

@@ -92,43 +92,6 @@ def test_zero_argument_keeps_the_bit():
     np.testing.assert_array_equal(discrete.dcc(codes, zero, zero[:1]), codes)
 
 
-def test_logistic_quadratic_bounds_the_loss_of_all_codes_and_touches_it(rng):
-    n, bits, scale = 30, 6, 8.0
-    u = np.tanh(rng.normal(size=(n, bits)))
-    similar = np.where(rng.random((2, n)) < 0.4, 1.0, -1.5)
-    start = rng.choice([-1.0, 1.0], (2, bits))
-    every = np.array([*itertools.product([-1.0, 1.0], repeat=bits)])
-
-    def logistic(codes, row):
-        logits = scale * codes @ u.T / bits
-        pairs = np.logaddexp(0.0, -np.sign(similar[row]) * logits)
-        return pairs @ abs(similar[row])
-
-    gram, target = (
-        value.numpy()
-        for value in discrete.logistic_quadratic(
-            start, tf.constant(u), tf.constant(similar), scale
-        )
-    )
-
-    def quadratic(codes, row):
-        return ((codes @ gram) * codes).sum(-1) - 2 * codes @ target[row]
-
-    for row in range(2):
-        gap = logistic(start[row], row) - quadratic(start[row], row)
-        above = quadratic(every, row) + gap - logistic(every, row)
-        assert above.min() > -1e-9
-        itself = (every == start[row]).all(axis=1)
-        np.testing.assert_allclose(above[itself], 0.0, atol=1e-9)
-        # Not just above: the slope is that of the loss.
-        continuous = start[row] + 1e-5 * np.eye(bits)
-        np.testing.assert_allclose(
-            logistic(continuous, row) - logistic(start[row], row),
-            quadratic(continuous, row) - quadratic(start[row], row),
-            atol=1e-7,
-        )
-
-
 def test_procrustes_rotation_is_orthogonal_and_beats_random_ones(rng):
     h = rng.normal(size=(200, 6)).astype(np.float32)
     codes = rng.choice([-1.0, 1.0], (200, 6)).astype(np.float32)

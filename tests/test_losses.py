@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from kerashash import losses
+from kerashash import evaluation, losses
 
 
 def t(values):
@@ -62,12 +62,55 @@ def test_similarity_regression_equals_the_dense_sum(rng, value):
     )
 
 
-def test_similarity_likelihood_by_hand():
-    u, codes = t([[1.0, 0.5]]), t([[1.0, 1.0], [1.0, -1.0]])
-    # Logits 4 * 1.5 / 2 = 3, similar, and 4 * 0.5 / 2 = 1, dissimilar with weight 0.5.
-    wanted = (np.log1p(np.exp(-3.0)) + 0.5 * np.log1p(np.exp(1.0))) / 2
-    found = losses.similarity_likelihood(u, codes, t([[1.0, -0.5]]), 4.0)
-    np.testing.assert_allclose(found, wanted, rtol=1e-6)
+CODES = t([[1, 1, 1], [1, 1, -1], [1, -1, -1], [-1, -1, -1]])
+
+
+@pytest.mark.parametrize(
+    ("u", "similar", "counts", "wanted"),
+    [
+        # At distances 0 to 3: similar ones in places 1 and 3.
+        ([1, 1, 1], [1, 0, 1, 0], [1, 1, 1, 1], (1 / 1 + 2 / 3) / 2),
+        ([-1, -1, -1], [1, 0, 0, 1], [1, 1, 1, 1], (1 / 1 + 2 / 4) / 2),
+        # Three dissimilar ones, then two similar: middle ranks 4.5, second 1.5.
+        ([1, 1, 1], [0, 1, 0, 0], [3, 2, 1, 1], 1.5 / 4.5),
+        # At distances 0.5, 0.5, 1.5 and 2.5: a half of each counts above and below.
+        ([1, 1, 0], [1, 0, 0, 0], [1, 1, 1, 1], 0.5 * 1.5 / 2 + 0.5 * 2.5 / 4.5),
+        # Nothing similar.
+        ([1, 1, 1], [0, 0, 0, 0], [1, 1, 1, 1], 0.0),
+    ],
+)
+def test_average_precision_by_hand(u, similar, counts, wanted):
+    found = losses.average_precision_loss(t([u]), CODES, t([similar]), t(counts))
+    np.testing.assert_allclose(found, 1 - wanted, rtol=1e-6)
+
+
+def test_average_precision_is_that_of_the_evaluation(rng):
+    codes = rng.choice([-1, 1], (400, 12)).astype(np.int8)
+    labels = (rng.random((400, 5)) < 0.3).astype(int)
+    labels[:, 0] |= ~labels.any(axis=1)
+    similar = (labels[:50] @ labels.T > 0).astype(np.float32)
+    loss = losses.average_precision_loss(t(codes[:50]), t(codes), similar, tf.ones(400))
+    expected = evaluation.mean_average_precision(codes[:50], labels[:50], codes, labels)
+    np.testing.assert_allclose(1 - loss, expected, atol=2e-3)
+
+
+def test_average_precision_has_the_gradient_of_its_values(rng):
+    u = tf.Variable(rng.uniform(-0.9, 0.9, (2, 3)))
+    codes = tf.cast(CODES, tf.float64)
+    similar = tf.constant([[1, 0, 1, 0], [0, 1, 1, 0]], tf.float64)
+
+    def loss(u):
+        return losses.average_precision_loss(u, codes, similar, tf.ones(4, tf.float64))
+
+    with tf.GradientTape() as tape:
+        value = loss(u)
+    slope, step = tape.gradient(value, u).numpy(), 1e-6
+    for place in np.ndindex(2, 3):
+        moved = u.numpy()
+        moved[place] += step
+        np.testing.assert_allclose(
+            (loss(moved) - value) / step, slope[place], atol=1e-5
+        )
 
 
 def test_sigmoid_focal_by_hand():

@@ -11,13 +11,13 @@ from kerashash import discrete, inputs, losses
 from kerashash.hash_model import HashModel
 from kerashash.layers import OuterProductFusion
 from kerashash.options import check_choices, check_least, from_preset
-from kerashash.similarity import LabelSimilarity
+from kerashash.similarity import LabelSimilarity, shares_label
 
 CHOICES = {
     "variant": ("full", "V", "S"),
     "b_update": ("epoch", "batch"),
     "s_mode": ("balanced", "pm1"),
-    "pair_loss": ("squares", "likelihood"),
+    "pair_loss": ("squares", "average_precision"),
     "focal": ("sigmoid", "softmax"),
 }
 
@@ -25,9 +25,6 @@ PRESETS = {
     "default": {"s_mode": "balanced", "focal": "sigmoid"},
     "paper": {"s_mode": "pm1", "focal": "softmax"},
 }
-
-# Entries of one block of S, where its rows are built in full.
-_BLOCK = 16_000_000
 
 
 @keras.saving.register_keras_serializable(package="kerashash")
@@ -47,13 +44,12 @@ class DCDH(HashModel):
     a label and -1, or a balancing value, if not. No n x n matrix is built.
 
     Squares want every inner product to be +-K. Where images have several labels, no
-    short codes come near, and the misfit costs ranking. ``pair_loss="likelihood"``
-    has in their place
-
-        K^2 sum_ij |s_ij| log(1 + exp(-sgn(s_ij) t_ij)),  t_ij = a u_i . b_j / K
-
-    which asks little of pairs that are well on the right side, at O(n^2 K) in place of
-    O(n K^2) an epoch.
+    short codes come near, and the misfit costs ranking.
+    ``pair_loss="average_precision"`` asks for the ranking itself: L_w is, in place of
+    the first term, one minus the average precision of u_i as a query of B
+    (`kerashash.losses.average_precision_loss`), and B, then one row for each distinct
+    row of labels, moves against its gradient in every step. It costs O(n p K) an epoch
+    for p distinct rows of labels, in place of O(n K^2).
 
     A query is encoded by the image stream, sgn(u_v). Training images have the
     learned codes `learned_codes()`.
@@ -67,23 +63,23 @@ class DCDH(HashModel):
             num_train - 1.
         variant: "full"; "V", the image stream alone (lambda = mu = 0); or "S",
             image and label streams without fusion (mu = 0).
-        b_update: "epoch" updates all of B after each epoch; "batch" updates the
-            rows of the batch in each step, under the global objective.
-        s_mode: "balanced" gives dissimilar pairs the value -#similar /
+        b_update: of squares: "epoch" updates all of B after each epoch; "batch" updates
+            the rows of the batch in each step, under the global objective.
+        s_mode: of squares: "balanced" gives dissimilar pairs the value -#similar /
             #dissimilar; "pm1" gives them -1. With few similar pairs "pm1" has a
             collapsed minimum, which short trainings fall into: all u equal and
             all rows of B their opposite, so that every pair counts as
             dissimilar. None for the preset's.
         focal: "sigmoid" for any labels; "softmax" for one label an image. None
             for the preset's.
-        pair_loss: "squares" or "likelihood".
-        logit_scale: float, a of the likelihood: the logit of equal codes. Fewer bits
-            want less; the zoo's entries have 3 at 12 bits and 8 at 48.
+        pair_loss: "squares" or "average_precision".
         label_loss_weight: float, lambda.
         fusion_loss_weight: float, mu.
         focal_weight: float, weight of the focal loss inside the mu term.
         quantization_weight: float, alpha, on the scale of a sum over all training
             rows.
+        code_rate: float, of average precision: the learning rate of B, for Adam, as a
+            multiple of that of the model's optimizer, whose schedule it so follows.
         label_units: ints, hidden widths of the label stream.
         fusion_units: ints, hidden widths of the fusion stream.
         detach_fusion: bool; True keeps the gradient of the fusion stream from the
@@ -118,8 +114,10 @@ class DCDH(HashModel):
         Terms are means over pairs, divided by K^2. The bit update is
         z = sgn(q - B' U'^T u), the minimiser; eq. 11 prints the opposite sign,
         the maximiser. The three objectives are solved for their one B together.
-        The likelihood is not the paper's; its B is lowered by the bit update of the
-        quadratic that bounds it, and starts from random hyperplanes of the label rows.
+        The average precision is not the paper's. Its B is the sign of real rows, which
+        start from random hyperplanes of the labels and take the gradient of their sign
+        (straight through, as M. Courbariaux et al., Binarized Neural Networks, 2016);
+        unlike the bit update, a step may raise the objective.
         Balanced S and the sigmoid focal loss are the defaults; the paper's S of
         +-1 and softmax focal loss come with ``preset="paper"``.
     """
@@ -137,11 +135,11 @@ class DCDH(HashModel):
         s_mode=None,
         focal=None,
         pair_loss="squares",
-        logit_scale=6.0,
         label_loss_weight=0.5,
         fusion_loss_weight=0.5,
         focal_weight=1.0,
         quantization_weight=200.0,
+        code_rate=20.0,
         label_units=(4096, 512),
         fusion_units=(4096, 512),
         detach_fusion=False,
@@ -161,11 +159,7 @@ class DCDH(HashModel):
             "focal_weight": focal_weight,
             "quantization_weight": quantization_weight,
         }
-        check_least(0, **weights)
-        if not logit_scale > 0:
-            raise ValueError(
-                f"`logit_scale` must be positive. Received: logit_scale={logit_scale}."
-            )
+        check_least(0, **weights, code_rate=code_rate)
         for name, value in (("num_classes", num_classes), ("num_train", num_train)):
             if value is None:
                 raise ValueError(f"`{name}` must be an integer. Received: None.")
@@ -173,11 +167,12 @@ class DCDH(HashModel):
         self.options = {
             **options,
             **weights,
-            "logit_scale": float(logit_scale),
+            "code_rate": float(code_rate),
             "label_units": tuple(label_units),
             "fusion_units": tuple(fusion_units),
             "detach_fusion": bool(detach_fusion),
         }
+        self.ranks = pair_loss == "average_precision"
         # The weight of each stream in the joint objective.
         self.stream_weights = [1.0]
         if variant in ("full", "S"):
@@ -192,7 +187,10 @@ class DCDH(HashModel):
             )
         self.stats = None
         self._look = tf.function(
-            lambda x, labels: self.streams(x, labels, training=False)[0],
+            # Ranking starts from the labels alone.
+            lambda x, labels: (
+                labels if self.ranks else self.streams(x, labels, training=False)[0]
+            ),
             reduce_retracing=True,
         )
         self.build_if_known()
@@ -245,12 +243,15 @@ class DCDH(HashModel):
 
     def _fit(self, labels):
         """The loss over S of a stream's codes, given the labels of the batch."""
-        if self.options["pair_loss"] == "likelihood":
+        if self.ranks:
+            similar = shares_label(labels, self.similarity.patterns)
+            # The codes are signs, and pass the gradient on to what they are signs of.
+            soft = tf.tanh(self.stats.real)
             return functools.partial(
-                losses.similarity_likelihood,
-                codes=tf.cast(self.train_codes.value, tf.float32),
-                similarity=self.similarity.rows(labels),
-                scale=self.options["logit_scale"],
+                losses.average_precision_loss,
+                codes=soft + tf.stop_gradient(discrete.sign(soft) - soft),
+                similar=tf.cast(similar, tf.float32),
+                counts=self.similarity.counts,
             )
         return functools.partial(
             losses.similarity_regression,
@@ -264,8 +265,8 @@ class DCDH(HashModel):
         x, labels, index = self.unpack(data)
 
         # Network step: eq. 3, 4, 6 and 7, B fixed.
-        codes = tf.cast(tf.gather(self.train_codes.value, index), tf.float32)
-        with tf.GradientTape() as tape:
+        rate, codes = self.optimizer.learning_rate, self._rows(index)
+        with tf.GradientTape(persistent=self.ranks) as tape:
             u, logits = self.streams(x, labels, training=True)
             values = self.compute_losses(u, logits, labels, codes)
             loss = values["loss"] = self.regularized(values["loss"])
@@ -273,9 +274,14 @@ class DCDH(HashModel):
 
         # Discrete step: eq. 9 to 11, networks fixed. With b_update="epoch" the
         # codes of the streams are only collected, for `epoch_step`.
-        self._collect(index, u)
-        if self.options["b_update"] == "batch":
-            self._update_rows(index, labels, u)
+        if self.ranks:
+            real, optimizer = self.stats.real, self.stats.optimizer
+            optimizer.learning_rate = self.options["code_rate"] * rate
+            optimizer.apply([tape.gradient(loss, real)], [real])
+        else:
+            self._collect(index, u)
+            if self.options["b_update"] == "batch":
+                self._update_rows(index, labels, u)
 
         # Metrics.
         return self.report(**values)
@@ -301,6 +307,11 @@ class DCDH(HashModel):
         labels, u = inputs.collect(batches, self.num_train, self._look, check, verbose)
         balanced = self.options["s_mode"] == "balanced"
         self.similarity = LabelSimilarity(labels, balanced)
+        # Traced functions hold the statistics of an earlier `fit`.
+        self.train_function = self.test_function = None
+        if self.ranks:
+            self._start_real_rows()
+            return
         p, bits = len(self.similarity.counts), self.bits
         buffer = functools.partial(tf.Variable, trainable=False)
         # Not model weights: `fit` derives all of it anew from the data and B.
@@ -311,22 +322,55 @@ class DCDH(HashModel):
             code_gram=buffer(tf.zeros((bits, bits))),  # B^T B
             code_sums=buffer(tf.zeros((p, bits))),  # B by pattern
         )
-        # Traced functions hold the statistics of an earlier `fit`.
-        self.train_function = self.test_function = None
         if not self.train_codes.numpy().all():
-            self._start()
+            start = discrete.sign(self._weighted(self.stats.u))
+            self.train_codes.assign(tf.cast(start, tf.int8))
+            self._solve()
         self._recompute()
 
     def epoch_step(self):
         values = {}
-        if self.options["b_update"] == "epoch":
+        if self.ranks or self.options["b_update"] == "epoch":
             before = self.train_codes.numpy()
-            self._solve()
+            if self.ranks:
+                self._take_signs()
+            else:
+                self._solve()
             flips = np.mean(before != self.train_codes.numpy())
             values["learned_bit_flips"] = float(flips)
-        # Batch updates add up with rounding errors: start the epoch exact.
-        self._recompute()
+        if not self.ranks:
+            # Batch updates add up with rounding errors: start the epoch exact.
+            self._recompute()
         return values
+
+    def _rows(self, index):
+        """Rows of B, float32."""
+        if self.ranks:
+            pattern_of = tf.gather(self.similarity.pattern_of, index)
+            return discrete.sign(tf.gather(self.stats.real, pattern_of))
+        return tf.cast(tf.gather(self.train_codes.value, index), tf.float32)
+
+    def _start_real_rows(self):
+        """For average precision: the real numbers, by pattern, whose signs are B."""
+        similarity = self.similarity
+        if self.train_codes.numpy().all():
+            codes = tf.cast(self.train_codes.value, tf.float32)
+            real = similarity.sum_by_pattern(codes) / similarity.counts[:, None]
+        else:
+            # Like labels have like codes, and each bit halves the rows.
+            planes = keras.random.normal((self.num_classes, self.bits))
+            side = similarity.patterns @ planes
+            middle = np.median(tf.gather(side, similarity.pattern_of), axis=0)
+            real = discrete.sign(side - middle)
+        real = tf.Variable(0.5 * real)
+        optimizer = keras.optimizers.Adam()
+        optimizer.build([real])
+        self.stats = SimpleNamespace(real=real, optimizer=optimizer)
+        self._take_signs()
+
+    def _take_signs(self):
+        codes = self._rows(tf.range(self.num_train))
+        self.train_codes.assign(tf.cast(codes, tf.int8))
 
     def _weighted(self, u):
         """Sum of the streams' codes by their weights: (n, bits)."""
@@ -336,21 +380,6 @@ class DCDH(HashModel):
         """Sum of the streams' Gram matrices by their weights: (bits, bits)."""
         weighted = u * tf.constant(self.stream_weights)[:, None]
         return tf.einsum("nsk,nsl->kl", weighted, u)
-
-    def _start(self):
-        """Fill B."""
-        if self.options["pair_loss"] == "squares":
-            start = discrete.sign(self._weighted(self.stats.u))
-            self.train_codes.assign(tf.cast(start, tf.int8))
-            self._solve()
-            return
-        # The bound lets bits move a little at a time, and streams that learned nothing
-        # yet would move them anywhere: start where like labels have like codes and each
-        # bit halves the rows.
-        planes = keras.random.normal((self.num_classes, self.bits))
-        side = tf.gather(self.similarity.patterns @ planes, self.similarity.pattern_of)
-        start = discrete.sign(side - np.median(side, axis=0))
-        self.train_codes.assign(tf.cast(start, tf.int8))
 
     def _new_codes(self, old, labels, u):
         """Discrete step over some rows: eq. 11, for all streams at once.
@@ -364,27 +393,16 @@ class DCDH(HashModel):
             int8 tensor ``(m, bits)``; the joint objective is not larger.
         """
         pull = self.options["quantization_weight"] * self._weighted(u)
-        if self.options["pair_loss"] == "squares":
-            # G = sum_w w U_w^T U_w and Q = K S M + alpha M.
-            similar = self.similarity.product(labels, self.stats.sums)
-            return discrete.dcc(old, self.stats.gram, self.bits * similar + pull)
-        similar, gram, target = self.similarity.rows(labels), 0.0, pull
-        for s, weight in enumerate(self.stream_weights):
-            g, q = discrete.logistic_quadratic(
-                old, self.stats.u[:, s], similar, self.options["logit_scale"]
-            )
-            gram += weight * self.bits**2 * g
-            target += weight * self.bits**2 * q
-        return discrete.dcc(old, gram, target)
+        # G = sum_w w U_w^T U_w and Q = K S M + alpha M.
+        similar = self.similarity.product(labels, self.stats.sums)
+        return discrete.dcc(old, self.stats.gram, self.bits * similar + pull)
 
     def _solve(self):
         """Discrete step over all rows; never increases the joint objective."""
         self._recompute()
         stats, codes = self.stats, self.train_codes.value
-        # In blocks: the block of S has rows x patterns entries, or rows x n.
+        # In blocks: the block of S has rows x patterns entries.
         block = 8192
-        if self.options["pair_loss"] == "likelihood":
-            block = max(1, _BLOCK // self.num_train)
         for start in range(0, self.num_train, block):
             rows = tf.range(start, min(start + block, self.num_train))
             pattern_of = tf.gather(self.similarity.pattern_of, rows)

@@ -77,7 +77,7 @@ class DCDH(HashModel):
         fusion_loss_weight: float, mu.
         focal_weight: float, weight of the focal loss inside the mu term.
         quantization_weight: float, alpha, on the scale of a sum over all training
-            rows.
+            rows. Beside average precision, a tenth of num_train times bits serves.
         code_rate: float, of average precision: the learning rate of B, for Adam, as a
             multiple of that of the model's optimizer, whose schedule it so follows.
         label_units: ints, hidden widths of the label stream.

@@ -11,7 +11,8 @@ from kerashash import discrete, inputs, losses
 from kerashash.hash_model import HashModel
 from kerashash.layers import OuterProductFusion
 from kerashash.options import check_choices, check_least, from_preset
-from kerashash.similarity import LabelSimilarity, shares_label
+from kerashash.ranked_codes import RankedCodes
+from kerashash.similarity import LabelSimilarity
 
 CHOICES = {
     "variant": ("full", "V", "S"),
@@ -114,10 +115,9 @@ class DCDH(HashModel):
         Terms are means over pairs, divided by K^2. The bit update is
         z = sgn(q - B' U'^T u), the minimiser; eq. 11 prints the opposite sign,
         the maximiser. The three objectives are solved for their one B together.
-        The average precision is not the paper's. Its B is the sign of real rows, which
-        start from random hyperplanes of the labels and take the gradient of their sign
-        (straight through, as M. Courbariaux et al., Binarized Neural Networks, 2016);
-        unlike the bit update, a step may raise the objective.
+        The average precision is not the paper's. Its B moves as
+        `kerashash.ranked_codes.RankedCodes` says; unlike the bit update, a step may
+        raise the objective.
         Balanced S and the sigmoid focal loss are the defaults; the paper's S of
         +-1 and softmax focal loss come with ``preset="paper"``.
     """
@@ -244,15 +244,7 @@ class DCDH(HashModel):
     def _fit(self, labels):
         """The loss over S of a stream's codes, given the labels of the batch."""
         if self.ranks:
-            similar = shares_label(labels, self.similarity.patterns)
-            # The codes are signs, and pass the gradient on to what they are signs of.
-            soft = tf.tanh(self.stats.real)
-            return functools.partial(
-                losses.average_precision_loss,
-                codes=soft + tf.stop_gradient(discrete.sign(soft) - soft),
-                similar=tf.cast(similar, tf.float32),
-                counts=self.similarity.counts,
-            )
+            return self.stats.loss_of(labels)
         return functools.partial(
             losses.similarity_regression,
             code_gram=self.stats.code_gram,
@@ -275,9 +267,8 @@ class DCDH(HashModel):
         # Discrete step: eq. 9 to 11, networks fixed. With b_update="epoch" the
         # codes of the streams are only collected, for `epoch_step`.
         if self.ranks:
-            real, optimizer = self.stats.real, self.stats.optimizer
-            optimizer.learning_rate = self.options["code_rate"] * rate
-            optimizer.apply([tape.gradient(loss, real)], [real])
+            gradient = tape.gradient(loss, self.stats.real)
+            self.stats.move(gradient, self.options["code_rate"] * rate)
         else:
             self._collect(index, u)
             if self.options["b_update"] == "batch":
@@ -309,8 +300,11 @@ class DCDH(HashModel):
         self.similarity = LabelSimilarity(labels, balanced)
         # Traced functions hold the statistics of an earlier `fit`.
         self.train_function = self.test_function = None
+        started = self.train_codes.numpy().all()
         if self.ranks:
-            self._start_real_rows()
+            start = self.train_codes.value if started else None
+            self.stats = RankedCodes(self.similarity, self.bits, start)
+            self._take_ranked()
             return
         p, bits = len(self.similarity.counts), self.bits
         buffer = functools.partial(tf.Variable, trainable=False)
@@ -322,7 +316,7 @@ class DCDH(HashModel):
             code_gram=buffer(tf.zeros((bits, bits))),  # B^T B
             code_sums=buffer(tf.zeros((p, bits))),  # B by pattern
         )
-        if not self.train_codes.numpy().all():
+        if not started:
             start = discrete.sign(self._weighted(self.stats.u))
             self.train_codes.assign(tf.cast(start, tf.int8))
             self._solve()
@@ -333,7 +327,7 @@ class DCDH(HashModel):
         if self.ranks or self.options["b_update"] == "epoch":
             before = self.train_codes.numpy()
             if self.ranks:
-                self._take_signs()
+                self._take_ranked()
             else:
                 self._solve()
             flips = np.mean(before != self.train_codes.numpy())
@@ -346,30 +340,11 @@ class DCDH(HashModel):
     def _rows(self, index):
         """Rows of B, float32."""
         if self.ranks:
-            pattern_of = tf.gather(self.similarity.pattern_of, index)
-            return discrete.sign(tf.gather(self.stats.real, pattern_of))
+            return self.stats.rows(index)
         return tf.cast(tf.gather(self.train_codes.value, index), tf.float32)
 
-    def _start_real_rows(self):
-        """For average precision: the real numbers, by pattern, whose signs are B."""
-        similarity = self.similarity
-        if self.train_codes.numpy().all():
-            codes = tf.cast(self.train_codes.value, tf.float32)
-            real = similarity.sum_by_pattern(codes) / similarity.counts[:, None]
-        else:
-            # Like labels have like codes, and each bit halves the rows.
-            planes = keras.random.normal((self.num_classes, self.bits))
-            side = similarity.patterns @ planes
-            middle = np.median(tf.gather(side, similarity.pattern_of), axis=0)
-            real = discrete.sign(side - middle)
-        real = tf.Variable(0.5 * real)
-        optimizer = keras.optimizers.Adam()
-        optimizer.build([real])
-        self.stats = SimpleNamespace(real=real, optimizer=optimizer)
-        self._take_signs()
-
-    def _take_signs(self):
-        codes = self._rows(tf.range(self.num_train))
+    def _take_ranked(self):
+        codes = self.stats.rows(tf.range(self.num_train))
         self.train_codes.assign(tf.cast(codes, tf.int8))
 
     def _weighted(self, u):

@@ -28,7 +28,8 @@ import tensorflow as tf
 from table import Table
 
 import kerashash
-from kerashash import discrete, evaluation
+from kerashash import evaluation
+from kerashash.maths import discrete
 
 
 def network(width, units):

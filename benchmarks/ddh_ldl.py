@@ -24,8 +24,8 @@ import numpy as np
 from table import Table
 
 import kerashash
-from kerashash import label_distribution
-from kerashash.layers import QuantileEncoding
+from kerashash.backbones import QuantileEncoding
+from kerashash.evaluation import label_distribution
 
 BITS, CODE_EPOCHS, MOST_EPOCHS, BATCH, RATE = 128, 10, 6, 1024, 1e-3
 FOLDS = 3

@@ -22,7 +22,7 @@ import tensorflow as tf
 from table import Table
 
 import kerashash
-from kerashash import discrete
+from kerashash.maths import discrete
 
 BITS = 128
 # Preset, batch size (0 is all rows), epochs of the code and of the function network.

@@ -21,7 +21,9 @@ import keras
 import numpy as np
 
 import kerashash
-from kerashash import backbones, fine_tuning
+from kerashash import backbones
+from kerashash.data import feature_cache
+from kerashash.recipes import fitting
 
 METHODS = {
     "dsre": (kerashash.DSRE, "5k-train", {"w_update": "ridge"}),
@@ -42,15 +44,15 @@ def fine_tune(name, seed, cache_dir):
         options = {**options, "num_train": data.num_train}
     backbone = backbones.get("efficientnet-lite0", image_size=128)
     lower, upper = backbones.split(backbone, "block4c")
-    fine_tuning.freeze_statistics(upper)
-    frozen = fine_tuning.mirrored_features(lower, data.x, cache_dir)
+    fitting.freeze_statistics(upper)
+    frozen = feature_cache.mirrored_features(lower, data.x, cache_dir)
     rows = data.splits["train"]
     x, labels = frozen[rows], data.labels[rows]
     model = method(upper, 48, num_classes=data.num_classes, **options)
     head = {"epochs": 20, "batch_size": 128, "learning_rate": 1e-3}
-    model, _ = fine_tuning.fit_head(model, x[:, 0], labels, **head)
+    model, _ = fitting.fit_head(model, x[:, 0], labels, **head)
     options = {"batch_size": 128, "weight_decay": 1e-4, "shift": 1, "rounds": ROUNDS}
-    fine_tuning.fit(model, x, labels, seed, **options)
+    fitting.fit(model, x, labels, seed, **options)
     return frozen, model
 
 
@@ -68,7 +70,7 @@ def main():
     options = parser.parse_args()
     for seed in options.seeds:
         frozen, model = fine_tune(options.method, seed, options.cache_dir)
-        vectors = fine_tuning.outputs(model.backbone, frozen[:, 0])
+        vectors = fitting.outputs(model.backbone, frozen[:, 0])
         np.save(options.features.format(seed=seed), vectors.astype(np.float16))
 
 

@@ -22,7 +22,7 @@ from sklearn.svm import SVC
 from table import Table
 
 import kerashash
-from kerashash import inputs
+from kerashash.data import inputs
 
 parser = argparse.ArgumentParser()
 parser.add_argument("--images", required=True)

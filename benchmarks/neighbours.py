@@ -15,7 +15,7 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 import features
 from table import Table
 
-from kerashash import similarity
+from kerashash.maths import similarity
 
 parser = argparse.ArgumentParser()
 parser.add_argument("--features", default="cifar10-efficientnet-lite0-128.npy")

@@ -13,13 +13,13 @@ import keras
 import numpy as np
 
 import kerashash
-from kerashash import label_distribution
+from kerashash.evaluation import label_distribution
 
 data = kerashash.data.load_distributions(sys.argv[1], seed=0)  # 90 % train, 10 % query
 n, classes = data.d_train.shape
 
 # Genres and the like are 0 or 1; three columns are numbers, most of them much alike.
-encoding = kerashash.layers.QuantileEncoding()
+encoding = kerashash.backbones.QuantileEncoding()
 encoding.adapt(data.x_train)
 backbone = keras.Sequential([keras.Input((data.x_train.shape[1],)), encoding])
 

@@ -7,45 +7,51 @@ TensorFlow.
 import importlib
 import sys
 
-__version__ = "0.1.0"
+from kerashash import deprecation
 
-_CLASSES = {
-    "AdaLabelHash": "kerashash.methods.adalabel",
-    "DCDH": "kerashash.methods.dcdh",
-    "DDH": "kerashash.methods.ddh",
-    "DDHLDL": "kerashash.methods.ddh_ldl",
-    "DSRE": "kerashash.methods.dsre",
-    "HammingRanker": "kerashash.ranker",
-    "HashModel": "kerashash.hash_model",
+__version__ = "0.2.0.dev0"
+
+_NAMES = {
+    "AdaLabelHash": "kerashash.methods",
+    "DCDH": "kerashash.methods",
+    "DDH": "kerashash.methods",
+    "DDHLDL": "kerashash.methods",
+    "DSRE": "kerashash.methods",
+    "HammingRanker": "kerashash.retrieval",
+    "HashModel": "kerashash.methods",
     "evaluate": "kerashash.evaluation",
 }
-_MODULES = (
-    "backbones",
-    "callbacks",
-    "codes",
-    "data",
-    "discrete",
-    "evaluation",
-    "hash_model",
-    "label_distribution",
-    "label_graph",
-    "layers",
-    "losses",
-    "methods",
-    "plots",
-    "ranker",
-    "similarity",
-    "zoo",
-)
+_MODULES = {
+    name: f"kerashash.{name}"
+    for name in (
+        "backbones",
+        "codes",
+        "data",
+        "evaluation",
+        "maths",
+        "methods",
+        "monitoring",
+        "recipes",
+        "retrieval",
+        "zoo",
+    )
+} | {
+    "callbacks": "kerashash.monitoring.callbacks",
+    "plots": "kerashash.monitoring.plots",
+}
 
-__all__ = [*_CLASSES, *_MODULES]
+__all__ = [*_NAMES, *_MODULES]
 
 
 def __getattr__(name):
-    if name in _CLASSES:
-        value = getattr(importlib.import_module(_CLASSES[name]), name)
+    if name in _NAMES:
+        value = getattr(importlib.import_module(_NAMES[name]), name)
     elif name in _MODULES:
-        value = importlib.import_module(f"kerashash.{name}")
+        value = importlib.import_module(_MODULES[name])
+    elif f"kerashash.{name}" in deprecation.MOVED_MODULES:
+        new = deprecation.MOVED_MODULES[f"kerashash.{name}"]
+        deprecation.warn_deprecated(f"kerashash.{name}", new)
+        return importlib.import_module(new)
     else:
         raise AttributeError(f"module 'kerashash' has no attribute {name!r}")
     globals()[name] = value
@@ -53,8 +59,10 @@ def __getattr__(name):
 
 
 def __dir__():
-    return sorted({*globals(), *__all__})
+    return __all__
 
+
+deprecation.install()
 
 # `keras.saving.load_model` knows the classes that have been imported. Whoever has
 # Keras loaded has paid for TensorFlow already: register them now.

@@ -7,7 +7,7 @@ padding bits zero. A bit is 1 where the code is +1.
 
 import numpy as np
 
-from kerashash.options import check_integer
+from kerashash.checks import check_integer
 
 
 def packed_width(bits):

@@ -7,8 +7,9 @@ import keras
 import numpy as np
 
 import kerashash
-from kerashash import evaluation, plots, zoo
-from kerashash.relevance import Relevance
+from kerashash import evaluation, zoo
+from kerashash.evaluation.relevance import Relevance
+from kerashash.monitoring import plots
 
 BITS = 48
 ZOO_ENTRY = "adalabel-cifar10-48"

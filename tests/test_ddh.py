@@ -7,7 +7,7 @@ import tensorflow as tf
 from conftest import mlp
 
 import kerashash
-from kerashash import similarity
+from kerashash.maths import similarity
 from kerashash.methods import DDH
 
 VARIANTS = pytest.mark.parametrize("kind", ["neighbours", "labels"])

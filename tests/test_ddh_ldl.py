@@ -3,8 +3,8 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from kerashash import discrete
-from kerashash import label_distribution as ld
+from kerashash.evaluation import label_distribution as ld
+from kerashash.maths import discrete
 from kerashash.methods import DDHLDL
 
 SMALL = {"code_units": (64, 32), "function_units": (64,), "threshold": 0.5}

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from kerashash import discrete
+from kerashash.maths import discrete
 
 
 def problem(rng, n, bits):

@@ -6,7 +6,7 @@ import pytest
 import tensorflow as tf
 from conftest import mlp
 
-from kerashash import discrete
+from kerashash.maths import discrete
 from kerashash.methods import DSRE
 
 DSDH = {"divergence": None, "b_update": "dcc", "w_update": "ridge"}

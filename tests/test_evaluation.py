@@ -6,8 +6,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import kerashash
-from kerashash import evaluation, metrics
+from kerashash import evaluation
 from kerashash.evaluation import mean_average_precision as mean_ap
+from kerashash.evaluation import tied_ranks
 
 # One query, ranked: relevance [1, 0, 1, 0 | 1, 0] at distances 0 to 5.
 QUERY = np.ones((1, 5), np.int8)
@@ -105,7 +106,7 @@ def test_expected_equals_monte_carlo_on_a_larger_ranking(rng):
     distances = (query != database).sum(axis=1)
     shuffled = rng.permuted(np.tile(np.arange(200), (4000, 1)), axis=1)
     order = np.lexsort((shuffled, np.broadcast_to(distances, shuffled.shape)))
-    sums, retrieved = metrics.stable_sums(labels[order] == 1, at=200)
+    sums, retrieved = tied_ranks.stable_sums(labels[order] == 1, at=200)
     values = sums / retrieved
     assert mean_ap(query, [1], database, labels) == pytest.approx(
         np.mean(values), abs=1e-3
@@ -121,9 +122,9 @@ def test_blocks_make_no_difference(rng, monkeypatch):
     )
     whole = [mean_ap(*ranked, ties=t) for t in ("expected", "stable")]
     curve = evaluation.precision_recall(*ranked, at=[3, 40])
-    monkeypatch.setattr("kerashash.average_precision._BLOCK", 100)
-    monkeypatch.setattr("kerashash.relevance._PAIRS", 5000)
-    monkeypatch.setattr("kerashash.relevance._ITEMS", 17)
+    monkeypatch.setattr("kerashash.evaluation.average_precision._BLOCK", 100)
+    monkeypatch.setattr("kerashash.evaluation.relevance._PAIRS", 5000)
+    monkeypatch.setattr("kerashash.evaluation.relevance._ITEMS", 17)
     assert [mean_ap(*ranked, ties=t) for t in ("expected", "stable")] == whole
     for name, values in evaluation.precision_recall(*ranked, at=[3, 40]).items():
         np.testing.assert_array_equal(values, curve[name])
@@ -155,7 +156,7 @@ def test_precision_and_recall_by_hand():
 def test_retrieved_relevant_of_ties():
     total, relevant = np.array([[2, 4]]), np.array([[1, 3]])
     for ties, wanted in (("expected", 1 + 1.5), ("best", 3), ("worst", 2)):
-        assert metrics.retrieved_relevant(total, relevant, 4, ties) == wanted
+        assert tied_ranks.retrieved_relevant(total, relevant, 4, ties) == wanted
 
 
 def test_evaluate_states_its_definition(digits):

@@ -116,7 +116,7 @@ def test_progress_bar_only_on_long_work(model, rng, capsys, monkeypatch):
     model.encode(x, verbose=1)
     assert "Encoding" in capsys.readouterr().out
     clock = iter(range(0, 1000, 3))
-    monkeypatch.setattr("kerashash.inputs.time.monotonic", lambda: next(clock))
+    monkeypatch.setattr("kerashash.data.inputs.time.monotonic", lambda: next(clock))
     model.encode(x, batch_size=5)
     assert "Encoding" in capsys.readouterr().out
 

@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from kerashash import label_distribution as ld
+from kerashash.evaluation import label_distribution as ld
 
 
 def test_measures_by_hand():

@@ -2,8 +2,8 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from kerashash import label_graph
-from kerashash.layers import GraphConvolution
+from kerashash.maths import label_graph
+from kerashash.methods.layers import GraphConvolution
 
 
 @pytest.fixture

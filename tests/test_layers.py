@@ -3,12 +3,12 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from kerashash.layers import (
+from kerashash.backbones import QuantileEncoding
+from kerashash.methods.layers import (
     GraphConvolution,
     HashHead,
     LabelCodewords,
     OuterProductFusion,
-    QuantileEncoding,
 )
 
 

@@ -2,7 +2,8 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from kerashash import evaluation, losses
+from kerashash import evaluation
+from kerashash.maths import losses
 
 
 def t(values):

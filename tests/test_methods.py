@@ -10,7 +10,8 @@ import tensorflow as tf
 from conftest import mlp
 
 import kerashash
-from kerashash import discrete, evaluation
+from kerashash import evaluation
+from kerashash.maths import discrete
 from kerashash.methods import DCDH, DDH, DDHLDL, DSRE, AdaLabelHash
 
 SMALL = {"label_units": (64,), "fusion_units": (64,)}

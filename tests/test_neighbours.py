@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from kerashash import losses, similarity
+from kerashash.maths import losses, similarity
 
 
 def brute_force(features, k1, k2):

@@ -3,7 +3,7 @@ import matplotlib.image
 import numpy as np
 import pytest
 
-from kerashash import plots
+from kerashash.monitoring import plots
 
 
 @pytest.mark.parametrize("shape", [(8, 8), (8, 8, 3)])

@@ -3,7 +3,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from kerashash import HammingRanker, blocks, codes
+from kerashash import HammingRanker, codes
+from kerashash.retrieval import blocks
 
 # Few code lengths: kernels are compiled for each. Distances of up to 254 are bytes.
 BITS = [5, 64, 254, 255]
@@ -96,7 +97,7 @@ def test_ranks_as_faiss(rng):
 
 
 def test_more_queries_than_a_block_holds(rng, monkeypatch):
-    monkeypatch.setattr("kerashash.ranker._BLOCK", 5000)
+    monkeypatch.setattr("kerashash.retrieval.ranker._BLOCK", 5000)
     database = rng.choice([-1, 1], (30, 8))
     queries = rng.choice([-1, 1], (17, 8))
     check(HammingRanker(database, block_size=9), queries, database, [5])

@@ -8,9 +8,11 @@ import scipy.io
 import tensorflow as tf
 
 import kerashash
-from kerashash import fine_tuning, label_distribution, recipe, zoo
-from kerashash.data import RetrievalData
+from kerashash import zoo
+from kerashash.data import RetrievalData, feature_cache
 from kerashash.data.augmentation import random_shift
+from kerashash.evaluation import label_distribution
+from kerashash.recipes import recipe
 
 FINE_TUNED = """
 seed = 3
@@ -137,7 +139,7 @@ def test_recipe_makes_an_entry_that_loads_and_verifies(
         weights=str(folder / "backbone.weights.h5"),
     )
     lower, _ = kerashash.backbones.split(start, "block6d")
-    fine_tuning.mirrored_features(lower, data.arrays("train")[0], folder / "cache")
+    feature_cache.mirrored_features(lower, data.arrays("train")[0], folder / "cache")
     kerashash.data.cache_features(data, model.backbone, folder / "cache")
     assert cached == {
         path: path.stat().st_mtime_ns for path in (folder / "cache").iterdir()

@@ -11,8 +11,9 @@ import threading
 
 import pytest
 
-from kerashash import cli, fetching, package, registry, zoo
-from kerashash.entries import FILES
+from kerashash import cli, installed, zoo
+from kerashash.zoo import fetching, registry
+from kerashash.zoo.entries import FILES
 
 NAME = "adalabel-noise-12"
 WEIGHTS = f"/{NAME}/model.weights.h5"
@@ -227,7 +228,7 @@ def test_a_shared_network_is_fetched_once_for_all_entries(server, tmp_path, rng)
 
 
 def test_a_network_of_the_package_is_not_fetched(server, rng):
-    (file, *_) = package.backbones()
+    (file, *_) = installed.backbones()
     content = file.read_bytes()
     digest = hashlib.sha256(content).hexdigest()
     stated = {"file": file.name, "sha256": digest, "bytes": len(content)}

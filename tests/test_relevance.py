@@ -3,8 +3,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from kerashash import average_precision, codes, evaluation
-from kerashash.relevance import Relevance, histograms
+from kerashash import codes, evaluation
+from kerashash.evaluation import average_precision
+from kerashash.evaluation.relevance import Relevance, histograms
 
 
 def brute_force(query, database, relevant):

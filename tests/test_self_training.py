@@ -7,8 +7,8 @@ import tensorflow as tf
 from conftest import mlp
 
 import kerashash
-from kerashash import losses, self_training
-from kerashash.methods import AdaLabelHash
+from kerashash.maths import losses
+from kerashash.methods import AdaLabelHash, self_training
 
 
 def test_rules_by_hand():

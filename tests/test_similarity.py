@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from kerashash.similarity import LabelSimilarity, shares_label
+from kerashash.maths.similarity import LabelSimilarity, shares_label
 
 
 def labelled(rng, single):

@@ -14,8 +14,10 @@ import pytest
 from conftest import load_once, mlp
 
 import kerashash
-from kerashash import cards, cli, recipe, training, weight_files, zoo
+from kerashash import cli, zoo
 from kerashash.data.sources import DatasetUnavailableError
+from kerashash.recipes import recipe, runs
+from kerashash.zoo import cards, weight_files
 
 METRIC = {
     "name": "mAP@ALL",
@@ -246,7 +248,7 @@ def test_what_has_only_a_recipe_says_what_it_needs(name):
     assert found["entry"]["name"] == name
     assert name.endswith(f"-{found['model']['bits']}")
     images = types.SimpleNamespace(num_classes=21, num_train=20)
-    model = training.method(found, mlp(6), images)
+    model = runs.method(found, mlp(6), images)
     assert model.encode(np.zeros((1, 6), np.float32)).shape[0] == 1
 
 

@@ -1,7 +1,8 @@
 """Backbones: networks from images, or feature vectors, to features."""
 
+from kerashash.backbones.by_name import get, split
 from kerashash.backbones.cnn_f import CNNF
 from kerashash.backbones.efficientnet_lite import EfficientNetLite
-from kerashash.backbones.registry import get, split
+from kerashash.backbones.quantile_encoding import QuantileEncoding
 
-__all__ = ["CNNF", "EfficientNetLite", "get", "split"]
+__all__ = ["CNNF", "EfficientNetLite", "QuantileEncoding", "get", "split"]

@@ -7,7 +7,7 @@ import keras
 import numpy as np
 from keras import layers
 
-from kerashash import package
+from kerashash import installed
 from kerashash.backbones.images import ResizeImages, check_image_size
 
 # (repeats, kernel, stride, expansion, channels) of each block of EfficientNet-Lite0.
@@ -154,7 +154,7 @@ def _round_channels(channels):
 
 def _shipped(name):
     """Path of weights that come with the package, checked against their card."""
-    path = package.folder() / "backbones" / f"{name}.weights.h5"
+    path = installed.folder() / "backbones" / f"{name}.weights.h5"
     card = json.loads(path.with_name(f"{name}.json").read_text())
     digest = hashlib.sha256(path.read_bytes()).hexdigest()
     if digest != card["sha256"]:

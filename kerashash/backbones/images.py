@@ -4,7 +4,7 @@ import keras
 import tensorflow as tf
 from keras import layers
 
-from kerashash.options import check_integer
+from kerashash.checks import check_integer
 
 
 @keras.saving.register_keras_serializable(package="kerashash")

@@ -10,12 +10,12 @@ import warnings
 import numpy as np
 import tensorflow as tf
 
+from kerashash.checks import check_choices, check_integer, listing
 from kerashash.data import protocols
 from kerashash.data.images import EncodedImages
+from kerashash.data.inputs import progress
 from kerashash.data.retrieval_data import RetrievalData
 from kerashash.data.sources import Source
-from kerashash.inputs import progress
-from kerashash.options import check_choices, check_integer, listing
 
 SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".gif")
 CHOICES = {"corrupt": ("raise", "skip")}

@@ -10,11 +10,12 @@ import pathlib
 import numpy as np
 import tensorflow as tf
 
-from kerashash import backbones, inputs
+from kerashash import backbones
 from kerashash.backbones.images import leaves
+from kerashash.checks import check_integer
+from kerashash.data import inputs
 from kerashash.data.images import EncodedImages
 from kerashash.data.retrieval_data import RetrievalData
-from kerashash.options import check_integer
 
 
 def cache_features(data, backbone, folder, batch_size=128, verbose="auto"):
@@ -77,6 +78,27 @@ def cache_features(data, backbone, folder, batch_size=128, verbose="auto"):
     return dataclasses.replace(data, x=x)
 
 
+def mirrored_features(lower, x, cache_dir):
+    """Features of all images and mirror images, float16 ``(n, 2, h, w, c)``."""
+    # Named by all that they depend on.
+    digest = hashlib.sha256(lower.to_json().encode())
+    for array in (x, *lower.get_weights()):
+        digest.update(np.ascontiguousarray(array))
+    run = tf.function(lambda batch: lower(batch, training=False), reduce_retracing=True)
+
+    def rows(start):
+        batch = x[start : start + 128]
+        return np.stack([run(batch), run(batch[:, :, ::-1])], axis=1)
+
+    return computed(
+        pathlib.Path(cache_dir) / f"{digest.hexdigest()[:16]}.npy",
+        (len(x), 2, *lower.output.shape[1:]),
+        np.float16,
+        rows,
+        step=128,
+    )
+
+
 def computed(file, shape, dtype, function, step, verbose="auto"):
     """An array on disk, computed some rows at a time if it is not there.
 
@@ -89,7 +111,7 @@ def computed(file, shape, dtype, function, step, verbose="auto"):
         dtype: NumPy dtype.
         function: from the number of the first row to up to `step` rows.
         step: int.
-        verbose: as in `kerashash.inputs.progress`.
+        verbose: as in `kerashash.data.inputs.progress`.
 
     Returns:
         Array of that shape and dtype, mapped to memory, read-only.

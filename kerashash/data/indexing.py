@@ -2,7 +2,7 @@
 
 import tensorflow as tf
 
-from kerashash.options import check_integer
+from kerashash.checks import check_integer
 
 
 def indexed(dataset, start=0):

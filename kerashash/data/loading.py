@@ -9,11 +9,11 @@ import os
 from collections.abc import Callable
 from typing import NamedTuple
 
+from kerashash.checks import check_integer
 from kerashash.data import distributions, protocols, sources
 from kerashash.data.distributions import load_distributions
 from kerashash.data.protocols import Protocol
 from kerashash.data.retrieval_data import RetrievalData
-from kerashash.options import check_integer
 
 
 class _Dataset(NamedTuple):

@@ -13,7 +13,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from kerashash.options import check_integer
+from kerashash.checks import check_integer
 
 
 class Protocol(NamedTuple):

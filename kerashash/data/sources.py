@@ -7,8 +7,8 @@ from typing import NamedTuple
 import numpy as np
 
 from kerashash.data.images import EncodedImages
+from kerashash.data.inputs import progress
 from kerashash.data.protocols import pixel_names
-from kerashash.inputs import progress
 
 # Records of a data set read at a time.
 _BLOCK = 256

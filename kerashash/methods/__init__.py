@@ -5,5 +5,6 @@ from kerashash.methods.dcdh import DCDH
 from kerashash.methods.ddh import DDH
 from kerashash.methods.ddh_ldl import DDHLDL
 from kerashash.methods.dsre import DSRE
+from kerashash.methods.hash_model import HashModel
 
-__all__ = ["DCDH", "DDH", "DDHLDL", "DSRE", "AdaLabelHash"]
+__all__ = ["DCDH", "DDH", "DDHLDL", "DSRE", "AdaLabelHash", "HashModel"]

@@ -4,11 +4,13 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from kerashash import input_checks, inputs, losses
-from kerashash.hash_model import HashModel
-from kerashash.layers import LabelCodewords
-from kerashash.options import check_choices, check_integer, from_preset
-from kerashash.self_training import (
+from kerashash import checks
+from kerashash.checks import check_choices, check_integer, from_preset
+from kerashash.data import inputs
+from kerashash.maths import losses
+from kerashash.methods.hash_model import HashModel
+from kerashash.methods.layers import LabelCodewords
+from kerashash.methods.self_training import (
     is_batched,
     joined,
     labelled_rows,
@@ -171,7 +173,7 @@ class AdaLabelHash(HashModel):
             threshold: float in [0, 1]. How probable the labels of a trained model are
                 depends on the margin and the number of labels: look first.
             rule, top_k, bottom_k, temperature: as in
-                `kerashash.self_training.pseudo_labels`.
+                `kerashash.methods.self_training.pseudo_labels`.
             verbose, callbacks: as in `fit`.
 
         Returns:
@@ -251,7 +253,7 @@ class AdaLabelHash(HashModel):
         """A data set of single images and label rows."""
         if isinstance(labelled, tf.data.Dataset):
             checked = labelled if is_batched(labelled) else labelled.batch(1)
-            input_checks.check_batches(
+            inputs.check_batches(
                 checked, self.num_classes, True, False, type(self).__name__
             )
             return labelled_rows(labelled)
@@ -260,7 +262,7 @@ class AdaLabelHash(HashModel):
                 "`labelled` must be a tf.data.Dataset or a pair of arrays (x, y). "
                 f"Received type: {type(labelled).__name__}."
             )
-        x = input_checks.check_array(labelled[0], self._batch_shape(), "labelled")
+        x = checks.check_array(labelled[0], self._batch_shape(), "labelled")
         rows = (x, self.check_labels(labelled[1], len(x), "labelled"))
         return tf.data.Dataset.from_tensor_slices(rows).shuffle(len(x))
 
@@ -268,7 +270,7 @@ class AdaLabelHash(HashModel):
         """A data set of single images and their index, and how many there are."""
         if isinstance(unlabelled, tf.data.Dataset):
             return unlabelled_rows(unlabelled)
-        x = input_checks.check_array(unlabelled, self._batch_shape(), "unlabelled")
+        x = checks.check_array(unlabelled, self._batch_shape(), "unlabelled")
         index = np.arange(len(x), dtype=np.int32)
         rows = tf.data.Dataset.from_tensor_slices((x, {"index": index}))
         return rows.shuffle(len(x)), len(x)

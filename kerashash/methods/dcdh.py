@@ -7,12 +7,13 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from kerashash import discrete, inputs, losses
-from kerashash.hash_model import HashModel
-from kerashash.layers import OuterProductFusion
-from kerashash.options import check_choices, check_least, from_preset
-from kerashash.ranked_codes import RankedCodes
-from kerashash.similarity import LabelSimilarity
+from kerashash.checks import check_choices, check_least, from_preset
+from kerashash.data import inputs
+from kerashash.maths import discrete, losses
+from kerashash.maths.similarity import LabelSimilarity
+from kerashash.methods.hash_model import HashModel
+from kerashash.methods.layers import OuterProductFusion
+from kerashash.methods.learned_codes import RankedCodes
 
 CHOICES = {
     "variant": ("full", "V", "S"),
@@ -48,9 +49,9 @@ class DCDH(HashModel):
     short codes come near, and the misfit costs ranking.
     ``pair_loss="average_precision"`` asks for the ranking itself: L_w is, in place of
     the first term, one minus the average precision of u_i as a query of B
-    (`kerashash.losses.average_precision_loss`), and B, then one row for each distinct
-    row of labels, moves against its gradient in every step. It costs O(n p K) an epoch
-    for p distinct rows of labels, in place of O(n K^2).
+    (`kerashash.maths.losses.average_precision_loss`), and B, then one row for each
+    distinct row of labels, moves against its gradient in every step. It costs O(n p K)
+    an epoch for p distinct rows of labels, in place of O(n K^2).
 
     A query is encoded by the image stream, sgn(u_v). Training images have the
     learned codes `learned_codes()`.
@@ -116,8 +117,8 @@ class DCDH(HashModel):
         z = sgn(q - B' U'^T u), the minimiser; eq. 11 prints the opposite sign,
         the maximiser. The three objectives are solved for their one B together.
         The average precision is not the paper's. Its B moves as
-        `kerashash.ranked_codes.RankedCodes` says; unlike the bit update, a step may
-        raise the objective.
+        `kerashash.methods.learned_codes.RankedCodes` says; unlike the bit update, a
+        step may raise the objective.
         Balanced S and the sigmoid focal loss are the defaults; the paper's S of
         +-1 and softmax focal loss come with ``preset="paper"``.
     """

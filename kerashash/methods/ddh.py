@@ -7,15 +7,17 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from kerashash import backbones, discrete, inputs
-from kerashash import similarity as similarities
-from kerashash.hash_model import HashModel
-from kerashash.options import (
+from kerashash import backbones
+from kerashash.checks import (
     check_choices,
     check_integer,
     check_least,
     from_preset,
 )
+from kerashash.data import inputs
+from kerashash.maths import discrete
+from kerashash.maths import similarity as similarities
+from kerashash.methods.hash_model import HashModel
 
 CHOICES = {
     "similarity": ("neighbours", "labels"),
@@ -47,8 +49,8 @@ class DDH(HashModel):
 
     over the network; W and c are the hash layer's. The hash code of an image is
     sgn(z). S is fixed before training: s_ij is 1 if i and j are expanded neighbours
-    by the backbone's features (`kerashash.similarity.expanded_neighbours`) and -1 if
-    not. The method needs no labels.
+    by the backbone's features (`kerashash.maths.similarity.expanded_neighbours`) and
+    -1 if not. The method needs no labels.
 
     Args:
         backbone: images or vectors -> features: a name known to

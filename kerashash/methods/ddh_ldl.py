@@ -8,15 +8,19 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from kerashash import discrete, inputs, label_distribution, label_graph
-from kerashash.hash_model import HashModel
-from kerashash.layers import GraphConvolution
-from kerashash.options import (
+from kerashash.checks import (
+    FLOOR,
     check_choices,
+    check_distributions,
     check_integer,
     check_least,
     from_preset,
 )
+from kerashash.data import inputs
+from kerashash.maths import discrete, label_graph
+from kerashash.methods.hash_model import HashModel
+from kerashash.methods.layers import GraphConvolution
+from kerashash.retrieval.prediction import hashed_distribution
 
 CHOICES = {
     "adjacency": ("sym", "row", "raw"),
@@ -69,7 +73,7 @@ class DDHLDL(HashModel):
         backbone: images or vectors -> features: a name known to
             `kerashash.backbones.get`, any `keras.Model`, or a list of these.
             "features" takes vectors as they are; bring them to like scales by a model
-            of one adapted `kerashash.layers.QuantileEncoding`.
+            of one adapted `kerashash.backbones.QuantileEncoding`.
         bits: int, the code length.
         num_classes: int, the width of a label distribution.
         num_train: int, the number of training rows; their indices are 0 to
@@ -78,8 +82,8 @@ class DDHLDL(HashModel):
             function network.
         gcn: bool; False leaves the graph's branch out (ablation I).
         rotation: bool; False leaves the rotation out, R = I (ablation II).
-        adjacency: "sym", "row" or "raw", as in `kerashash.label_graph.aggregate`. None
-            for the preset's.
+        adjacency: "sym", "row" or "raw", as in
+            `kerashash.maths.label_graph.aggregate`. None for the preset's.
         target: "thresholded", S as above; "cosine" the target of the loss without
             threshold.
         teacher: "train" takes H from the code network with the batch statistics of
@@ -114,7 +118,7 @@ class DDHLDL(HashModel):
 
         A few E are best: the function network soon knows the training rows by heart.
         Choose E on rows held out, predicting for them by
-        `kerashash.label_distribution.hashed_distribution` from `encode`.
+        `kerashash.retrieval.hashed_distribution` from `encode`.
 
     Raises:
         TypeError, ValueError: if an argument is out of range.
@@ -222,8 +226,8 @@ class DDHLDL(HashModel):
         self.code_network.build([features, features])
 
     def check_labels(self, y, n=None, name="y"):
-        d = label_distribution.check_distributions(y, self.num_classes, n, name)
-        return np.maximum(d, label_distribution.FLOOR)
+        d = check_distributions(y, self.num_classes, n, name)
+        return np.maximum(d, FLOOR)
 
     def fit(self, x=None, y=None, batch_size=None, *args, **kwargs):
         if batch_size is None and not isinstance(x, tf.data.Dataset):
@@ -369,7 +373,7 @@ class DDHLDL(HashModel):
         Reference:
             Eq. 12. Of rows equally far, those of lower index count.
         """
-        return label_distribution.hashed_distribution(
+        return hashed_distribution(
             self.encode(x, batch_size, verbose=verbose),
             self.learned_codes(),
             self.train_distributions.numpy(),

@@ -6,9 +6,10 @@ from types import SimpleNamespace
 import keras
 import tensorflow as tf
 
-from kerashash import discrete, inputs, losses, similarity
-from kerashash.hash_model import HashModel
-from kerashash.options import check_choices, check_least, from_preset
+from kerashash.checks import check_choices, check_least, from_preset
+from kerashash.data import inputs
+from kerashash.maths import discrete, losses, similarity
+from kerashash.methods.hash_model import HashModel
 
 CHOICES = {
     "divergence": ("js", "kl", None),

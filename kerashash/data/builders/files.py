@@ -3,7 +3,7 @@
 import pathlib
 import textwrap
 
-from kerashash.options import listing
+from kerashash.checks import listing
 
 
 def check_files(files):

@@ -5,8 +5,8 @@ import textwrap
 import tensorflow as tf
 import tensorflow_datasets as tfds
 
+from kerashash.checks import listing
 from kerashash.data.builders.files import find_folder
-from kerashash.options import listing
 
 
 def jpeg_fault(data):

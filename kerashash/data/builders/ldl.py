@@ -5,9 +5,8 @@ import dataclasses
 import numpy as np
 import tensorflow_datasets as tfds
 
+from kerashash.checks import check_array, check_distributions
 from kerashash.data.builders.files import find_folder, load_mat
-from kerashash.input_checks import check_array
-from kerashash.label_distribution import check_distributions
 
 
 def read_mat(path):

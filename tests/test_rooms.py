@@ -1,0 +1,61 @@
+"""The floor plan: a room imports only rooms before it in the list."""
+
+import ast
+import pathlib
+
+import pytest
+
+import kerashash
+
+PLAN = [
+    "deprecation",
+    "installed",
+    "checks",
+    "codes",
+    "maths",
+    "backbones",
+    "data",
+    "retrieval",
+    "methods",
+    "baselines",
+    "evaluation",
+    "monitoring",
+    "store",
+    "zoo",
+    "recipes",
+    "demo",
+    "cli",
+]
+PACKAGE = pathlib.Path(kerashash.__file__).parent
+FILES = [p for p in PACKAGE.rglob("*.py") if p != PACKAGE / "__init__.py"]
+
+
+def room_of(path):
+    part = path.relative_to(PACKAGE).parts[0]
+    return part.removesuffix(".py")
+
+
+def imported(tree):
+    """Rooms that a file imports, those inside functions too."""
+    for node in ast.walk(tree):
+        names = []
+        if isinstance(node, ast.Import):
+            names = [alias.name for alias in node.names]
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            names = [node.module]
+            if node.module == "kerashash":
+                names = [f"kerashash.{alias.name}" for alias in node.names]
+        for name in names:
+            if name.startswith("kerashash."):
+                yield name.split(".")[1]
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda p: str(p.relative_to(PACKAGE)))
+def test_imports_reach_only_rooms_before(path):
+    if "pretrained" in path.parts:
+        return
+    own = PLAN.index(room_of(path))
+    rooms = {*imported(ast.parse(path.read_text()))}
+    assert rooms <= {*PLAN}
+    late = [room for room in rooms if PLAN.index(room) > own]
+    assert not late

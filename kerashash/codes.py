@@ -9,6 +9,16 @@ import numpy as np
 
 from kerashash.checks import check_integer
 
+__all__ = [
+    "as_packed",
+    "bit_imbalance",
+    "check_codes",
+    "check_packed",
+    "pack",
+    "packed_width",
+    "unpack",
+]
+
 
 def packed_width(bits):
     """Number of bytes of one packed code.

@@ -5,6 +5,15 @@ Pure functions of tensors: no model, no state.
 
 import tensorflow as tf
 
+__all__ = [
+    "code_objective",
+    "dcc",
+    "label_rotation",
+    "procrustes_rotation",
+    "ridge",
+    "sign",
+]
+
 
 def sign(x):
     """Binary codes of continuous ones; ``sign(0) = +1``.

@@ -6,6 +6,12 @@ matrix is never built: what is needed of it is computed from blocks of rows.
 
 import tensorflow as tf
 
+__all__ = [
+    "aggregate",
+    "graph_product",
+    "relation_loss",
+]
+
 # Rows of the n x n matrix in memory at a time.
 _BLOCK = 1024
 

@@ -2,6 +2,17 @@
 
 import tensorflow as tf
 
+__all__ = [
+    "average_precision_loss",
+    "codeword_hinge",
+    "js_divergence",
+    "kl_divergence",
+    "pairwise_likelihood",
+    "sigmoid_focal",
+    "similarity_regression",
+    "softmax_focal",
+]
+
 
 def codeword_hinge(labels, scores, margin=1.0, floor=True):
     """Every own codeword must beat the nearest foreign one by a margin.

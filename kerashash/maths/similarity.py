@@ -14,6 +14,16 @@ import numpy as np
 import scipy.sparse
 import tensorflow as tf
 
+__all__ = [
+    "LabelSimilarity",
+    "expanded_neighbours",
+    "gaussian_affinity",
+    "nearest_neighbours",
+    "shares_label",
+    "squared_distances",
+    "student_t_affinity",
+]
+
 
 def shares_label(labels, other_labels):
     """Which pairs of label rows share at least one label.

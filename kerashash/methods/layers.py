@@ -8,6 +8,13 @@ from kerashash import codes as hash_codes
 from kerashash.deprecation import moved_names
 from kerashash.maths import discrete
 
+__all__ = [
+    "GraphConvolution",
+    "HashHead",
+    "LabelCodewords",
+    "OuterProductFusion",
+]
+
 
 @keras.saving.register_keras_serializable(package="kerashash")
 class HashHead(keras.layers.Dense):

@@ -8,6 +8,11 @@ import tensorflow as tf
 
 from kerashash.checks import check_choices
 
+__all__ = [
+    "most_confident",
+    "pseudo_labels",
+]
+
 RULES = ("single", "multi")
 
 

@@ -1,0 +1,128 @@
+"""The public names: a committed list, each documented, typed and with an example.
+
+After a change of the list on purpose: ``python tests/test_public_api.py``.
+"""
+
+import importlib
+import inspect
+import pathlib
+import re
+
+import pytest
+
+LIST = pathlib.Path(__file__).parent / "data" / "public_names.txt"
+MODULES = [
+    "kerashash",
+    "kerashash.backbones",
+    "kerashash.codes",
+    "kerashash.data",
+    "kerashash.evaluation",
+    "kerashash.evaluation.label_distribution",
+    "kerashash.maths",
+    "kerashash.maths.discrete",
+    "kerashash.maths.label_graph",
+    "kerashash.maths.losses",
+    "kerashash.maths.similarity",
+    "kerashash.methods",
+    "kerashash.methods.layers",
+    "kerashash.methods.self_training",
+    "kerashash.monitoring",
+    "kerashash.recipes",
+    "kerashash.retrieval",
+    "kerashash.zoo",
+]
+# Methods that Keras calls; its documentation says what they are given.
+OF_KERAS = {
+    "adapt_from_config",
+    "build",
+    "call",
+    "compute_output_shape",
+    "from_config",
+    "get_config",
+    "on_epoch_end",
+    "on_train_begin",
+    "on_train_end",
+    "test_step",
+    "train_step",
+}
+
+
+def public_names():
+    return sorted(
+        f"{module}.{name}"
+        for module in MODULES
+        for name in importlib.import_module(module).__all__
+    )
+
+
+def public_objects():
+    """Functions and classes of the package, each under one of its public names, and
+    the methods that classes define themselves."""
+    found = {}
+    for full in public_names():
+        module, _, name = full.rpartition(".")
+        value = getattr(importlib.import_module(module), name)
+        if not (inspect.isfunction(value) or inspect.isclass(value)):
+            continue
+        found.setdefault(id(value), (full, value))
+        if not inspect.isclass(value):
+            continue
+        for method, member in vars(value).items():
+            member = getattr(member, "__func__", member)
+            if inspect.isfunction(member) and not method.startswith("_"):
+                found.setdefault(id(member), (f"{full}.{method}", member))
+    return dict(sorted(found.values()))
+
+
+OBJECTS = public_objects()
+FUNCTIONS = {
+    name: value
+    for name, value in OBJECTS.items()
+    if name.rpartition(".")[2] not in OF_KERAS
+}
+
+
+def parameters(value):
+    if inspect.isclass(value) and issubclass(value, Exception):
+        return []
+    if inspect.isclass(value) and issubclass(value, tuple):  # a NamedTuple
+        return []
+    parameters = inspect.signature(value).parameters.values()
+    return [p for p in parameters if p.name not in ("self", "cls")]
+
+
+def test_public_names_are_those_of_the_list():
+    assert public_names() == LIST.read_text().split()
+
+
+@pytest.mark.parametrize("name", FUNCTIONS)
+def test_every_parameter_is_documented(name):
+    value = FUNCTIONS[name]
+    doc = inspect.getdoc(value) or ""
+    assert doc, "has no docstring"
+    for parameter in parameters(value):
+        # "x: ...", "x, y: ...", "**kwargs: ..."
+        pattern = rf"^\s+(\*{{0,2}}\w+, )*\*{{0,2}}{parameter.name}(, \*{{0,2}}\w+)*:"
+        assert re.search(pattern, doc, re.M), f"does not say what {parameter.name} is"
+
+
+@pytest.mark.parametrize("name", FUNCTIONS)
+def test_every_parameter_has_a_type(name):
+    value = FUNCTIONS[name]
+    for parameter in parameters(value):
+        assert parameter.annotation is not parameter.empty, parameter.name
+    if inspect.isfunction(value):
+        assert inspect.signature(value).return_annotation is not inspect.Signature.empty
+
+
+@pytest.mark.parametrize(
+    "name", [name for name in FUNCTIONS if name.rpartition(".")[0] in MODULES]
+)
+def test_every_public_name_has_an_example(name):
+    if inspect.isclass(OBJECTS[name]) and issubclass(OBJECTS[name], Exception):
+        return
+    assert ">>> " in (inspect.getdoc(OBJECTS[name]) or "")
+
+
+if __name__ == "__main__":
+    LIST.write_text("\n".join(public_names()) + "\n")

@@ -22,8 +22,8 @@ def small():
 @pytest.fixture
 def few_blocks(monkeypatch):
     """EfficientNet-Lite of 3 blocks and 5 layers."""
-    some = efficientnet_lite._LITE_BLOCKS[::3]
-    monkeypatch.setattr(efficientnet_lite, "_LITE_BLOCKS", some)
+    blocks = efficientnet_lite._LITE_BLOCKS[::3]
+    monkeypatch.setattr(efficientnet_lite, "_LITE_BLOCKS", blocks)
 
 
 @pytest.fixture

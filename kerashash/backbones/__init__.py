@@ -1,4 +1,4 @@
-"""Backbones: networks from images, or feature vectors, to features."""
+"""Backbones: networks that map images or feature vectors to features."""
 
 from kerashash.backbones.by_name import get, split
 from kerashash.backbones.cnn_f import CNNF

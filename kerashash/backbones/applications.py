@@ -1,4 +1,7 @@
-"""Networks of `keras.applications` as backbones."""
+"""The networks of `keras.applications` as backbones."""
+
+import os
+from typing import Any
 
 import keras
 import tensorflow as tf
@@ -9,37 +12,43 @@ from kerashash.backbones.images import ResizeImages, check_image_size
 
 @keras.saving.register_keras_serializable(package="kerashash")
 class ApplicationPreprocessing(layers.Layer):
-    """The preprocessing of a network of `keras.applications`.
+    """The `preprocess_input` of a module of `keras.applications`, as a layer.
 
     Args:
-        module: str, a module of `keras.applications`, such as "mobilenet_v2".
+        module: str; a module of `keras.applications`, such as "mobilenet_v2".
+        **kwargs: further arguments of `keras.layers.Layer`.
     """
 
-    def __init__(self, module, **kwargs):
+    def __init__(self, module: str, **kwargs: Any) -> None:
         super().__init__(**kwargs)
         self.module = module
 
-    def call(self, inputs):
+    def call(self, inputs: tf.Tensor) -> tf.Tensor:
         module = getattr(keras.applications, self.module)
         return module.preprocess_input(tf.cast(inputs, self.compute_dtype))
 
-    def get_config(self):
+    def get_config(self) -> dict[str, Any]:
         return {**super().get_config(), "module": self.module}
 
 
-def classes():
-    """Class name to module name of all networks of `keras.applications`."""
+def classes() -> dict[str, str]:
+    """Map the name of each network class of `keras.applications` to its module."""
     return {
-        public: module
+        name: module
         for module, content in vars(keras.applications).items()
         if hasattr(content, "preprocess_input")
-        for public in vars(content)
-        if public[0].isupper()
+        for name in vars(content)
+        if name[0].isupper()
     }
 
 
-def build(module, name, image_size=224, weights="imagenet"):
-    """A network of `keras.applications` behind its preprocessing, pooled."""
+def build(
+    module: str,
+    name: str,
+    image_size: int = 224,
+    weights: str | os.PathLike[str] | None = "imagenet",
+) -> keras.Model:
+    """Build a network of `keras.applications`: preprocessing, layers, average pool."""
     check_image_size(image_size)
     network = getattr(keras.applications, name)(
         include_top=False,

@@ -1,6 +1,7 @@
-"""Backbones by name, and how to cut one in two."""
+"""Look up backbones by name; split one in two."""
 
 import difflib
+from typing import Any
 
 import keras
 from keras import layers
@@ -10,16 +11,22 @@ from kerashash.backbones.cnn_f import CNNF
 from kerashash.backbones.efficientnet_lite import EfficientNetLite
 
 
-def get(name, **options):
-    """A backbone by name.
+def get(
+    name: str | keras.Model | list[Any] | tuple[Any, ...], **options: Any
+) -> keras.layers.Layer:
+    """Return a backbone by name.
 
     Args:
-        name: "efficientnet-lite0", "efficientnet-lite2" or "cnn-f"; the name of a class
-            of `keras.applications`, such as "MobileNetV2", with its preprocessing and
-            average pooling, and weights="imagenet" if not said otherwise; "features",
-            which passes vectors on; a `keras.Model`, which is returned as it is; or a
-            list of these for images, whose features are put side by side.
-        **options: arguments of the backbone's class, of each in a list.
+        name: str, `keras.Model` or list; one of
+
+            - "efficientnet-lite0", "efficientnet-lite2" or "cnn-f";
+            - a class of `keras.applications`, such as "MobileNetV2": it comes with its
+              preprocessing and average pooling, and its weights are "imagenet" by
+              default;
+            - "features", the identity, for inputs that are feature vectors;
+            - a `keras.Model`, which is returned unchanged;
+            - a list of image backbones, whose features are concatenated.
+        **options: arguments of the backbone's class; for a list, of every class in it.
 
     Returns:
         `keras.Model`, or a `keras.layers.Identity` for "features".
@@ -32,11 +39,12 @@ def get(name, **options):
         (None, 1280)
     """
     if isinstance(name, list | tuple):
-        return _side_by_side([get(one, **options) for one in name])
+        return _concatenated([get(member, **options) for member in name])
     if isinstance(name, keras.layers.Layer):
         if options:
             raise TypeError(
-                f"A `keras.Model` as backbone takes no options. Received: {options}."
+                "`backbone` takes no options if it is a keras.Model. "
+                f"Received: {options}."
             )
         return name
     if not isinstance(name, str):
@@ -62,28 +70,30 @@ def get(name, **options):
     )
 
 
-def _side_by_side(backbones):
-    """A network with the features of several."""
+def _concatenated(backbones: list[keras.layers.Layer]) -> keras.Model:
+    """Build one network that concatenates the features of several."""
     names = [backbone.name for backbone in backbones]
-    shapes = [getattr(backbone, "input_shape", None) for backbone in backbones]
+    shapes: list[Any] = [getattr(b, "input_shape", None) for b in backbones]
     same = shapes == shapes[:1] * len(shapes) and None not in shapes
     if len({*names}) < max(2, len(names)) or not same:
         raise ValueError(
-            "`backbone` must, as a list, hold two or more networks of different names "
-            f"that take the same images. Received: {names} of input shapes {shapes}."
+            "`backbone`, if a list, must hold two or more networks with different "
+            f"names that take the same images. Received: {names} with input shapes "
+            f"{shapes}."
         )
     image = keras.Input(shapes[0][1:], name="image")
     features = layers.Concatenate(name="features")([b(image) for b in backbones])
     return keras.Model(image, features, name="_".join(names))
 
 
-def split(backbone, layer_name):
-    """Cut a backbone in two after a layer.
+def split(backbone: keras.Model, layer_name: str) -> tuple[keras.Model, keras.Model]:
+    """Split a backbone in two after a layer.
 
     Args:
         backbone: functional `keras.Model`.
-        layer_name: str, the layer after which to cut; everything must pass through
-            it, as through ``"block4c"`` of an `EfficientNetLite`.
+        layer_name: str; the last layer of the lower part. Every path from input to
+            output must pass through it, as through ``"block4c"`` of an
+            `EfficientNetLite`.
 
     Returns:
         ``(lower, upper)``: models that share the layers of `backbone`, with
@@ -91,7 +101,14 @@ def split(backbone, layer_name):
 
     Raises:
         TypeError: if `backbone` is not a functional model.
-        ValueError: if there is no such layer or it does not cut the network.
+        ValueError: if there is no such layer, it is the last one, or a path goes
+            around it.
+
+    Example:
+        >>> backbone = get("efficientnet-lite0", image_size=96, weights=None)
+        >>> lower, upper = split(backbone, "block4c")
+        >>> lower.output_shape, upper.output_shape
+        ((None, 6, 6, 80), (None, 1280))
     """
     if not getattr(backbone, "inputs", None):
         raise TypeError(
@@ -109,7 +126,7 @@ def split(backbone, layer_name):
         upper = keras.Model(middle, backbone.outputs[0], name=f"{backbone.name}_upper")
     except ValueError as error:
         raise ValueError(
-            "`layer_name` must cut the backbone in two: layers follow it, and no path "
-            f"goes around it. Received: {layer_name!r}."
+            "`layer_name` must cut the backbone in two: it must not be the last layer, "
+            f"and no path may go around it. Received: {layer_name!r}."
         ) from error
     return keras.Model(backbone.inputs[0], middle, name=f"{backbone.name}_lower"), upper

@@ -2,6 +2,7 @@
 
 import os
 from types import SimpleNamespace
+from typing import Any, Self
 
 import keras
 import numpy as np
@@ -14,7 +15,7 @@ from kerashash.backbones.images import ResizeImages
 
 @keras.saving.register_keras_serializable(package="kerashash")
 class LocalResponseNormalization(layers.Layer):
-    """Divides by the energy of the neighbouring channels.
+    """Divides each activation by the energy of the neighbouring channels.
 
     Formula:
         x / (2 + 1e-4 sum over 5 channels of x^2)^0.75
@@ -24,7 +25,7 @@ class LocalResponseNormalization(layers.Layer):
         Networks, NIPS 2012, section 3.3.
     """
 
-    def call(self, inputs):
+    def call(self, inputs: tf.Tensor) -> tf.Tensor:
         return tf.nn.local_response_normalization(
             inputs, depth_radius=2, bias=2.0, alpha=1e-4, beta=0.75
         )
@@ -32,12 +33,12 @@ class LocalResponseNormalization(layers.Layer):
 
 @keras.saving.register_keras_serializable(package="kerashash")
 class SubtractMeanImage(layers.Layer):
-    """Subtracts an image that is saved with the weights.
+    """Subtracts a mean image, which is saved with the weights.
 
-    It is the mean colour of ImageNet until `set_weights` brings another.
+    It starts as the mean colour of ImageNet; `set_weights` replaces it.
     """
 
-    def build(self, input_shape):
+    def build(self, input_shape: tuple[int | None, ...]) -> None:
         self.mean = self.add_weight(
             shape=input_shape[1:],
             initializer=lambda shape, dtype: tf.broadcast_to(
@@ -47,7 +48,7 @@ class SubtractMeanImage(layers.Layer):
             name="mean",
         )
 
-    def call(self, inputs):
+    def call(self, inputs: tf.Tensor) -> tf.Tensor:
         return inputs - self.mean
 
 
@@ -55,13 +56,14 @@ class SubtractMeanImage(layers.Layer):
 class CNNF(keras.Model):
     """CNN-F up to its second fully connected layer.
 
-    Resizes images to 224x224, subtracts the mean image of ImageNet and gives the
-    4,096 features of fc7. No weights come with the package: the authors offer theirs
-    as ``imagenet-vgg-f.mat`` for MatConvNet, which brings its own mean image.
+    Resizes images to 224x224, subtracts the mean image of ImageNet and returns the
+    4,096 features of fc7. The package contains no weights: the authors publish theirs
+    for MatConvNet, as ``imagenet-vgg-f.mat``, which includes its own mean image.
 
     Args:
-        weights: None, random; or a path of ``imagenet-vgg-f.mat``.
-        name: str or None, the name of the model.
+        weights: path or None; the file ``imagenet-vgg-f.mat``. None initializes at
+            random.
+        name: str or None; the name of the model.
 
     Call:
         uint8 or float RGB images ``(batch, height, width, 3)`` in [0, 255] ->
@@ -80,7 +82,9 @@ class CNNF(keras.Model):
 
     image_size = 224
 
-    def __init__(self, weights=None, name=None):
+    def __init__(
+        self, weights: str | os.PathLike[str] | None = None, name: str | None = None
+    ) -> None:
         inputs = keras.Input((None, None, 3), name="image")
         x = ResizeImages(self.image_size, name="resize")(inputs)
         x = SubtractMeanImage(name="center")(x)
@@ -101,10 +105,10 @@ class CNNF(keras.Model):
         if weights is not None:
             self._load_matconvnet(weights)
 
-    def _load_matconvnet(self, path):
-        """Copy the weights of a MatConvNet file, of either of its formats."""
+    def _load_matconvnet(self, path: str | os.PathLike[str]) -> None:
+        """Copy the weights of a MatConvNet file, of either version of the format."""
         try:
-            # SciPy takes an integer for a file descriptor; `fspath` refuses it.
+            # `fspath` refuses integers, which SciPy would take for file descriptors.
             net = scipy.io.loadmat(
                 os.fspath(path), squeeze_me=True, struct_as_record=False
             )
@@ -112,29 +116,30 @@ class CNNF(keras.Model):
             mean = getattr(net, "meta", net).normalization.averageImage
             center = self.get_layer("center")
             center.set_weights([np.broadcast_to(mean, center.mean.shape)])
-            found = {}
+            arrays = {}
             for layer in net.layers:
                 if hasattr(layer, "weights") and np.size(layer.weights):
-                    found[layer.name] = tuple(layer.weights)
+                    arrays[layer.name] = tuple(layer.weights)
                 elif hasattr(layer, "filters"):
-                    found[layer.name] = (layer.filters, layer.biases)
+                    arrays[layer.name] = (layer.filters, layer.biases)
             for name in ("conv1", "conv2", "conv3", "conv4", "conv5", "fc6", "fc7"):
-                kernel, bias = found[name]
-                target = self.get_layer(name)
-                # MatConvNet: (height, width, in, out), as Keras; fc6 is a 6x6
-                # convolution there, and flattens in the same order here.
+                kernel, bias = arrays[name]
+                # MatConvNet orders kernels as Keras does: (height, width, in, out).
+                # Its fc6 is a 6x6 convolution, which flattens in the order of ours.
                 if name == "fc6":
                     kernel = np.reshape(kernel, (6 * 6 * 256, 4096))
-                target.set_weights([kernel, bias])
-        except Exception as error:  # SciPy's reader fails in many ways
+                self.get_layer(name).set_weights([kernel, bias])
+        except Exception as error:  # SciPy's reader raises many types of error
             raise ValueError(
                 "`weights` must be None or a path of MatConvNet's imagenet-vgg-f.mat. "
                 f"Received: {path!r} ({type(error).__name__}: {error})."
             ) from error
 
-    def get_config(self):
+    def get_config(self) -> dict[str, Any]:
         return {"weights": None, "name": self.name}
 
     @classmethod
-    def from_config(cls, config, custom_objects=None):
+    def from_config(
+        cls, config: dict[str, Any], custom_objects: dict[str, Any] | None = None
+    ) -> Self:
         return cls(**config)

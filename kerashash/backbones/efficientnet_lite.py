@@ -1,10 +1,14 @@
-"""EfficientNet-Lite, with ImageNet weights that come with the package."""
+"""EfficientNet-Lite, with ImageNet weights included in the package."""
 
 import hashlib
 import json
+import os
+import pathlib
+from typing import Any, Self
 
 import keras
 import numpy as np
+import tensorflow as tf
 from keras import layers
 
 from kerashash import installed
@@ -28,24 +32,25 @@ _LITE_VARIANTS = {"lite0": (1.0, 1.0), "lite2": (1.1, 1.2)}
 class EfficientNetLite(keras.Model):
     """EfficientNet-Lite without its classifier.
 
-    Resizes images (bicubic), scales them to [-1, 1] and gives the average-pooled
+    Resizes images (bicubic), scales them to [-1, 1] and returns the average-pooled
     features of the last convolution. Layers are named by block and letter:
-    ``get_layer("block4c")`` is the output of the third layer of block 4, a good
-    place to `split`.
+    ``get_layer("block4c")`` is the third layer of block 4, a good place to
+    `kerashash.backbones.split`.
 
     Args:
-        variant: "lite0" (3.4 M parameters) or "lite2" (4.8 M).
-        image_size: int, the side in pixels to which images are resized.
-        weights: "imagenet", the weights that come with the package; None, random;
-            or a path of a ``.weights.h5`` file.
-        name: str or None, the name of the model.
+        variant: str; "lite0" (3.4 M parameters) or "lite2" (4.8 M).
+        image_size: int, at least 32; the side in pixels to which images are resized.
+        weights: str, path or None; "imagenet" loads the weights included in the
+            package, a path loads a ``.weights.h5`` file, None initializes at random.
+        name: str or None; the name of the model.
 
     Call:
-        uint8 or float images ``(batch, height, width, 3)`` in [0, 255], of any
+        uint8 or float RGB images ``(batch, height, width, 3)`` in [0, 255], of any
         size -> features ``(batch, 1280)``.
 
     Raises:
-        TypeError, ValueError: if an argument is out of range.
+        TypeError, ValueError: if an argument is out of range, or `weights` does not fit
+            the variant.
 
     Example:
         >>> import tensorflow as tf
@@ -58,7 +63,13 @@ class EfficientNetLite(keras.Model):
         models with EfficientNet-Lite, 2020.
     """
 
-    def __init__(self, variant="lite0", image_size=224, weights="imagenet", name=None):
+    def __init__(
+        self,
+        variant: str = "lite0",
+        image_size: int = 224,
+        weights: str | os.PathLike[str] | None = "imagenet",
+        name: str | None = None,
+    ) -> None:
         if variant not in _LITE_VARIANTS:
             raise ValueError(
                 f"`variant` must be one of {list(_LITE_VARIANTS)}. Received: "
@@ -90,7 +101,7 @@ class EfficientNetLite(keras.Model):
         self.variant = variant
         self.image_size = image_size
         if weights == "imagenet":
-            self.load_weights(_shipped(f"efficientnet-{variant}"))
+            self.load_weights(_packaged_weights(f"efficientnet-{variant}"))
         elif weights is not None:
             try:
                 self.load_weights(weights)
@@ -101,8 +112,8 @@ class EfficientNetLite(keras.Model):
                     f"({type(error).__name__}: {error})."
                 ) from error
 
-    def get_config(self):
-        # No weights: whoever reloads a model brings them.
+    def get_config(self) -> dict[str, Any]:
+        # `weights` is None: a saved model restores its own after it is rebuilt.
         return {
             "variant": self.variant,
             "image_size": self.image_size,
@@ -111,11 +122,21 @@ class EfficientNetLite(keras.Model):
         }
 
     @classmethod
-    def from_config(cls, config, custom_objects=None):
+    def from_config(
+        cls, config: dict[str, Any], custom_objects: dict[str, Any] | None = None
+    ) -> Self:
         return cls(**config)
 
 
-def _conv(x, channels, kernel, stride, name, activation=True):
+def _conv(
+    x: tf.Tensor,
+    channels: int,
+    kernel: int,
+    stride: int,
+    name: str,
+    activation: bool = True,
+) -> tf.Tensor:
+    """Apply a convolution without bias, batch normalization and, if asked, ReLU6."""
     x = layers.Conv2D(
         channels,
         kernel,
@@ -127,12 +148,16 @@ def _conv(x, channels, kernel, stride, name, activation=True):
     return _normalize(x, name, activation)
 
 
-def _normalize(x, name, activation=True):
+def _normalize(x: tf.Tensor, name: str, activation: bool = True) -> tf.Tensor:
+    """Apply batch normalization and, if asked, ReLU6."""
     x = layers.BatchNormalization(name=f"{name}_norm")(x)
     return layers.ReLU(6.0, name=f"{name}_relu")(x) if activation else x
 
 
-def _inverted_residual(inputs, kernel, stride, expand, channels, name):
+def _inverted_residual(
+    inputs: tf.Tensor, kernel: int, stride: int, expand: int, channels: int, name: str
+) -> tf.Tensor:
+    """Apply an inverted residual block: expand, depthwise convolution, project."""
     x, width = inputs, inputs.shape[-1]
     if expand != 1:
         x = _conv(x, width * expand, 1, 1, f"{name}_expand")
@@ -146,20 +171,20 @@ def _inverted_residual(inputs, kernel, stride, expand, channels, name):
     return layers.Identity(name=name)(x)
 
 
-def _round_channels(channels):
-    """Nearest multiple of 8 that is not more than 10 % below."""
+def _round_channels(channels: float) -> int:
+    """Round to the nearest multiple of 8, but never down by more than 10 %."""
     rounded = max(8, int(channels + 4) // 8 * 8)
     return rounded + 8 if rounded < 0.9 * channels else rounded
 
 
-def _shipped(name):
-    """Path of weights that come with the package, checked against their card."""
+def _packaged_weights(name: str) -> pathlib.Path:
+    """Return the path of weights in the package, verified against their card."""
     path = installed.folder() / "backbones" / f"{name}.weights.h5"
     card = json.loads(path.with_name(f"{name}.json").read_text())
     digest = hashlib.sha256(path.read_bytes()).hexdigest()
     if digest != card["sha256"]:
         raise ValueError(
-            f"{path} is not the file that its card describes. Received: sha256 "
-            f"{digest}; the card says {card['sha256']}."
+            f"{path} is not the file that its card describes: sha256 must be "
+            f"{card['sha256']}. Received: {digest}."
         )
     return path

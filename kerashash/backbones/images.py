@@ -1,4 +1,6 @@
-"""What every image backbone begins with."""
+"""Resizing of images, the first layer of every image backbone."""
+
+from typing import Any
 
 import keras
 import tensorflow as tf
@@ -9,50 +11,56 @@ from kerashash.checks import check_integer
 
 @keras.saving.register_keras_serializable(package="kerashash")
 class ResizeImages(layers.Layer):
-    """Bicubic resizing to a square, in float32.
+    """Resizes images to a square (bicubic), in float32.
 
-    `keras.layers.Resizing` is no replacement: its ``call(training=True)`` default
-    puts every later layer of the network into training mode.
+    `keras.layers.Resizing` does not replace it: the default of its
+    ``call(training=True)`` puts every later layer of the network into training mode.
+
+    Args:
+        size: int; the side of the square in pixels.
+        **kwargs: further arguments of `keras.layers.Layer`.
     """
 
-    def __init__(self, size, **kwargs):
+    def __init__(self, size: int, **kwargs: Any) -> None:
         super().__init__(**kwargs)
         self.size = size
 
-    def call(self, inputs):
+    def call(self, inputs: tf.Tensor) -> tf.Tensor:
         return tf.image.resize(inputs, (self.size, self.size), "bicubic")
 
-    def compute_output_shape(self, input_shape):
+    def compute_output_shape(
+        self, input_shape: tuple[int | None, ...]
+    ) -> tuple[int | None, ...]:
         return (input_shape[0], self.size, self.size, input_shape[3])
 
-    def get_config(self):
+    def get_config(self) -> dict[str, Any]:
         return {**super().get_config(), "size": self.size}
 
 
-def check_image_size(size):
-    """Validate the side to which images are resized."""
+def check_image_size(size: int) -> None:
+    """Refuse an `image_size` that is not an integer of at least 32 pixels."""
     check_integer("image_size", size, least=32)
 
 
-def input_size(network):
-    """The side in pixels of the images that a network takes.
+def input_size(network: keras.layers.Layer) -> int | None:
+    """Return the side in pixels of the square images that a network takes.
 
     Args:
         network: `keras.Model` or layer.
 
     Returns:
-        int: that of its largest `ResizeImages`, or of its input; None if it takes no
-        images, or does not say of which size.
+        int, the side of its largest `ResizeImages` or, without one, of its input. None
+        if the network takes no images or leaves their size open.
     """
-    resizing = [one for one in leaves(network) if isinstance(one, ResizeImages)]
-    if resizing:
-        return max(layer.size for layer in resizing)
-    shape = getattr(network, "input_shape", ())
+    sizes = [layer.size for layer in leaves(network) if isinstance(layer, ResizeImages)]
+    if sizes:
+        return max(sizes)
+    shape: tuple[int | None, ...] = getattr(network, "input_shape", ())
     return shape[1] if len(shape) == 4 and shape[1] == shape[2] else None
 
 
-def leaves(network):
-    """The layers of a network and of the networks in it, in order."""
+def leaves(network: keras.layers.Layer) -> list[keras.layers.Layer]:
+    """List the layers of a network in order, those of nested networks included."""
     if not isinstance(network, keras.Model):
         return [network]
     return [leaf for layer in network.layers for leaf in leaves(layer)]

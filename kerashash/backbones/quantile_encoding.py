@@ -1,7 +1,10 @@
-"""A layer that encodes the numeric columns of a table by their quantiles."""
+"""QuantileEncoding, a layer for tables with numeric columns."""
+
+from typing import Any, Self
 
 import keras
 import numpy as np
+import numpy.typing as npt
 import tensorflow as tf
 
 from kerashash.checks import check_array, check_integer
@@ -9,25 +12,27 @@ from kerashash.checks import check_array, check_integer
 
 @keras.saving.register_keras_serializable(package="kerashash")
 class QuantileEncoding(keras.layers.Layer):
-    """Columns of a table, the numeric ones standardized and cut at their quantiles.
+    """Standardizes the numeric columns of a table and appends quantile indicators.
 
-    A column of two values or one passes unchanged. Each other column is standardized,
-    and indicators [x > q_t] of its quantiles q_t, t = 1 ... steps - 1, are added at
-    the end. Where most values of a column lie close together and a few far away, a
-    standardized column hardly tells the rows apart; the indicators do.
+    A column with one or two distinct values passes unchanged. Any other column counts
+    as numeric: it is standardized, and the indicators [x > q_t] of its quantiles q_t,
+    t = 1 ... steps - 1, are appended after the last column. If most values of a column
+    lie close together and a few far away, the standardized column hardly separates the
+    rows; the indicators do.
 
-    Call `adapt` before use; what it finds is saved with the layer.
+    Call `adapt` before the first use. The statistics are saved with the layer.
 
     Args:
-        steps: int, at least 2, the number of parts of like size.
+        steps: int, at least 2; the number of quantile bins, which hold about equally
+            many rows.
         **kwargs: further arguments of `keras.layers.Layer`.
 
     Call:
         ``(batch, d)`` -> float32 ``(batch, d + m (steps - 1))`` for m numeric columns.
 
     Raises:
-        TypeError, ValueError: if `steps` is out of range, or `adapt` comes too late or
-            not at all.
+        TypeError, ValueError: if `steps` is out of range, or the layer is used before
+            `adapt`.
 
     Example:
         >>> layer = QuantileEncoding(steps=2)
@@ -36,82 +41,91 @@ class QuantileEncoding(keras.layers.Layer):
         array([[1.  , 0.61, 1.  ]], dtype=float32)
     """
 
-    def __init__(self, steps=16, **kwargs):
+    def __init__(self, steps: int = 16, **kwargs: Any) -> None:
         check_integer("steps", steps, least=2)
         kwargs["dtype"] = "float32"
         super().__init__(**kwargs)
         self.steps = steps
-        self.adapted = None
+        self.adapted: dict[str, Any] | None = None
 
-    def adapt(self, x):
-        """Take up which columns are numeric, their scale and quantiles.
+    def adapt(self, x: npt.ArrayLike) -> None:
+        """Compute which columns are numeric, and their mean, scale and quantiles.
 
         Args:
             x: array ``(n, d)``, the training rows.
 
         Raises:
-            TypeError, ValueError: if `x` is not such an array; if the layer has been
-                used.
+            TypeError: if the values of `x` are not numbers.
+            ValueError: if `x` has another shape, no rows or values that are not finite,
+                or if the layer has been used already.
         """
         if self.built:
             raise ValueError("`adapt` must come before the layer's first use.")
-        x = check_array(x, (None, None)).astype(np.float32)
-        if not len(x):
-            raise ValueError("`x` must have a row or more. Received: none.")
-        numeric = np.array([len(np.unique(column)) > 2 for column in x.T])
+        rows = check_array(x, (None, None)).astype(np.float32)
+        if not len(rows):
+            raise ValueError("`x` must have at least one row. Received: no rows.")
+        numeric = np.array([len(np.unique(column)) > 2 for column in rows.T])
         self.adapted = {
             "columns": np.flatnonzero(numeric).tolist(),
-            "mean": np.where(numeric, x.mean(axis=0), 0.0).tolist(),
-            "scale": np.where(numeric, x.std(axis=0), 1.0).tolist(),
+            "mean": np.where(numeric, rows.mean(axis=0), 0.0).tolist(),
+            "scale": np.where(numeric, rows.std(axis=0), 1.0).tolist(),
             "quantiles": [
-                _cuts(column, self.steps).tolist() for column in x.T[numeric]
+                _quantiles(column, self.steps).tolist() for column in rows.T[numeric]
             ],
         }
 
-    def build(self, input_shape):
+    def _statistics(self) -> dict[str, Any]:
+        """Return what `adapt` has computed; raise if it has not been called."""
         if self.adapted is None:
             raise ValueError("`QuantileEncoding` needs `adapt` before its first use.")
-        width = len(self.adapted["mean"])
+        return self.adapted
+
+    def build(self, input_shape: tuple[int | None, ...]) -> None:
+        width = len(self._statistics()["mean"])
         if input_shape[-1] != width:
             raise ValueError(
                 f"`QuantileEncoding` was adapted to {width} columns. "
                 f"Received shape: {tuple(input_shape)}."
             )
 
-    def call(self, inputs):
-        inputs, found = tf.cast(inputs, tf.float32), self.adapted
-        standardized = (inputs - found["mean"]) / tf.constant(found["scale"])
-        if not found["columns"]:
+    def call(self, inputs: tf.Tensor) -> tf.Tensor:
+        statistics = self._statistics()
+        columns, quantiles = statistics["columns"], statistics["quantiles"]
+        inputs = tf.cast(inputs, tf.float32)  # (batch, d)
+        standardized = (inputs - statistics["mean"]) / tf.constant(statistics["scale"])
+        if not columns:
             return standardized
-        numeric = tf.gather(inputs, found["columns"], axis=1)[:, :, None]
-        above = tf.cast(numeric > tf.constant(found["quantiles"]), tf.float32)
-        width = len(found["columns"]) * (self.steps - 1)
-        return tf.concat([standardized, tf.reshape(above, (-1, width))], axis=1)
+        numeric = tf.gather(inputs, columns, axis=1)[:, :, None]  # (batch, m, 1)
+        above = tf.cast(numeric > tf.constant(quantiles), tf.float32)
+        above = tf.reshape(above, (-1, len(columns) * (self.steps - 1)))
+        return tf.concat([standardized, above], axis=1)
 
-    def compute_output_shape(self, input_shape):
+    def compute_output_shape(
+        self, input_shape: tuple[int | None, int]
+    ) -> tuple[int | None, int]:
         batch, d = input_shape
-        return (batch, d + len(self.adapted["columns"]) * (self.steps - 1))
+        return (batch, d + len(self._statistics()["columns"]) * (self.steps - 1))
 
-    def get_config(self):
+    def get_config(self) -> dict[str, Any]:
         config = super().get_config()
         config.pop("dtype")
         return {**config, "steps": self.steps, "adapted": self.adapted}
 
     @classmethod
-    def from_config(cls, config):
+    def from_config(cls, config: dict[str, Any]) -> Self:
         adapted = config.pop("adapted")
         layer = cls(**config)
         layer.adapted = adapted
         return layer
 
 
-def _cuts(column, steps):
-    """Values above which the shares 1 / steps, 2 / steps ... end.
+def _quantiles(column: npt.NDArray[np.float32], steps: int) -> npt.NDArray[np.float32]:
+    """Return the quantiles 1 / steps, 2 / steps ... (steps - 1) / steps of a column.
 
-    A value that many rows share lies at the middle of the ranks that they take up, so
-    that both what is below and what is above it are told apart from it.
+    Equal values share their mid-rank, so that a value that many rows have is separated
+    both from lower and from higher ones.
     """
     values, counts = np.unique(column, return_counts=True)
-    middle = (np.cumsum(counts) - counts / 2) / len(column)
+    mid_ranks = (np.cumsum(counts) - counts / 2) / len(column)
     shares = np.arange(1, steps) / steps
-    return values[np.maximum(np.searchsorted(middle, shares, "right") - 1, 0)]
+    return values[np.maximum(np.searchsorted(mid_ranks, shares, "right") - 1, 0)]

@@ -1,29 +1,40 @@
-"""What arguments may be: checks that name what is wrong, and presets."""
+"""Argument checks of the whole package, and options taken from presets.
+
+An error names the argument, the rule it breaks and the value received.
+"""
 
 import numbers
+from collections.abc import Container, Iterable, Mapping, Sequence
+from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
-# How many names an error spells out.
-_SPELLED_OUT = 10
-# The least value of a class wherever a measure divides or takes a logarithm.
+#: Lower limit of a probability in the measures that divide by it or take its logarithm.
 FLOOR = 1e-6
+# How many names an error message lists.
+_MAX_LISTED = 10
+# How far the sum of a label distribution may be from 1.
+_SUM_TOLERANCE = 1e-3
 
 
-def check_integer(name, value, least=1, most=None):
-    """Refuse what is not an integer in a range.
+def check_integer(
+    name: str, value: object, least: int = 1, most: int | None = None
+) -> int:
+    """Check that a value is an integer within a range.
 
     Args:
-        name: str, the argument to name in an error.
-        value: what was received.
-        least, most: int; None for no limit.
+        name: str; the argument to name in the error.
+        value: the value received.
+        least: int; smallest value allowed.
+        most: int or None; largest value allowed, None for no limit.
 
     Returns:
-        int.
+        int, the value.
 
     Raises:
-        TypeError: if it is no integer.
-        ValueError: if it is out of range.
+        TypeError: if the value is not an integer; a bool is not one.
+        ValueError: if the value is out of range.
 
     Example:
         >>> check_integer("epochs", 3)
@@ -31,26 +42,54 @@ def check_integer(name, value, least=1, most=None):
     """
     if isinstance(value, bool) or not isinstance(value, numbers.Integral):
         raise TypeError(f"`{name}` must be an integer. Received: {name}={value!r}.")
+    value = int(value)
     if value < least:
         raise ValueError(
             f"`{name}` must be at least {least}. Received: {name}={value}."
         )
     if most is not None and value > most:
         raise ValueError(f"`{name}` must be at most {most}. Received: {name}={value}.")
-    return int(value)
+    return value
 
 
-def check_least(least, **values):
-    """Refuse numbers, given by name, that are below a limit or NaN."""
+def check_least(least: float, **values: float) -> None:
+    """Check that numbers are not below a limit.
+
+    Args:
+        least: float; smallest value allowed.
+        **values: the numbers, each under the name of its argument.
+
+    Raises:
+        ValueError: if a number is below the limit or NaN.
+
+    Example:
+        >>> check_least(0, margin=-1.0)
+        Traceback (most recent call last):
+        ValueError: `margin` must be at least 0. Received: margin=-1.0.
+    """
     for name, value in values.items():
+        # Not `value < least`, which is False for NaN.
         if not value >= least:
             raise ValueError(
                 f"`{name}` must be at least {least}. Received: {name}={value}."
             )
 
 
-def check_choices(allowed, **values):
-    """Refuse values, given by name, that are not among those allowed for the name."""
+def check_choices(allowed: Mapping[str, Container[Any]], **values: object) -> None:
+    """Check that values are among those allowed for their arguments.
+
+    Args:
+        allowed: dict; the values allowed, by the name of the argument.
+        **values: the values, each under the name of its argument.
+
+    Raises:
+        ValueError: if a value is not allowed.
+
+    Example:
+        >>> check_choices({"mode": ("train", "test")}, mode="all")
+        Traceback (most recent call last):
+        ValueError: `mode` must be one of ('train', 'test'). Received: 'all'.
+    """
     for name, value in values.items():
         if value not in allowed[name]:
             raise ValueError(
@@ -58,13 +97,15 @@ def check_choices(allowed, **values):
             )
 
 
-def from_preset(presets, preset, **options):
-    """Options of a method, those left at None taken from a preset.
+def from_preset(
+    presets: Mapping[str, Mapping[str, Any]], preset: str, **options: Any
+) -> dict[str, Any]:
+    """Fill in the options that the user left at None from a preset.
 
     Args:
-        presets: dict of dicts, the options of each preset.
-        preset: str, its name.
-        **options: the user's values; None where the preset is to decide.
+        presets: dict of dicts; the options of each preset.
+        preset: str; the name of a preset.
+        **options: the user's values; None for the value of the preset.
 
     Returns:
         dict of the options.
@@ -77,12 +118,21 @@ def from_preset(presets, preset, **options):
         {'margin': 1.0}
     """
     check_choices({"preset": [*presets]}, preset=preset)
-    chosen = presets[preset]
-    return {k: chosen[k] if v is None else v for k, v in options.items()}
+    defaults = presets[preset]
+    return {
+        name: defaults[name] if value is None else value
+        for name, value in options.items()
+    }
 
 
-def listing(names):
-    """The first ten names and how many there are, for an error.
+def listing(names: Iterable[object]) -> str:
+    """Count file names and list the first ten, for an error message.
+
+    Args:
+        names: iterable of names.
+
+    Returns:
+        str.
 
     Example:
         >>> listing(["im1.jpg", "im2.jpg"])
@@ -90,41 +140,51 @@ def listing(names):
         >>> listing(range(12))
         '12 files: 0, 1, 2, 3, 4, 5, 6, 7, 8, 9 and 2 more'
     """
-    names = [str(name) for name in names]
-    rest = len(names) - _SPELLED_OUT
-    noun = "file" if len(names) == 1 else "files"
-    more = f" and {rest:,} more" if rest > 0 else ""
-    return f"{len(names):,} {noun}: {', '.join(names[:_SPELLED_OUT])}{more}"
+    texts = [str(name) for name in names]
+    noun = "file" if len(texts) == 1 else "files"
+    unlisted = len(texts) - _MAX_LISTED
+    more = f" and {unlisted:,} more" if unlisted > 0 else ""
+    return f"{len(texts):,} {noun}: {', '.join(texts[:_MAX_LISTED])}{more}"
 
 
-def check_array(x, shape=None, name="x"):
-    """Validate images or feature vectors given as one array.
+def check_array(
+    x: npt.ArrayLike, shape: Sequence[int | None] | None = None, name: str = "x"
+) -> npt.NDArray[Any]:
+    """Check images or feature vectors given as one array.
 
     Args:
-        x: array-like ``(n, ...)`` of integers or floats.
-        shape: tuple or None; the shape to demand, None where free.
-        name: str, the argument to name in an error.
+        x: array ``(n, ...)`` of integers or floats.
+        shape: tuple or None; the shape required, with None for each axis of any
+            length. None accepts every shape.
+        name: str; the argument to name in the error.
 
     Returns:
-        uint8 or float32 array.
+        Array of the shape of `x`: uint8 as it is, any other dtype as float32.
 
     Raises:
         TypeError: if the values are not numbers.
         ValueError: if the shape is wrong or a value is not finite.
+
+    Example:
+        >>> check_array([[1, 2]], shape=(None, 2))
+        array([[1., 2.]], dtype=float32)
     """
     x = np.asarray(x)
     if x.dtype.kind not in "uif":
         raise TypeError(
             f"`{name}` must hold integers or floats. Received dtype: {x.dtype}."
         )
-    fits = shape is None or (
+    if shape is not None and not (
         x.ndim == len(shape)
-        and all(want in (None, got) for want, got in zip(shape, x.shape, strict=True))
-    )
-    if not fits:
-        wanted = ", ".join("any" if s is None else str(s) for s in ("n", *shape[1:]))
+        and all(
+            length is None or length == received
+            for length, received in zip(shape, x.shape, strict=True)
+        )
+    ):
+        lengths = ("n", *("any" if s is None else str(s) for s in shape[1:]))
         raise ValueError(
-            f"`{name}` must have shape ({wanted}). Received shape: {x.shape}."
+            f"`{name}` must have shape ({', '.join(lengths)}). "
+            f"Received shape: {x.shape}."
         )
     if x.dtype != np.uint8:
         x = x.astype(np.float32, copy=False)
@@ -137,29 +197,36 @@ def check_array(x, shape=None, name="x"):
     return x
 
 
-def check_labels(y, num_classes, n=None, unknown=False, name="y"):
-    """Validate labels given as one array.
+def check_labels(
+    y: npt.ArrayLike,
+    num_classes: int,
+    n: int | None = None,
+    unknown: bool = False,
+    name: str = "y",
+) -> npt.NDArray[np.float32]:
+    """Check labels given as one array.
 
     Args:
-        y: integer array ``(n,)`` of class ids, or array ``(n, num_classes)``
-            with 1 where an image has the label and 0 where not.
-        num_classes: int, the number of labels.
-        n: int or None, the number of rows to demand.
-        unknown: bool, whether -1 ("not known") is a value too.
-        name: str, the argument to name in an error.
+        y: integer array ``(n,)`` of class ids, or array ``(n, num_classes)`` with 1
+            for each label that an image has and 0 for the others.
+        num_classes: int; the number of labels.
+        n: int or None; the number of rows required, None for any.
+        unknown: bool; whether -1 (not known) is allowed in label rows as well.
+        name: str; the argument to name in the error.
 
     Returns:
         float32 array ``(n, num_classes)``.
 
     Raises:
         ValueError: if the shape or a value is wrong.
+
+    Example:
+        >>> check_labels([1, 0], num_classes=2)
+        array([[0., 1.],
+               [1., 0.]], dtype=float32)
     """
     y = np.asarray(y)
-    if n is not None and (y.ndim == 0 or len(y) != n):
-        raise ValueError(
-            f"`{name}` must have one row for each of the {n} inputs. "
-            f"Received shape: {y.shape}."
-        )
+    _check_rows(y, n, name)
     if y.ndim == 1 and y.dtype.kind in "ui":
         if y.size and (y.min() < 0 or y.max() >= num_classes):
             raise ValueError(
@@ -183,29 +250,34 @@ def check_labels(y, num_classes, n=None, unknown=False, name="y"):
     return y.astype(np.float32)
 
 
-def check_distributions(d, num_classes=None, n=None, name="d"):
-    """Validate label distributions.
+def check_distributions(
+    d: npt.ArrayLike,
+    num_classes: int | None = None,
+    n: int | None = None,
+    name: str = "d",
+) -> npt.NDArray[np.float32]:
+    """Check label distributions given as one array.
 
     Args:
-        d: array ``(n, num_classes)``: finite, at least 0, rows that sum to 1 within
-            1e-3.
-        num_classes: int or None, the width to demand.
-        n: int or None, the number of rows to demand.
-        name: str, the argument to name in an error.
+        d: array ``(n, num_classes)``; values are finite and at least 0, and each row
+            sums to 1 within 1e-3.
+        num_classes: int or None; the number of columns required, None for any.
+        n: int or None; the number of rows required, None for any.
+        name: str; the argument to name in the error.
 
     Returns:
         float32 array ``(n, num_classes)``.
 
     Raises:
         TypeError: if the values are not numbers.
-        ValueError: if the shape is wrong or a row is no distribution.
+        ValueError: if the shape is wrong or a row is not a distribution.
+
+    Example:
+        >>> check_distributions([[0.25, 0.75]])
+        array([[0.25, 0.75]], dtype=float32)
     """
     d = check_array(d, (None, num_classes), name)
-    if n is not None and len(d) != n:
-        raise ValueError(
-            f"`{name}` must have one row for each of the {n} inputs. "
-            f"Received shape: {d.shape}."
-        )
+    _check_rows(d, n, name)
     negative = (d < 0).any(axis=1)
     if negative.any():
         raise ValueError(
@@ -213,7 +285,7 @@ def check_distributions(d, num_classes=None, n=None, name="d"):
             f"{np.flatnonzero(negative)[:5].tolist()}."
         )
     sums = d.sum(axis=1, dtype=np.float64)
-    wrong = np.abs(sums - 1.0) > 1e-3
+    wrong = np.abs(sums - 1.0) > _SUM_TOLERANCE
     if wrong.any():
         raise ValueError(
             f"`{name}` must have rows that sum to 1. Received the sums "
@@ -221,3 +293,12 @@ def check_distributions(d, num_classes=None, n=None, name="d"):
             f"{np.flatnonzero(wrong)[:5].tolist()}."
         )
     return d.astype(np.float32, copy=False)
+
+
+def _check_rows(array: npt.NDArray[Any], n: int | None, name: str) -> None:
+    """Check that an array has n rows; None accepts any number."""
+    if n is not None and (array.ndim == 0 or len(array) != n):
+        raise ValueError(
+            f"`{name}` must have one row for each of the {n} inputs. "
+            f"Received shape: {array.shape}."
+        )

@@ -1,11 +1,12 @@
 """Hash codes, packed and unpacked.
 
-A hash code is ``bits`` bits. Unpacked it is an int8 row over {-1, +1}; packed
-it is a uint8 row of ``ceil(bits / 8)`` bytes, most significant bit first, with
-padding bits zero. A bit is 1 where the code is +1.
+A hash code has ``bits`` bits. Unpacked, it is an int8 row over {-1, +1}. Packed, it is
+a uint8 row of ``ceil(bits / 8)`` bytes: most significant bit first, 1 for +1 and 0 for
+-1, padding bits 0.
 """
 
 import numpy as np
+import numpy.typing as npt
 
 from kerashash.checks import check_integer
 
@@ -20,11 +21,11 @@ __all__ = [
 ]
 
 
-def packed_width(bits):
-    """Number of bytes of one packed code.
+def packed_width(bits: int) -> int:
+    """Number of bytes of a packed code.
 
     Args:
-        bits: int, at least 1.
+        bits: int; the code length, at least 1.
 
     Returns:
         int, ``ceil(bits / 8)``.
@@ -40,13 +41,15 @@ def packed_width(bits):
     return -(-check_integer("bits", bits) // 8)
 
 
-def check_codes(codes, bits=None, name="codes"):
-    """Validate unpacked codes.
+def check_codes(
+    codes: npt.ArrayLike, bits: int | None = None, name: str = "codes"
+) -> npt.NDArray[np.int8]:
+    """Check unpacked codes.
 
     Args:
-        codes: array ``(n, bits)`` of any numeric dtype, values in {-1, +1}.
-        bits: int or None; the number of columns to demand.
-        name: str, the argument to name in an error.
+        codes: array ``(n, bits)`` of any numeric dtype; values in {-1, +1}.
+        bits: int or None; the number of columns required, None for any.
+        name: str; the argument to name in the error.
 
     Returns:
         int8 array ``(n, bits)``.
@@ -76,13 +79,15 @@ def check_codes(codes, bits=None, name="codes"):
     return codes.astype(np.int8)
 
 
-def check_packed(packed, bits, name="codes"):
-    """Validate packed codes.
+def check_packed(
+    packed: npt.ArrayLike, bits: int, name: str = "codes"
+) -> npt.NDArray[np.uint8]:
+    """Check packed codes.
 
     Args:
-        packed: uint8 array ``(n, ceil(bits / 8))``.
-        bits: int, the code length.
-        name: str, the argument to name in an error.
+        packed: uint8 array ``(n, ceil(bits / 8))``; the codes.
+        bits: int; the code length.
+        name: str; the argument to name in the error.
 
     Returns:
         C-contiguous uint8 array of the same shape.
@@ -90,6 +95,10 @@ def check_packed(packed, bits, name="codes"):
     Raises:
         TypeError: if the dtype is not uint8.
         ValueError: if the shape does not match `bits` or a padding bit is set.
+
+    Example:
+        >>> check_packed(np.array([[128]], np.uint8), bits=3)
+        array([[128]], dtype=uint8)
     """
     width = packed_width(bits)
     packed = np.asarray(packed)
@@ -112,11 +121,11 @@ def check_packed(packed, bits, name="codes"):
     return np.ascontiguousarray(packed)
 
 
-def pack(codes):
+def pack(codes: npt.ArrayLike) -> npt.NDArray[np.uint8]:
     """Pack codes over {-1, +1} into bytes.
 
     Args:
-        codes: array ``(n, bits)``, values in {-1, +1}.
+        codes: array ``(n, bits)``; values in {-1, +1}.
 
     Returns:
         uint8 array ``(n, ceil(bits / 8))``, most significant bit first.
@@ -131,12 +140,12 @@ def pack(codes):
     return np.packbits(check_codes(codes) > 0, axis=1)
 
 
-def unpack(packed, bits):
+def unpack(packed: npt.ArrayLike, bits: int) -> npt.NDArray[np.int8]:
     """Unpack bytes into codes over {-1, +1}.
 
     Args:
-        packed: uint8 array ``(n, ceil(bits / 8))``.
-        bits: int, the code length.
+        packed: uint8 array ``(n, ceil(bits / 8))``; the codes.
+        bits: int; the code length.
 
     Returns:
         int8 array ``(n, bits)`` over {-1, +1}.
@@ -154,25 +163,32 @@ def unpack(packed, bits):
     return (2 * ones.astype(np.int8)) - 1
 
 
-def as_packed(codes, bits=None, name="codes"):
-    """Accept packed or unpacked codes and return packed ones.
+def as_packed(
+    codes: npt.ArrayLike, bits: int | None = None, name: str = "codes"
+) -> tuple[npt.NDArray[np.uint8], int]:
+    """Packed codes of packed or unpacked ones.
 
-    uint8 arrays are read as packed codes, every other dtype as codes over
+    A uint8 array is read as packed codes, an array of any other dtype as codes over
     {-1, +1}.
 
     Args:
-        codes: uint8 ``(n, ceil(bits / 8))``, or ``(n, bits)`` over {-1, +1}.
-        bits: int, the code length; may be None for unpacked codes, whose width
-            says it.
-        name: str, the argument to name in an error.
+        codes: uint8 array ``(n, ceil(bits / 8))``, or array ``(n, bits)`` over
+            {-1, +1}.
+        bits: int or None; the code length. None is allowed for unpacked codes, which
+            have one column per bit.
+        name: str; the argument to name in the error.
 
     Returns:
-        ``(packed, bits)``: a uint8 array ``(n, ceil(bits / 8))`` and the code
-        length.
+        ``(packed, bits)``: a uint8 array ``(n, ceil(bits / 8))`` and the code length.
 
     Raises:
-        TypeError, ValueError: as `check_packed` and `check_codes`, or if packed
-            codes come without `bits`.
+        TypeError: if `bits` is not an integer.
+        ValueError: if the codes are wrong or do not match `bits`, or if `bits` is None
+            for packed codes.
+
+    Example:
+        >>> as_packed([[1, -1, -1]])
+        (array([[128]], dtype=uint8), 3)
     """
     codes = np.asarray(codes)
     if codes.dtype != np.uint8:
@@ -187,18 +203,20 @@ def as_packed(codes, bits=None, name="codes"):
     return check_packed(codes, bits, name), int(bits)
 
 
-def bit_imbalance(codes, bits=None):
-    """How far the bits are from halving a set of codes.
+def bit_imbalance(codes: npt.ArrayLike, bits: int | None = None) -> float:
+    """How far the bits are from being balanced, +1 in one half of the codes.
 
     Formula:
-        the mean over bits of |the mean of a bit over the codes|, bits in {-1, +1}
+        mean over bits k of |mean over codes i of b_ik|,  b_ik in {-1, +1}
 
     Args:
-        codes: uint8 ``(n, ceil(bits / 8))``, or ``(n, bits)`` over {-1, +1}.
-        bits: int, the code length; may be None for unpacked codes.
+        codes: uint8 array ``(n, ceil(bits / 8))``, or array ``(n, bits)`` over
+            {-1, +1}.
+        bits: int or None; the code length. None is allowed for unpacked codes.
 
     Returns:
-        float in [0, 1]: 0 if each bit halves the codes, 1 if all codes are equal.
+        float in [0, 1]: 0 if every bit is +1 in half of the codes, 1 if all codes are
+        equal.
 
     Raises:
         TypeError, ValueError: as `as_packed`.
@@ -207,5 +225,5 @@ def bit_imbalance(codes, bits=None):
         >>> bit_imbalance([[1, -1], [1, 1]])
         0.5
     """
-    codes = unpack(*as_packed(codes, bits))
-    return float(np.abs(codes.mean(axis=0)).mean())
+    unpacked = unpack(*as_packed(codes, bits))
+    return float(np.abs(unpacked.mean(axis=0)).mean())

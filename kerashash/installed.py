@@ -1,22 +1,48 @@
-"""The registry that comes with the package: entries, recipes, backbones."""
+"""The registry that is installed with the package: entries, recipes, backbones."""
 
 import importlib.resources
 import pathlib
 
 
-def folder():
-    """Path of the registry's folder."""
+def folder() -> pathlib.Path:
+    """Path of the registry's folder.
+
+    Returns:
+        `pathlib.Path`.
+
+    Example:
+        >>> (folder() / "recipes").is_dir()
+        True
+    """
     return pathlib.Path(str(importlib.resources.files("kerashash.pretrained")))
 
 
-def backbones():
-    """Paths of the weights of the package's backbones."""
+def backbones() -> list[pathlib.Path]:
+    """Paths of the backbone weight files, sorted.
+
+    Returns:
+        List of `pathlib.Path`.
+
+    Example:
+        >>> all(path.name.endswith(".weights.h5") for path in backbones())
+        True
+    """
     return sorted((folder() / "backbones").glob("*.weights.h5"))
 
 
-def network(file):
-    """Path of a network's weights that entries share, by the name of its file; None if
-    the package does not have it."""
+def network(file: str) -> pathlib.Path | None:
+    """Path of a weight file that several registry entries share.
+
+    Args:
+        file: str; name of the file, without a folder.
+
+    Returns:
+        `pathlib.Path`, or None if the file is not installed with the package.
+
+    Example:
+        >>> network("none.weights.h5") is None
+        True
+    """
     for path in (folder() / "shared" / file, *backbones()):
         if path.name == file and path.is_file():
             return path

@@ -31,22 +31,24 @@ def test_sign_of_zero_is_one():
 
 
 def test_code_objective_is_the_formula(rng):
-    problem_ = problem(rng, 20, 6)
+    arguments = problem(rng, 20, 6)
     np.testing.assert_allclose(
-        discrete.code_objective(*problem_), objective(*problem_), rtol=1e-5
+        discrete.code_objective(*arguments), objective(*arguments), rtol=1e-5
     )
 
 
 def test_dcc_equals_a_plain_loop_over_bits(rng):
     codes, gram, target = problem(rng, 30, 9)
-    wanted = codes.astype(np.float64)
+    expected = codes.astype(np.float64)
     coupling = gram - np.diag(np.diag(gram))
     for _ in range(3):
         for k in range(9):
-            wanted[:, k] = np.where(target[:, k] - wanted @ coupling[:, k] >= 0, 1, -1)
-    found = discrete.dcc(codes, gram, target, sweeps=3)
-    assert found.dtype == tf.int8
-    np.testing.assert_array_equal(found, wanted)
+            expected[:, k] = np.where(
+                target[:, k] - expected @ coupling[:, k] >= 0, 1, -1
+            )
+    actual = discrete.dcc(codes, gram, target, sweeps=3)
+    assert actual.dtype == tf.int8
+    np.testing.assert_array_equal(actual, expected)
 
 
 def test_dcc_never_increases_the_objective_and_the_wrong_sign_does(rng):
@@ -72,10 +74,10 @@ def test_dcc_is_close_to_brute_force(rng):
     every = np.array(list(itertools.product([-1, 1], repeat=8)))
     quadratic = np.einsum("ck,kl,cl->c", every, gram, every)
     best = (quadratic[None] - 2 * target @ every.T).min(axis=1).sum()
-    found = discrete.dcc(codes, gram, target, sweeps=10).numpy()
-    assert objective(found, gram, target) <= best + 0.01 * abs(best)
+    actual = discrete.dcc(codes, gram, target, sweeps=10).numpy()
+    assert objective(actual, gram, target) <= best + 0.01 * abs(best)
     signs = np.where(target >= 0, 1, -1)
-    assert objective(found, gram, target) < objective(signs, gram, target)
+    assert objective(actual, gram, target) < objective(signs, gram, target)
 
 
 def test_rows_are_independent(rng):
@@ -106,15 +108,15 @@ def test_procrustes_rotation_is_orthogonal_and_beats_random_ones(rng):
 def test_procrustes_rotation_finds_a_hidden_rotation(rng):
     hidden = np.linalg.qr(rng.normal(size=(5, 5)))[0].astype(np.float32)
     codes = rng.choice([-1.0, 1.0], (100, 5)).astype(np.float32)
-    found = discrete.procrustes_rotation(codes, codes @ hidden.T)
-    np.testing.assert_allclose(found, hidden, atol=1e-5)
+    actual = discrete.procrustes_rotation(codes, codes @ hidden.T)
+    np.testing.assert_allclose(actual, hidden, atol=1e-5)
 
 
 @pytest.mark.parametrize("jit", [False, True])
 def test_dcc_runs_inside_a_graph(rng, jit):
-    problem_ = problem(rng, 10, 5)
-    inside = tf.function(lambda *p: discrete.dcc(*p), jit_compile=jit)
-    np.testing.assert_array_equal(inside(*problem_), discrete.dcc(*problem_))
+    arguments = problem(rng, 10, 5)
+    inside = tf.function(lambda *args: discrete.dcc(*args), jit_compile=jit)
+    np.testing.assert_array_equal(inside(*arguments), discrete.dcc(*arguments))
 
 
 def rotation_objective(h, d, rotation, projection, codes, label_weight):
@@ -135,10 +137,10 @@ def test_label_rotation_never_increases_its_objective(rotated, label_weight):
     h, d = rotated
     values = []
     for iterations in range(1, 9):
-        found = discrete.label_rotation(h, d, label_weight, iterations)
-        found = [value.numpy() for value in found]
-        values.append(rotation_objective(h, d, *found, label_weight))
-        rotation, projection, codes = found
+        actual = discrete.label_rotation(h, d, label_weight, iterations)
+        actual = [value.numpy() for value in actual]
+        values.append(rotation_objective(h, d, *actual, label_weight))
+        rotation, projection, codes = actual
         np.testing.assert_allclose(rotation.T @ rotation, np.eye(8), atol=1e-5)
         assert set(np.unique(codes)) == {-1.0, 1.0}
         again = np.where(h @ rotation + label_weight * d @ projection >= 0, 1, -1)

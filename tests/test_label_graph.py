@@ -21,11 +21,9 @@ def dense_graph(d, threshold):
 @pytest.mark.parametrize("block", [7, 40, 1024])
 @pytest.mark.parametrize("adjacency", ["raw", "row", "sym"])
 def test_aggregate_equals_the_graph_in_full(rows, adjacency, block, monkeypatch):
-    monkeypatch.setattr(label_graph, "_BLOCK", block)
-    d, x = (
-        rows[0][: 33 + block % 8],
-        rows[1][: 33 + block % 8],
-    )  # own shapes: no old trace
+    monkeypatch.setattr(label_graph, "_BLOCK_ROWS", block)
+    # A shape of its own for each block size: an earlier trace would keep the old size.
+    d, x = (values[: 33 + block % 8] for values in rows)
     s = dense_graph(d, 0.7)
     assert 0.1 < (s > 0).mean() < 0.9
     degrees = s.sum(axis=1)
@@ -34,8 +32,8 @@ def test_aggregate_equals_the_graph_in_full(rows, adjacency, block, monkeypatch)
         "row": s / degrees[:, None],
         "sym": s / np.sqrt(np.outer(degrees, degrees)),
     }[adjacency]
-    found = label_graph.aggregate(d, x, 0.7, adjacency)
-    np.testing.assert_allclose(found, a @ x, rtol=1e-4, atol=1e-5)
+    actual = label_graph.aggregate(d, x, 0.7, adjacency)
+    np.testing.assert_allclose(actual, a @ x, rtol=1e-4, atol=1e-5)
 
 
 def test_graph_convolution_needs_no_graph(rows):

@@ -11,7 +11,7 @@ def t(values):
 
 
 @pytest.mark.parametrize(
-    ("labels", "scores", "options", "wanted"),
+    ("labels", "scores", "options", "expected"),
     [
         # margin 1 - 2 + 1.5
         ([[1, 0]], [[2.0, 1.5]], {}, 0.5),
@@ -29,8 +29,8 @@ def t(values):
         ([[1, 0]], [[2.0, 1.0]], {"margin": 4.0}, 3.0),
     ],
 )
-def test_codeword_hinge_by_hand(labels, scores, options, wanted):
-    assert float(losses.codeword_hinge(t(labels), t(scores), **options)) == wanted
+def test_codeword_hinge_by_hand(labels, scores, options, expected):
+    assert float(losses.codeword_hinge(t(labels), t(scores), **options)) == expected
 
 
 def test_codeword_hinge_gives_no_gradient_to_unknown_labels():
@@ -67,7 +67,7 @@ CODES = t([[1, 1, 1], [1, 1, -1], [1, -1, -1], [-1, -1, -1]])
 
 
 @pytest.mark.parametrize(
-    ("u", "similar", "counts", "wanted"),
+    ("u", "similar", "counts", "expected"),
     [
         # At distances 0 to 3: similar ones in places 1 and 3.
         ([1, 1, 1], [1, 0, 1, 0], [1, 1, 1, 1], (1 / 1 + 2 / 3) / 2),
@@ -80,9 +80,9 @@ CODES = t([[1, 1, 1], [1, 1, -1], [1, -1, -1], [-1, -1, -1]])
         ([1, 1, 1], [0, 0, 0, 0], [1, 1, 1, 1], 0.0),
     ],
 )
-def test_average_precision_by_hand(u, similar, counts, wanted):
-    found = losses.average_precision_loss(t([u]), CODES, t([similar]), t(counts))
-    np.testing.assert_allclose(found, 1 - wanted, rtol=1e-6)
+def test_average_precision_by_hand(u, similar, counts, expected):
+    actual = losses.average_precision_loss(t([u]), CODES, t([similar]), t(counts))
+    np.testing.assert_allclose(actual, 1 - expected, rtol=1e-6)
 
 
 def test_average_precision_is_that_of_the_evaluation(rng):
@@ -117,15 +117,15 @@ def test_average_precision_has_the_gradient_of_its_values(rng):
 def test_sigmoid_focal_by_hand():
     # Positive with p = 0.8, negative with p = 0.3.
     logits = np.log([[0.8 / 0.2, 0.3 / 0.7]])
-    wanted = 0.25 * 0.2**2 * -np.log(0.8) + 0.75 * 0.3**2 * -np.log(0.7)
-    found = losses.sigmoid_focal(t([[1, 0]]), t(logits))
-    np.testing.assert_allclose(found, wanted, rtol=1e-5)
+    expected = 0.25 * 0.2**2 * -np.log(0.8) + 0.75 * 0.3**2 * -np.log(0.7)
+    actual = losses.sigmoid_focal(t([[1, 0]]), t(logits))
+    np.testing.assert_allclose(actual, expected, rtol=1e-5)
 
 
 def test_softmax_focal_by_hand():
-    wanted = 0.5**2 * -np.log(0.5)
-    found = losses.softmax_focal(t([[1, 0]]), t([[3.0, 3.0]]))
-    np.testing.assert_allclose(found, wanted, rtol=1e-5)
+    expected = 0.5**2 * -np.log(0.5)
+    actual = losses.softmax_focal(t([[1, 0]]), t([[3.0, 3.0]]))
+    np.testing.assert_allclose(actual, expected, rtol=1e-5)
 
 
 @pytest.mark.parametrize("loss", [losses.sigmoid_focal, losses.softmax_focal])

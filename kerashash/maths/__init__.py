@@ -1,4 +1,4 @@
-"""Pure functions of tensors: losses, discrete solvers, similarity, label graphs."""
+"""Pure functions of tensors: discrete solvers, losses, similarity, label graphs."""
 
 from kerashash.maths import discrete, label_graph, losses, similarity
 

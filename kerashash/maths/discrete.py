@@ -3,6 +3,7 @@
 Pure functions of tensors: no model, no state.
 """
 
+import numpy.typing as npt
 import tensorflow as tf
 
 __all__ = [
@@ -15,13 +16,16 @@ __all__ = [
 ]
 
 
-def sign(x):
-    """Binary codes of continuous ones; ``sign(0) = +1``.
+def sign(x: npt.ArrayLike | tf.Tensor) -> tf.Tensor:
+    """The binary codes nearest to continuous ones.
 
-    ``tf.sign`` is no replacement: it maps 0 to 0, which is not a code.
+    Solves:
+        argmin ||B - X||_F^2  subject to  B in {-1, +1}, B of the shape of X
+
+    with ``sign(0) = +1``. ``tf.sign`` does not: it maps 0 to 0, which is not a code.
 
     Args:
-        x: float tensor of any shape.
+        x: float tensor of any shape; X.
 
     Returns:
         Tensor over {-1, +1} of the shape and dtype of `x`.
@@ -34,41 +38,52 @@ def sign(x):
     return tf.where(x >= 0, tf.ones_like(x), -tf.ones_like(x))
 
 
-def code_objective(codes, gram, target):
-    """The quadratic that `dcc` minimises.
+def code_objective(
+    codes: npt.ArrayLike | tf.Tensor, gram: tf.Tensor, target: tf.Tensor
+) -> tf.Tensor:
+    """The quadratic objective that `dcc` minimises.
 
     Formula:
         tr(B G B^T) - 2 tr(B Q^T)
 
     Args:
-        codes: tensor ``(n, bits)`` over {-1, +1}, any dtype.
-        gram: float tensor ``(bits, bits)``, symmetric.
-        target: float tensor ``(n, bits)``.
+        codes: tensor ``(n, bits)`` over {-1, +1}, of any dtype; B.
+        gram: float tensor ``(bits, bits)``, symmetric; G.
+        target: float tensor ``(n, bits)``; Q.
 
     Returns:
         Scalar float tensor.
+
+    Example:
+        >>> float(code_objective([[1, -1]], tf.eye(2), tf.constant([[0.5, -2.0]])))
+        -3.0
     """
     codes = tf.cast(codes, target.dtype)
     return tf.reduce_sum(codes * (codes @ gram - 2.0 * target))
 
 
-def dcc(codes, gram, target, sweeps=3):
+def dcc(
+    codes: npt.ArrayLike | tf.Tensor,
+    gram: npt.ArrayLike | tf.Tensor,
+    target: npt.ArrayLike | tf.Tensor,
+    sweeps: int | tf.Tensor = 3,
+) -> tf.Tensor:
     """Discrete cyclic coordinate descent: one bit of all codes at a time.
 
     Solves:
         argmin tr(B G B^T) - 2 tr(B Q^T)  subject to  B in {-1, +1}^(n x bits)
 
-    to a point that no flip of a single bit improves (or as near as `sweeps`
-    passes over the bits come). With the other bits fixed, bit k of every code
-    has the exact minimiser sgn(Q_k - B G_k + B_k G_kk); a zero argument keeps
-    the old bit, so the objective never increases. Rows are independent of each
-    other: solving a subset of the rows gives those rows of the full solution.
+    up to a local minimum, which no flip of a single bit improves, or as close to one
+    as `sweeps` passes over the bits come. With the other bits fixed, bit k of every
+    code has the exact minimiser sgn(Q_k - B G_k + B_k G_kk). Where the argument is 0,
+    the bit keeps its value, so the objective never increases. The rows are
+    independent: solving a subset of the rows gives those rows of the full solution.
 
     Args:
-        codes: tensor ``(n, bits)`` over {-1, +1}, any dtype: the start.
-        gram: float tensor ``(bits, bits)``, symmetric positive semi-definite.
-        target: float tensor ``(n, bits)``.
-        sweeps: int, passes over the bits; stops early when no bit changed.
+        codes: tensor ``(n, bits)`` over {-1, +1}, of any dtype; the initial B.
+        gram: float tensor ``(bits, bits)``, symmetric positive semi-definite; G.
+        target: float tensor ``(n, bits)``; Q.
+        sweeps: int; passes over the bits, fewer if a pass changes no bit.
 
     Returns:
         int8 tensor ``(n, bits)`` over {-1, +1}.
@@ -81,7 +96,7 @@ def dcc(codes, gram, target, sweeps=3):
         F. Shen et al., Supervised Discrete Hashing, CVPR 2015, section 2.2.
     """
     target = tf.convert_to_tensor(target)
-    # Tensors, not variables: the trace outlives the caller's variables.
+    # Tensors rather than variables: the traced graph outlives the caller's variables.
     codes, gram = (
         tf.cast(tf.convert_to_tensor(value), target.dtype) for value in (codes, gram)
     )
@@ -89,41 +104,46 @@ def dcc(codes, gram, target, sweeps=3):
 
 
 @tf.function(reduce_retracing=True)
-def _dcc(codes, gram, target, sweeps):
-    # b^2 = 1: the diagonal only adds a constant.
+def _dcc(
+    codes: tf.Tensor, gram: tf.Tensor, target: tf.Tensor, sweeps: tf.Tensor
+) -> tf.Tensor:
+    """`dcc` of tensors of one dtype."""
+    # b^2 = 1, so the diagonal adds only a constant.
     coupling = tf.linalg.set_diag(gram, tf.zeros_like(tf.linalg.diag_part(gram)))
-    # Bits as rows, so that one bit of all codes is contiguous in memory.
+    # Transposed, so that one bit of all codes is contiguous in memory.
     bits_first = tf.transpose(codes)  # (bits, n)
-    bits_target = tf.transpose(target)  # (bits, n)
+    target_bits = tf.transpose(target)  # (bits, n)
 
     changed = tf.constant(True)
     sweep = tf.constant(0)
     while changed and sweep < sweeps:
-        before = bits_first
+        previous = bits_first
         for k in tf.range(tf.shape(gram)[0]):
             interaction = tf.linalg.matvec(bits_first, coupling[k], transpose_a=True)
-            argument = bits_target[k] - interaction  # (n,)
+            argument = target_bits[k] - interaction  # (n,)
             bit = tf.where(argument == 0, bits_first[k], sign(argument))
             bits_first = tf.tensor_scatter_nd_update(bits_first, [[k]], [bit])
-        changed = tf.reduce_any(before != bits_first)
+        changed = tf.reduce_any(previous != bits_first)
         sweep += 1
     return tf.cast(tf.transpose(bits_first), tf.int8)
 
 
-def procrustes_rotation(codes, continuous):
-    """The rotation that turns continuous codes closest to binary ones.
+def procrustes_rotation(
+    codes: npt.ArrayLike | tf.Tensor, continuous: npt.ArrayLike | tf.Tensor
+) -> tf.Tensor:
+    """The rotation that brings continuous codes closest to binary ones.
 
     Solves:
         argmin ||B - H R||_F^2  subject to  R^T R = I
 
-    With the singular value decomposition H^T B = U diag(s) V^T, R = U V^T.
+    exactly: R = U V^T, where H^T B = U diag(s) V^T is a singular value decomposition.
 
     Args:
-        codes: tensor ``(n, bits)``, B.
-        continuous: float tensor ``(n, bits)``, H.
+        codes: tensor ``(n, bits)``; B.
+        continuous: float tensor ``(n, bits)``; H.
 
     Returns:
-        Orthogonal float tensor ``(bits, bits)``, R.
+        Float tensor ``(bits, bits)``, orthogonal: R.
 
     Example:
         >>> h = tf.constant([[0.0, 1.0], [-1.0, 0.0]])
@@ -143,19 +163,19 @@ def procrustes_rotation(codes, continuous):
     return tf.matmul(u, v, transpose_b=True)
 
 
-def ridge(x, y, penalty):
-    """Linear regression with a penalty on large weights.
+def ridge(x: tf.Tensor, y: tf.Tensor, penalty: float) -> tf.Tensor:
+    """Ridge regression: linear, with a penalty on large weights.
 
     Solves:
         argmin ||Y - X W||_F^2 + penalty ||W||_F^2
 
     Args:
-        x: float tensor ``(n, d)``.
-        y: float tensor ``(n, c)``.
-        penalty: float, at least 0; 0 needs an `x` of full column rank.
+        x: float tensor ``(n, d)``; X.
+        y: float tensor ``(n, c)``; Y.
+        penalty: float; at least 0. With 0, `x` must have full column rank.
 
     Returns:
-        float tensor ``(d, c)``, W.
+        Float tensor ``(d, c)``: W.
 
     Example:
         >>> ridge(tf.eye(2), tf.constant([[2.0], [4.0]]), penalty=1.0).numpy()
@@ -166,25 +186,31 @@ def ridge(x, y, penalty):
     return tf.linalg.solve(gram, tf.matmul(x, y, transpose_a=True))
 
 
-def label_rotation(continuous, labels, label_weight=10.0, iterations=10):
-    """The rotation after which signs fit continuous codes and label rows alike.
+def label_rotation(
+    continuous: npt.ArrayLike | tf.Tensor,
+    labels: npt.ArrayLike | tf.Tensor,
+    label_weight: float = 10.0,
+    iterations: int = 10,
+) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
+    """The rotation after which the signs fit continuous codes and labels alike.
 
     Solves:
-        min ||B - H R||_F^2 + alpha ||B - D P||_F^2
+        argmin ||B - H R||_F^2 + alpha ||B - D P||_F^2  over R, P and B
         subject to  B in {-1, +1}^(n x bits),  R^T R = I
 
-    in turns, each exact: P = D^+ B, R by `procrustes_rotation`, B = sgn(H R + alpha D
-    P). The objective never increases; it stops early when no bit changed.
+    by alternating minimisation, each step exact: P = D^+ B, then R by
+    `procrustes_rotation`, then B = sgn(H R + alpha D P). The objective never increases.
 
     Args:
-        continuous: float tensor ``(n, bits)``, H.
-        labels: float tensor ``(n, num_classes)``, D.
-        label_weight: float, alpha. It has no say before the second iteration.
-        iterations: int, at least 1.
+        continuous: float tensor ``(n, bits)``; H.
+        labels: float tensor ``(n, num_classes)``; D.
+        label_weight: float; alpha. It affects the rotation from the second iteration
+            on.
+        iterations: int; at least 1. It stops earlier once an iteration changes no bit.
 
     Returns:
-        ``(rotation, projection, codes)``: float tensors ``(bits, bits)``, R, and
-        ``(num_classes, bits)``, P, and B over {-1, +1}, ``(n, bits)``.
+        ``(rotation, projection, codes)``: float tensors R, ``(bits, bits)``; P,
+        ``(num_classes, bits)``; and B, ``(n, bits)`` over {-1, +1}.
 
     Example:
         >>> h = tf.constant([[1.0, 0.1], [0.1, 1.0]])
@@ -194,18 +220,18 @@ def label_rotation(continuous, labels, label_weight=10.0, iterations=10):
 
     Reference:
         DDH-LDL (Zhang et al., IEEE SPL 2022), eq. 8 to 11, where D^-1 is the
-        pseudo-inverse. One iteration is one step of Iterative Quantization.
+        pseudo-inverse D^+. One iteration is one step of Iterative Quantization.
     """
     continuous = tf.convert_to_tensor(continuous)
     labels = tf.cast(labels, continuous.dtype)
     inverse = tf.linalg.pinv(labels)
     codes = sign(continuous)
     for _ in range(iterations):
-        before = codes
+        previous = codes
         projection = tf.matmul(inverse, codes)
         rotation = procrustes_rotation(codes, continuous)
-        pull = label_weight * tf.matmul(labels, projection)
-        codes = sign(tf.matmul(continuous, rotation) + pull)
-        if bool(tf.reduce_all(codes == before)):
+        label_codes = label_weight * tf.matmul(labels, projection)  # (n, bits)
+        codes = sign(tf.matmul(continuous, rotation) + label_codes)
+        if bool(tf.reduce_all(codes == previous)):
             break
     return rotation, projection, codes

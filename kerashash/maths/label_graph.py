@@ -1,9 +1,11 @@
-"""The graph of label distributions: products with it, and a loss against it.
+"""The similarity graph of label distributions: products with it and a loss against it.
 
-Nodes are instances; an edge weighs the cosine of their label distributions. The n x n
-matrix is never built: what is needed of it is computed from blocks of rows.
+The nodes are instances; the weight of an edge is the cosine of the label distributions
+of its two ends. The n x n adjacency matrix is never built: products with it are
+computed from blocks of its rows.
 """
 
+import numpy.typing as npt
 import tensorflow as tf
 
 __all__ = [
@@ -13,22 +15,25 @@ __all__ = [
 ]
 
 # Rows of the n x n matrix in memory at a time.
-_BLOCK = 1024
+_BLOCK_ROWS = 1024
 
 
-def graph_product(d, x, threshold):
-    """Products with the graph.
+def graph_product(
+    d: tf.Tensor, x: tf.Tensor, threshold: float | tf.Tensor
+) -> tf.Tensor:
+    """Product of the adjacency matrix and a matrix, in O(n) memory.
 
     Formula:
-        S~ X,  S~_ij = cos(d_i, d_j) if that is at least the threshold, else 0
+        S~ X,  S~_ij = cos(d_i, d_j) if cos(d_i, d_j) >= beta, else 0
 
     Args:
-        d: float tensor ``(n, num_classes)``, rows of length 1.
-        x: float tensor ``(n, dim)``.
-        threshold: float, beta.
+        d: float tensor ``(n, num_classes)``; the label distributions, scaled to rows
+            of Euclidean length 1.
+        x: float tensor ``(n, dim)``; X.
+        threshold: float; beta.
 
     Returns:
-        float tensor ``(n, dim)``. Memory is O(n) and time O(n^2 dim).
+        Float tensor ``(n, dim)``, computed in O(n^2 dim) time.
 
     Example:
         >>> graph_product(tf.eye(2), tf.constant([[2.0], [3.0]]), 0.5).numpy()
@@ -36,12 +41,12 @@ def graph_product(d, x, threshold):
                [3.]], dtype=float32)
     """
     n = tf.shape(d)[0]
-    size = tf.minimum(n, _BLOCK)
-    # Rows of zeros fill the last block.
+    size = tf.minimum(n, _BLOCK_ROWS)
+    # Zero rows, so that every block is full.
     padded = tf.pad(d, [[0, -n % size], [0, 0]])
 
-    def product(rows):
-        cosines = tf.matmul(rows, d, transpose_b=True)
+    def product(rows: tf.Tensor) -> tf.Tensor:
+        cosines = tf.matmul(rows, d, transpose_b=True)  # (size, n)
         return tf.matmul(tf.where(cosines < threshold, 0.0, cosines), x)
 
     blocks = tf.reshape(padded, (-1, size, tf.shape(d)[1]))
@@ -49,19 +54,29 @@ def graph_product(d, x, threshold):
 
 
 @tf.function(reduce_retracing=True)
-def _traced_product(d, x, threshold):
+def _traced_product(d: tf.Tensor, x: tf.Tensor, threshold: tf.Tensor) -> tf.Tensor:
+    """`graph_product`, as one graph."""
     return graph_product(d, x, threshold)
 
 
-def aggregate(d, x, threshold=0.5, adjacency="sym"):
-    """What a graph convolution sees of each instance: A X.
+def aggregate(
+    d: npt.ArrayLike | tf.Tensor,
+    x: npt.ArrayLike | tf.Tensor,
+    threshold: float = 0.5,
+    adjacency: str = "sym",
+) -> tf.Tensor:
+    """Features aggregated over the graph, the input of a graph convolution.
+
+    Formula:
+        A X,  A = G^-1/2 S~ G^-1/2 ("sym"), G^-1 S~ ("row") or S~ ("raw")
+
+    with S~ as in `graph_product` and the diagonal matrix of degrees G = diag(S~ 1).
 
     Args:
-        d: array ``(n, num_classes)``, label distributions.
-        x: array ``(n, dim)``, features.
-        threshold: float, beta.
-        adjacency: "sym", A = G^-1/2 S~ G^-1/2 with G = diag(S~ 1); "row",
-            A = G^-1 S~; or "raw", A = S~.
+        d: array ``(n, num_classes)``; label distributions.
+        x: array ``(n, dim)``; features, X.
+        threshold: float; beta.
+        adjacency: str; "sym", "row" or "raw", how A is normalised.
 
     Returns:
         float32 tensor ``(n, dim)``.
@@ -72,9 +87,10 @@ def aggregate(d, x, threshold=0.5, adjacency="sym"):
                [3.]], dtype=float32)
 
     Reference:
-        DDH-LDL, eq. 2; "sym" is that of T. N. Kipf and M. Welling, Semi-Supervised
-        Classification with Graph Convolutional Networks, ICLR 2017. Each instance is
-        its own neighbour already: S~ has ones on its diagonal.
+        DDH-LDL (Zhang et al., IEEE SPL 2022), eq. 2; "sym" is the normalisation of
+        T. N. Kipf and M. Welling, Semi-Supervised Classification with Graph
+        Convolutional Networks, ICLR 2017. It needs no self-loops to be added: the
+        diagonal of S~ is 1.
     """
     d = tf.math.l2_normalize(tf.cast(d, tf.float32), axis=1)
     x = tf.cast(x, tf.float32)
@@ -87,44 +103,48 @@ def aggregate(d, x, threshold=0.5, adjacency="sym"):
     return _traced_product(d, x / tf.sqrt(degrees), threshold) / tf.sqrt(degrees)
 
 
-def relation_loss(h, d, threshold=None):
-    """How far cosines of codes are from cosines of label distributions.
+def relation_loss(
+    h: tf.Tensor, d: tf.Tensor, threshold: float | tf.Tensor | None = None
+) -> tf.Tensor:
+    """Squared error between cosines of codes and cosines of label distributions.
 
     Formula:
-        mean_ij (cos(h_i, h_j) - T_ij)^2
-
-    with T_ij = cos(d_i, d_j), or 0 where that is below the threshold.
+        mean over i, j of (cos(h_i, h_j) - T_ij)^2
+        T_ij = cos(d_i, d_j) if cos(d_i, d_j) >= beta, else 0
 
     Args:
-        h: float tensor ``(n, bits)``, continuous codes.
-        d: float tensor ``(n, num_classes)``, label distributions.
-        threshold: float, beta, or None for none.
+        h: float tensor ``(n, bits)``; continuous codes.
+        d: float tensor ``(n, num_classes)``; label distributions.
+        threshold: float or None; beta. None keeps every cosine.
 
     Returns:
-        Scalar float tensor. Its gradient reaches `h` alone. Memory is O(n); time is
-        O(n) without a threshold, else O(n^2).
+        Scalar float tensor, with a gradient with respect to `h` only. Memory is O(n);
+        time is O(n) without a threshold and O(n^2) with one.
 
     Example:
         >>> float(relation_loss(tf.eye(2), tf.eye(2)))
         0.0
 
     Reference:
-        DDH-LDL, eq. 5.
+        DDH-LDL (Zhang et al., IEEE SPL 2022), eq. 5.
     """
     h = tf.math.l2_normalize(h, axis=1)
     d = tf.stop_gradient(tf.math.l2_normalize(d, axis=1))
     # ||H H^T - T||^2 = ||H^T H||^2 - 2 tr(H^T T H) + ||T||^2
-    codes = tf.reduce_sum(tf.matmul(h, h, transpose_a=True) ** 2)
+    code_term = tf.reduce_sum(tf.matmul(h, h, transpose_a=True) ** 2)
     if threshold is None:
-        cross = tf.reduce_sum(tf.matmul(h, d, transpose_a=True) ** 2)
-        labels = tf.reduce_sum(tf.matmul(d, d, transpose_a=True) ** 2)
+        # T = D D^T, so the other terms factorise as well.
+        cross_term = tf.reduce_sum(tf.matmul(h, d, transpose_a=True) ** 2)
+        label_term = tf.reduce_sum(tf.matmul(d, d, transpose_a=True) ** 2)
     else:
-        # T is symmetric: the gradient of tr(H^T T H) is 2 T H, one product for both.
+        # One product with T gives T H and T D. No gradient flows through it: T is
+        # symmetric, so the gradient of tr(H^T T H) is 2 T H, which is the gradient of
+        # tr((2 H - fixed)^T T fixed) as well, and the two have the same value.
         fixed = tf.stop_gradient(h)
         product = graph_product(d, tf.concat([fixed, d], axis=1), threshold)
-        product = tf.stop_gradient(product)
-        cross = tf.reduce_sum((2.0 * h - fixed) * product[:, : h.shape[1]])
-        # A cosine is kept or 0, so ||T||^2 = tr(D^T T D).
-        labels = tf.reduce_sum(d * product[:, h.shape[1] :])
+        product = tf.stop_gradient(product)  # (n, bits + num_classes)
+        cross_term = tf.reduce_sum((2.0 * h - fixed) * product[:, : h.shape[1]])
+        # T_ij is either the cosine or 0, so ||T||^2 = tr(D^T T D).
+        label_term = tf.reduce_sum(d * product[:, h.shape[1] :])
     n = tf.cast(tf.shape(h)[0], h.dtype)
-    return (codes - 2.0 * cross + labels) / n**2
+    return (code_term - 2.0 * cross_term + label_term) / n**2

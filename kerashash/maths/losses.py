@@ -1,4 +1,4 @@
-"""Losses of learning to hash: pure functions of tensors, means over the batch."""
+"""Losses of learning to hash: pure functions of tensors, averaged over the batch."""
 
 import tensorflow as tf
 
@@ -14,22 +14,25 @@ __all__ = [
 ]
 
 
-def codeword_hinge(labels, scores, margin=1.0, floor=True):
-    """Every own codeword must beat the nearest foreign one by a margin.
+def codeword_hinge(
+    labels: tf.Tensor, scores: tf.Tensor, margin: float = 1.0, floor: bool = True
+) -> tf.Tensor:
+    """Hinge loss that ranks the codewords of an image's labels above all others.
 
     Formula:
         mean over positives (i, j) of max(0, m - s_ij + max_t s_it)
-        where t runs over the labels that image i does not have
+        where t runs over the labels that image i does not have, its negatives
 
     Args:
-        labels: float tensor ``(batch, classes)``: 1 has the label, 0 has it
-            not, -1 unknown (neither pulls nor pushes).
-        scores: float tensor ``(batch, classes)``, inner products of continuous
-            codes and codewords.
-        margin: float, m, in units of the inner product (range +-bits).
-        floor: bool; True takes the maximum over t of ``s_it [t negative]``, as
-            the equation is printed, which puts a floor of 0 under the hardest
-            negative; False takes the hardest negative itself.
+        labels: float tensor ``(batch, classes)``; 1 for a label that the image has
+            (positive), 0 for one that it does not have (negative), -1 for unknown
+            (ignored).
+        scores: float tensor ``(batch, classes)``; inner products of continuous codes
+            and codewords, s.
+        margin: float; m, in units of the inner product (from -bits to bits).
+        floor: bool; True takes the maximum over t of ``s_it [t negative]``, as the
+            equation is printed, so that the hardest negative counts as at least 0.
+            False takes the score of the hardest negative itself.
 
     Returns:
         Scalar float tensor; 0 for a batch without a positive.
@@ -47,7 +50,7 @@ def codeword_hinge(labels, scores, margin=1.0, floor=True):
         depend on the batch size.
     """
     positive = labels == 1
-    # Large but finite, so that a row without negatives stays finite.
+    # Minus infinity would make the loss of a row without negatives NaN.
     hardest = tf.reduce_max(
         tf.where(labels == 0, scores, -1e9), axis=1, keepdims=True
     )  # (batch, 1)
@@ -58,52 +61,67 @@ def codeword_hinge(labels, scores, margin=1.0, floor=True):
     return tf.reduce_sum(hinge) / tf.maximum(count, 1.0)
 
 
-def similarity_regression(u, code_gram, similarity_codes, similarity_squares, n):
-    """Inner products with all n learned codes should match the similarity.
+def similarity_regression(
+    u: tf.Tensor,
+    code_gram: tf.Tensor,
+    similarity_codes: tf.Tensor,
+    similarity_squares: tf.Tensor,
+    n: float | tf.Tensor,
+) -> tf.Tensor:
+    """Squared error between inner products with n learned codes and similarities.
 
     Formula:
         mean over i in batch, j <= n of (u_i . b_j / K - s_ij)^2
 
-    computed as u_i^T (B^T B) u_i - 2 K u_i . (S B)_i + K^2 sum_j s_ij^2, over
-    n K^2: O(batch K^2) instead of O(batch n K).
+    with K bits, computed as
+    ``(u_i^T (B^T B) u_i - 2 K u_i . (S B)_i + K^2 sum_j s_ij^2) / (n K^2)``: exact, in
+    O(batch K^2) instead of O(batch n K).
 
     Args:
-        u: float tensor ``(batch, bits)``, continuous codes.
-        code_gram: float tensor ``(bits, bits)``, B^T B of all learned codes.
-        similarity_codes: float tensor ``(batch, bits)``, the batch's rows of
-            ``S @ B``.
-        similarity_squares: float tensor ``(batch,)``, sum_j s_ij^2.
-        n: float, the number of learned codes.
+        u: float tensor ``(batch, bits)``; continuous codes.
+        code_gram: float tensor ``(bits, bits)``; B^T B of all learned codes B.
+        similarity_codes: float tensor ``(batch, bits)``; the batch's rows of ``S @ B``.
+        similarity_squares: float tensor ``(batch,)``; sum_j s_ij^2.
+        n: float; the number of learned codes.
 
     Returns:
         Scalar float tensor.
 
+    Example:
+        >>> u, b = tf.constant([[1.0, 0.0]]), tf.constant([[1.0, 1.0], [-1.0, 1.0]])
+        >>> s, n = tf.constant([[1.0, -1.0]]), 2
+        >>> gram, squares = tf.transpose(b) @ b, tf.reduce_sum(s**2, axis=1)
+        >>> float(similarity_regression(u, gram, s @ b, squares, n))
+        0.25
+
     Reference:
-        DCDH (Wang et al., SIGIR 2019), the first term of L_1, L_2 and L_3; the
-        factorisation is exact.
+        DCDH (Wang et al., SIGIR 2019), the first term of L_1, L_2 and L_3.
     """
     bits = float(u.shape[-1])
     quadratic = tf.reduce_sum(u * (u @ code_gram), axis=1)  # (batch,)
-    linear = tf.reduce_sum(u * similarity_codes, axis=1)
-    pairs = quadratic - 2.0 * bits * linear + bits**2 * similarity_squares
-    return tf.reduce_mean(pairs) / (n * bits**2)
+    linear = tf.reduce_sum(u * similarity_codes, axis=1)  # (batch,)
+    squares = quadratic - 2.0 * bits * linear + bits**2 * similarity_squares
+    return tf.reduce_mean(squares) / (n * bits**2)
 
 
-def average_precision_loss(u, codes, similar, counts):
-    """One minus the average precision of images as queries.
+def average_precision_loss(
+    u: tf.Tensor, codes: tf.Tensor, similar: tf.Tensor, counts: tf.Tensor
+) -> tf.Tensor:
+    """One minus the tie-aware average precision, with images as queries.
 
     Formula:
         mean over i of 1 - 1 / P_K sum_d p_d (P_d + P_{d-1} + 1) / (N_d + N_{d-1} + 1)
 
-    n_d items, p_d of them similar, are at Hamming distance d of query i, and N_d, P_d
-    at a distance of at most d. An item at a distance between two whole numbers
-    counts at both, by how near it is to each.
+    where n_d items, of which p_d are similar, lie at Hamming distance d from query i,
+    and N_d items, of which P_d are similar, at distance d or less; K is the number of
+    bits. The histograms are soft: an item at a distance between two integers counts
+    in both bins, with linearly interpolated weights.
 
     Args:
-        u: float tensor ``(batch, bits)``, continuous codes in [-1, 1].
-        codes: float tensor ``(p, bits)``, codes of the items.
-        similar: float tensor ``(batch, p)`` of 0 and 1.
-        counts: float tensor ``(p,)``, how many items have each code.
+        u: float tensor ``(batch, bits)``; continuous codes in [-1, 1].
+        codes: float tensor ``(p, bits)``; distinct codes of the items.
+        similar: float tensor ``(batch, p)``; values in {0, 1}.
+        counts: float tensor ``(p,)``; how many items have each code.
 
     Returns:
         Scalar float tensor in [0, 1]; a query without similar items counts as 1.
@@ -122,37 +140,44 @@ def average_precision_loss(u, codes, similar, counts):
     batch, bits = tf.shape(u)[0], codes.shape[1]
     distance = (bits - tf.matmul(u, codes, transpose_b=True)) / 2.0  # (batch, p)
     distance = tf.clip_by_value(distance, 0.0, float(bits))
-    below = tf.minimum(tf.floor(distance), bits - 1.0)
-    above = distance - below
-    # A row of bins for each query, one after the other.
-    bins = tf.cast(below, tf.int32) + (bits + 1) * tf.range(batch)[:, None]
+    lower = tf.minimum(tf.floor(distance), bits - 1.0)
+    fraction = distance - lower
+    # The bins of all queries are numbered consecutively, bits + 1 bins per query.
+    bins = tf.cast(lower, tf.int32) + (bits + 1) * tf.range(batch)[:, None]
 
-    def histogram(weights):
-        rows = [
-            tf.math.unsorted_segment_sum(part, at, batch * (bits + 1))
-            for part, at in ((weights * (1 - above), bins), (weights * above, bins + 1))
+    def histogram(weights: tf.Tensor) -> tf.Tensor:
+        """Weights ``(batch, p)`` summed by distance: ``(batch, bits + 1)``."""
+        parts = [
+            tf.math.unsorted_segment_sum(part, part_bins, batch * (bits + 1))
+            for part, part_bins in (
+                (weights * (1 - fraction), bins),
+                (weights * fraction, bins + 1),
+            )
         ]
-        return tf.reshape(tf.add_n(rows), (batch, bits + 1))
+        return tf.reshape(tf.add_n(parts), (batch, bits + 1))
 
     n, p = histogram(counts * tf.ones_like(similar)), histogram(counts * similar)
-    # N_d + N_d-1 = 2 N_d - n_d
+    # N_d + N_{d-1} = 2 N_d - n_d
     precision = (2 * tf.cumsum(p, 1) - p + 1) / (2 * tf.cumsum(n, 1) - n + 1)
-    found = tf.reduce_sum(p * precision, axis=1)
-    return tf.reduce_mean(1.0 - tf.math.divide_no_nan(found, tf.reduce_sum(p, axis=1)))
+    precision_sum = tf.reduce_sum(p * precision, axis=1)  # (batch,)
+    similar_items = tf.reduce_sum(p, axis=1)  # (batch,)
+    return tf.reduce_mean(1.0 - tf.math.divide_no_nan(precision_sum, similar_items))
 
 
-def sigmoid_focal(labels, logits, alpha=0.25, gamma=2.0):
-    """Focal loss of independent labels.
+def sigmoid_focal(
+    labels: tf.Tensor, logits: tf.Tensor, alpha: float = 0.25, gamma: float = 2.0
+) -> tf.Tensor:
+    """Focal loss of independent labels: cross-entropy that discounts easy labels.
 
     Formula:
-        mean_i sum_t a_t (1 - p_t)^gamma (-log p_t)
-        p_t = sigma(z) if y else 1 - sigma(z);  a_t = alpha if y else 1 - alpha
+        mean over i of sum_t a_t (1 - p_t)^gamma (-log p_t)
+        p_t = sigmoid(z) if y else 1 - sigmoid(z);  a_t = alpha if y else 1 - alpha
 
     Args:
-        labels: float tensor ``(batch, classes)``, values in {0, 1}.
-        logits: float tensor ``(batch, classes)``.
-        alpha: float in [0, 1], weight of the positives.
-        gamma: float >= 0, how strongly easy labels are discounted.
+        labels: float tensor ``(batch, classes)``; values in {0, 1}, y.
+        logits: float tensor ``(batch, classes)``; z.
+        alpha: float in [0, 1]; weight of the positives.
+        gamma: float >= 0; how strongly easy labels are discounted.
 
     Returns:
         Scalar float tensor.
@@ -173,20 +198,27 @@ def sigmoid_focal(labels, logits, alpha=0.25, gamma=2.0):
     return tf.reduce_mean(tf.reduce_sum(focal, axis=1))
 
 
-def softmax_focal(labels, logits, gamma=2.0):
-    """Focal loss of exclusive classes.
+def softmax_focal(
+    labels: tf.Tensor, logits: tf.Tensor, gamma: float = 2.0
+) -> tf.Tensor:
+    """Focal loss of exclusive classes: cross-entropy that discounts easy images.
 
     Formula:
-        mean_i sum_t y_t (1 - p_t)^gamma (-log p_t),  p = softmax(z)
+        mean over i of sum_t y_t (1 - p_t)^gamma (-log p_t),  p = softmax(z)
 
     Args:
-        labels: float tensor ``(batch, classes)``, values in {0, 1}; one
-            positive a row, or the loss cannot reach 0.
-        logits: float tensor ``(batch, classes)``.
-        gamma: float >= 0, how strongly easy labels are discounted.
+        labels: float tensor ``(batch, classes)``; values in {0, 1}, y. With more than
+            one positive in a row, the loss cannot reach 0.
+        logits: float tensor ``(batch, classes)``; z.
+        gamma: float >= 0; how strongly easy images are discounted.
 
     Returns:
         Scalar float tensor.
+
+    Example:
+        >>> loss = softmax_focal(tf.constant([[1.0, 0.0]]), tf.constant([[0.0, 0.0]]))
+        >>> round(float(loss), 4)  # 0.5^2 * log(2)
+        0.1733
 
     Reference:
         DCDH (Wang et al., SIGIR 2019), eq. 7.
@@ -196,61 +228,75 @@ def softmax_focal(labels, logits, gamma=2.0):
     return tf.reduce_mean(tf.reduce_sum(focal, axis=1))
 
 
-def pairwise_likelihood(u, similar):
-    """Negative log-likelihood of the similarities of all pairs of a batch.
+def pairwise_likelihood(u: tf.Tensor, similar: tf.Tensor) -> tf.Tensor:
+    """Negative log-likelihood of the similarities of all pairs in a batch.
 
     Formula:
         mean over i != j of log(1 + exp(t_ij)) - s_ij t_ij,  t_ij = u_i . u_j / 2
 
     Args:
-        u: float tensor ``(batch, bits)``, continuous codes.
-        similar: float tensor ``(batch, batch)``, S over {0, 1}.
+        u: float tensor ``(batch, bits)``; continuous codes.
+        similar: float tensor ``(batch, batch)``; values in {0, 1}, s.
 
     Returns:
-        Scalar float tensor; 0 for a batch of one.
+        Scalar float tensor; 0 for a batch of one image.
+
+    Example:
+        >>> u = tf.constant([[1.0, 1.0], [1.0, -1.0]])  # t = 0
+        >>> round(float(pairwise_likelihood(u, tf.eye(2))), 4)  # log(2)
+        0.6931
 
     Reference:
         W.-J. Li et al., Feature Learning based Deep Supervised Hashing with Pairwise
         Labels, IJCAI 2016, eq. 1; DSRE, eq. 4.
     """
-    half = tf.matmul(u, u, transpose_b=True) / 2.0
-    values = tf.nn.softplus(half) - similar * half
+    t = tf.matmul(u, u, transpose_b=True) / 2.0  # (batch, batch)
+    values = tf.nn.softplus(t) - similar * t
     values = tf.linalg.set_diag(values, tf.zeros_like(u[:, 0]))
     n = tf.cast(tf.shape(u)[0], u.dtype)
     return tf.math.divide_no_nan(tf.reduce_sum(values), n * (n - 1.0))
 
 
-def kl_divergence(p, q):
-    """Relative entropy ``sum p log(p / q)`` in nats; 0 log 0 is 0.
+def kl_divergence(p: tf.Tensor, q: tf.Tensor) -> tf.Tensor:
+    """The Kullback-Leibler divergence, or relative entropy, in nats.
+
+    Formula:
+        KL(p || q) = sum p log(p / q),  0 log 0 = 0
 
     Args:
-        p, q: float tensors of one shape, each of sum 1.
+        p, q: float tensors of one shape, each with sum 1.
 
     Returns:
         Scalar float tensor, at least 0.
+
+    Example:
+        >>> p, q = tf.constant([1.0, 0.0]), tf.constant([0.5, 0.5])
+        >>> round(float(kl_divergence(p, q)), 4)  # log(2)
+        0.6931
     """
-    tiny = 1e-12  # log(0) would give NaN, and so would its gradient
-    return tf.reduce_sum(p * (tf.math.log(p + tiny) - tf.math.log(q + tiny)))
+    epsilon = 1e-12  # log(0) would make the value and its gradient NaN
+    return tf.reduce_sum(p * (tf.math.log(p + epsilon) - tf.math.log(q + epsilon)))
 
 
-def js_divergence(p, q):
-    """Symmetric relative entropy: the Jensen-Shannon divergence in nats.
+def js_divergence(p: tf.Tensor, q: tf.Tensor) -> tf.Tensor:
+    """The Jensen-Shannon divergence, a symmetric relative entropy, in nats.
 
     Formula:
         KL(p || m) / 2 + KL(q || m) / 2,  m = (p + q) / 2
 
     Args:
-        p, q: float tensors of one shape, each of sum 1.
+        p, q: float tensors of one shape, each with sum 1.
 
     Returns:
         Scalar float tensor from 0 (p = q) to log 2.
 
     Example:
-        >>> round(float(js_divergence(tf.constant([1.0, 0]), tf.constant([0, 1.0]))), 4)
+        >>> p, q = tf.constant([1.0, 0.0]), tf.constant([0.0, 1.0])
+        >>> round(float(js_divergence(p, q)), 4)  # log(2)
         0.6931
 
     Reference:
         DSRE, eq. 8.
     """
-    middle = (p + q) / 2.0
-    return (kl_divergence(p, middle) + kl_divergence(q, middle)) / 2.0
+    m = (p + q) / 2.0
+    return (kl_divergence(p, m) + kl_divergence(q, m)) / 2.0

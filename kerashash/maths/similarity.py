@@ -1,16 +1,18 @@
 """Supervision of learning to hash: which images count as similar.
 
-With labels, two images are similar when they share at least one. An image without
-labels is similar to nothing, itself included. Images with the same label row have the
-same row of the similarity matrix S, so S acts through the few distinct label rows (the
-patterns). Without labels, the nearest neighbours of features tell
-(`expanded_neighbours`). Neither builds the n x n matrix.
+With labels (`LabelSimilarity`), two images are similar if they share at least one; an
+image without labels is similar to no image, not even to itself. Without labels
+(`expanded_neighbours`), similarity comes from the nearest neighbours of feature
+vectors. Within a batch, it can be a probability (`gaussian_affinity`,
+`student_t_affinity`).
 
-Between the images of a batch, similarity can also be a matter of degree:
-`gaussian_affinity` and `student_t_affinity`.
+The n x n similarity matrix of a data set is never built.
 """
 
+from typing import Any
+
 import numpy as np
+import numpy.typing as npt
 import scipy.sparse
 import tensorflow as tf
 
@@ -25,12 +27,18 @@ __all__ = [
 ]
 
 
-def shares_label(labels, other_labels):
+# Rows of patterns that are compared with all patterns at a time.
+_BLOCK_ROWS = 1024
+
+
+def shares_label(
+    labels: npt.ArrayLike | tf.Tensor, other_labels: npt.ArrayLike | tf.Tensor
+) -> tf.Tensor:
     """Which pairs of label rows share at least one label.
 
     Args:
-        labels: float tensor ``(m, classes)``, values in {0, 1}.
-        other_labels: float tensor ``(n, classes)``, values in {0, 1}.
+        labels: float tensor ``(m, classes)``; values in {0, 1}.
+        other_labels: float tensor ``(n, classes)``; values in {0, 1}.
 
     Returns:
         bool tensor ``(m, n)``.
@@ -43,27 +51,27 @@ def shares_label(labels, other_labels):
 
 
 class LabelSimilarity:
-    """The similarity matrix S of a labelled data set, never built as a whole.
+    """The similarity matrix S of a labelled data set, in factorised form.
 
     Formula:
         S_ij = 1 if i and j share a label, else -r
 
-    Rows with the same labels have the same row of S, so a product with S needs
-    only sums over the p distinct label rows (the patterns):
-    ``(S @ M)_i = sum_p S_ip (sum of the rows of M with pattern p)``. With n rows,
-    d columns and c labels that costs O(n d + p^2 (c + d)).
+    Images with the same label row have the same row of S, so a product with S needs
+    only sums over the p distinct label rows, the patterns:
+    ``(S @ M)_i = sum_p S_ip (sum of the rows of M with pattern p)``. With n images, d
+    columns of M and c labels, that takes O(n d + p^2 (c + d)) time.
 
     Args:
-        labels: array ``(n, classes)``, values in {0, 1}.
-        balanced: bool; True sets r = #similar / #dissimilar pairs, so that the
-            two kinds weigh the same; False sets r = 1.
+        labels: array ``(n, classes)``; values in {0, 1}.
+        balanced: bool; True sets r = #similar / #dissimilar pairs, which gives both
+            kinds of pair the same total weight; False sets r = 1.
 
     Attributes:
-        patterns: float32 tensor ``(p, classes)``, the distinct label rows.
-        pattern_of: int32 tensor ``(n,)``, the pattern of each row.
-        counts: float32 tensor ``(p,)``, how many rows have each pattern.
-        share: float, the share of similar pairs among all pairs.
-        dissimilar: float, r.
+        patterns: float32 tensor ``(p, classes)``; the distinct label rows.
+        pattern_of: int32 tensor ``(n,)``; the pattern of each image.
+        counts: float32 tensor ``(p,)``; how many images have each pattern.
+        share: float; the fraction of pairs that are similar.
+        dissimilar: float; r.
 
     Example:
         >>> s = LabelSimilarity(np.eye(4), balanced=True)
@@ -74,7 +82,7 @@ class LabelSimilarity:
         array([[0.]], dtype=float32)
     """
 
-    def __init__(self, labels, balanced):
+    def __init__(self, labels: npt.ArrayLike, balanced: bool) -> None:
         labels = np.asarray(labels)
         _, first, pattern_of, counts = np.unique(
             np.packbits(labels > 0, axis=1),
@@ -86,59 +94,74 @@ class LabelSimilarity:
         self.patterns = tf.constant(labels[first].astype(np.float32))
         self.pattern_of = tf.constant(pattern_of.reshape(-1).astype(np.int32))
         self.counts = tf.constant(counts.astype(np.float32))
-        similar = sum(
-            counts[i : i + 1024]
-            @ (
-                shares_label(self.patterns[i : i + 1024], self.patterns).numpy()
-                @ counts
-            )
-            for i in range(0, len(counts), 1024)
-        )
-        self.share = float(similar / len(labels) ** 2)
+        similar_pairs = 0
+        for start in range(0, len(counts), _BLOCK_ROWS):
+            block = slice(start, start + _BLOCK_ROWS)
+            share = shares_label(self.patterns[block], self.patterns).numpy()
+            similar_pairs += counts[block] @ (share @ counts)
+        self.share = float(similar_pairs / len(labels) ** 2)
         self.dissimilar = 1.0
-        # Nothing to balance if one kind of pair does not occur.
+        # With only one kind of pair there is nothing to balance.
         if balanced and 0.0 < self.share < 1.0:
             self.dissimilar = self.share / (1.0 - self.share)
 
-    def sum_by_pattern(self, rows):
-        """Sums of the rows of M ``(n, d)`` by pattern, ``(p, d)``."""
-        return tf.math.unsorted_segment_sum(rows, self.pattern_of, len(self.counts))
-
-    def product(self, labels, pattern_sums):
-        """Rows of ``S @ M`` from the sums of M by pattern.
+    def sum_by_pattern(self, rows: npt.ArrayLike | tf.Tensor) -> tf.Tensor:
+        """Sum the rows of a matrix M by the patterns of the images.
 
         Args:
-            labels: float tensor ``(m, classes)``: the rows of S wanted. They need
-                not be rows of the data set.
-            pattern_sums: float tensor ``(p, d)`` from `sum_by_pattern`.
+            rows: float tensor ``(n, d)``; M.
 
         Returns:
-            float tensor ``(m, d)``.
+            Float tensor ``(p, d)``.
+        """
+        return tf.math.unsorted_segment_sum(rows, self.pattern_of, len(self.counts))
+
+    def product(
+        self, labels: npt.ArrayLike | tf.Tensor, pattern_sums: tf.Tensor
+    ) -> tf.Tensor:
+        """Rows of ``S @ M`` from the sums of the rows of M by pattern.
+
+        Args:
+            labels: float tensor ``(m, classes)``; the label rows for which to compute
+                rows of the product. They need not occur in the data set.
+            pattern_sums: float tensor ``(p, d)``; from `sum_by_pattern`.
+
+        Returns:
+            Float tensor ``(m, d)``.
         """
         share = tf.cast(shares_label(labels, self.patterns), tf.float32)  # (m, p)
         total = tf.reduce_sum(pattern_sums, axis=0)
         return (1 + self.dissimilar) * share @ pattern_sums - self.dissimilar * total
 
-    def square_sum(self, labels):
-        """Row sums of the squared entries, ``sum_j S_ij^2``, for label rows ``(m,
-        classes)``: float tensor ``(m,)``."""
-        share = tf.cast(shares_label(labels, self.patterns), tf.float32)
-        similar = tf.linalg.matvec(share, self.counts)
+    def square_sum(self, labels: npt.ArrayLike | tf.Tensor) -> tf.Tensor:
+        """Row sums of the squared entries of S, ``sum_j S_ij^2``.
+
+        Args:
+            labels: float tensor ``(m, classes)``; the label rows.
+
+        Returns:
+            Float tensor ``(m,)``.
+        """
+        share = tf.cast(shares_label(labels, self.patterns), tf.float32)  # (m, p)
+        similar = tf.linalg.matvec(share, self.counts)  # (m,)
         total = tf.reduce_sum(self.counts)
         return similar + self.dissimilar**2 * (total - similar)
 
 
-def nearest_neighbours(features, k, block=1024):
-    """The nearest other rows by cosine similarity, exactly.
+def nearest_neighbours(
+    features: npt.NDArray[Any] | tf.Tensor, k: int, block: int = 1024
+) -> npt.NDArray[np.int32]:
+    """The exact k nearest neighbours of each row by cosine similarity.
 
     Args:
-        features: float array ``(n, d)``.
-        k: int, how many others, below n.
-        block: int, rows compared at a time: memory is O(block n).
+        features: float array ``(n, d)``; feature vectors.
+        k: int; how many neighbours, less than n.
+        block: int; rows compared at a time. Memory is O(block n).
 
     Returns:
-        int32 array ``(n, k + 1)``: column 0 is the row itself, then its neighbours,
-        the nearest first; ties go to the smaller index.
+        int32 array ``(n, k + 1)`` of row indices: the row itself in column 0, then its
+        neighbours, nearest first. Of equally near rows, the one with the lower index
+        comes first.
 
     Raises:
         ValueError: if `k` is not in 1 to n - 1.
@@ -156,42 +179,54 @@ def nearest_neighbours(features, k, block=1024):
             f"Received: k={k}."
         )
     unit = tf.math.l2_normalize(tf.cast(features, tf.float32), axis=1)
-    lists = np.empty((n, k + 1), np.int32)
+    neighbours = np.empty((n, k + 1), np.int32)
     for start in range(0, n, block):
         size = min(block, n - start)
-        # Tensors: a number of Python would trace the function again.
-        lists[start : start + block] = _nearest(
-            unit, *map(tf.constant, (start, size, k))
+        # Tensors, because the function is traced again for each new Python number.
+        neighbours[start : start + block] = _nearest_of_block(
+            unit, tf.constant(start), tf.constant(size), tf.constant(k)
         )
-    return lists
+    return neighbours
 
 
 @tf.function(reduce_retracing=True)
-def _nearest(unit, start, size, k):
-    cosine = tf.matmul(unit[start : start + size], unit, transpose_b=True)
+def _nearest_of_block(
+    unit: tf.Tensor, start: tf.Tensor, size: tf.Tensor, k: tf.Tensor
+) -> tf.Tensor:
+    """`nearest_neighbours` of `size` rows: int32 ``(size, k + 1)``."""
+    cosine = tf.matmul(unit[start : start + size], unit, transpose_b=True)  # (size, n)
     rows = tf.range(size)
-    own = tf.stack([rows, rows + start], axis=1)
-    cosine = tf.tensor_scatter_nd_update(cosine, own, tf.fill([size], np.inf))
+    diagonal = tf.stack([rows, rows + start], axis=1)
+    # Infinity puts each row first among its own neighbours.
+    cosine = tf.tensor_scatter_nd_update(cosine, diagonal, tf.fill([size], np.inf))
     return tf.math.top_k(cosine, k + 1).indices
 
 
-def expanded_neighbours(features, neighbours=15, lists=6, block=1024):
-    """Which images count as similar without labels: neighbours of like neighbours.
+def expanded_neighbours(
+    features: npt.NDArray[Any] | tf.Tensor,
+    neighbours: int = 15,
+    lists: int = 6,
+    block: int = 1024,
+) -> scipy.sparse.csr_array:
+    """Which images count as similar when there are no labels.
+
+    An image is similar to its nearest neighbours, and to those of the images whose
+    neighbour lists overlap most with its own.
 
     Formula:
-        L_i = i and its K1 nearest neighbours;  score(i, j) = |L_i ^ L_j|
-        J_i = the K2 rows j of largest score, i among them
-        S_ij = +1 if j is in the union of L_t, t in J_i, or i in that of J_j
+        L_i = {i and its K1 nearest neighbours},  score(i, j) = |L_i ∩ L_j|
+        J_i = {the K2 rows j with the largest score(i, j)}, which include i
+        S_ij = +1 if j in union_{t in J_i} L_t or i in union_{t in J_j} L_t, else -1
 
     Args:
-        features: float array ``(n, d)``, compared by cosine.
-        neighbours: int, K1, below n.
-        lists: int, K2, at least 1.
-        block: int, rows handled at a time: memory is O(block n).
+        features: float array ``(n, d)``; feature vectors, compared by cosine.
+        neighbours: int; K1, less than n.
+        lists: int; K2, at least 1.
+        block: int; rows processed at a time. Memory is O(block n).
 
     Returns:
-        `scipy.sparse.csr_array` of bool ``(n, n)``, symmetric, with a diagonal of
-        True: the pairs with S_ij = +1. All other pairs have -1.
+        `scipy.sparse.csr_array` of bool ``(n, n)``, symmetric, with True on the
+        diagonal: True where S_ij = +1.
 
     Raises:
         ValueError: if `neighbours` or `lists` is out of range.
@@ -209,27 +244,29 @@ def expanded_neighbours(features, neighbours=15, lists=6, block=1024):
 
     Differences:
         The score is the size of the intersection, as in the published code; the
-        inverse distance of index lists that the text prints has no meaning. Ties go
-        to the row itself, then to the smaller index.
+        text has the inverse distance between index lists, which has no meaning. Of
+        rows with equal scores, row i itself comes first, then the lower index.
     """
     if lists < 1:
         raise ValueError(f"`lists` must be at least 1. Received: lists={lists}.")
-    near = nearest_neighbours(features, neighbours, block)
-    n, width = near.shape
-    offsets = np.arange(0, n * width + 1, width)
-    member = scipy.sparse.csr_array(
-        (np.ones(n * width, np.int32), near.ravel(), offsets), shape=(n, n)
+    neighbour_lists = nearest_neighbours(features, neighbours, block)
+    n, length = neighbour_lists.shape
+    # Row i of `membership` has ones in the columns L_i.
+    offsets = np.arange(0, n * length + 1, length)
+    membership = scipy.sparse.csr_array(
+        (np.ones(n * length, np.int32), neighbour_lists.ravel(), offsets), shape=(n, n)
     )
-    holders = member.T.tocsr()
+    transposed = membership.T.tocsr()
     counts, columns = [], []
     for start in range(0, n, block):
-        scores = member[start : start + block] @ holders  # |L_i ^ L_j|, the nonzeros
+        scores = membership[start : start + block] @ transposed  # nonzero |L_i ∩ L_j|
         for row in range(scores.shape[0]):
-            inside = slice(scores.indptr[row], scores.indptr[row + 1])
-            others, score = scores.indices[inside], scores.data[inside]
-            itself = others == start + row
-            best = np.lexsort((others, -(2 * score + itself)))[:lists]
-            union = np.unique(near[others[best]])
+            entries = slice(scores.indptr[row], scores.indptr[row + 1])
+            candidates, score = scores.indices[entries], scores.data[entries]
+            # Scores are integers: doubled, they leave room to prefer row i itself.
+            is_self = candidates == start + row
+            best = np.lexsort((candidates, -(2 * score + is_self)))[:lists]
+            union = np.unique(neighbour_lists[candidates[best]])
             counts.append(len(union))
             columns.append(union)
     similar = scipy.sparse.csr_array(
@@ -243,76 +280,112 @@ def expanded_neighbours(features, neighbours=15, lists=6, block=1024):
     return similar.maximum(similar.T).tocsr()
 
 
-def squared_distances(x):
-    """Squared Euclidean distances between the rows of ``(n, d)``: ``(n, n)``."""
+def squared_distances(x: tf.Tensor) -> tf.Tensor:
+    """Squared Euclidean distances between all pairs of rows.
+
+    Formula:
+        ||x_i - x_j||^2 = ||x_i||^2 + ||x_j||^2 - 2 x_i . x_j
+
+    Args:
+        x: float tensor ``(n, d)``; points.
+
+    Returns:
+        Float tensor ``(n, n)``, at least 0.
+
+    Example:
+        >>> squared_distances(tf.constant([[0.0, 0.0], [3.0, 4.0]])).numpy()
+        array([[ 0., 25.],
+               [25.,  0.]], dtype=float32)
+    """
     squares = tf.reduce_sum(x**2, axis=1)
     inner = tf.matmul(x, x, transpose_b=True)
+    # Rounding errors can make a difference of 0 negative.
     return tf.nn.relu(squares[:, None] + squares[None, :] - 2.0 * inner)
 
 
 @tf.function(reduce_retracing=True)
-def gaussian_affinity(x, perplexity=30.0, steps=50):
-    """Joint neighbour probabilities of points, Gaussian with a width for each point.
+def gaussian_affinity(
+    x: tf.Tensor, perplexity: float | tf.Tensor = 30.0, steps: int = 50
+) -> tf.Tensor:
+    """Joint neighbour probabilities under Gaussians, each point with its own width.
 
     Formula:
         p_j|i = exp(-||x_i - x_j||^2 / 2 s_i^2) / Z_i,  of sum 1 over all j != i
         p_ij = (p_j|i + p_i|j) / 2n,  p_ii = 0
 
-    where s_i gives row i the wanted perplexity, exp of its entropy.
+    where s_i solves exp(entropy of p_.|i) = perplexity.
 
     Args:
-        x: float tensor ``(n, d)``.
-        perplexity: float, about how many neighbours count; at most (n - 1) / 3 is
-            used.
-        steps: int, steps of the bisection for s_i.
+        x: float tensor ``(n, d)``; points.
+        perplexity: float; roughly the number of neighbours that count. It is clipped
+            to the range from 1 to (n - 1) / 3.
+        steps: int; bisection steps for s_i.
 
     Returns:
-        float tensor ``(n, n)``, symmetric, of sum 1.
+        Float tensor ``(n, n)``, symmetric, with sum 1.
+
+    Example:
+        >>> x = tf.constant([[0.0], [1.0], [9.0]])
+        >>> gaussian_affinity(x).numpy().round(2)  # one neighbour for each point
+        array([[0.  , 0.33, 0.  ],
+               [0.33, 0.  , 0.17],
+               [0.  , 0.17, 0.  ]], dtype=float32)
 
     Reference:
         L. van der Maaten, G. Hinton, Visualizing Data using t-SNE, JMLR 2008, eq. 1.
     """
     n = tf.cast(tf.shape(x)[0], x.dtype)
-    others = 1.0 - tf.eye(tf.shape(x)[0], dtype=x.dtype)
+    off_diagonal = 1.0 - tf.eye(tf.shape(x)[0], dtype=x.dtype)
     distance = squared_distances(x)
-    nearest = tf.reduce_min(distance + 1e30 * (1.0 - others), axis=1, keepdims=True)
-    distance = (distance - nearest) * others  # p does not change, exp does not vanish
+    nearest = tf.reduce_min(
+        distance + 1e30 * (1.0 - off_diagonal), axis=1, keepdims=True
+    )
+    # Subtracting the minimum of a row leaves p as it is and keeps exp from underflow.
+    distance = (distance - nearest) * off_diagonal
     perplexity = tf.minimum(tf.cast(perplexity, x.dtype), (n - 1.0) / 3.0)
-    wanted = tf.math.log(tf.maximum(perplexity, 1.0))
+    target_entropy = tf.math.log(tf.maximum(perplexity, 1.0))
     scale = tf.reduce_sum(distance, axis=1, keepdims=True) / tf.maximum(n - 1.0, 1.0)
     precision = 1.0 / tf.maximum(scale, 1e-12)  # 1 / 2 s_i^2
     low, high = tf.zeros_like(precision), np.inf * tf.ones_like(precision)
-    p = others
+    p = off_diagonal
     for _ in tf.range(steps):
-        p = tf.exp(-distance * precision) * others
+        p = tf.exp(-distance * precision) * off_diagonal
         total = tf.reduce_sum(p, axis=1, keepdims=True)
         p = tf.math.divide_no_nan(p, total)
-        spread = tf.reduce_sum(p * distance, axis=1, keepdims=True)
-        flat = tf.math.log(tf.maximum(total, 1e-30)) + precision * spread > wanted
-        low = tf.where(flat, precision, low)
-        high = tf.where(flat, high, precision)
+        mean_distance = tf.reduce_sum(p * distance, axis=1, keepdims=True)
+        entropy = tf.math.log(tf.maximum(total, 1e-30)) + precision * mean_distance
+        too_flat = entropy > target_entropy
+        low = tf.where(too_flat, precision, low)
+        high = tf.where(too_flat, high, precision)
         middle = tf.where(tf.math.is_inf(high), 2.0 * precision, (low + high) / 2.0)
-        # Points that coincide stay flat whatever the width.
+        # Coincident points stay too flat at any width: without a limit, the precision
+        # would double in every step.
         precision = tf.minimum(middle, 1e12)
     return (p + tf.transpose(p)) / (2.0 * n)
 
 
-def student_t_affinity(u):
-    """Joint neighbour probabilities of points, with the heavy tails of Student's t.
+def student_t_affinity(u: tf.Tensor) -> tf.Tensor:
+    """Joint neighbour probabilities under the heavy-tailed Student's t-distribution.
 
     Formula:
         q_ij = (1 + ||u_i - u_j||^2)^-1 / sum_k!=l (1 + ||u_k - u_l||^2)^-1,  q_ii = 0
 
     Args:
-        u: float tensor ``(n, d)``.
+        u: float tensor ``(n, d)``; points.
 
     Returns:
-        float tensor ``(n, n)``, symmetric, of sum 1.
+        Float tensor ``(n, n)``, symmetric, with sum 1.
+
+    Example:
+        >>> student_t_affinity(tf.constant([[0.0], [1.0], [3.0]])).numpy()
+        array([[0.    , 0.3125, 0.0625],
+               [0.3125, 0.    , 0.125 ],
+               [0.0625, 0.125 , 0.    ]], dtype=float32)
 
     Reference:
         L. van der Maaten, G. Hinton, Visualizing Data using t-SNE, JMLR 2008, eq. 4;
         DSRE, eq. 7.
     """
-    others = 1.0 - tf.eye(tf.shape(u)[0], dtype=u.dtype)
-    kernel = others / (1.0 + squared_distances(u))
+    off_diagonal = 1.0 - tf.eye(tf.shape(u)[0], dtype=u.dtype)
+    kernel = off_diagonal / (1.0 + squared_distances(u))
     return tf.math.divide_no_nan(kernel, tf.reduce_sum(kernel))

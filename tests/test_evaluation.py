@@ -20,7 +20,7 @@ S6 = S4 + 3 / 5
 
 
 @pytest.mark.parametrize(
-    ("options", "wanted"),
+    ("options", "expected"),
     [
         ({"denominator": "relevant"}, S6 / 3),  # A
         ({"at": 4, "denominator": "retrieved"}, S4 / 2),  # B
@@ -31,12 +31,12 @@ S6 = S4 + 3 / 5
         ({"at": 2, "denominator": "first"}, S4 / 2),  # E
     ],
 )
-def test_definitions_by_hand(options, wanted):
-    assert mean_ap(*RANKED, ties="stable", **options) == pytest.approx(wanted)
+def test_definitions_by_hand(options, expected):
+    assert mean_ap(*RANKED, ties="stable", **options) == pytest.approx(expected)
     if options["denominator"] not in ("first", "retrieved"):
         # No ties here: their rule makes no difference.
         for ties in ("best", "worst"):
-            assert mean_ap(*RANKED, ties=ties, **options) == pytest.approx(wanted)
+            assert mean_ap(*RANKED, ties=ties, **options) == pytest.approx(expected)
 
 
 def test_queries_without_relevant_items_count_or_are_skipped():  # A', B'
@@ -63,8 +63,8 @@ def test_reranking_by_continuous_codes():  # F, G
 
 def test_area_under_the_radius_curve_by_hand():  # H
     # Precision 1, 1/2, 2/3, 1/2, 3/5, 1/2 at recall 1/3, 1/3, 2/3, 2/3, 1, 1.
-    wanted = (1 + 0 + (1 / 2 + 2 / 3) / 2 + 0 + (1 / 2 + 3 / 5) / 2 + 0) / 3
-    assert evaluation.area_under_radius_curve(*RANKED) == pytest.approx(wanted)
+    expected = (1 + 0 + (1 / 2 + 2 / 3) / 2 + 0 + (1 / 2 + 3 / 5) / 2 + 0) / 3
+    assert evaluation.area_under_radius_curve(*RANKED) == pytest.approx(expected)
 
 
 def permuted(distances, relevance, at, denominator):
@@ -90,14 +90,14 @@ def test_ties_equal_all_permutations(distances, bits, at):  # I
     relevance = np.array([bits >> i & 1 for i in range(n)], bool)
     codes = np.where(np.arange(3) < np.array(distances)[:, None], -1, 1)
     ranked = (np.ones((1, 3)), [1], codes, relevance.astype(int))
-    found = max(1, min(int(relevance.sum()), at))
-    values = permuted(np.array(distances), relevance, at, found)
-    for ties, wanted in (
+    denominator = max(1, min(int(relevance.sum()), at))
+    values = permuted(np.array(distances), relevance, at, denominator)
+    for ties, expected in (
         ("expected", np.mean(values)),
         ("best", max(values)),
         ("worst", min(values)),
     ):
-        assert mean_ap(*ranked, at=at, ties=ties) == pytest.approx(wanted, abs=1e-9)
+        assert mean_ap(*ranked, at=at, ties=ties) == pytest.approx(expected, abs=1e-9)
 
 
 def test_expected_equals_monte_carlo_on_a_larger_ranking(rng):
@@ -155,8 +155,8 @@ def test_precision_and_recall_by_hand():
 
 def test_retrieved_relevant_of_ties():
     total, relevant = np.array([[2, 4]]), np.array([[1, 3]])
-    for ties, wanted in (("expected", 1 + 1.5), ("best", 3), ("worst", 2)):
-        assert tied_ranks.retrieved_relevant(total, relevant, 4, ties) == wanted
+    for ties, expected in (("expected", 1 + 1.5), ("best", 3), ("worst", 2)):
+        assert tied_ranks.retrieved_relevant(total, relevant, 4, ties) == expected
 
 
 def test_evaluate_states_its_definition(digits):
@@ -192,8 +192,8 @@ def test_every_protocol_can_be_computed(name):
     ("change", "error", "message"),
     [
         ({"bits": 4}, ValueError, "`query_codes`.*bits=4"),
-        ({"at": 0}, ValueError, "`at` must lie in 1 to the database size 6"),
-        ({"at": 7}, ValueError, "`at` must lie.*at=7"),
+        ({"at": 0}, ValueError, "`at` must be between 1 and the database size 6"),
+        ({"at": 7}, ValueError, "`at` must be between.*at=7"),
         ({"at": 2.0}, TypeError, "`at` must be an integer"),
         ({"denominator": "all"}, ValueError, "`denominator` must be one of.*'all'"),
         ({"ties": "random"}, ValueError, "`ties` must be one of"),
@@ -219,7 +219,7 @@ def test_bad_input_is_named(change, error, message):
 def test_unknown_protocol_is_named(digits):
     with pytest.raises(ValueError, match="`protocol` must be one of"):
         kerashash.evaluate(None, digits, "coco")
-    with pytest.raises(TypeError, match="Choices of a protocol"):
+    with pytest.raises(TypeError, match=r"`\*\*choices` must be among"):
         kerashash.evaluate(None, digits, R=10)
 
 

@@ -30,7 +30,7 @@ class Encoder:
 
 def test_the_same_name_is_the_same_number_everywhere(digits):
     model = Encoder()
-    wanted = mean_ap(
+    expected = mean_ap(
         model.encode(digits.query),
         digits.query_labels,
         model.encode(digits.database),
@@ -38,7 +38,7 @@ def test_the_same_name_is_the_same_number_everywhere(digits):
         bits=16,
         at=10,
     )
-    assert kerashash.evaluate(model, digits, at=10)["mAP@10"] == wanted
+    assert kerashash.evaluate(model, digits, at=10)["mAP@10"] == expected
     callback = kerashash.callbacks.RetrievalEvaluation(digits, at=10)
     callback.set_model(
         types.SimpleNamespace(
@@ -48,7 +48,7 @@ def test_the_same_name_is_the_same_number_everywhere(digits):
     )
     logs = {}
     callback.on_epoch_end(0, logs)
-    assert logs["mAP@10"] == wanted
+    assert logs["mAP@10"] == expected
 
 
 def unpacked(model, dataset):
@@ -58,9 +58,9 @@ def unpacked(model, dataset):
 @pytest.mark.parametrize(
     ("options", "error", "message"),
     [
-        ({"at": 0}, ValueError, "`at` must lie"),
-        ({"at": 1498}, ValueError, "`at` must lie.*1497"),
-        ({"protocol": "ddh-nuswide"}, ValueError, "`at` must lie.*5000"),
+        ({"at": 0}, ValueError, "`at` must be between"),
+        ({"at": 1498}, ValueError, "`at` must be between.*1497"),
+        ({"protocol": "ddh-nuswide"}, ValueError, "`at` must be between.*5000"),
         ({"protocol": ["dcdh"]}, ValueError, "`protocol` must be one of"),
         ({"denominator": "first"}, ValueError, "`ties` must be 'stable'"),
         ({"denominator": "retrieved", "at": 5}, ValueError, "at=5 below 1497"),
@@ -141,7 +141,7 @@ def test_codes_give_what_their_model_gives(digits):
 
 # Relevance [1, 0, 1, 0, 1], no ties; R = 4; and a query without relevant items.
 @pytest.mark.parametrize(
-    ("name", "wanted"),
+    ("name", "expected"),
     [
         ("A", (1 + 2 / 3 + 3 / 5) / 3 / 2),
         ("A'", (1 + 2 / 3 + 3 / 5) / 3),
@@ -157,11 +157,11 @@ def test_codes_give_what_their_model_gives(digits):
         ("I", (1 + 2 / 3 + 3 / 5) / 3 / 2),
     ],
 )
-def test_conventions_by_hand(name, wanted):
+def test_conventions_by_hand(name, expected):
     query = np.ones((2, 4))
     database = np.where(np.arange(4) < np.arange(5)[:, None], -1, 1)
     options = {"at": 4} if name[0] in "BCDE" else {}
-    found = evaluation.CONVENTIONS[name](
+    actual = evaluation.CONVENTIONS[name](
         query, [1, 7], database, [1, 0, 1, 0, 1], **options
     )
-    assert found == pytest.approx(wanted)
+    assert actual == pytest.approx(expected)

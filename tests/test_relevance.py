@@ -33,7 +33,7 @@ def test_histograms_equal_brute_force(size, single, n, seed):
     else:
         labels = rng.random((5, classes)) < 0.2, rng.random((n, classes)) < 0.2
         relevant = labels[0].astype(int) @ labels[1].T.astype(int) > 0
-    relevance = Relevance(*labels, q=5, n=n)
+    relevance = Relevance(*labels, num_queries=5, num_items=n)
     np.testing.assert_array_equal(relevance.of(slice(1, 4)), relevant[1:4])
     items = rng.integers(0, n, (5, 7))
     np.testing.assert_array_equal(
@@ -41,10 +41,10 @@ def test_histograms_equal_brute_force(size, single, n, seed):
     )
     packed = codes.pack(query), codes.pack(database)
     counts = histograms(*packed, bits, relevance)
-    for found, wanted in zip(
+    for actual, expected in zip(
         counts, brute_force(query, database, relevant), strict=True
     ):
-        np.testing.assert_array_equal(found, wanted)
+        np.testing.assert_array_equal(actual, expected)
 
 
 def test_one_pass_measures_everything(rng, monkeypatch):

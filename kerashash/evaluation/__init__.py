@@ -1,20 +1,51 @@
-"""Retrieval evaluation, with every choice that papers leave open made by name.
+"""Retrieval evaluation in which every choice behind an mAP has a name.
 
-A number called mAP says little: codes of few bits tie, and the order of ties alone
-moves it by tenths; so does what the sum of precisions is divided by. Here every mAP
-has
+Two programs can report an "mAP" of the same codes and labels and disagree by tenths:
+short codes give many equal distances, so the order of ties matters, and so does the
+number that the sum of precisions is divided by. kerashash makes each choice explicit.
 
-- ``at``: R, the ranks that count; None is all of them, "mAP@ALL";
-- ``denominator``: "relevant" items in the database, "retrieved" relevant items in the
-  first R ranks, "min" of R and the relevant items, or "first": the sum then runs over
-  the first min(R, relevant) relevant items of the whole ranking;
-- ``ties``: "expected", the mean over all orders of tied items; "best" and "worst"
-  order; or "stable", by index in the database;
-- ``empty``: a query without relevant items counts "zero", or "skip" leaves it out;
-- ``database``: codes are "encoded" by the network, or the training images have the
-  codes "learned" in training.
+The average precision of one query is ::
 
-Relevant means: shares at least one label.
+    (sum of precision(j) over the ranks j that hold a relevant item) / denominator
+
+where precision(j) is the share of relevant items among the first j, and an item is
+relevant if it shares at least one label with the query. mAP is the mean over queries.
+Five choices remain:
+
+``at``: R, the number of ranks that count.
+    - an integer: the first R ranks, reported as "mAP@R";
+    - None: the whole database, reported as "mAP@ALL".
+
+``denominator``: what the sum is divided by.
+    - "relevant": the number of relevant items in the database;
+    - "retrieved": the number of relevant items among the first R ranks;
+    - "min": the smaller of R and the number of relevant items, which is the largest
+      value of the sum: a perfect ranking scores 1;
+    - "first": as "min", but the sum runs over the first min(R, relevant) relevant
+      items of the whole ranking, however low they rank.
+
+    With ``at=None`` all four give the same number.
+
+``ties``: the order of items at the same Hamming distance.
+    - "expected": the mean over all orders of tied items, in closed form;
+    - "best", "worst": relevant items come first, or last, among tied items;
+    - "stable": by index in the database.
+
+    "first", and "retrieved" with R below the database size, allow only "stable": their
+    quotient has no closed form, nor is it largest with the relevant items first.
+
+``empty``: what a query with a denominator of 0 counts for. It has no relevant items or,
+with "retrieved", none among the first R ranks.
+    - "zero": an average precision of 0;
+    - "skip": nothing; the mean leaves the query out.
+
+``database``: which codes of the database are ranked (a choice of `evaluate`).
+    - "encoded": the network's codes of all images;
+    - "learned": for the training images the codes that were learned in training, for
+      all other images the network's.
+
+`PROTOCOLS` names the choices of published papers; `evaluate` returns the choices it
+made beside the numbers.
 """
 
 from kerashash.evaluation import label_distribution

@@ -1,14 +1,17 @@
-"""Mean average precision, precision and recall of hash codes, from codes and labels.
+"""Mean average precision, precision and recall of hash codes.
 
-All that ties leave open is a closed form of histograms
-(`kerashash.evaluation.tied_ranks`), which one pass over the pairs of queries and items
-counts; nothing is sorted but the first R items of a stable order. What the choices mean
-is said in `kerashash.evaluation`.
+Whatever depends on the order of ties is a closed form of histograms of distances
+(`kerashash.evaluation.tied_ranks`), which one pass over all pairs of queries and
+database items counts. Nothing is sorted, except the first R items of a stable order.
+`kerashash.evaluation` explains the choices.
 """
 
 import functools
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
 from kerashash import checks
 from kerashash import codes as hash_codes
@@ -18,28 +21,28 @@ from kerashash.evaluation.choices import check_at, check_choices, check_ties
 from kerashash.evaluation.relevance import Relevance, histograms
 from kerashash.retrieval.ranker import HammingRanker
 
-# Entries of one block of the queries x database matrix.
+# Largest number of entries of one block of the queries x database matrix.
 _BLOCK = 4_000_000
 
 
 def mean_average_precision(
-    query_codes,
-    query_labels,
-    database_codes,
-    database_labels,
+    query_codes: npt.ArrayLike,
+    query_labels: npt.ArrayLike,
+    database_codes: npt.ArrayLike,
+    database_labels: npt.ArrayLike,
     *,
-    bits=None,
-    at=None,
-    denominator="min",
-    ties="expected",
-    empty="zero",
-):
-    """Mean average precision of ranking by Hamming distance.
+    bits: int | None = None,
+    at: int | None = None,
+    denominator: str = "min",
+    ties: str = "expected",
+    empty: str = "zero",
+) -> float:
+    """Mean average precision (mAP) of ranking a database by Hamming distance.
+
+    `kerashash.evaluation` explains the choices `at`, `denominator`, `ties`, `empty`.
 
     Formula:
         mean over queries of (sum_{j <= R} precision(j) relevant(j)) / denominator
-
-    With ``at=None``, "min", "relevant" and "retrieved" are the same.
 
     Args:
         query_codes: packed uint8 ``(q, ceil(bits / 8))`` or ``(q, bits)`` over
@@ -48,18 +51,17 @@ def mean_average_precision(
         database_codes: as `query_codes`, n rows.
         database_labels: as `query_labels`, n rows.
         bits: int, the code length; may be left out for unpacked codes.
-        at: int or None, R.
+        at: int or None; R, the number of ranks that count. None counts all n.
         denominator: "min", "relevant", "retrieved" or "first".
-        ties: "expected", "stable", "best" or "worst". "first", and "retrieved" with
-            an R below the database size, are defined for "stable": their quotient has
-            no closed form, nor is it largest with the relevant items first.
+        ties: "expected", "stable", "best" or "worst". The denominators "first", and
+            "retrieved" with R below n, require "stable".
         empty: "zero" or "skip".
 
     Returns:
         float in [0, 1].
 
     Raises:
-        TypeError, ValueError: if an argument is wrong or two do not match.
+        TypeError, ValueError: if an argument is invalid or two do not match.
 
     Example:
         >>> codes = [[1, 1], [1, -1], [-1, -1]]
@@ -70,41 +72,43 @@ def mean_average_precision(
         McSherry and Najork, ECIR 2008, for tied ranks.
     """
     check_choices(denominator=denominator, ties=ties, empty=empty)
-    ranked = Ranked(query_codes, query_labels, database_codes, database_labels, bits)
-    at = check_at(at, ranked.n)
-    check_ties(ties, denominator, at, ranked.n)
-    return ranked.mean_average_precision(at, denominator, ties, empty)
+    ranking = Ranking(query_codes, query_labels, database_codes, database_labels, bits)
+    at = check_at(at, ranking.n)
+    check_ties(ties, denominator, at, ranking.n)
+    return ranking.mean_average_precision(at, denominator, ties, empty)
 
 
 def reranked_mean_average_precision(
-    query_values,
-    query_labels,
-    database_values,
-    database_labels,
+    query_values: npt.ArrayLike,
+    query_labels: npt.ArrayLike,
+    database_values: npt.ArrayLike,
+    database_labels: npt.ArrayLike,
     *,
-    radius=None,
-    empty="zero",
-):
-    """mAP where continuous codes decide among items that hash codes leave open.
+    radius: int | None = None,
+    empty: str = "zero",
+) -> float:
+    """mAP of a Hamming ranking refined by inner products of continuous codes.
 
-    With `radius`, mAP@H<=radius: only items within that Hamming distance count,
-    ranked by inner product, and the sum of precisions is divided by the relevant ones
-    among them. Without, the whole database is ranked by Hamming distance, ties by
-    inner product, and the sum is divided by all relevant items.
+    Without `radius`, the whole database is ranked by Hamming distance and ties by inner
+    product; the sum of precisions is divided by the number of all relevant items.
+
+    With `radius`, often called mAP@H<=radius, only items within that Hamming distance
+    count. They are ranked by inner product alone, and the sum is divided by the number
+    of relevant items among them.
 
     Args:
-        query_values: float ``(q, bits)``, continuous codes; hash codes are their
-            signs.
+        query_values: float ``(q, bits)``, continuous codes, whose signs are the hash
+            codes.
         query_labels, database_labels: as in `mean_average_precision`.
-        database_values: float ``(n, bits)``.
-        radius: int or None.
+        database_values: float ``(n, bits)``, continuous codes.
+        radius: int or None; the Hamming radius.
         empty: "zero" or "skip".
 
     Returns:
         float in [0, 1].
 
     Raises:
-        TypeError, ValueError: if an argument is wrong or two do not match.
+        TypeError, ValueError: if an argument is invalid or two do not match.
 
     Example:
         >>> reranked_mean_average_precision(
@@ -119,30 +123,27 @@ def reranked_mean_average_precision(
     database_values = checks.check_array(
         database_values, (None, query_values.shape[1]), "database_values"
     )
-    query, database = (
-        np.where(values >= 0, np.int8(1), np.int8(-1))
-        for values in (query_values, database_values)
+    ranking = Ranking(
+        _signs(query_values), query_labels, _signs(database_values), database_labels
     )
-    ranked = Ranked(query, query_labels, database, database_labels)
-    ranker = HammingRanker(ranked.database, ranked.bits)
+    ranker = HammingRanker(ranking.database, ranking.bits)
     sums, denominators = [], []
-    size = max(1, _BLOCK // ranked.n)
-    for start in range(0, len(query), size):
+    size = max(1, _BLOCK // ranking.n)
+    for start in range(0, len(query_values), size):
         block = slice(start, start + size)
-        rows = query_values[block]
-        distances = ranker.distances(ranked.query[block])
-        relevance = ranked.relevance.of(block)
-        products = rows @ database_values.T
+        distances = ranker.distances(ranking.query[block])  # (block, n)
+        relevance = ranking.relevance.of(block)  # (block, n)
+        products = query_values[block] @ database_values.T  # (block, n)
         if radius is None:
             order = np.lexsort((-products, distances), axis=1)
         else:
             inside = distances <= radius
             order = np.lexsort((-products, ~inside), axis=1)
             relevance = relevance & inside
-        value, _ = tied_ranks.stable_sums(
-            np.take_along_axis(relevance, order, axis=1), ranked.n
+        block_sums, _ = tied_ranks.stable_sums(
+            np.take_along_axis(relevance, order, axis=1), ranking.n
         )
-        sums.append(value)
+        sums.append(block_sums)
         denominators.append(relevance.sum(axis=1))
     return tied_ranks.mean_over_queries(
         np.concatenate(sums), np.concatenate(denominators), empty
@@ -150,31 +151,32 @@ def reranked_mean_average_precision(
 
 
 def precision_recall(
-    query_codes,
-    query_labels,
-    database_codes,
-    database_labels,
+    query_codes: npt.ArrayLike,
+    query_labels: npt.ArrayLike,
+    database_codes: npt.ArrayLike,
+    database_labels: npt.ArrayLike,
     *,
-    bits=None,
-    at=(),
-):
+    bits: int | None = None,
+    at: Sequence[int] | npt.NDArray[Any] = (),
+) -> dict[str, npt.NDArray[np.float64]]:
     """Precision and recall, by rank and by Hamming radius.
 
     By rank they are the mean over all orders of tied items. A query without relevant
-    items has recall 0; an empty ball has precision 0.
+    items has recall 0; a radius that holds no item has precision 0.
 
     Args:
         query_codes, query_labels, database_codes, database_labels, bits: as in
             `mean_average_precision`.
-        at: ints, ranks N of P@N and R@N.
+        at: list of int, the ranks N of P@N and R@N.
 
     Returns:
-        dict of float arrays, means over queries: ``precision_at`` and ``recall_at``
-        ``(len(at),)``; ``precision_within`` and ``recall_within`` ``(bits + 1,)``, of
-        the items at Hamming distance 0 to r: P@H<=r, and the radius PR curve.
+        dict of float64 arrays, means over queries. By rank, ``(len(at),)``:
+        ``precision_at`` and ``recall_at``. By radius r = 0, ..., bits, over the items
+        at Hamming distance 0 to r, ``(bits + 1,)``: ``precision_within`` (P@H<=r) and
+        ``recall_within``; together they are the precision-recall curve by radius.
 
     Raises:
-        TypeError, ValueError: if an argument is wrong or two do not match.
+        TypeError, ValueError: if an argument is invalid or two do not match.
 
     Example:
         >>> codes = [[1, 1], [1, -1], [-1, -1]]
@@ -182,22 +184,44 @@ def precision_recall(
         >>> curve["precision_at"], curve["recall_within"]
         (array([0.5]), array([0.5, 0.5, 1. ]))
     """
-    ranked = Ranked(query_codes, query_labels, database_codes, database_labels, bits)
+    ranking = Ranking(query_codes, query_labels, database_codes, database_labels, bits)
     if not isinstance(at, list | tuple | np.ndarray):
         raise TypeError(f"`at` must be a list of integers. Received: at={at!r}.")
-    return ranked.precision_recall([check_at(n, ranked.n) for n in at])
+    return ranking.precision_recall([check_at(n, ranking.n) for n in at])
 
 
-def area_under_radius_curve(*args, **kwargs):
-    """Area under precision against recall by Hamming radius, by trapezoids.
+def area_under_radius_curve(
+    query_codes: npt.ArrayLike,
+    query_labels: npt.ArrayLike,
+    database_codes: npt.ArrayLike,
+    database_labels: npt.ArrayLike,
+    *,
+    bits: int | None = None,
+) -> float:
+    """Area under the precision-recall curve by Hamming radius, by the trapezoid rule.
 
-    Takes the arguments of `precision_recall`. The curve starts at recall 0 with the
-    precision of its first radius that retrieves anything.
+    The curve is that of `precision_recall`. It is extended to recall 0 with the
+    precision of the smallest radius that retrieves a relevant item.
+
+    Args:
+        query_codes, query_labels, database_codes, database_labels, bits: as in
+            `mean_average_precision`.
 
     Returns:
         float in [0, 1].
+
+    Raises:
+        TypeError, ValueError: if an argument is invalid or two do not match.
+
+    Example:
+        >>> codes = [[1, 1], [1, -1], [-1, -1]]
+        >>> area = area_under_radius_curve(codes[:1], [0], codes, [0, 1, 0])
+        >>> round(area, 3)  # precision 1, 1/2, 2/3 at recall 1/2, 1/2, 1
+        0.792
     """
-    curve = precision_recall(*args, **kwargs)
+    curve = precision_recall(
+        query_codes, query_labels, database_codes, database_labels, bits=bits
+    )
     precision, recall = curve["precision_within"], curve["recall_within"]
     first = np.argmax(recall > 0)
     return float(
@@ -208,9 +232,10 @@ def area_under_radius_curve(*args, **kwargs):
     )
 
 
-#: What programs compute under the name of mAP; each is called with codes and labels
-#: (F and G with continuous codes), B, B', C, D and E with ``at=R`` as well.
-CONVENTIONS = {
+#: What published programs compute under the name "mAP", by letter. Each is called with
+#: codes and labels like `mean_average_precision` (F and G with continuous codes); B,
+#: B', C, D and E also with ``at=R``.
+CONVENTIONS: dict[str, Callable[..., float]] = {
     **{
         name: functools.partial(
             mean_average_precision, denominator=denominator, ties=ties, empty=empty
@@ -232,78 +257,109 @@ CONVENTIONS = {
 }
 
 
-class Ranked:
-    """Checked queries and database, and what is measured of them.
+class Ranking:
+    """The ranking of a database for each query, checked once and measured in many ways.
 
     Args:
         query_codes, query_labels, database_codes, database_labels, bits: as in
             `mean_average_precision`.
+
+    Attributes:
+        n: int, the number of database items.
+        bits: int, the code length.
+        query, database: packed codes, uint8 ``(q, ceil(bits / 8))`` and n rows.
+        relevance: `Relevance` of the items to the queries.
     """
 
     def __init__(
-        self, query_codes, query_labels, database_codes, database_labels, bits=None
-    ):
-        query, bits = hash_codes.as_packed(query_codes, bits, "query_codes")
-        database, _ = hash_codes.as_packed(database_codes, bits, "database_codes")
-        for name, rows in (("query_codes", query), ("database_codes", database)):
+        self,
+        query_codes: npt.ArrayLike,
+        query_labels: npt.ArrayLike,
+        database_codes: npt.ArrayLike,
+        database_labels: npt.ArrayLike,
+        bits: int | None = None,
+    ) -> None:
+        self.query, self.bits = hash_codes.as_packed(query_codes, bits, "query_codes")
+        self.database, _ = hash_codes.as_packed(
+            database_codes, self.bits, "database_codes"
+        )
+        for name, rows in (
+            ("query_codes", self.query),
+            ("database_codes", self.database),
+        ):
             if not len(rows):
-                raise ValueError(f"`{name}` must have at least one row. Received: 0.")
-        self.n = len(database)
-        self.query, self.database, self.bits = query, database, bits
-        self.relevance = Relevance(query_labels, database_labels, len(query), self.n)
+                raise ValueError(
+                    f"`{name}` must have at least one row. Received: 0 rows."
+                )
+        self.n = len(self.database)
+        self.relevance = Relevance(
+            query_labels, database_labels, len(self.query), self.n
+        )
 
     @functools.cached_property
-    def histograms(self):
-        """Items, and relevant items, at each distance: ``(q, bits + 1)`` each."""
+    def histograms(self) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
+        """Items, and relevant items, at each distance: two ``(q, bits + 1)``."""
         return histograms(self.query, self.database, self.bits, self.relevance)
 
-    def mean_average_precision(self, at, denominator, ties, empty):
-        """See the function `mean_average_precision`; `at` is an integer."""
+    def mean_average_precision(
+        self, at: int, denominator: str, ties: str, empty: str
+    ) -> float:
+        """As the function `mean_average_precision`; the arguments are not checked."""
         total, relevant = self.histograms
-        found = relevant.sum(axis=1)
+        num_relevant = relevant.sum(axis=1)
         if ties == "stable":
-            blocks = [*self._stable(at, first=denominator == "first")]
-            value, retrieved = (
+            blocks = [*self._stable_sums(at, first=denominator == "first")]
+            sums, retrieved = (
                 np.concatenate(part) for part in zip(*blocks, strict=True)
             )
         else:
-            value = tied_ranks.average_precision_sums(total, relevant, at, ties)
+            sums = tied_ranks.average_precision_sums(total, relevant, at, ties)
             retrieved = tied_ranks.retrieved_relevant(total, relevant, at, ties)
         denominators = {
-            "relevant": found,
+            "relevant": num_relevant,
             "retrieved": retrieved,
-            "min": np.minimum(found, at),
-            "first": np.minimum(found, at),
+            "min": np.minimum(num_relevant, at),
+            "first": np.minimum(num_relevant, at),
         }[denominator]
-        return tied_ranks.mean_over_queries(value, denominators, empty)
+        return tied_ranks.mean_over_queries(sums, denominators, empty)
 
-    def _stable(self, at, first):
-        """Yield sums of precisions and retrieved items, for blocks of queries."""
+    def _stable_sums(
+        self, at: int, first: bool
+    ) -> Iterator[tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]]:
+        """Yield sums of precisions and numbers of retrieved relevant items, for blocks
+        of queries; with `first`, the sums that the denominator "first" divides."""
         ranker = HammingRanker(self.database, self.bits)
         k = self.n if first else at
         size = max(1, _BLOCK // k)
         for start in range(0, len(self.query), size):
-            rows = slice(start, start + size)
-            _, items = ranker.top_k(self.query[rows], k)
-            ranked = self.relevance.of(rows, items)
-            value, retrieved = tied_ranks.stable_sums(ranked, at)
+            block = slice(start, start + size)
+            _, items = ranker.top_k(self.query[block], k)
+            ranked = self.relevance.of(block, items)  # (block, k)
+            sums, retrieved = tied_ranks.stable_sums(ranked, at)
             if first:
-                value = tied_ranks.first_relevant_sums(ranked, at)
-            yield value, retrieved
+                sums = tied_ranks.first_relevant_sums(ranked, at)
+            yield sums, retrieved
 
-    def precision_recall(self, at):
-        """See the function `precision_recall`; `at` is a list of integers."""
+    def precision_recall(self, at: list[int]) -> dict[str, npt.NDArray[np.float64]]:
+        """As the function `precision_recall`; the arguments are not checked."""
         total, relevant = self.histograms
-        found = np.maximum(relevant.sum(axis=1, keepdims=True), 1)
-        hits = [
-            tied_ranks.retrieved_relevant(total, relevant, n, "expected") for n in at
-        ]
-        hits = np.reshape(hits, (len(at), len(total))).T
-        inside, good = np.cumsum(total, axis=1), np.cumsum(relevant, axis=1)
+        # At least 1: a query without relevant items has recall 0.
+        num_relevant = np.maximum(relevant.sum(axis=1, keepdims=True), 1)
+        hits = np.reshape(
+            [tied_ranks.retrieved_relevant(total, relevant, n, "expected") for n in at],
+            (len(at), len(total)),  # needed where `at` is empty
+        ).T
+        items_within = np.cumsum(total, axis=1)
+        relevant_within = np.cumsum(relevant, axis=1)
         curve = {
             "precision_at": hits / np.array(at, float),
-            "recall_at": hits / found,
-            "precision_within": good / np.maximum(inside, 1),
-            "recall_within": good / found,
+            "recall_at": hits / num_relevant,
+            "precision_within": relevant_within / np.maximum(items_within, 1),
+            "recall_within": relevant_within / num_relevant,
         }
         return {name: values.mean(axis=0) for name, values in curve.items()}
+
+
+def _signs(values: npt.NDArray[Any]) -> npt.NDArray[np.int8]:
+    """Hash codes of continuous codes; the sign of 0 is +1."""
+    return np.where(values >= 0, np.int8(1), np.int8(-1))

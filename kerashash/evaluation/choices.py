@@ -1,5 +1,9 @@
-"""What the choices of a metric may be; what they mean is said in
-`kerashash.evaluation`."""
+"""The choices behind a retrieval metric: allowed values and named protocols.
+
+`kerashash.evaluation` explains what each choice means.
+"""
+
+from typing import Any
 
 import numpy as np
 
@@ -13,37 +17,51 @@ CHOICES = {
 }
 
 
-def check_choices(**choices):
-    """Refuse values, given by name, that a choice cannot have."""
+def check_choices(**choices: str) -> None:
+    """Raise ValueError unless each choice, given by name, has an allowed value."""
     checks.check_choices(CHOICES, **choices)
 
 
-def check_at(at, n):
-    """R as an integer, n for None, given a database of n items."""
+def check_at(at: int | None, database_size: int) -> int:
+    """R as an integer; None stands for the database size."""
     if at is None:
-        return n
+        return database_size
     if isinstance(at, bool) or not isinstance(at, int | np.integer):
         raise TypeError(f"`at` must be an integer or None. Received: at={at!r}.")
-    if not 1 <= at <= n:
+    if not 1 <= at <= database_size:
         raise ValueError(
-            f"`at` must lie in 1 to the database size {n}. Received: at={at}."
+            f"`at` must be between 1 and the database size {database_size}. "
+            f"Received: at={at}."
         )
     return int(at)
 
 
-def check_ties(ties, denominator, at, n):
-    """Whether there is a closed form, if one is asked for."""
+def check_ties(ties: str, denominator: str, at: int, database_size: int) -> None:
+    """Raise ValueError if the tie rule is not defined for the denominator."""
     if ties == "stable" or denominator in ("relevant", "min"):
         return
-    if denominator == "first" or at < n:
+    if denominator == "first" or at < database_size:
+        limit = "" if denominator == "first" else f" and at={at} below {database_size}"
         raise ValueError(
-            f"`ties` must be 'stable' with denominator={denominator!r}"
-            f"{'' if denominator == 'first' else f' and at={at} below {n}'}. Received: "
-            f"ties={ties!r}; 'min' and 'relevant' go with every tie rule."
+            f"`ties` must be 'stable' with denominator={denominator!r}{limit}. "
+            f"Received: ties={ties!r}. The denominators 'min' and 'relevant' allow "
+            "every tie rule."
         )
 
 
-def _protocol(at, denominator, ties, empty, database, source):
+def metric_name(at: int | None) -> str:
+    """Name of the mAP over the first `at` ranks.
+
+    Example:
+        >>> metric_name(None), metric_name(1000)
+        ('mAP@ALL', 'mAP@1000')
+    """
+    return "mAP@ALL" if at is None else f"mAP@{at}"
+
+
+def _protocol(
+    at: int | None, denominator: str, ties: str, empty: str, database: str, source: str
+) -> dict[str, Any]:
     return {
         "at": at,
         "denominator": denominator,
@@ -54,8 +72,9 @@ def _protocol(at, denominator, ties, empty, database, source):
     }
 
 
-#: What papers and programs call mAP. A paper's name gives its choice.
-PROTOCOLS = {
+#: Definitions of mAP by name: kerashash's own, and those of published papers. Each is
+#: a dict of the five choices and the ``source`` that they were taken from.
+PROTOCOLS: dict[str, dict[str, Any]] = {
     "kerashash": _protocol(
         None, "min", "expected", "zero", "encoded", "kerashash's own default"
     ),
@@ -89,21 +108,42 @@ PROTOCOLS = {
 }
 
 
-def define(protocol, choices, n):
-    """The choices of a protocol, with others in their place, for n items."""
-    if protocol not in [*PROTOCOLS]:  # a list is no key, and no protocol
+def resolve_protocol(
+    protocol: str, overrides: dict[str, Any], database_size: int
+) -> dict[str, Any]:
+    """The choices of a protocol after a user's overrides, checked.
+
+    Args:
+        protocol: str, a key of `PROTOCOLS`.
+        overrides: dict of choices that replace the protocol's.
+        database_size: int, the number of database items.
+
+    Returns:
+        dict: ``protocol``, the five choices, and ``source``.
+
+    Raises:
+        TypeError: if an override is no choice, or ``at`` is not an integer.
+        ValueError: if a value is not allowed, or two do not go together.
+
+    Example:
+        >>> definition = resolve_protocol("ddh-cifar10", {"at": 10}, 5000)
+        >>> definition["at"], definition["empty"], definition["source"]
+        (10, 'skip', 'DDH, table 2, with other choices')
+    """
+    # Looked up in a list, so that an unhashable value raises the same ValueError.
+    if protocol not in [*PROTOCOLS]:
         raise ValueError(
             f"`protocol` must be one of {[*PROTOCOLS]}. Received: {protocol!r}."
         )
-    unknown = sorted(set(choices) - {"at", *CHOICES})
+    unknown = sorted(set(overrides) - {"at", *CHOICES})
     if unknown:
         raise TypeError(
-            f"Choices of a protocol are {['at', *CHOICES]}. Received: {unknown}."
+            f"`**choices` must be among {['at', *CHOICES]}. Received: {unknown}."
         )
-    definition = {"protocol": protocol, **PROTOCOLS[protocol], **choices}
-    if choices:
+    definition = {"protocol": protocol, **PROTOCOLS[protocol], **overrides}
+    if overrides:
         definition["source"] += ", with other choices"
     check_choices(**{name: definition[name] for name in CHOICES})
-    at = check_at(definition["at"], n)
-    check_ties(definition["ties"], definition["denominator"], at, n)
+    at = check_at(definition["at"], database_size)
+    check_ties(definition["ties"], definition["denominator"], at, database_size)
     return definition

@@ -1,15 +1,18 @@
 """Which items are relevant to a query, and how many lie at each Hamming distance."""
 
 import functools
+from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import tensorflow as tf
 
 from kerashash import checks
 from kerashash.codes import packed_width
 from kerashash.retrieval import kernels, layout
 
-# Items, and pairs of a query and an item, that are counted at a time.
+# Database items counted at a time, and pairs of a query and an item.
 _ITEMS = 1 << 18
 _PAIRS = 1 << 22
 
@@ -20,70 +23,90 @@ class Relevance:
     Args:
         query_labels: label rows ``(q, classes)`` of 0 and 1, or class ids ``(q,)``.
         database_labels: as `query_labels`, n rows.
-        q: int, the number of queries.
-        n: int, the number of items.
+        num_queries: int, q.
+        num_items: int, n.
+
+    Attributes:
+        single: bool, whether each row has a single label, a class id, instead of a
+            set of labels.
+        query, database: packed labels, uint8 ``(q, width)`` and ``(n, width)``.
 
     Raises:
-        ValueError: if the labels are wrong or do not match.
+        ValueError: if the labels are invalid or do not match.
 
     Example:
-        >>> Relevance([[1, 0]], [[1, 1], [0, 1]], q=1, n=2).of([0])
+        >>> labels = [[1, 0]], [[1, 1], [0, 1]]
+        >>> Relevance(*labels, num_queries=1, num_items=2).of([0])
         array([[ True, False]])
     """
 
-    def __init__(self, query_labels, database_labels, q, n):
-        query = _check_labels(query_labels, q, "query_labels")
-        database = _check_labels(database_labels, n, "database_labels")
+    def __init__(
+        self,
+        query_labels: npt.ArrayLike,
+        database_labels: npt.ArrayLike,
+        num_queries: int,
+        num_items: int,
+    ) -> None:
+        query = _check_labels(query_labels, num_queries, "query_labels")
+        database = _check_labels(database_labels, num_items, "database_labels")
         if query.shape[1:] != database.shape[1:]:
             raise ValueError(
                 "`query_labels` and `database_labels` must have the same number of "
                 f"classes. Received shapes: {query.shape}, {database.shape}."
             )
-        #: Whether the packed labels are numbers of classes, not sets of them.
         self.single = query.ndim == 1
-        #: Packed labels: uint8 ``(q, width)`` and ``(n, width)``.
         self.query, self.database = _pack(query, database)
 
-    def of(self, rows, items=None):
-        """Whether items are relevant to the queries of some rows.
+    def of(
+        self,
+        rows: slice | Sequence[int] | npt.NDArray[Any],
+        items: npt.NDArray[Any] | None = None,
+    ) -> npt.NDArray[np.bool_]:
+        """Whether items are relevant to some of the queries.
 
         Args:
-            rows: slice or ints, q of them.
-            items: int ``(q, m)``, items of each query; None for the whole database.
+            rows: slice or ints, the rows of b queries.
+            items: int ``(b, m)``, the items to look at for each query; None for all n
+                items.
 
         Returns:
-            bool ``(q, m)``.
+            bool ``(b, m)`` or ``(b, n)``.
         """
         query = self.query[rows][:, None]
         database = self.database if items is None else self.database[items]
-        meet = np.bitwise_xor if self.single else np.bitwise_and
-        # Byte by byte: a sum over a short axis is slow.
-        common = np.zeros((1, 1), np.uint8)
+        combine = np.bitwise_xor if self.single else np.bitwise_and
+        # A loop over bytes, because a reduction over a short axis is slow.
+        combined = np.zeros((1, 1), np.uint8)
         for byte in range(query.shape[2]):
-            common = common | meet(query[..., byte], database[..., byte])
-        return (common != 0) != self.single
+            combined = combined | combine(query[..., byte], database[..., byte])
+        return np.asarray((combined != 0) != self.single)
 
 
-def histograms(query, database, bits, relevance):
-    """How many items, and relevant items, lie at each distance from each query.
+def histograms(
+    query: npt.NDArray[np.uint8],
+    database: npt.NDArray[np.uint8],
+    bits: int,
+    relevance: Relevance,
+) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
+    """Count the items, and the relevant items, at each distance from each query.
 
     Args:
-        query: packed codes ``(q, ceil(bits / 8))``.
-        database: the same, n rows.
+        query: packed codes, uint8 ``(q, ceil(bits / 8))``.
+        database: packed codes, n rows.
         bits: int, the code length.
         relevance: `Relevance` of q queries and n items.
 
     Returns:
-        ``(total, relevant)``: int64 arrays ``(q, bits + 1)``.
+        ``(total, relevant)``, int64 arrays ``(q, bits + 1)``.
 
     Example:
         >>> codes = np.array([[0], [1], [255]], np.uint8)
-        >>> relevance = Relevance([0], [0, 1, 0], q=1, n=3)
+        >>> relevance = Relevance([0], [0, 1, 0], num_queries=1, num_items=3)
         >>> total, relevant = histograms(codes[:1], codes, 8, relevance)
         >>> total.tolist(), relevant.tolist()
         ([[1, 1, 0, 0, 0, 0, 0, 0, 1]], [[1, 0, 0, 0, 0, 0, 0, 0, 1]])
     """
-    # A row holds the code, then the labels.
+    # Each row holds the code, then the labels: both are compared in one pass.
     queries = np.hstack([query, relevance.query])
     items = np.hstack([database, relevance.database])
     count = _counter(bits, queries.shape[1], relevance.single)
@@ -93,42 +116,49 @@ def histograms(query, database, bits, relevance):
         chunks = layout.roomy(-(-len(part) // layout.LANES))
         codes = tf.constant(layout.chunked(part, chunks))
         most = _PAIRS // (chunks * layout.LANES)
-        for rows, some in layout.query_blocks(queries, most):
-            counts[rows] += count(some, codes, len(part)).numpy()[: len(counts[rows])]
+        for rows, block in layout.query_blocks(queries, most):
+            # The block is padded; the rows of padding are dropped.
+            block_counts = count(block, codes, len(part)).numpy()
+            counts[rows] += block_counts[: len(counts[rows])]
     return counts.sum(axis=1), counts[:, 1]
 
 
 @functools.cache
-def _counter(bits, width, single):
-    """Compiled: queries ``(q, width)`` and the first n items ``(chunks, width,
-    LANES)`` -> counts of others and of relevant ones, ``(q, 2, bits + 1)``."""
-    bins = 2 * (bits + 1)
-    dtype = tf.uint8 if bins <= tf.uint8.max else tf.uint16
-    code = packed_width(bits)
-    meet = tf.bitwise.bitwise_xor if single else tf.bitwise.bitwise_and
+def _counter(bits: int, width: int, single: bool) -> Any:
+    """Compiled function that counts irrelevant and relevant items by distance.
+
+    It takes queries ``(q, width)``, items ``(chunks, width, LANES)`` and n, the number
+    of items that are not padding, and returns int32 ``(q, 2, bits + 1)``.
+    """
+    num_bins = 2 * (bits + 1)
+    dtype = tf.uint8 if num_bins <= tf.uint8.max else tf.uint16
+    code_width = packed_width(bits)
+    combine = tf.bitwise.bitwise_xor if single else tf.bitwise.bitwise_and
 
     @tf.function(jit_compile=True)
-    def bin_of(queries, items, n):
-        """Distance, bits + 1 more if relevant; the last bin is of no item."""
-        found = kernels.compare(queries[:, :code], items[:, :code], dtype)
-        common = tf.zeros((), tf.uint8)
-        for byte in range(code, width):
-            common |= meet(queries[:, byte, None, None], items[:, byte])
-        relevant = (common != 0) != single
-        found = tf.where(relevant, found + (bits + 1), found)
-        found = tf.where(kernels.real(tf.range(tf.shape(items)[0]), n), found, bins)
-        return tf.reshape(found, (tf.shape(queries)[0], -1))
+    def bin_of(queries: tf.Tensor, items: tf.Tensor, n: tf.Tensor) -> tf.Tensor:
+        """Bin of each pair ``(q, chunks * LANES)``: the distance, plus bits + 1 if
+        relevant; `num_bins` for padding."""
+        bins = kernels.compare(queries[:, :code_width], items[:, :code_width], dtype)
+        combined = tf.zeros((), tf.uint8)
+        for byte in range(code_width, width):
+            combined |= combine(queries[:, byte, None, None], items[:, byte])
+        relevant = (combined != 0) != single
+        bins = tf.where(relevant, bins + (bits + 1), bins)
+        real = kernels.real(tf.range(tf.shape(items)[0]), n)
+        bins = tf.where(real, bins, num_bins)
+        return tf.reshape(bins, (tf.shape(queries)[0], -1))
 
-    def count(queries, items, n):
+    def count(queries: tf.Tensor, items: tf.Tensor, n: tf.Tensor) -> tf.Tensor:
         rows = tf.shape(queries)[0]
-        found = tf.cast(bin_of(queries, items, n), tf.int32)
-        found += (bins + 1) * tf.range(rows)[:, None]
+        bins = tf.cast(bin_of(queries, items, n), tf.int32)
+        bins += (num_bins + 1) * tf.range(rows)[:, None]  # a histogram for each query
         counts = tf.raw_ops.Bincount(
-            arr=tf.reshape(found, [-1]),
-            size=rows * (bins + 1),
+            arr=tf.reshape(bins, [-1]),
+            size=rows * (num_bins + 1),
             weights=tf.constant([], tf.int32),
         )
-        counts = tf.reshape(counts, (rows, -1))[:, :-1]
+        counts = tf.reshape(counts, (rows, -1))[:, :-1]  # without padding
         return tf.reshape(counts, (rows, 2, -1))
 
     signature = [
@@ -139,8 +169,11 @@ def _counter(bits, width, single):
     return tf.function(count, input_signature=signature)
 
 
-def _pack(query, database):
-    """Labels as bytes: class ids numbered anew, or rows a bit a class."""
+def _pack(
+    query: npt.NDArray[Any], database: npt.NDArray[Any]
+) -> tuple[npt.NDArray[np.uint8], npt.NDArray[np.uint8]]:
+    """Labels as bytes: label rows with one bit a class, or class ids renumbered from 0
+    so that they fit in few bytes."""
     if query.ndim == 2:
         return np.packbits(query > 0, axis=1), np.packbits(database > 0, axis=1)
     classes, numbers = np.unique(np.concatenate([query, database]), return_inverse=True)
@@ -149,8 +182,8 @@ def _pack(query, database):
     return rows[: len(query)], rows[len(query) :]
 
 
-def _check_labels(labels, n, name):
-    """Class ids ``(n,)`` as they are, or float32 label rows ``(n, classes)``."""
+def _check_labels(labels: npt.ArrayLike, n: int, name: str) -> npt.NDArray[Any]:
+    """Class ids ``(n,)`` unchanged, or float32 label rows ``(n, classes)``."""
     labels = np.asarray(labels)
     if labels.ndim == 2 and labels.dtype.kind in "uifb":
         return checks.check_labels(labels, labels.shape[1], n, name=name)

@@ -7,14 +7,14 @@ from kerashash.evaluation import label_distribution as ld
 def test_measures_by_hand():
     true = np.array([[0.5, 0.5, 0.0], [0.25, 0.25, 0.5]])
     predicted = np.array([[0.25, 0.5, 0.25], [0.25, 0.25, 0.5]])
-    found = ld.measures(true, predicted)
+    actual = ld.measures(true, predicted)
     # The second row is exact; the means are half of the first row's values, and 0
     # counts as 1e-6.
     last = (0.25 - 1e-6) / (0.25 + 1e-6)
     third = 0.25 / 0.75
     kl = 0.5 * np.log(2.0) + 1e-6 * np.log(1e-6 / 0.25)
     norms = np.sqrt(0.5) * np.sqrt(0.375)
-    wanted = {
+    expected = {
         "chebyshev": 0.25 / 2,
         "clark": np.sqrt(third**2 + last**2) / 2,
         "canberra": (third + last) / 2,
@@ -22,9 +22,9 @@ def test_measures_by_hand():
         "cosine": (0.375 / norms + 1) / 2,
         "intersection": (0.75 + 1) / 2,
     }
-    assert [*found] == [*wanted]
-    for name, value in wanted.items():
-        assert found[name] == pytest.approx(value, abs=2e-6), name
+    assert [*actual] == [*expected]
+    for name, value in expected.items():
+        assert actual[name] == pytest.approx(value, abs=2e-6), name
 
 
 def test_measures_are_finite_with_zeros_and_best_when_equal(rng):
@@ -46,8 +46,8 @@ def test_knn_equals_brute_force_and_breaks_ties_by_index(rng):
     distances = np.linalg.norm(queries[:, None] - x, axis=2)
     for k in (1, 5, 30):
         nearest = np.argsort(distances, axis=1, kind="stable")[:, :k]
-        found = ld.knn_distribution(queries, x, d, k)
-        np.testing.assert_allclose(found, d[nearest].mean(axis=1), rtol=1e-5)
+        actual = ld.knn_distribution(queries, x, d, k)
+        np.testing.assert_allclose(actual, d[nearest].mean(axis=1), rtol=1e-5)
     np.testing.assert_allclose(ld.knn_distribution(x[[7]], x, d, 1)[0], d[3], rtol=1e-6)
 
 
@@ -57,10 +57,10 @@ def test_hashed_distribution_equals_brute_force(rng):
     d = rng.dirichlet(np.ones(4), 40).astype(np.float32)
     distances = (queries[:, None] != codes).sum(axis=2)
     nearest = np.argsort(distances, axis=1, kind="stable")[:, :7]
-    wanted = d[nearest].mean(axis=1)
-    np.testing.assert_allclose(ld.hashed_distribution(queries, codes, d, 7), wanted)
+    expected = d[nearest].mean(axis=1)
+    np.testing.assert_allclose(ld.hashed_distribution(queries, codes, d, 7), expected)
     packed = [np.packbits(c > 0, axis=1) for c in (queries, codes)]
-    np.testing.assert_allclose(ld.hashed_distribution(*packed, d, 7, bits=6), wanted)
+    np.testing.assert_allclose(ld.hashed_distribution(*packed, d, 7, bits=6), expected)
 
 
 @pytest.mark.parametrize(

@@ -1,27 +1,36 @@
 """Classification of hash codes by a linear support vector machine."""
 
+from typing import Any
+
 import numpy as np
+import numpy.typing as npt
 
 from kerashash import codes as hash_codes
 
 
-def svm_accuracy(train, validation, test, bits=None):
-    """How many labels a linear support vector machine gets right from hash codes.
+def svm_accuracy(
+    train: tuple[npt.ArrayLike, npt.ArrayLike],
+    validation: tuple[npt.ArrayLike, npt.ArrayLike],
+    test: tuple[npt.ArrayLike, npt.ArrayLike],
+    bits: int | None = None,
+) -> float:
+    """Accuracy of a linear support vector machine that classifies hash codes.
 
-    Its penalty is the one of 1e-5, 1e-4, ..., 1 that does best on the validation rows,
-    the least of equals.
+    The penalty C is chosen from 1e-5, 1e-4, ..., 1 by the accuracy on the validation
+    rows; among equals the smallest is taken.
 
     Args:
-        train, validation, test: pairs of hash codes, packed or not as in
-            `mean_average_precision`, and labels, one for each row: class ids ``(n,)``
-            or label rows ``(n, num_classes)``.
+        train, validation, test: tuples ``(codes, labels)``. Codes are packed or not, as
+            in `mean_average_precision`; each row has one label: class ids ``(n,)`` or
+            label rows ``(n, num_classes)``.
         bits: int, the code length; may be left out for unpacked codes.
 
     Returns:
-        float in [0, 1], on the test rows.
+        float in [0, 1], the accuracy on the test rows.
 
     Raises:
-        TypeError, ValueError: if codes or labels are not what they must be.
+        TypeError: if `bits` is not an integer.
+        ValueError: if codes or labels are invalid, or their numbers differ.
 
     Example:
         >>> rows = [[1, 1], [1, -1], [-1, 1], [-1, -1]], [0, 0, 1, 1]
@@ -33,26 +42,35 @@ def svm_accuracy(train, validation, test, bits=None):
     """
     from sklearn.svm import SVC
 
-    parts = []
-    for name, (its, labels) in zip(
+    splits = []
+    for name, (codes, labels) in zip(
         ("train", "validation", "test"), (train, validation, test), strict=True
     ):
-        its, bits = hash_codes.as_packed(its, bits, name)
-        labels = np.asarray(labels)
-        if labels.ndim == 2:
-            several = np.flatnonzero(np.count_nonzero(labels, axis=1) != 1)
-            if several.size:
-                raise ValueError(
-                    f"`{name}` must have one label for each row. Received none or "
-                    f"several in rows {several[:5].tolist()}."
-                )
-            labels = labels.argmax(axis=1)
-        if labels.shape != (len(its),):
+        packed, bits = hash_codes.as_packed(codes, bits, name)
+        class_ids = _class_ids(labels, len(packed), name)
+        splits.append((hash_codes.unpack(packed, bits).astype(np.float32), class_ids))
+    fitted = (
+        SVC(kernel="linear", C=penalty).fit(*splits[0])
+        for penalty in 10.0 ** np.arange(-5, 1)
+    )
+    best = max(fitted, key=lambda svm: svm.score(*splits[1]))
+    return float(best.score(*splits[2]))
+
+
+def _class_ids(labels: npt.ArrayLike, num_codes: int, name: str) -> npt.NDArray[Any]:
+    """Class ids ``(num_codes,)`` of class ids or one-hot label rows."""
+    class_ids = np.asarray(labels)
+    if class_ids.ndim == 2:
+        wrong = np.flatnonzero(np.count_nonzero(class_ids, axis=1) != 1)
+        if wrong.size:
             raise ValueError(
-                f"`{name}` must have as many labels as codes. Received: {len(its)} "
-                f"codes and labels of shape {labels.shape}."
+                f"`{name}` must have one label for each row. Received no label, or "
+                f"more than one, in rows {wrong[:5].tolist()}."
             )
-        parts.append((hash_codes.unpack(its, bits).astype(np.float32), labels))
-    train, validation, test = parts
-    machines = (SVC(kernel="linear", C=c).fit(*train) for c in 10.0 ** np.arange(-5, 1))
-    return float(max(machines, key=lambda svm: svm.score(*validation)).score(*test))
+        class_ids = class_ids.argmax(axis=1)
+    if class_ids.shape != (num_codes,):
+        raise ValueError(
+            f"`{name}` must have as many labels as codes. Received: {num_codes} codes "
+            f"and labels of shape {class_ids.shape}."
+        )
+    return class_ids

@@ -1,4 +1,4 @@
-"""What people watch: callbacks of a training, figures of retrieval."""
+"""Monitoring: callbacks for training, figures of retrieval results."""
 
 from kerashash.monitoring import callbacks, plots
 from kerashash.monitoring.callbacks import RetrievalEvaluation

@@ -1,39 +1,47 @@
-"""Keras callbacks that watch retrieval and the health of codes."""
+"""Keras callbacks that monitor retrieval and the quality of hash codes."""
 
 import os
+from typing import TYPE_CHECKING, Any
 
 import keras
 import numpy as np
+import numpy.typing as npt
 import tensorflow as tf
 
 from kerashash import evaluation
 from kerashash.codes import bit_imbalance
+from kerashash.evaluation.choices import metric_name
+
+if TYPE_CHECKING:
+    from kerashash.data import RetrievalData
 
 
 class RetrievalEvaluation(keras.callbacks.Callback):
-    """Measures retrieval after each epoch and writes it to TensorBoard.
+    """Measures retrieval after each epoch and logs it to TensorBoard.
 
-    Values, also added to the epoch's logs, so that `keras.callbacks.EarlyStopping`
-    and `keras.callbacks.ModelCheckpoint` can monitor them:
+    The values are also added to the epoch's logs, where
+    `keras.callbacks.EarlyStopping` and `keras.callbacks.ModelCheckpoint` can monitor
+    them if they come later in the list of callbacks:
 
-    - ``mAP@ALL`` or ``mAP@R``: by kerashash's own definition (`evaluation`);
-    - ``bit_imbalance``: the absolute mean of a bit over the database, averaged over
-      bits: 0 if each bit halves the database, 1 if all codes are equal;
+    - ``mAP@ALL`` or ``mAP@R``: as `kerashash.evaluate` defines it by default;
+    - ``bit_imbalance``: absolute mean of a bit over the database's codes in {-1, +1},
+      averaged over bits: 0 if each bit halves the database, 1 if all codes are equal;
     - ``bit_flips``: share of the database's bits that changed since the last
-      evaluation;
-    - ``quantization_error``: mean squared distance of the queries' continuous codes
-      from their hash codes.
+      evaluation; missing in the first;
+    - ``quantization_error``: mean squared difference between the elements of the
+      queries' continuous codes and of their hash codes.
 
-    It encodes all queries and the whole database: use `every` on large ones.
+    Each evaluation encodes all queries and the whole database: on large data sets
+    evaluate less often with `every`.
 
     Args:
         data: `kerashash.data.RetrievalData`.
-        log_dir: path of a folder for TensorBoard, or None. Values go to
-            ``log_dir/retrieval``, beside the ``train`` folder of
+        log_dir: path of a folder for TensorBoard, or None. Values are written to
+            ``log_dir/retrieval``, next to the ``train`` folder of
             `keras.callbacks.TensorBoard`.
-        at: int or None, R of mAP@R; None ranks the whole database.
-        every: int, epochs between evaluations.
-        batch_size: int, inputs encoded at a time.
+        at: int or None; R of mAP@R. None ranks the whole database.
+        every: int, number of epochs from one evaluation to the next.
+        batch_size: int, number of inputs encoded at a time.
 
     Raises:
         ValueError: if `every` is below 1.
@@ -44,7 +52,14 @@ class RetrievalEvaluation(keras.callbacks.Callback):
         >>> callback = RetrievalEvaluation(data, log_dir="logs", every=5)
     """
 
-    def __init__(self, data, log_dir=None, at=None, every=1, batch_size=128):
+    def __init__(
+        self,
+        data: "RetrievalData",
+        log_dir: str | os.PathLike[str] | None = None,
+        at: int | None = None,
+        every: int = 1,
+        batch_size: int = 128,
+    ) -> None:
         super().__init__()
         if every < 1:
             raise ValueError(f"`every` must be at least 1. Received: every={every}.")
@@ -53,10 +68,10 @@ class RetrievalEvaluation(keras.callbacks.Callback):
         self.at = at
         self.every = every
         self.batch_size = batch_size
-        self._writer = None
-        self._codes = None
+        self._writer: Any = None
+        self._previous_codes: npt.NDArray[np.int8] | None = None
 
-    def on_epoch_end(self, epoch, logs=None):
+    def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
         if (epoch + 1) % self.every:
             return
         values = self._measure()
@@ -71,18 +86,19 @@ class RetrievalEvaluation(keras.callbacks.Callback):
                     tf.summary.scalar(f"retrieval/{name}", value, step=epoch)
             self._writer.flush()
 
-    def on_train_end(self, logs=None):
+    def on_train_end(self, logs: dict[str, Any] | None = None) -> None:
         if self._writer is not None:
             self._writer.close()
             self._writer = None
 
-    def _measure(self):
+    def _measure(self) -> dict[str, float]:
         model, data = self.model, self.data
+        # For the quantization error; the signs are the hash codes, so that the queries
+        # are encoded once.
         u = model.continuous_codes(data.query, self.batch_size, verbose=0)
         codes = model.encode(data.database, self.batch_size, packed=False, verbose=0)
-        name = "mAP@ALL" if self.at is None else f"mAP@{self.at}"
         values = {
-            name: evaluation.mean_average_precision(
+            metric_name(self.at): evaluation.mean_average_precision(
                 np.where(u >= 0, np.int8(1), np.int8(-1)),
                 data.query_labels,
                 codes,
@@ -92,7 +108,7 @@ class RetrievalEvaluation(keras.callbacks.Callback):
             "bit_imbalance": bit_imbalance(codes),
             "quantization_error": float(np.mean((np.abs(u) - 1.0) ** 2)),
         }
-        if self._codes is not None:
-            values["bit_flips"] = float(np.mean(self._codes != codes))
-        self._codes = codes
+        if self._previous_codes is not None:
+            values["bit_flips"] = float(np.mean(self._previous_codes != codes))
+        self._previous_codes = codes
         return values

@@ -1,20 +1,33 @@
 """Figures of retrieval results."""
 
+import os
+from typing import Any
+
 import matplotlib.figure
 import numpy as np
+import numpy.typing as npt
+
+# Frames of neighbours. The dashes tell them apart without colours.
+_RELEVANT = {"color": "tab:green", "linewidth": 2.5, "linestyle": "-"}
+_IRRELEVANT = {"color": "tab:red", "linewidth": 2.5, "linestyle": (0, (2, 1))}
 
 
-def retrieval_grid(queries, neighbours, relevant, path=None):
-    """Queries with their nearest neighbours, one query a row.
+def retrieval_grid(
+    queries: npt.ArrayLike,
+    neighbours: npt.ArrayLike,
+    relevant: npt.ArrayLike,
+    path: str | os.PathLike[str] | None = None,
+) -> matplotlib.figure.Figure:
+    """Plot queries with their nearest neighbours, one query a row.
 
-    Relevant neighbours have a green frame, the others a red and dashed one.
+    Relevant neighbours have a solid green frame, the others a dashed red one.
 
     Args:
         queries: array ``(q, height, width)`` or ``(q, height, width, 3)``; uint8, or
             float in [0, 1].
         neighbours: array ``(q, k, ...)`` of images like `queries`, nearest first.
-        relevant: bool array ``(q, k)``.
-        path: path of the PNG to write, or None.
+        relevant: bool array ``(q, k)``, whether each neighbour is relevant.
+        path: path of a PNG file to write, or None.
 
     Returns:
         `matplotlib.figure.Figure`.
@@ -41,27 +54,22 @@ def retrieval_grid(queries, neighbours, relevant, path=None):
     figure = matplotlib.figure.Figure(
         figsize=(0.9 * (k + 1.3), 0.9 * q + 0.35), layout="constrained"
     )
-    # The empty column keeps queries and neighbours apart.
+    # An empty column separates the queries from their neighbours.
     widths = [1, 0.3, *[1] * k]
     axes = figure.subplots(q, k + 2, squeeze=False, width_ratios=widths)
-    show = {
+    image_options: dict[str, Any] = {
         "cmap": "gray_r",
         "vmin": 0,
         "vmax": 255 if queries.dtype == np.uint8 else 1,
     }
     for row in range(q):
-        axes[row, 0].imshow(queries[row], **show)
+        axes[row, 0].imshow(queries[row], **image_options)
         axes[row, 1].remove()
         for rank in range(k):
             axis = axes[row, rank + 2]
-            axis.imshow(neighbours[row, rank], **show)
-            good = relevant[row, rank]
+            axis.imshow(neighbours[row, rank], **image_options)
             for spine in axis.spines.values():
-                spine.set(
-                    color="tab:green" if good else "tab:red",
-                    linewidth=2.5,
-                    linestyle="-" if good else (0, (2, 1)),
-                )
+                spine.set(**(_RELEVANT if relevant[row, rank] else _IRRELEVANT))
         for axis in (axes[row, 0], *axes[row, 2:]):
             axis.set(xticks=[], yticks=[])
     axes[0, 0].set_title("query", fontsize=9)

@@ -1,25 +1,31 @@
-"""The main job on embedded data: train, evaluate, save, reload, rank, verify."""
+"""A tour on a built-in data set: train, evaluate, save, reload, rank, verify."""
 
+import os
 import pathlib
 import time
+from collections.abc import Iterator
 
 import keras
 import numpy as np
+import numpy.typing as npt
 
 import kerashash
 from kerashash import evaluation, zoo
+from kerashash.data import RetrievalData
 from kerashash.evaluation.relevance import Relevance
+from kerashash.methods import DCDH
 from kerashash.monitoring import plots
+from kerashash.retrieval import HammingRanker
 
 BITS = 48
 ZOO_ENTRY = "adalabel-cifar10-48"
 
 
-def run(output):
+def run(output: str | os.PathLike[str]) -> None:
     """Run the demo and write its logs, model and picture to a folder.
 
     Args:
-        output: path of the folder.
+        output: path of the folder; it is created if missing.
     """
     output = pathlib.Path(output)
     output.mkdir(parents=True, exist_ok=True)
@@ -39,13 +45,15 @@ def run(output):
     codes = reloaded.encode(data.database)
     queries = reloaded.encode(data.query)
     if not np.array_equal(codes, model.encode(data.database)):
-        raise RuntimeError(f"{path} gives other codes than the model saved in it.")
+        raise RuntimeError(
+            f"The model loaded from {path} gives other codes than the saved one."
+        )
 
     print(f"\n{'':34}mAP@ALL   bytes per image")
     for name, value, size in _compare(data, queries, codes):
         print(f"{name:34}{value:7.4f}   {size:15}")
 
-    ranker = kerashash.HammingRanker(codes, bits=BITS)
+    ranker = HammingRanker(codes, bits=BITS)
     picture = output / "retrieval.png"
     _draw(data, ranker, queries, picture)
     print(
@@ -64,7 +72,7 @@ def run(output):
     print(f"\nDone in {time.monotonic() - start:.0f} s")
 
 
-def _train(data, logs):
+def _train(data: RetrievalData, logs: pathlib.Path) -> DCDH:
     network = keras.Sequential(
         [
             keras.Input((64,)),
@@ -72,7 +80,7 @@ def _train(data, logs):
             keras.layers.Dense(256, activation="relu"),
         ]
     )
-    model = kerashash.DCDH(
+    model = DCDH(
         network,
         bits=BITS,
         num_classes=data.num_classes,
@@ -92,29 +100,33 @@ def _train(data, logs):
     return model
 
 
-def _compare(data, queries, codes):
-    """Rows of the table: name, mAP@ALL, bytes an image."""
-    labels = (data.query_labels, data.database_labels)
-    random = np.random.default_rng(0).choice([-1, 1], (data.num_database, BITS))
+def _compare(
+    data: RetrievalData, queries: npt.NDArray[np.uint8], codes: npt.NDArray[np.uint8]
+) -> Iterator[tuple[str, float, int]]:
+    """Yield the rows of the table: name, mAP@ALL, bytes per image."""
+    query_labels, labels = data.query_labels, data.database_labels
+    random_codes = np.random.default_rng(0).choice([-1, 1], (data.num_database, BITS))
     random_queries = np.random.default_rng(1).choice([-1, 1], (data.num_query, BITS))
     yield (
         f"random codes, {BITS} bits",
-        evaluation.mean_average_precision(random_queries, labels[0], random, labels[1]),
+        evaluation.mean_average_precision(
+            random_queries, query_labels, random_codes, labels
+        ),
         BITS // 8,
     )
     x, _ = data.arrays("database")
-    yield "cosine of the pixels, float32", _cosine(data), x[0].nbytes
+    yield "cosine of the pixels, float32", _cosine_map(data), x[0].nbytes
     yield (
         f"DCDH, {BITS} bits",
         evaluation.mean_average_precision(
-            queries, labels[0], codes, labels[1], bits=BITS
+            queries, query_labels, codes, labels, bits=BITS
         ),
         BITS // 8,
     )
 
 
-def _cosine(data):
-    """mAP@ALL of ranking by the cosine of the inputs themselves."""
+def _cosine_map(data: RetrievalData) -> float:
+    """mAP@ALL of ranking by cosine similarity of the pixels."""
     from sklearn.metrics import average_precision_score
 
     query, database = (
@@ -122,16 +134,23 @@ def _cosine(data):
         for x in (data.arrays("query")[0], data.arrays("database")[0])
     )
     relevant = _relevance(data).of(slice(None))
-    return np.mean(
-        [
-            average_precision_score(truth, score)
-            for truth, score in zip(relevant, query @ database.T, strict=True)
-        ]
+    return float(
+        np.mean(
+            [
+                average_precision_score(truth, score)
+                for truth, score in zip(relevant, query @ database.T, strict=True)
+            ]
+        )
     )
 
 
-def _draw(data, ranker, queries, path):
-    """Ten queries, one of each class, with their ten nearest neighbours."""
+def _draw(
+    data: RetrievalData,
+    ranker: HammingRanker,
+    queries: npt.NDArray[np.uint8],
+    path: pathlib.Path,
+) -> None:
+    """Plot ten queries, one of each class, with their ten nearest neighbours."""
     rows = data.query_labels.argmax(axis=0)  # the first query of each class
     _, nearest = ranker.top_k(queries[rows], k=10)
     x, _ = data.arrays("query")
@@ -142,7 +161,7 @@ def _draw(data, ranker, queries, path):
     )
 
 
-def _relevance(data):
+def _relevance(data: RetrievalData) -> Relevance:
     return Relevance(
         data.query_labels, data.database_labels, data.num_query, data.num_database
     )

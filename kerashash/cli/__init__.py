@@ -1,15 +1,29 @@
-"""The command line: kerashash demo | train | zoo, one file a command group."""
+"""The command line: kerashash demo | train | zoo, one file for each command."""
 
 import argparse
 import os
 import sys
+from collections.abc import Sequence
 
 from kerashash.cli import demo, train, zoo
 
 
-def main(arguments=None):
-    """Run the command line; returns the exit status."""
-    # TensorFlow's start-up notes would bury the output.
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command line.
+
+    Args:
+        arguments: list of str, or None for those of the process.
+
+    Returns:
+        int, the exit status: 0, 1 after an error, 130 after an interrupt.
+
+    Example:
+        >>> main(["zoo", "info", "adalabel-cifar10-48"])  # doctest: +ELLIPSIS
+        # adalabel-cifar10-48
+        ...
+        0
+    """
+    # TensorFlow's start-up messages would bury the output.
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     options = _parser().parse_args(arguments)
     try:
@@ -21,11 +35,11 @@ def main(arguments=None):
         return 130
 
 
-def _parser():
+def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="kerashash", description="A model zoo for learning to hash."
     )
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
-    for group in (demo, train, zoo):
-        group.add(commands)
+    for command in (demo, train, zoo):
+        command.add(commands)
     return parser

@@ -1,7 +1,10 @@
-"""What several commands print."""
+"""Output that several commands share."""
+
+from typing import Any
 
 
-def print_metrics(metrics):
+def print_metrics(metrics: list[dict[str, Any]]) -> None:
+    """Print one line for each metric of a card: name, value, definition."""
     from kerashash.zoo import cards
 
     for row in cards.rows({"name": "", "metrics": metrics}):

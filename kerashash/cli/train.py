@@ -1,12 +1,13 @@
-"""kerashash train."""
+"""The command ``kerashash train``."""
 
+import argparse
 import pathlib
 
 from kerashash.cli.printing import print_metrics
 
 
-def add(commands):
-    """Add the command to the parser's."""
+def add(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
+    """Add the command to the parser."""
     train = commands.add_parser("train", help="train a zoo entry from its recipe")
     train.add_argument(
         "--recipe", required=True, help="name of a zoo entry, or path of a recipe.toml"
@@ -15,19 +16,19 @@ def add(commands):
         "--root",
         type=pathlib.Path,
         default=pathlib.Path("."),
-        help="folder in which the entry's folder is written (default: .)",
+        help="folder in which to create the entry's folder (default: .)",
     )
-    train.add_argument("--seed", type=int, help="in place of the recipe's seed")
+    train.add_argument("--seed", type=int, help="overrides the recipe's seed")
     train.add_argument(
-        "--seeds", type=int, default=1, help="how often to train (default: 1)"
+        "--seeds", type=int, default=1, help="number of seeds to train (default: 1)"
     )
-    train.add_argument("--data-dir", help="where TensorFlow Datasets keeps its data")
-    train.add_argument("--cache-dir", help="where to keep features for a later run")
-    train.add_argument("--log-dir", help="where to write TensorBoard logs")
+    train.add_argument("--data-dir", help="data folder of TensorFlow Datasets")
+    train.add_argument("--cache-dir", help="folder to cache features for later runs")
+    train.add_argument("--log-dir", help="folder for TensorBoard logs")
     train.set_defaults(run=_run)
 
 
-def _run(options):
+def _run(options: argparse.Namespace) -> None:
     from kerashash import zoo
     from kerashash.recipes import recipe
 

@@ -25,9 +25,9 @@ def brute_force(features, k1, k2):
 @pytest.mark.parametrize(("k1", "k2", "block"), [(15, 6, 64), (3, 2, 7), (1, 1, 1024)])
 def test_expanded_neighbours_equal_brute_force(digits, k1, k2, block):
     x = digits.arrays("database")[0][:200]
-    found = similarity.expanded_neighbours(x, k1, k2, block)
-    np.testing.assert_array_equal(found.toarray(), brute_force(x, k1, k2))
-    assert found.diagonal().all()
+    actual = similarity.expanded_neighbours(x, k1, k2, block)
+    np.testing.assert_array_equal(actual.toarray(), brute_force(x, k1, k2))
+    assert actual.diagonal().all()
 
 
 def test_expansion_finds_more_of_the_class_than_plain_neighbours(digits):
@@ -56,13 +56,13 @@ def test_neighbours_must_exist(k):
 
 def test_squared_distances(rng):
     x = rng.normal(size=(9, 4)).astype(np.float32)
-    wanted = ((x[:, None] - x[None]) ** 2).sum(axis=2)
-    np.testing.assert_allclose(similarity.squared_distances(x), wanted, atol=1e-5)
+    expected = ((x[:, None] - x[None]) ** 2).sum(axis=2)
+    np.testing.assert_allclose(similarity.squared_distances(x), expected, atol=1e-5)
 
 
-def perplexity_of(x, wanted):
-    """Perplexity of each conditional distribution, from the joint one of two points
-    sets: solved for here in float64 by its definition."""
+def affinity_by_bisection(x, perplexity):
+    """Symmetric joint distribution whose conditional distributions each have the given
+    perplexity: the precision of each is found by bisection in float64."""
     d = ((x[:, None] - x[None]) ** 2).sum(axis=2)
     values = []
     for i in range(len(x)):
@@ -74,7 +74,7 @@ def perplexity_of(x, wanted):
             p /= p.sum()
             entropy = -(p * np.log(np.maximum(p, 1e-300))).sum()
             low, high = (
-                (precision, high) if entropy > np.log(wanted) else (low, precision)
+                (precision, high) if entropy > np.log(perplexity) else (low, precision)
             )
         values.append(np.insert(p, i, 0.0))
     conditional = np.array(values)
@@ -83,8 +83,8 @@ def perplexity_of(x, wanted):
 
 def test_gaussian_affinity_has_the_perplexity(rng):
     x = rng.normal(size=(100, 5))
-    found = similarity.gaussian_affinity(tf.constant(x), perplexity=20.0).numpy()
-    np.testing.assert_allclose(found, perplexity_of(x, 20.0), atol=1e-9)
+    actual = similarity.gaussian_affinity(tf.constant(x), perplexity=20.0).numpy()
+    np.testing.assert_allclose(actual, affinity_by_bisection(x, 20.0), atol=1e-9)
 
 
 @pytest.mark.parametrize("n", [1, 2, 3, 64])
@@ -130,8 +130,8 @@ def test_gradient_of_divergence_equals_finite_differences(rng, divergence):
     for i, k in ((0, 0), (5, 2), (11, 1)):
         step = np.zeros_like(u)
         step[i, k] = 1e-5
-        wanted = (value(u + step) - value(u - step)) / 2e-5
-        np.testing.assert_allclose(gradient[i, k], wanted, rtol=1e-4, atol=1e-9)
+        expected = (value(u + step) - value(u - step)) / 2e-5
+        np.testing.assert_allclose(gradient[i, k], expected, rtol=1e-4, atol=1e-9)
 
 
 def test_gradient_is_finite_where_points_coincide():
@@ -144,7 +144,9 @@ def test_gradient_is_finite_where_points_coincide():
 
 def test_pairwise_likelihood_by_hand():
     u = tf.constant([[2.0, 0.0], [1.0, 1.0]])  # t = 1
-    for similar, wanted in ((0.0, np.log1p(np.e)), (1.0, np.log1p(np.e) - 1)):
+    for similar, expected in ((0.0, np.log1p(np.e)), (1.0, np.log1p(np.e) - 1)):
         s = tf.fill((2, 2), similar)
-        np.testing.assert_allclose(losses.pairwise_likelihood(u, s), wanted, rtol=1e-6)
+        np.testing.assert_allclose(
+            losses.pairwise_likelihood(u, s), expected, rtol=1e-6
+        )
     assert losses.pairwise_likelihood(u[:1], tf.ones((1, 1))) == 0

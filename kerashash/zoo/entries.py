@@ -1,6 +1,6 @@
-"""The entries of the registries: their files, cards and recipes.
+"""Look up entries of the registries: their files, cards and recipes.
 
-What an entry is, `kerashash.zoo` says.
+`kerashash.zoo` describes what an entry is.
 """
 
 import difflib
@@ -8,7 +8,8 @@ import json
 import os
 import pathlib
 import tomllib
-from typing import NamedTuple
+from collections.abc import Mapping
+from typing import Any, NamedTuple
 
 from kerashash import installed
 from kerashash.zoo import registry, weight_files
@@ -23,73 +24,66 @@ FILES = (
 
 
 class WeightsUnavailableError(RuntimeError):
-    """An entry of which there is only the recipe: its data cannot be had here."""
+    """The zoo has only the recipe of an entry: the data to train it is not at hand."""
 
 
 class Entry(NamedTuple):
-    """One entry of the zoo: its name, its folder and its card."""
+    """An entry of the zoo whose files have been checked.
+
+    Attributes:
+        name: str, the entry's name.
+        path: `pathlib.Path` of the entry's folder.
+        card: dict, the content of the entry's card.json.
+
+    Example:
+        >>> name, path, card = entry("adalabel-cifar10-48")
+        >>> (path / "codes.npz").is_file(), card["method"]
+        (True, 'AdaLabelHash')
+    """
 
     name: str
     path: pathlib.Path
-    card: dict
+    card: dict[str, Any]
 
 
-def list():
-    """Names of the entries of the package and of the registries in KERASHASH_ZOO.
+def list_entries() -> list[str]:
+    """List the entries of the package and of the registries in KERASHASH_ZOO.
 
     Returns:
-        Sorted list of str.
+        Sorted list of str, the entries' names.
 
     Raises:
         ValueError, OSError: as `registry.names`.
 
     Example:
-        >>> "adalabel-cifar10-48" in list()
+        >>> from kerashash import zoo
+        >>> "adalabel-cifar10-48" in zoo.list()
         True
     """
     return registry.names()
 
 
-def entry(name):
-    """An entry's card, without loading its model.
+def entry(name: str | os.PathLike[str]) -> Entry:
+    """Find an entry and check its files, without loading the model.
 
     Args:
-        name: str, a name of `list()`, or a path of an entry's folder.
+        name: str, a name of `kerashash.zoo.list`, or the path of an entry's folder.
 
     Returns:
         `Entry`.
 
     Raises:
-        ValueError: if there is no such entry (close names are listed), or a file of
-            it is missing or is not the one that the card describes.
-        OSError: if it is on a server that does not answer (`registry.find`).
-        WeightsUnavailableError: if the zoo has only its recipe.
+        TypeError: if `name` is neither a str nor a path.
+        ValueError: if there is no such entry (close names are listed), or if one of
+            its files is missing or is not the one that the card describes.
+        OSError: if the entry is on a server that does not answer (`registry.find`).
+        WeightsUnavailableError: if the zoo has only the entry's recipe.
 
     Example:
         >>> entry("adalabel-cifar10-48").card["bits"]
         48
     """
-    if not isinstance(name, str | os.PathLike):
-        raise TypeError(f"`name` must be a name or a path. Received: {name!r}.")
-    path = pathlib.Path(name)
-    found = registry.find(path.name) if len(path.parts) == 1 else None
-    if found is not None:
-        path = found
-    elif path.is_dir() or len(path.parts) > 1:
-        if not (path / "card.json").is_file():
-            raise ValueError(
-                "`name` must be an entry of the zoo or a folder with a card.json. "
-                f"Received: {os.fspath(name)!r}, which has none."
-            )
-    else:
-        _refuse_recipe_only(path.name)
-        names = list()
-        close = difflib.get_close_matches(path.name, names, n=3, cutoff=0.5)
-        hint = f"Did you mean {close}? " if close else ""
-        raise ValueError(
-            f"`name` must be an entry of the zoo. Received: {name!r}. {hint}"
-            f"Entries: {names}."
-        )
+    path = _find_folder(name)
     try:
         card = json.loads((path / "card.json").read_text())
         files, shared = card["files"], card.get("shared", [])
@@ -98,37 +92,40 @@ def entry(name):
         raise ValueError(f"{path / 'card.json'} is not a card: {error}.") from error
     for file in FILES:
         _check_file(path / file, files.get(file, {}))
-    for network, stated in zip(networks, shared, strict=True):
-        _check_file(network, stated)
+    for network, expected in zip(networks, shared, strict=True):
+        _check_file(network, expected)
     return Entry(card["name"], path, card)
 
 
-def recipe_only():
-    """Names of the entries that are still to be trained, by who has their data.
+def recipe_only() -> list[str]:
+    """List the entries that have a recipe but have not been trained yet.
+
+    Whoever has their data can train them.
 
     Returns:
-        Sorted list of str.
+        Sorted list of str, the entries' names.
 
     Example:
         >>> "adalabel-nuswide-24" in recipe_only()
         True
     """
-    there = set(registry.names())
+    trained = set(registry.names())
     recipes = (installed.folder() / "recipes").glob("*.toml")
-    return sorted({path.stem for path in recipes} - there)
+    return sorted({path.stem for path in recipes} - trained)
 
 
-def recipe_path(name):
-    """The file of an entry's recipe, be the entry trained or not.
+def recipe_path(name: str | os.PathLike[str]) -> pathlib.Path:
+    """Find the recipe of an entry, whether the entry has been trained or not.
 
     Args:
-        name: str, a name of `list()` or `recipe_only()`, or an entry's folder.
+        name: str, a name of `kerashash.zoo.list` or `recipe_only`, or the path of an
+            entry's folder.
 
     Returns:
-        `pathlib.Path`.
+        `pathlib.Path` of the TOML file.
 
     Raises:
-        ValueError, OSError: as `entry`.
+        TypeError, ValueError, OSError: as `entry`.
 
     Example:
         >>> recipe_path("adalabel-nuswide-24").name
@@ -139,20 +136,59 @@ def recipe_path(name):
     return entry(name).path / "recipe.toml"
 
 
-def shared_files(path, card):
-    """Paths of the networks that an entry shares: in ``shared/`` of its registry (in
-    the cache of a server's one level further up), or the package's."""
-    return [_shared_file(path, stated["file"]) for stated in card.get("shared", [])]
+def shared_files(path: pathlib.Path, card: Mapping[str, Any]) -> list[pathlib.Path]:
+    """Find the files of the networks that an entry shares with others.
+
+    Args:
+        path: path of the entry's folder.
+        card: dict, the entry's card.
+
+    Returns:
+        List of `pathlib.Path`, in the card's order: in ``shared/`` of the entry's
+        registry, or in the package.
+    """
+    return [_shared_file(path, shared["file"]) for shared in card.get("shared", [])]
 
 
-def _shared_file(path, file):
-    name = pathlib.Path(file).name
-    places = [folder / "shared" / name for folder in (path.parent, path.parent.parent)]
-    found = next((place for place in places if place.is_file()), None)
-    return found or installed.network(name) or places[0]
+def _find_folder(name: str | os.PathLike[str]) -> pathlib.Path:
+    """The folder of an entry, with a card.json in it; raises what `entry` raises."""
+    if not isinstance(name, str | os.PathLike):
+        raise TypeError(f"`name` must be a name or a path. Received: {name!r}.")
+    path = pathlib.Path(name)
+    is_name = len(path.parts) == 1
+    registered = registry.find(path.name) if is_name else None
+    if registered is not None:
+        return registered
+    if path.is_dir() or len(path.parts) > 1:
+        if not (path / "card.json").is_file():
+            raise ValueError(
+                "`name` must be an entry of the zoo or a folder with a card.json. "
+                f"Received: {os.fspath(name)!r}, which has none."
+            )
+        return path
+    _refuse_recipe_only(path.name)
+    names = registry.names()
+    close_names = difflib.get_close_matches(path.name, names, n=3, cutoff=0.5)
+    hint = f"Did you mean {close_names}? " if close_names else ""
+    raise ValueError(
+        f"`name` must be an entry of the zoo. Received: {name!r}. {hint}"
+        f"Entries: {names}."
+    )
 
 
-def _refuse_recipe_only(name):
+def _shared_file(path: pathlib.Path, file_name: str) -> pathlib.Path:
+    """The path of one shared network, or the one it should have if it is missing."""
+    name = pathlib.Path(file_name).name
+    # The cache of a server has one more level of folders: the versions of an entry.
+    candidates = [
+        folder / "shared" / name for folder in (path.parent, path.parent.parent)
+    ]
+    existing = next((file for file in candidates if file.is_file()), None)
+    return existing or installed.network(name) or candidates[0]
+
+
+def _refuse_recipe_only(name: str) -> None:
+    """Raise an error that says how to train an entry that has only a recipe."""
     if name in recipe_only():
         about = tomllib.loads(recipe_path(name).read_text())["entry"]
         raise WeightsUnavailableError(
@@ -162,13 +198,14 @@ def _refuse_recipe_only(name):
         )
 
 
-def _check_file(path, stated):
+def _check_file(path: pathlib.Path, expected: Mapping[str, Any]) -> None:
+    """Compare a file with the size and sha256 that its card gives."""
     if not path.is_file():
         raise ValueError(f"{path} is missing.")
     size, digest = path.stat().st_size, weight_files.sha256(path)
-    if size != stated.get("bytes") or digest != stated.get("sha256"):
+    if size != expected.get("bytes") or digest != expected.get("sha256"):
         raise ValueError(
             f"{path} is not the file that its card describes. Received: {size} bytes, "
-            f"sha256 {digest}; the card says {stated.get('bytes')} bytes, "
-            f"sha256 {stated.get('sha256')}."
+            f"sha256 {digest}; the card says {expected.get('bytes')} bytes, "
+            f"sha256 {expected.get('sha256')}."
         )

@@ -20,7 +20,7 @@ WEIGHTS = f"/{NAME}/model.weights.h5"
 
 
 def make(root, rng, name=NAME, **changes):
-    """The folder of an entry of noise."""
+    """Write an entry whose files are random bytes, and return its folder."""
     folder = root / name
     folder.mkdir(parents=True)
     files = {}
@@ -43,8 +43,8 @@ def edit(folder, **changes):
 class Handler(http.server.BaseHTTPRequestHandler):
     def do_GET(self):
         server = self.server
-        wanted = self.headers.get("Range")
-        server.requests.append((self.path, wanted))
+        byte_range = self.headers.get("Range")
+        server.requests.append((self.path, byte_range))
         path = server.root / self.path.lstrip("/")
         mode = server.mode if path.name == "model.weights.h5" else "good"
         if server.failures:
@@ -57,8 +57,8 @@ class Handler(http.server.BaseHTTPRequestHandler):
         if mode == "shorter":
             content = content[:-1000]
         start = 0
-        if wanted and mode not in ("no range", "cut, no range"):
-            start = int(re.fullmatch(r"bytes=(\d+)-", wanted)[1])
+        if byte_range and mode not in ("no range", "cut, no range"):
+            start = int(re.fullmatch(r"bytes=(\d+)-", byte_range)[1])
             if start >= len(content):
                 return self.send_error(416)
             self.send_response(206)
@@ -87,12 +87,12 @@ def _settings(tmp_path, monkeypatch):
     monkeypatch.setenv("KERASHASH_CACHE", str(tmp_path / "cache"))
     monkeypatch.delenv("KERASHASH_ZOO", raising=False)
     monkeypatch.setenv("no_proxy", "*")
-    monkeypatch.setattr(fetching, "_PAUSE", 1e-3)
+    monkeypatch.setattr(fetching, "_FIRST_PAUSE", 1e-3)
 
 
 @pytest.fixture
 def server(tmp_path, rng, monkeypatch):
-    """A registry with one entry on a server, which is in KERASHASH_ZOO."""
+    """A server of a registry with one entry; KERASHASH_ZOO names it."""
     make(tmp_path / "served", rng)
     server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
     server.root, server.mode = tmp_path / "served", "good"
@@ -119,9 +119,10 @@ def cached(tmp_path):
     return sorted(file.name for file in files if file.name != ".lock")
 
 
-def same(found, folder):
+def same(copy, folder):
+    """Whether two folders of an entry have the same content."""
     return all(
-        (found / file).read_bytes() == (folder / file).read_bytes()
+        (copy / file).read_bytes() == (folder / file).read_bytes()
         for file in (*FILES, "card.json")
     )
 
@@ -158,7 +159,7 @@ def test_a_file_url_is_a_folder(tmp_path, rng, monkeypatch):
 
 @pytest.mark.skipif(os.pathsep != ":", reason="other separators are not part of URLs")
 @pytest.mark.parametrize(
-    ("value", "places"),
+    ("value", "locations"),
     [
         ("", []),
         ("::", []),
@@ -173,16 +174,16 @@ def test_a_file_url_is_a_folder(tmp_path, rng, monkeypatch):
         ("HTTPS://h/z:http://u/v", ["HTTPS://h/z", "http://u/v"]),
     ],
 )
-def test_places_are_separated_as_in_path(value, places, monkeypatch):
+def test_registries_are_separated_as_in_path(value, locations, monkeypatch):
     monkeypatch.setenv("KERASHASH_ZOO", value)
     monkeypatch.setattr(pathlib.Path, "is_dir", lambda self: True)
-    assert [str(place) for place in registry._places()][:-1] == places
+    assert [str(location) for location in registry._locations()][:-1] == locations
 
 
 @pytest.mark.parametrize(
     "value", ["/no/such", "s3://bucket", "https://h/z?a=b", "file://other/z", "8080"]
 )
-def test_what_is_no_registry(value, monkeypatch, tmp_path):
+def test_what_is_not_a_registry_is_refused(value, monkeypatch, tmp_path):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("KERASHASH_ZOO", value)
     for call in (zoo.list, lambda: zoo.entry(NAME)):
@@ -201,11 +202,11 @@ def test_names_that_no_registry_has(name, server):
 
 
 def test_an_entry_is_fetched_once(server, tmp_path):
-    found = zoo.entry(NAME)
-    assert same(found.path, server.root / NAME)
+    entry = zoo.entry(NAME)
+    assert same(entry.path, server.root / NAME)
     assert cached(tmp_path) == sorted((*FILES, "card.json"))
     assert len(server.requests) == 6
-    assert zoo.entry(NAME) == found
+    assert zoo.entry(NAME) == entry
     assert server.requests[6:] == [(f"/{NAME}/card.json", None)]
 
 
@@ -214,12 +215,12 @@ def test_a_shared_network_is_fetched_once_for_all_entries(server, tmp_path, rng)
     digest = hashlib.sha256(content).hexdigest()
     (server.root / "shared").mkdir()
     (server.root / "shared" / "net.weights.h5").write_bytes(content)
-    stated = {"file": "net.weights.h5", "sha256": digest, "bytes": len(content)}
+    shared = {"file": "net.weights.h5", "sha256": digest, "bytes": len(content)}
     for name in ("adalabel-noise-24", "adalabel-noise-32"):
-        make(server.root, rng, name, shared=[stated])
+        make(server.root, rng, name, shared=[shared])
         zoo.entry(name)
-    asked = [path for path, _ in server.requests if path.startswith("/shared/")]
-    assert asked == ["/shared/net.weights.h5"]
+    requested = [path for path, _ in server.requests if path.startswith("/shared/")]
+    assert requested == ["/shared/net.weights.h5"]
     server.stop()
     path = zoo.entry("adalabel-noise-32").path
     (path.parent.parent / "shared" / "net.weights.h5").unlink()
@@ -231,23 +232,23 @@ def test_a_network_of_the_package_is_not_fetched(server, rng):
     (file, *_) = installed.backbones()
     content = file.read_bytes()
     digest = hashlib.sha256(content).hexdigest()
-    stated = {"file": file.name, "sha256": digest, "bytes": len(content)}
-    make(server.root, rng, "other", shared=[stated])
-    assert zoo.entry("other").card["shared"] == [stated]
+    shared = {"file": file.name, "sha256": digest, "bytes": len(content)}
+    make(server.root, rng, "other", shared=[shared])
+    assert zoo.entry("other").card["shared"] == [shared]
     assert not [path for path, _ in server.requests if "shared" in path]
     server.stop()
-    assert zoo.entry("other").card["shared"] == [stated]
+    assert zoo.entry("other").card["shared"] == [shared]
 
 
 def test_two_servers_do_not_share_a_cache(server, tmp_path, rng, monkeypatch):
     make(tmp_path / "served" / "deep", rng)
-    one = zoo.entry(NAME).path
+    first = zoo.entry(NAME).path
     monkeypatch.setenv("KERASHASH_ZOO", f"{server.base}/deep/:{server.base}")
     assert same(zoo.entry(NAME).path, server.root / "deep" / NAME)
-    assert same(one, server.root / NAME)
+    assert same(first, server.root / NAME)
 
 
-def test_without_a_server_the_cache_serves(server):
+def test_the_cache_stands_in_for_a_server_that_is_down(server):
     path = zoo.entry(NAME).path
     server.stop()
     assert zoo.entry(NAME).path == path
@@ -257,7 +258,7 @@ def test_without_a_server_the_cache_serves(server):
         zoo.entry(NAME)
 
 
-def test_a_server_that_is_down(server, tmp_path, capsys):
+def test_a_server_that_is_down_and_not_cached_is_an_error(server, tmp_path, capsys):
     server.stop()
     for call in (zoo.list, lambda: zoo.entry(NAME)):
         with pytest.raises(ConnectionError, match=f"{server.base}/.*Try again"):
@@ -267,7 +268,7 @@ def test_a_server_that_is_down(server, tmp_path, capsys):
     assert "cannot be fetched" in capsys.readouterr().err
 
 
-def test_a_damaged_file_of_the_cache_is_fetched_anew(server):
+def test_a_damaged_file_of_the_cache_is_fetched_again(server):
     path = zoo.entry(NAME).path
     server.requests.clear()
     (path / "codes.npz").write_bytes(bytes(100))
@@ -279,7 +280,7 @@ def test_a_damaged_file_of_the_cache_is_fetched_anew(server):
     ]
 
 
-def test_a_cut_connection_is_gone_on_with(server, tmp_path):
+def test_a_cut_download_is_resumed(server, tmp_path):
     server.mode = "cut"
     assert same(zoo.entry(NAME).path, server.root / NAME)
     ranges = [r for path, r in server.requests if path == WEIGHTS]
@@ -287,12 +288,13 @@ def test_a_cut_connection_is_gone_on_with(server, tmp_path):
     assert cached(tmp_path) == sorted((*FILES, "card.json"))
 
 
-def test_a_later_call_goes_on_where_one_ended(server, tmp_path):
+def test_a_later_call_resumes_a_download(server, tmp_path):
     server.mode = "cut, no range"
     with pytest.raises(ConnectionError, match="cut after 150000 of 300000 bytes"):
         zoo.entry(NAME)
-    # One that brought something and as many as are allowed that did not.
-    assert sum(path == WEIGHTS for path, _ in server.requests) == 1 + fetching._TRIES
+    # One request that brought bytes, then as many failures as are allowed.
+    requested = [path for path, _ in server.requests if path == WEIGHTS]
+    assert len(requested) == 1 + fetching._MAX_FAILURES
     assert "card.json" not in cached(tmp_path)
     assert "model.weights.h5" not in cached(tmp_path)
     server.mode = "good"
@@ -330,14 +332,14 @@ def test_a_wrong_file_is_refused_and_not_kept(server, tmp_path, mode, message):
     assert same(zoo.entry(NAME).path, server.root / NAME)
 
 
-@pytest.mark.parametrize("kept", [1000, 299_500, 300_000, 300_001])
+@pytest.mark.parametrize("part_bytes", [1000, 299_500, 300_000, 300_001])
 @pytest.mark.parametrize("mode", ["good", "no range", "shorter", "wrong byte"])
-def test_what_was_kept_may_be_wrong(server, tmp_path, mode, kept):
+def test_a_partial_file_may_be_wrong(server, mode, part_bytes):
     folder = zoo.entry(NAME).path
     sha256 = zoo.entry(NAME).card["files"]["model.weights.h5"]["sha256"]
     (folder / "model.weights.h5").unlink()
     part = folder / f"model.weights.h5.{sha256[:8]}.part"
-    part.write_bytes(bytes(kept))
+    part.write_bytes(bytes(part_bytes))
     server.mode = mode
     if mode in ("shorter", "wrong byte"):
         with pytest.raises(ValueError, match=WEIGHTS):
@@ -357,7 +359,7 @@ def test_busy_servers_are_asked_again_and_refusals_are_not(server):
     assert len(server.requests) == 1
 
 
-def test_an_entry_that_the_server_lacks(server, tmp_path):
+def test_an_entry_or_file_that_the_server_lacks(server, tmp_path):
     with pytest.raises(ValueError, match="`name` must be an entry of the zoo"):
         zoo.entry("adalabel-noise-13")
     assert zoo.entry("adalabel-cifar10-48").card["bits"] == 48
@@ -386,14 +388,14 @@ def test_a_newer_version_leaves_the_older_one_whole(server, rng):
 
 
 @pytest.mark.parametrize(
-    ("file", "stated"),
+    ("file", "description"),
     [
         (file, {"sha256": "0" * 64, "bytes": 1})
         for file in ("../a", "/a", "a/b", "a\\b", "..", "", ".a", "c:a", "card.json")
     ]
     + [
-        ("a", stated)
-        for stated in (
+        ("a", description)
+        for description in (
             None,
             {},
             {"sha256": "0" * 64},
@@ -405,9 +407,9 @@ def test_a_newer_version_leaves_the_older_one_whole(server, rng):
         )
     ],
 )
-def test_cards_that_list_files_otherwise_are_refused(server, tmp_path, file, stated):
+def test_cards_with_invalid_files_are_refused(server, tmp_path, file, description):
     card = json.loads((server.root / NAME / "card.json").read_text())
-    edit(server.root / NAME, files={**card["files"], file: stated})
+    edit(server.root / NAME, files={**card["files"], file: description})
     with pytest.raises(ValueError, match=r"`files` of .*card\.json must map plain"):
         zoo.entry(NAME)
     assert len(server.requests) == 1
@@ -428,20 +430,20 @@ def test_cards_that_list_files_otherwise_are_refused(server, tmp_path, file, sta
         "<html>",
     ],
 )
-def test_what_is_no_card(server, tmp_path, text):
+def test_what_is_not_a_card_is_refused(server, tmp_path, text):
     (server.root / NAME / "card.json").write_text(text)
     with pytest.raises(ValueError, match=rf"{NAME}/card\.json must"):
         zoo.entry(NAME)
     assert not (tmp_path / "cache").exists()
 
 
-def test_a_card_is_not_read_without_end(server):
-    (server.root / NAME / "card.json").write_bytes(bytes(fetching._LONGEST + 1))
+def test_a_card_of_any_length_is_not_read(server):
+    (server.root / NAME / "card.json").write_bytes(bytes(fetching._MAX_TEXT_BYTES + 1))
     with pytest.raises(ValueError, match="must have at most"):
         zoo.entry(NAME)
 
 
-def test_an_index_lists_a_server(server, capsys):
+def test_an_index_lists_the_entries_of_a_server(server, capsys):
     assert NAME not in zoo.list()
     (server.root / "index.json").write_text(json.dumps([NAME]))
     assert NAME in zoo.list()
@@ -457,26 +459,27 @@ def test_an_index_lists_a_server(server, capsys):
             zoo.list()
     (server.root / "index.json").write_text('["no-such-1"]')
     assert cli.main(["zoo", "list"]) == 1
-    assert "lists 'no-such-1', which it lacks" in capsys.readouterr().err
+    assert "lists 'no-such-1'" in capsys.readouterr().err
 
 
-def test_many_fetch_one_entry_at_a_time(server, tmp_path):
+def test_concurrent_calls_fetch_an_entry_once(server, tmp_path):
     server.mode = "cut"
-    found = []
+    entries = []
     threads = [
-        threading.Thread(target=lambda: found.append(zoo.entry(NAME))) for _ in range(6)
+        threading.Thread(target=lambda: entries.append(zoo.entry(NAME)))
+        for _ in range(6)
     ]
     for thread in threads:
         thread.start()
     for thread in threads:
         thread.join()
-    assert len(found) == 6
-    assert same(found[0].path, server.root / NAME)
+    assert len(entries) == 6
+    assert same(entries[0].path, server.root / NAME)
     assert cached(tmp_path) == sorted((*FILES, "card.json"))
     assert len([path for path, r in server.requests if path == WEIGHTS and not r]) == 1
 
 
-def test_a_full_disk_is_no_matter_of_the_server(server, tmp_path, monkeypatch):
+def test_a_full_disk_is_not_asked_of_the_server_again(server, tmp_path, monkeypatch):
     def full(*_):
         raise OSError(28, "No space left on device")
 
@@ -488,8 +491,8 @@ def test_a_full_disk_is_no_matter_of_the_server(server, tmp_path, monkeypatch):
     assert same(zoo.entry(NAME).path, server.root / NAME)
 
 
-def test_progress_is_for_large_files_on_a_terminal(server, monkeypatch, capsys):
-    monkeypatch.setattr(fetching, "_LARGE", 1000)
+def test_progress_of_large_files_is_shown_on_a_terminal(server, monkeypatch, capsys):
+    monkeypatch.setattr(fetching, "_PROGRESS_BYTES", 1000)
     monkeypatch.setattr(fetching.sys.stderr, "isatty", lambda: True, raising=False)
     zoo.entry(NAME)
     assert capsys.readouterr().err == "\rFetching model.weights.h5: 0 of 0 MiB\n"

@@ -1,7 +1,7 @@
-"""Where entries of the zoo are found: folders, servers, the package itself.
+"""Registries, where entries are found: folders, servers and the package itself.
 
-Registries are those of the environment variable KERASHASH_ZOO, in order, then the
-package's own. The first that has ``NAME/card.json`` wins. More: docs/zoo.md.
+They are those of the environment variable KERASHASH_ZOO, in its order, then the
+package's own. The first one that has ``NAME/card.json`` wins. More: docs/zoo.md.
 """
 
 import contextlib
@@ -10,40 +10,47 @@ import pathlib
 import re
 import urllib.parse
 import urllib.request
+from collections.abc import Iterator
+from typing import Any
 
 from kerashash import installed
 from kerashash.zoo import remote
 
-# Between ':' as separators, a URL keeps those of its scheme, IPv6 address and port.
-_PLACE = re.compile(r"[\w+.-]+://(?:\[[^]]*\]|[^/:]*)(?::\d+(?=[/:]|$))?[^:]*|[^:]+")
+# One item of KERASHASH_ZOO where ':' separates the items: a URL keeps the colons of
+# its scheme, IPv6 address and port.
+_ITEM = re.compile(r"[\w+.-]+://(?:\[[^]]*\]|[^/:]*)(?::\d+(?=[/:]|$))?[^:]*|[^:]+")
 
 
-def find(name):
-    """The folder of an entry, fetched into the cache if it is on a server.
+def find(name: str) -> pathlib.Path | None:
+    """Find the folder of an entry; one on a server is first fetched into the cache.
 
     Args:
         name: str, the name of an entry.
 
     Returns:
-        `pathlib.Path` of a folder with card.json, or None if no registry has it. Of
-        an entry on a server, all files that the card lists are there and are checked.
+        `pathlib.Path` of a folder with a card.json, or None if no registry has the
+        entry. For an entry on a server, all files that the card lists have been
+        fetched and checked.
 
     Raises:
-        ValueError: if KERASHASH_ZOO, a card or a fetched file is not what it must be.
+        ValueError: if KERASHASH_ZOO, a card or a fetched file is invalid.
         OSError: if a server does not answer and the cache does not hold the entry.
 
     Example:
         >>> find("adalabel-cifar10-48").name
         'adalabel-cifar10-48'
     """
-    place, text = _card(name)
-    if isinstance(place, str):
-        return remote.entry(place, name, text)
-    return place and place / name
+    located = _locate(name)
+    if located is None:
+        return None
+    location, card_bytes = located
+    if isinstance(location, str):
+        return remote.entry(location, name, card_bytes)
+    return location / name
 
 
-def card(name):
-    """An entry's card; its files are neither fetched nor checked.
+def card(name: str) -> dict[str, Any] | None:
+    """Read an entry's card; the entry's files are neither fetched nor checked.
 
     Args:
         name: str, the name of an entry.
@@ -58,40 +65,43 @@ def card(name):
         >>> card("adalabel-cifar10-48")["bits"]
         48
     """
-    place, text = _card(name)
-    return place and remote.parsed(text, f"{place}/{name}/card.json", dict)
+    located = _locate(name)
+    if located is None:
+        return None
+    location, card_bytes = located
+    return remote.parse_json(card_bytes, f"{location}/{name}/card.json", dict)
 
 
-def names():
-    """Names of the entries of all registries.
+def names() -> list[str]:
+    """List the entries of all registries.
 
-    Those on a server are in its ``index.json``, a list of names. Without it, and if
-    the server does not answer, they are those in the cache.
+    A server lists its entries in ``index.json``. Without that file, or if the server
+    does not answer, they are the entries of the server that are in the cache.
 
     Returns:
-        Sorted list of str.
+        Sorted list of str, the entries' names.
 
     Raises:
-        ValueError: if KERASHASH_ZOO or an index is not what it must be.
+        ValueError: if KERASHASH_ZOO or an index is invalid.
         OSError: if a server does not answer and the cache has no entry of it.
 
     Example:
         >>> "adalabel-cifar10-48" in names()
         True
     """
-    found = set()
-    for place in _places():
-        if isinstance(place, str):
-            found.update(remote.names(place))
+    listed: set[str] = set()
+    for location in _locations():
+        if isinstance(location, str):
+            listed.update(remote.names(location))
         else:
-            found.update(path.parent.name for path in place.glob("*/card.json"))
-    return sorted(name for name in found if remote.is_plain(name))
+            listed.update(path.parent.name for path in location.glob("*/card.json"))
+    return sorted(name for name in listed if remote.is_plain(name))
 
 
-def _places():
-    """The registries in order: a path for a folder, a str for a URL."""
+def _locations() -> Iterator[pathlib.Path | str]:
+    """The registries in order: a path for a folder, a str for a server's URL."""
     value = os.environ.get("KERASHASH_ZOO", "")
-    split = _PLACE.findall if os.pathsep == ":" else re.compile("[^;]+").findall
+    split = _ITEM.findall if os.pathsep == ":" else re.compile("[^;]+").findall
     for text in filter(None, map(str.strip, split(value))):
         url = urllib.parse.urlsplit(text) if "://" in text else None
         if url and url.scheme in ("http", "https") and not url.query + url.fragment:
@@ -100,7 +110,8 @@ def _places():
         if url and url.scheme == "file" and url.netloc in ("", "localhost"):
             text = urllib.request.url2pathname(url.path)
         folder = pathlib.Path(text).expanduser()
-        # Not passed over: the entry of a later registry is another model.
+        # An error, not skipped: under the same name, the entry of a later registry is
+        # another model.
         if not folder.is_dir():
             raise ValueError(
                 "`KERASHASH_ZOO` must hold folders and http, https or file URLs, "
@@ -110,12 +121,12 @@ def _places():
     yield installed.folder()
 
 
-def _card(name):
-    """The first registry that has an entry, and the entry's card as bytes."""
-    for place in _places() if remote.is_plain(name) else ():
-        if isinstance(place, str):
+def _locate(name: str) -> tuple[pathlib.Path | str, bytes] | None:
+    """The first registry that has an entry, and the content of the entry's card."""
+    for location in _locations() if remote.is_plain(name) else ():
+        if isinstance(location, str):
             with contextlib.suppress(FileNotFoundError):
-                return place, remote.card(place, name)
-        elif (place / name / "card.json").is_file():
-            return place, (place / name / "card.json").read_bytes()
-    return None, None
+                return location, remote.card(location, name)
+        elif (location / name / "card.json").is_file():
+            return location, (location / name / "card.json").read_bytes()
+    return None

@@ -1,4 +1,4 @@
-"""A registry on a server: its entries' cards, and their files in the cache."""
+"""A registry on a server: cards of its entries, and their files in the local cache."""
 
 import contextlib
 import hashlib
@@ -8,93 +8,118 @@ import pathlib
 import re
 import tempfile
 import urllib.parse
+from collections.abc import Collection, Iterable
+from typing import Any, TypedDict, TypeGuard, TypeVar
 
 from kerashash import installed
 from kerashash.zoo.fetching import fetch_file, fetch_text, is_whole
 
+T = TypeVar("T")
 
-def is_plain(name):
-    """Whether a name is that of a file or folder, not hidden, in any folder."""
+
+class _Expected(TypedDict):
+    """What a card says of a file's content."""
+
+    sha256: str
+    size: int
+
+
+def is_plain(name: Any) -> TypeGuard[str]:
+    """Whether a name is that of a visible file or folder, without any path.
+
+    Args:
+        name: object, usually a str.
+
+    Returns:
+        bool.
+
+    Example:
+        >>> is_plain("dcdh-cifar10-48"), is_plain("../x"), is_plain(".hidden")
+        (True, False, False)
+    """
     pattern = r"[^./\\:\x00-\x1f][^/\\:\x00-\x1f]*"
     return isinstance(name, str) and re.fullmatch(pattern, name) is not None
 
 
-def card(base, name):
-    """An entry's card as it is on the server, or if that is down in the cache.
+def card(base: str, name: str) -> bytes:
+    """Read an entry's card from the server, or from the cache if the server is down.
 
     Args:
         base: str, the URL of the registry.
         name: str, the name of an entry.
 
     Returns:
-        bytes.
+        bytes, the content of the card.
 
     Raises:
         FileNotFoundError: if the server does not have the entry.
-        ConnectionError: if it does not answer, and the cache has no whole entry.
+        ConnectionError: if the server does not answer and the cache does not have the
+            whole entry.
     """
-    cached = (_cache(base) / name).glob("*/card.json")
-    cached = sorted(cached, key=lambda path: path.stat().st_mtime, reverse=True)
+    newest_first = sorted(
+        (_cache(base) / name).glob("*/card.json"),
+        key=lambda path: path.stat().st_mtime,
+        reverse=True,
+    )
     try:
-        return fetch_text(_url(base, name, "card.json"), patient=not cached)
+        return fetch_text(_url(base, name, "card.json"), patient=not newest_first)
     except ConnectionError:
-        for path in filter(_is_whole_entry, cached):
+        for path in filter(_is_whole_entry, newest_first):
             return path.read_bytes()
         raise
 
 
-def entry(base, name, text):
-    """The folder in the cache with the entry of a card; what it lacks is fetched.
+def entry(base: str, name: str, card_bytes: bytes) -> pathlib.Path:
+    """Complete the cached folder of an entry: fetch the files that it lacks.
 
-    There is one for each version of the card: while a newer one is fetched, the older
-    one stays whole for those who read it.
+    Each version of a card has a folder of its own: while a newer one is fetched, the
+    older one stays whole for those who read it.
 
     Args:
         base: str, the URL of the registry.
         name: str, the name of an entry.
-        text: bytes, its card.
+        card_bytes: bytes, the content of the entry's card.
 
     Returns:
-        `pathlib.Path`.
+        `pathlib.Path` of the folder.
 
     Raises:
-        ValueError: if the card lists no files as it must, or a file on the server is
-            not the one that it lists.
+        ValueError: if the card's list of files is invalid, or a file on the server is
+            not the one that the card describes.
         OSError: as `fetch_file`.
     """
     versions = _cache(base) / name
-    folder = versions / hashlib.sha256(text).hexdigest()[:16]
-    files, shared = _files(text, _url(base, name, "card.json"))
-    for file, stated in shared.items():
-        if _in_package(file, stated):
-            continue
-        # Once for all entries of the server.
-        url = _url(base, "shared", file)
-        fetch_file(url, _cache(base) / "shared" / file, **stated)
-    for file, stated in files.items():
+    folder = versions / hashlib.sha256(card_bytes).hexdigest()[:16]
+    files, shared = _listed_files(card_bytes, _url(base, name, "card.json"))
+    for file, expected in shared.items():
+        if not _is_in_package(file, expected):
+            # Outside the entry's folder: fetched once for all entries of the server.
+            path = _cache(base) / "shared" / file
+            fetch_file(_url(base, "shared", file), path, **expected)
+    for file, expected in files.items():
         path = folder / file
-        for older in versions.glob("*") if not path.exists() else ():
-            if is_whole(older / file, **stated):
-                folder.mkdir(exist_ok=True)
-                with contextlib.suppress(OSError):  # no links here: it is fetched
-                    os.link(older / file, path)
-                break
-        fetch_file(_url(base, name, file), path, **stated)
+        if not path.exists():
+            _link_from_older_version(versions, path, expected)
+        fetch_file(_url(base, name, file), path, **expected)
     path = folder / "card.json"
-    if not path.is_file() or path.read_bytes() != text:
-        # Last, so that a folder with a card is a whole entry.
+    if not path.is_file() or path.read_bytes() != card_bytes:
+        # Written last, so that a folder with a card is a whole entry.
         folder.mkdir(parents=True, exist_ok=True)
         with tempfile.NamedTemporaryFile(
             dir=folder, prefix="card.json.", suffix=".part", delete=False
         ) as stream:
-            stream.write(text)
-        os.chmod(stream.name, 0o644)  # caches may be shared; it is made 0o600
+            stream.write(card_bytes)
+        # Temporary files are made 0o600, but several users may share a cache.
+        os.chmod(stream.name, 0o644)
         os.replace(stream.name, path)
     return folder
 
 
-def names(base):
-    """Names in the index of a server; without it or if it is down, in the cache.
+def names(base: str) -> Collection[str]:
+    """List the entries of a server.
+
+    The names are read from ``index.json``; without that file, or if the server is down,
+    from the cache.
 
     Args:
         base: str, the URL of the registry.
@@ -103,13 +128,13 @@ def names(base):
         Collection of str.
 
     Raises:
-        ValueError: if the index is no list of names.
-        ConnectionError: if the server does not answer, and the cache has no entry.
+        ValueError: if the index is not a list of names.
+        ConnectionError: if the server does not answer and the cache has no entry of it.
     """
     cached = {path.parent.parent.name for path in _cache(base).glob("*/*/card.json")}
     url = f"{base}/index.json"
     try:
-        listed = parsed(fetch_text(url, patient=not cached), url, list)
+        listed = parse_json(fetch_text(url, patient=not cached), url, list)
     except FileNotFoundError:
         return cached
     except ConnectionError:
@@ -122,73 +147,116 @@ def names(base):
     return listed
 
 
-def parsed(text, where, kind):
-    """What JSON holds, which must be of a type; `where` is to be named if not."""
+def parse_json(text: bytes, source: str | pathlib.Path, expected_type: type[T]) -> T:
+    """Parse JSON whose value must be of a certain type.
+
+    Args:
+        text: bytes, the JSON.
+        source: str or path, where `text` is from, to be named in an error.
+        expected_type: type that the value must have.
+
+    Returns:
+        The value.
+
+    Raises:
+        ValueError: if `text` is not JSON, or its value has another type.
+
+    Example:
+        >>> parse_json(b"[1, 2]", "numbers.json", list)
+        [1, 2]
+    """
     try:
         value = json.loads(text)
     except ValueError as error:
-        raise ValueError(f"{where} must be JSON. Received: {error}.") from error
-    if not isinstance(value, kind):
+        raise ValueError(f"{source} must be JSON. Received: {error}.") from error
+    if not isinstance(value, expected_type):
         raise ValueError(
-            f"{where} must hold a {kind.__name__}. Received: {type(value).__name__}."
+            f"{source} must hold a {expected_type.__name__}. "
+            f"Received: {type(value).__name__}."
         )
     return value
 
 
-def _files(text, where):
-    """The files that a card lists, its own and the shared ones: two dicts of names with
-    sha256 and size."""
-    card = parsed(text, where, dict)
-    rule = f"`files` of {where} must map plain file names to their sha256 and bytes."
+def _link_from_older_version(
+    versions: pathlib.Path, path: pathlib.Path, expected: _Expected
+) -> None:
+    """Hard-link a file that an older version of the entry has with the same content."""
+    for older in versions.glob("*"):
+        if is_whole(older / path.name, **expected):
+            path.parent.mkdir(exist_ok=True)
+            # Where the file system has no links, the file is fetched again.
+            with contextlib.suppress(OSError):
+                os.link(older / path.name, path)
+            return
+
+
+def _listed_files(
+    card_bytes: bytes, source: str | pathlib.Path
+) -> tuple[dict[str, _Expected], dict[str, _Expected]]:
+    """The files that a card lists, by name: the entry's own, and the shared ones."""
+    card = parse_json(card_bytes, source, dict)
+    rule = f"`files` of {source} must map plain file names to their sha256 and bytes."
     files, shared = card.get("files"), card.get("shared", [])
-    lists = isinstance(shared, list) and all(isinstance(s, dict) for s in shared)
-    if not isinstance(files, dict) or not lists:
+    if (
+        not isinstance(files, dict)
+        or not isinstance(shared, list)
+        or not all(isinstance(item, dict) for item in shared)
+    ):
         raise ValueError(f"{rule} Received: {files!r}, `shared`: {shared!r}.")
-    return tuple(
-        {file: _stated(file, stated, rule) for file, stated in listed}
-        for listed in (files.items(), [(s.get("file"), s) for s in shared])
+    return (
+        _expected_files(files.items(), rule),
+        _expected_files([(item.get("file"), item) for item in shared], rule),
     )
 
 
-def _stated(file, stated, rule):
-    """What a card says of a file, checked."""
-    known = stated if isinstance(stated, dict) else {}
-    sha256, size = str(known.get("sha256")), known.get("bytes")
-    if (
-        not is_plain(file)
-        or file.lower() == "card.json"
-        or not re.fullmatch("[0-9a-f]{64}", sha256)
-        or type(size) is not int
-        or size < 0
-    ):
-        raise ValueError(f"{rule} Received: {file!r}: {stated!r}.")
-    return {"sha256": sha256, "size": size}
+def _expected_files(
+    listed: Iterable[tuple[Any, Any]], rule: str
+) -> dict[str, _Expected]:
+    """Check what a card says of files; `rule` begins the message of an error."""
+    expected: dict[str, _Expected] = {}
+    for file, description in listed:
+        fields = description if isinstance(description, dict) else {}
+        sha256, size = str(fields.get("sha256")), fields.get("bytes")
+        if (
+            not is_plain(file)
+            or file.lower() == "card.json"
+            or not re.fullmatch("[0-9a-f]{64}", sha256)
+            or type(size) is not int
+            or size < 0
+        ):
+            raise ValueError(f"{rule} Received: {file!r}: {description!r}.")
+        expected[file] = {"sha256": sha256, "size": size}
+    return expected
 
 
-def _is_whole_entry(path):
+def _is_whole_entry(card_path: pathlib.Path) -> bool:
+    """Whether the cache has all files that a cached card lists."""
     try:
-        files, shared = _files(path.read_bytes(), path)
+        files, shared = _listed_files(card_path.read_bytes(), card_path)
     except ValueError:
         return False
-    folder = path.parent.parent.parent / "shared"
-    return all(is_whole(path.parent / file, **files[file]) for file in files) and all(
-        is_whole(folder / file, **stated) or _in_package(file, stated)
-        for file, stated in shared.items()
+    folder = card_path.parent
+    shared_folder = folder.parent.parent / "shared"
+    return all(
+        is_whole(folder / file, **expected) for file, expected in files.items()
+    ) and all(
+        is_whole(shared_folder / file, **expected) or _is_in_package(file, expected)
+        for file, expected in shared.items()
     )
 
 
-def _in_package(file, stated):
-    """Whether the package has the shared network, which is not fetched then."""
+def _is_in_package(file: str, expected: _Expected) -> bool:
+    """Whether the package has a shared network, which is then not fetched."""
     path = installed.network(file)
-    return path is not None and is_whole(path, **stated)
+    return path is not None and is_whole(path, **expected)
 
 
-def _url(base, *parts):
+def _url(base: str, *parts: str) -> str:
     return "/".join([base, *map(urllib.parse.quote, parts)])
 
 
-def _cache(base):
-    """The folder of a server's entries: its host, readable, and a digest of its URL."""
+def _cache(base: str) -> pathlib.Path:
+    """The folder of a server's entries, named by its host and a digest of its URL."""
     root = pathlib.Path(os.environ.get("KERASHASH_CACHE") or "~/.cache/kerashash")
     host = re.sub(r"[^\w.-]", "_", urllib.parse.urlsplit(base).netloc)
     digest = hashlib.sha256(base.encode()).hexdigest()[:8]

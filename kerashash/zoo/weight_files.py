@@ -1,139 +1,185 @@
-"""Weight files of zoo entries: float16 kernels, and large networks kept once.
+"""Weight files of zoo entries: kernels in float16, and each large network stored once.
 
-A large network in a backbone, which several entries may use, is a file of its own:
-that of the package, if it is one of the package's backbones, or one in ``shared/``
-beside the entries, named by a digest of its bytes. The entry's file has the rest.
+A large network in a backbone, which several entries may use, has a file of its own:
+the package's, if it is one of the package's backbones; otherwise one in ``shared/``
+next to the entries, named after a digest of its content. The entry's own file holds
+the other weights.
 """
 
 import hashlib
 import os
+import pathlib
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
 
 import h5py
 import numpy as np
+import numpy.typing as npt
 
 from kerashash import installed
 
-# A network of as many parameters is kept apart from the entry.
-_LARGE = 1_000_000
+if TYPE_CHECKING:  # they import TensorFlow
+    import keras
+
+    from kerashash.methods import HashModel
+
+# Networks of at least so many parameters have files of their own.
+_LARGE_PARAMETERS = 1_000_000
 
 
-def round_weights(model):
-    """Round a model's weights in place to what an entry stores."""
+def round_weights(model: "keras.Model") -> None:
+    """Round a model's weights in place to the precision that an entry stores.
+
+    Matrices and tensors of float32 are rounded to float16, unless one of their values
+    would become infinite. Vectors and integers stay as they are.
+
+    Args:
+        model: a built `keras.Model`, a `HashModel` or a backbone.
+
+    Example:
+        >>> import keras
+        >>> from kerashash import zoo
+        >>> model = keras.Sequential([keras.Input((1,)), keras.layers.Dense(1)])
+        >>> model.set_weights([np.array([[0.1]]), np.array([0.1])])
+        >>> zoo.round_weights(model)
+        >>> kernel, bias = model.get_weights()
+        >>> kernel.item(), bias.item()
+        (0.0999755859375, 0.10000000149011612)
+    """
     for variable in model.variables:
         value = variable.numpy()
-        half = _half(value)
+        half = _half_precision(value)
         if half.dtype != value.dtype:
             variable.assign(half.astype(value.dtype))
 
 
-def save(model, path, folder):
+def save(
+    model: "HashModel", path: pathlib.Path, folder: pathlib.Path
+) -> list[dict[str, Any]]:
     """Write a model's weights, without the large networks in its backbone.
 
     Args:
         model: a built `HashModel`.
-        path: path of the file, ending in ``.weights.h5``.
-        folder: path of the folder for the large networks' files.
+        path: `pathlib.Path` of the file to write, ending in ``.weights.h5``.
+        folder: `pathlib.Path` of the folder for the files of large networks.
 
     Returns:
-        List of dicts, what a card says of each large network: its ``file`` in `folder`
-        or of the package, ``sha256`` and ``bytes``.
+        List of dicts, what the card says of each large network: its ``file``, in
+        `folder` or of the package, with ``sha256`` and ``bytes``.
     """
     import keras
 
-    networks = _large(model.backbone)
+    networks = _large_networks(model.backbone)
     keras.saving.save_weights(model, path, objects_to_skip=networks)
-    # A compiled model's optimizer comes along; no one needs it to encode.
-    arrays = {k: v for k, v in _read(path).items() if not k.startswith("optimizer/")}
-    _write(path, arrays)
+    # The optimizer of a compiled model is saved too, and encoding does not need it.
+    arrays = _read_arrays(path)
+    arrays = {k: v for k, v in arrays.items() if not k.startswith("optimizer/")}
+    _write_arrays(path, arrays)
     shared = []
     for network in networks:
         part = path.with_name("shared.weights.h5")
         network.save_weights(part)
-        arrays = _read(part)
-        file = _of_package(arrays)
+        arrays = _read_arrays(part)
+        file = _package_file(arrays)
         if file is None:
-            _write(part, arrays)
+            _write_arrays(part, arrays)
             folder.mkdir(exist_ok=True)
             file = folder / f"{sha256(part)[:16]}.weights.h5"
             os.replace(part, file)
         part.unlink(missing_ok=True)
-        about = {"sha256": sha256(file), "bytes": file.stat().st_size}
-        shared.append({"file": file.name, **about})
+        shared.append(
+            {"file": file.name, "sha256": sha256(file), "bytes": file.stat().st_size}
+        )
     return shared
 
 
-def load(model, path, shared):
+def load(
+    model: "HashModel", path: pathlib.Path, shared: Sequence[pathlib.Path]
+) -> None:
     """Load what `save` wrote.
 
     Args:
         model: a built `HashModel`.
-        path: path of the model's file.
+        path: path of the model's own file.
         shared: paths of the files of its large networks, in the order of `save`.
     """
     import keras
 
-    networks = _large(model.backbone)
+    networks = _large_networks(model.backbone)
     keras.saving.load_weights(model, path, objects_to_skip=networks)
     for network, file in zip(networks, shared, strict=True):
         network.load_weights(file)
-        round_weights(network)  # the package's files are not rounded
+        round_weights(network)  # files of the package are in float32
 
 
-def sha256(path):
-    """Hexadecimal sha256 of a file."""
+def sha256(path: pathlib.Path) -> str:
+    """The sha256 of a file, as 64 hexadecimal digits.
+
+    Args:
+        path: `pathlib.Path` of the file.
+
+    Returns:
+        str.
+
+    Example:
+        >>> path = pathlib.Path("hash.txt")
+        >>> _ = path.write_bytes(b"hash")
+        >>> sha256(path)[:8]
+        'd04b98f4'
+    """
     return hashlib.sha256(path.read_bytes()).hexdigest()
 
 
-def _half(array):
-    """Kernels in float16; vectors, which cost little, and integers as they are."""
+def _half_precision(array: npt.NDArray[Any]) -> npt.NDArray[Any]:
+    """Round float32 kernels to float16; vectors, which are small, and integers stay."""
     if array.dtype != np.float32 or array.ndim < 2:
         return array
     half = array.astype(np.float16)
     return half if np.isfinite(half).all() else array
 
 
-def _large(network):
-    """The networks in one that are to be kept apart, itself if there are none in it,
-    in order."""
+def _large_networks(network: "keras.Layer") -> "list[keras.Model]":
+    """The networks to store in files of their own, in order: the innermost large ones
+    in a network, or the network itself."""
     import keras
 
     if not isinstance(network, keras.Model):
         return []
-    within = [large for layer in network.layers for large in _large(layer)]
-    if not within and network.count_params() >= _LARGE:
-        within = [network]
-    return [*dict.fromkeys(within)]
+    inner = [large for layer in network.layers for large in _large_networks(layer)]
+    if not inner and network.count_params() >= _LARGE_PARAMETERS:
+        return [network]
+    return [*dict.fromkeys(inner)]
 
 
-def _of_package(arrays):
-    """The file of the package's backbone with these weights, or None."""
+def _package_file(arrays: dict[str, npt.NDArray[Any]]) -> pathlib.Path | None:
+    """The file of the package's backbone that has these weights, if there is one."""
     for file in installed.backbones():
-        its = _read(file)
-        if its.keys() == arrays.keys() and all(
-            np.array_equal(its[key], arrays[key]) for key in its
+        packaged = _read_arrays(file)
+        if packaged.keys() == arrays.keys() and all(
+            np.array_equal(packaged[key], arrays[key]) for key in packaged
         ):
             return file
     return None
 
 
-def _read(path):
-    """Arrays of a Keras weights file by their keys, kernels in float16."""
-    found = {}
+def _read_arrays(path: pathlib.Path) -> dict[str, npt.NDArray[Any]]:
+    """Read the arrays of a Keras weights file by their keys, kernels in float16."""
+    arrays = {}
 
-    def visit(key, item):
+    def visit(key: str, item: h5py.Dataset | h5py.Group) -> None:
         if isinstance(item, h5py.Dataset):
-            found[key] = _half(item[()])
+            arrays[key] = _half_precision(item[()])
 
     with h5py.File(path, "r") as file:
         file.visititems(visit)
-    return found
+    return arrays
 
 
-def _write(path, arrays):
+def _write_arrays(path: pathlib.Path, arrays: dict[str, npt.NDArray[Any]]) -> None:
     """Write a Keras weights file."""
     with h5py.File(path, "w") as file:
         for key, array in arrays.items():
-            # Learned codes and labels take a tenth; floats gain nothing.
+            # Compression shrinks learned codes and labels to a tenth; floats hardly.
             integers = array.ndim and array.dtype.kind in "iu"
             file.create_dataset(
                 key, data=array, compression="gzip" if integers else None

@@ -1,4 +1,4 @@
-"""Writing entries of the zoo: `save` a new one, `export` a copy."""
+"""Write entries of the zoo: `save` makes a new one, `export` copies one."""
 
 import contextlib
 import importlib.metadata
@@ -8,40 +8,64 @@ import pathlib
 import platform
 import shutil
 import tempfile
+from collections.abc import Iterator, Mapping
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import numpy.typing as npt
 
 from kerashash.codes import bit_imbalance
 from kerashash.zoo import cards, weight_files
-from kerashash.zoo.entries import FILES, entry, shared_files
+from kerashash.zoo.entries import FILES, Entry, entry, shared_files
 
-_ARRAYS = ("query_codes", "query_labels", "database_codes", "database_labels")
+if TYPE_CHECKING:  # it imports TensorFlow
+    from kerashash.methods import HashModel
+
+_REQUIRED_ARRAYS = (
+    "query_codes",
+    "query_labels",
+    "database_codes",
+    "database_labels",
+)
+# Golden inputs of an entry, chosen among so many candidates.
+_GOLDEN_INPUTS, _GOLDEN_CANDIDATES = 4, 64
 
 
-def save(model, name, card, codes, recipe, root=".", overwrite=False):
-    """Write an entry of one's own; `load` takes its folder.
+def save(
+    model: "HashModel",
+    name: str,
+    card: Mapping[str, Any],
+    codes: Mapping[str, npt.NDArray[Any]],
+    recipe: str,
+    root: str | os.PathLike[str] = ".",
+    overwrite: bool = False,
+) -> Entry:
+    """Write an entry, which `load` takes by the path of its folder.
 
-    The card's metrics and `codes.bit_imbalance` are computed here, from `codes`. These
-    must come from the weights as stored, in float16: round the model with
-    `round_weights` before it encodes them.
+    The values of the card's metrics and `kerashash.codes.bit_imbalance` are computed
+    here, from `codes`. The codes must come from the weights as they are stored, in
+    float16: call `round_weights` on the model before it encodes.
 
     Args:
-        model: a `HashModel` that is built.
+        model: a built `HashModel`.
         name: str, the folder's name, ``<method>-<dataset>-<bits>``.
-        card: dict that JSON can hold: what is to be said of the entry. ``metrics``
-            is a list of dicts with ``name``, what defines it, and whatever else is to
-            be said of each. A mean average precision has arguments of
-            `evaluation.mean_average_precision` (``at``, ``denominator``, ``ties``,
-            ``empty``) and ``database``, "encoded" or "learned", and takes
-            ``first_labels``, of how many labels, the first ones, an item must share one
-            to be relevant; a measure of
-            `label_distribution.MEASURES` has ``k``; "SVM accuracy" is
-            `evaluation.svm_accuracy`. What could not be measured has ``"measured":
-            False``, and gets the value None.
-        codes: dict of arrays ``query_codes``, ``query_labels``, ``database_codes``,
-            ``database_labels``: packed codes and label rows; with
-            ``learned_database_codes`` for metrics with ``database: "learned"``, and
-            ``validation_codes`` and ``validation_labels`` for "SVM accuracy".
+        card: dict that JSON can hold: what the card says of the entry. Its
+            ``metrics`` is a list of dicts, each with a ``name``, what defines the
+            metric, and anything else to be said of it:
+
+            - a mean average precision has ``at``, ``denominator``, ``ties`` and
+              ``empty``, arguments of `kerashash.evaluation.mean_average_precision`,
+              and ``database``, "encoded" or "learned". With ``first_labels``, a number,
+              only so many labels, the first ones, count: an item is relevant if it
+              shares one of these;
+            - a measure of `kerashash.evaluation.label_distribution.MEASURES` has ``k``;
+            - "SVM accuracy" is `kerashash.evaluation.svm_accuracy`;
+            - one that could not be measured has ``"measured": False``; its value is
+              None.
+        codes: dict of arrays ``query_codes``, ``query_labels``, ``database_codes`` and
+            ``database_labels``: packed codes and label rows. Metrics with ``database:
+            "learned"`` need ``learned_database_codes`` as well, "SVM accuracy" needs
+            ``validation_codes`` and ``validation_labels``.
         recipe: str, the text of the recipe, TOML.
         root: path of the folder in which the entry's folder is made.
         overwrite: bool, whether an entry of that name may be replaced.
@@ -50,7 +74,32 @@ def save(model, name, card, codes, recipe, root=".", overwrite=False):
         `Entry`.
 
     Raises:
-        TypeError, ValueError: if an argument is wrong or the entry exists.
+        TypeError, ValueError: if an argument is invalid, or the entry exists.
+
+    Example:
+        >>> import keras
+        >>> import kerashash
+        >>> digits = kerashash.data.load("digits")
+        >>> backbone = keras.Sequential([keras.Input((64,)), keras.layers.Dense(8)])
+        >>> model = kerashash.AdaLabelHash(backbone, bits=12, num_classes=10)
+        >>> kerashash.zoo.round_weights(model)
+        >>> codes = {}
+        >>> for split in ("query", "database"):
+        ...     x, codes[f"{split}_labels"] = digits.arrays(split)
+        ...     codes[f"{split}_codes"] = model.encode(x)
+        >>> metric = {
+        ...     "name": "mAP@ALL",
+        ...     "denominator": "relevant",
+        ...     "ties": "expected",
+        ...     "empty": "zero",
+        ...     "database": "encoded",
+        ... }
+        >>> card = {"trained_on": "nothing", "metrics": [metric]}
+        >>> entry = kerashash.zoo.save(model, "adalabel-digits-12", card, codes, "")
+        >>> bool(0 < entry.card["metrics"][0]["value"] < 1)
+        True
+        >>> kerashash.zoo.load("./adalabel-digits-12").bits
+        12
     """
     import keras
 
@@ -70,10 +119,11 @@ def save(model, name, card, codes, recipe, root=".", overwrite=False):
             "`model` must be built: it must have seen a batch, or know its inputs."
             f" Received: {model.name}, which is not."
         )
-    missing = sorted(set(_ARRAYS) - set(codes))
+    missing = sorted(set(_REQUIRED_ARRAYS) - set(codes))
     if missing:
         raise ValueError(
-            f"`codes` must have the keys {_ARRAYS}. Received codes without {missing}."
+            f"`codes` must have the keys {_REQUIRED_ARRAYS}. Received codes without "
+            f"{missing}."
         )
     card = {**card, "name": name, "bits": model.bits, "method": type(model).__name__}
     values = card_metrics.measure(card["metrics"], codes, model.bits)
@@ -87,98 +137,109 @@ def save(model, name, card, codes, recipe, root=".", overwrite=False):
         for package in ("kerashash", "keras", "tensorflow", "numpy")
     } | {"python": platform.python_version()}
 
-    with _whole(target) as work:
+    with _staged(target) as staging:
         config = keras.saving.serialize_keras_object(model)
         config.pop("compile_config", None)
-        (work / "config.json").write_text(json.dumps(config, indent=1) + "\n")
-        weights = work / "model.weights.h5"
+        (staging / "config.json").write_text(json.dumps(config, indent=1) + "\n")
+        weights = staging / "model.weights.h5"
         shared = weight_files.save(model, weights, root / "shared")
         if shared:
             card["shared"] = shared
-        np.savez_compressed(work / "codes.npz", **codes)
-        np.savez_compressed(work / "golden.npz", **_golden(model))
-        (work / "recipe.toml").write_text(recipe)
+        arrays: dict[str, Any] = {**codes}
+        np.savez_compressed(staging / "codes.npz", **arrays)
+        np.savez_compressed(staging / "golden.npz", **_golden(model))
+        (staging / "recipe.toml").write_text(recipe)
         card["files"] = {
             file: {
-                "sha256": weight_files.sha256(work / file),
-                "bytes": (work / file).stat().st_size,
+                "sha256": weight_files.sha256(staging / file),
+                "bytes": (staging / file).stat().st_size,
             }
             for file in FILES
         }
-        (work / "card.json").write_text(json.dumps(card, indent=1) + "\n")
-        (work / "card.md").write_text(cards.markdown(card))
+        (staging / "card.json").write_text(json.dumps(card, indent=1) + "\n")
+        (staging / "card.md").write_text(cards.markdown(card))
     return entry(target)
 
 
-def export(name, root):
-    """Copy an entry, with the shared networks it needs, into a registry of one's own.
+def export(name: str | os.PathLike[str], root: str | os.PathLike[str]) -> Entry:
+    """Copy an entry, with the shared networks that it needs, into another registry.
 
     Args:
-        name: str, a name of `list()`, or a path of an entry's folder.
-        root: path of the registry's folder, made if it is not there.
+        name: str, a name of `kerashash.zoo.list`, or the path of an entry's folder.
+        root: path of the registry's folder, which is made if it does not exist.
 
     Returns:
         `Entry`, the copy.
 
     Raises:
-        ValueError: as `entry`, or if `root` has an entry of that name.
+        TypeError, OSError, WeightsUnavailableError: as `kerashash.zoo.entry`.
+        ValueError: as `kerashash.zoo.entry`, or if `root` has an entry of that name.
 
     Example:
-        >>> export("dcdh-cifar10-48", "my-zoo").name
+        >>> from kerashash import zoo
+        >>> zoo.export("dcdh-cifar10-48", "my-zoo").name
         'dcdh-cifar10-48'
     """
-    found, root = entry(name), pathlib.Path(root)
-    target = root / found.name
+    source, root = entry(name), pathlib.Path(root)
+    target = root / source.name
     if target.exists():
-        raise ValueError(f"`root` must have no {found.name}. Received: {target}.")
-    with _whole(target) as work:
-        for network in shared_files(found.path, found.card):
+        raise ValueError(f"`root` must have no {source.name}. Received: {target}.")
+    with _staged(target) as staging:
+        for network in shared_files(source.path, source.card):
             (root / "shared").mkdir(exist_ok=True)
-            shutil.copyfile(network, work / "shared")
-            os.replace(work / "shared", root / "shared" / network.name)
+            shutil.copyfile(network, staging / "shared")
+            os.replace(staging / "shared", root / "shared" / network.name)
         for file in ("card.json", *FILES):
-            shutil.copyfile(found.path / file, work / file)
-        (work / "card.md").write_text(cards.markdown(found.card))
+            shutil.copyfile(source.path / file, staging / file)
+        (staging / "card.md").write_text(cards.markdown(source.card))
     return entry(target)
 
 
 @contextlib.contextmanager
-def _whole(target):
-    """A folder to fill, which takes the target's place at the end, or is removed."""
+def _staged(target: pathlib.Path) -> Iterator[pathlib.Path]:
+    """Yield an empty folder that replaces `target` at the end, or is removed if the
+    block fails."""
     target.parent.mkdir(parents=True, exist_ok=True)
-    work = pathlib.Path(tempfile.mkdtemp(prefix=f".{target.name}-", dir=target.parent))
-    old = work.with_name(f"{work.name}-old")
+    staging = pathlib.Path(
+        tempfile.mkdtemp(prefix=f".{target.name}-", dir=target.parent)
+    )
+    previous = staging.with_name(f"{staging.name}-old")
     try:
-        yield work
-        work.chmod(0o755)
+        yield staging
+        staging.chmod(0o755)  # temporary folders are made 0o700
+        # A folder cannot be renamed over one with files in it.
         with contextlib.suppress(FileNotFoundError):
-            os.replace(target, old)
+            os.replace(target, previous)
         try:
-            os.replace(work, target)
+            os.replace(staging, target)
         except OSError:
-            if old.exists():
-                os.replace(old, target)
+            if previous.exists():
+                os.replace(previous, target)
             raise
-        shutil.rmtree(old, ignore_errors=True)
+        shutil.rmtree(previous, ignore_errors=True)
     except BaseException:
-        shutil.rmtree(work, ignore_errors=True)
+        shutil.rmtree(staging, ignore_errors=True)
         raise
 
 
-def _golden(model, count=4, candidates=64):
-    """Inputs drawn for a model, and their codes.
+def _golden(model: "HashModel") -> dict[str, Any]:
+    """Draw inputs for a model, and encode them.
 
-    Those whose code is surest: another processor's rounding must not turn a bit.
+    Of many candidates, those are taken whose continuous codes are farthest from 0:
+    another processor's rounding must not flip a bit.
     """
     rng = np.random.default_rng(0)
-    shape = model._batch_shape()[1:]
+    batch_shape = model._batch_shape()
+    assert batch_shape is not None  # the model is built
+    shape: tuple[Any, ...] = batch_shape[1:]
+    x: npt.NDArray[Any]
     if len(shape) == 3:
-        # Coarse squares of colour, in pixels.
-        coarse = rng.integers(0, 256, (candidates, 4, 4, 3), dtype=np.uint8)
-        side = [n or 32 for n in shape[:2]]
-        x = coarse.repeat(side[0] // 4, axis=1).repeat(side[1] // 4, axis=2)
+        # Images of 4 x 4 squares of one colour each, uint8.
+        squares = rng.integers(0, 256, (_GOLDEN_CANDIDATES, 4, 4, 3), dtype=np.uint8)
+        height, width = (side or 32 for side in shape[:2])
+        x = squares.repeat(height // 4, axis=1).repeat(width // 4, axis=2)
     else:
-        x = rng.normal(size=(candidates, *shape)).astype(np.float32)
-    margin = np.abs(model.continuous_codes(x, verbose=0)).min(axis=1)
-    x = x[np.argsort(-margin, kind="stable")[:count]]
+        x = rng.normal(size=(_GOLDEN_CANDIDATES, *shape)).astype(np.float32)
+    margins = np.abs(model.continuous_codes(x, verbose=0)).min(axis=1)
+    x = x[np.argsort(-margins, kind="stable")[:_GOLDEN_INPUTS]]
     return {"inputs": x, "codes": model.encode(x, verbose=0)}

@@ -1,3 +1,4 @@
+import collections
 import csv
 import functools
 import hashlib
@@ -18,6 +19,7 @@ from kerashash import cli, zoo
 from kerashash.data.sources import DatasetUnavailableError
 from kerashash.recipes import recipe, runs
 from kerashash.zoo import cards, weight_files
+from kerashash.zoo.entries import FILES
 
 METRIC = {
     "name": "mAP@ALL",
@@ -29,7 +31,7 @@ METRIC = {
 
 
 def make(root, rng, model=None, **changes):
-    """A small entry of our own."""
+    """Save a small entry; return its model, inputs, codes, and the `Entry`."""
     if model is None:
         model = kerashash.AdaLabelHash(mlp(6), bits=12, num_classes=2)
         zoo.round_weights(model)
@@ -64,10 +66,10 @@ def test_an_entry_loads_from_any_folder_in_a_fresh_process(tmp_path, rng):
     subprocess.run([sys.executable, "-c", code], cwd=tmp_path / "elsewhere", check=True)
 
 
-def test_a_large_network_is_kept_once_and_exported_with_an_entry(
+def test_a_large_network_is_stored_once_and_exported_with_an_entry(
     tmp_path, rng, monkeypatch
 ):
-    monkeypatch.setattr(weight_files, "_LARGE", 50)
+    monkeypatch.setattr(weight_files, "_LARGE_PARAMETERS", 50)
     net = mlp(6)
     hidden = keras.Sequential([net, keras.layers.Dense(5)])
     for name, backbone in (("a-1", net), ("b-1", hidden)):
@@ -85,13 +87,13 @@ def test_a_large_network_is_kept_once_and_exported_with_an_entry(
     with pytest.raises(ValueError, match="`root` must have no b-1"):
         zoo.export(entry.path, tmp_path / "mine")
 
-    name = tmp_path / "mine" / "shared" / shared.name
-    name.write_bytes(name.read_bytes()[:-1])
+    exported = tmp_path / "mine" / "shared" / shared.name
+    exported.write_bytes(exported.read_bytes()[:-1])
     with pytest.raises(ValueError, match=f"{shared.name} is not the file"):
         zoo.load(copy.path)
 
 
-def test_backbones_of_the_package_are_not_kept_again(tmp_path, rng):
+def test_backbones_of_the_package_are_not_stored_again(tmp_path, rng):
     names = ["efficientnet-lite0", "efficientnet-lite2"]
     both = kerashash.backbones.get(names, image_size=32)
     backbone = keras.Sequential([both, keras.layers.Dense(8)])
@@ -99,10 +101,14 @@ def test_backbones_of_the_package_are_not_kept_again(tmp_path, rng):
     zoo.round_weights(model)
     images = rng.integers(0, 256, (2, 32, 32, 3), dtype=np.uint8)
     codes = model.encode(images)
-    kept = {"query_codes": codes, "database_codes": codes}
-    labels = {"query_labels": [0, 1], "database_labels": [0, 1]}
+    arrays = {
+        "query_codes": codes,
+        "query_labels": [0, 1],
+        "database_codes": codes,
+        "database_labels": [0, 1],
+    }
     card = {"licence": "Apache-2.0", "metrics": [METRIC]}
-    entry = zoo.save(model, "a-12", card, kept | labels, "[entry]\n", tmp_path)
+    entry = zoo.save(model, "a-12", card, arrays, "[entry]\n", tmp_path)
     files = [shared["file"] for shared in entry.card["shared"]]
     assert files == [f"{name}.weights.h5" for name in names]
     assert (entry.path / "model.weights.h5").stat().st_size < 200_000
@@ -112,9 +118,26 @@ def test_backbones_of_the_package_are_not_kept_again(tmp_path, rng):
 
 
 def datasets(file):
-    found = []
-    file.visititems(lambda _, x: found.append(x) if hasattr(x, "size") else None)
-    return found
+    """The data sets of an HDF5 file."""
+    items = []
+    file.visititems(lambda _, x: items.append(x) if hasattr(x, "size") else None)
+    return items
+
+
+def test_verify_hashes_each_file_once(tmp_path, rng, monkeypatch):
+    monkeypatch.setattr(weight_files, "_LARGE_PARAMETERS", 50)
+    *_, entry = make(tmp_path, rng)
+    hashed = collections.Counter()
+    sha256 = weight_files.sha256
+
+    def counting(path):
+        hashed[path] += 1
+        return sha256(path)
+
+    monkeypatch.setattr(weight_files, "sha256", counting)
+    zoo.verify(entry.path)
+    (shared,) = (tmp_path / "shared").iterdir()
+    assert hashed == dict.fromkeys([shared, *(entry.path / f for f in FILES)], 1)
 
 
 def test_a_surrogate_warns_and_may_leave_a_metric_unmeasured(tmp_path, rng, capsys):
@@ -127,19 +150,22 @@ def test_a_surrogate_warns_and_may_leave_a_metric_unmeasured(tmp_path, rng, caps
     }
     *_, entry = make(tmp_path, rng, card=card)
     assert entry.card["metrics"][1]["value"] is None
-    with pytest.warns(UserWarning, match="noise-12 is a surrogate, trained on noise"):
-        zoo.load(entry.path)
+    for function in (zoo.load, zoo.verify):
+        message = "noise-12 is a surrogate, trained on noise"
+        with pytest.warns(UserWarning, match=message) as warnings:
+            function(entry.path)
+        assert [warning.filename for warning in warnings] == [__file__]
     with pytest.warns(UserWarning, match="surrogate"):
         assert cli.main(["zoo", "verify", str(entry.path)]) == 0
     assert "mAP@ALL on real images not measured" in capsys.readouterr().out
     assert "**A surrogate" in (entry.path / "card.md").read_text()
 
 
-def test_golden_inputs_tell_of_another_model(tmp_path, rng):
+def test_golden_codes_of_another_model_are_refused(tmp_path, rng):
     *_, entry = make(tmp_path, rng)
     with np.load(entry.path / "golden.npz") as golden:
-        other = {**golden, "codes": golden["codes"] ^ 16}
-    np.savez(entry.path / "golden.npz", **other)
+        changed = {**golden, "codes": golden["codes"] ^ 16}
+    np.savez(entry.path / "golden.npz", **changed)
     card = json.loads((entry.path / "card.json").read_text())
     content = (entry.path / "golden.npz").read_bytes()
     card["files"]["golden.npz"] = {
@@ -151,7 +177,7 @@ def test_golden_inputs_tell_of_another_model(tmp_path, rng):
         zoo.verify(entry.path)
 
 
-def test_the_metric_is_that_of_the_codes(tmp_path, rng):
+def test_the_metric_is_computed_from_the_codes(tmp_path, rng):
     _, _, codes, entry = make(tmp_path, rng)
     value = kerashash.evaluation.mean_average_precision(**codes, bits=12)
     assert entry.card["metrics"][0]["value"] == value
@@ -159,7 +185,7 @@ def test_the_metric_is_that_of_the_codes(tmp_path, rng):
     assert zoo.verify(entry.path) == [{**METRIC, "value": value, "recomputed": value}]
 
 
-def test_a_metric_may_count_the_first_labels_alone(tmp_path, rng):
+def test_a_metric_may_count_only_the_first_labels(tmp_path, rng):
     metric = {**METRIC, "first_labels": 1, "empty": "skip"}
     card = {"licence": "Apache-2.0", "metrics": [metric]}
     _, _, codes, entry = make(tmp_path, rng, card=card)
@@ -203,14 +229,14 @@ def test_a_wrong_byte_or_missing_file_is_refused_by_name(tmp_path, rng, file):
         zoo.load(entry.path)
 
 
-def test_a_card_that_claims_more_is_refused(tmp_path, rng):
+def test_a_card_that_claims_other_values_is_refused(tmp_path, rng):
     *_, entry = make(tmp_path, rng)
     card = json.loads((entry.path / "card.json").read_text())
     card["bit_imbalance"] -= 0.01
     (entry.path / "card.json").write_text(json.dumps(card))
     with pytest.raises(ValueError, match=r"says bit_imbalance = .*Its codes give"):
         zoo.verify(entry.path)
-    del card["bit_imbalance"]  # says nothing of it
+    del card["bit_imbalance"]  # a card may be silent about it
     (entry.path / "card.json").write_text(json.dumps(card))
     assert zoo.verify(entry.path)
     assert "imbalance" not in cards.markdown(card)
@@ -233,6 +259,15 @@ def test_nothing_is_left_half_written(tmp_path, rng, monkeypatch):
     assert list(tmp_path.iterdir()) == []
 
 
+def test_finding_entries_does_not_import_tensorflow():
+    code = (
+        "import sys; from kerashash import zoo; zoo.list();"
+        "zoo.entry('ddh-ldl-movie-128'); zoo.recipe_path('ddh-ldl-movie-128');"
+        "sys.exit('tensorflow' in sys.modules or 'keras' in sys.modules)"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True)
+
+
 def test_an_entry_is_not_replaced_by_accident(tmp_path, rng):
     *_, entry = make(tmp_path, rng)
     with pytest.raises(ValueError, match="`name` must be new, or overwrite=True"):
@@ -241,36 +276,36 @@ def test_an_entry_is_not_replaced_by_accident(tmp_path, rng):
 
 
 @pytest.mark.parametrize("name", zoo.recipe_only())
-def test_what_has_only_a_recipe_says_what_it_needs(name):
+def test_the_error_of_an_untrained_entry_says_what_it_needs(name):
     with pytest.raises(zoo.WeightsUnavailableError, match=f"{name} .* needs .*train"):
         zoo.load(name)
-    found = recipe.read(zoo.recipe_path(name))
-    assert found["entry"]["name"] == name
-    assert name.endswith(f"-{found['model']['bits']}")
+    settings = recipe.read(zoo.recipe_path(name))
+    assert settings["entry"]["name"] == name
+    assert name.endswith(f"-{settings['model']['bits']}")
     images = types.SimpleNamespace(num_classes=21, num_train=20)
-    model = runs.method(found, mlp(6), images)
+    model = runs.method(settings, mlp(6), images)
     assert model.encode(np.zeros((1, 6), np.float32)).shape[0] == 1
 
 
-def test_tables_are_those_of_the_cards():
-    cards_ = [zoo.entry(name).card for name in zoo.list()]
+def test_tables_agree_with_the_cards():
+    all_cards = [zoo.entry(name).card for name in zoo.list()]
     folder = pathlib.Path(zoo.__file__).parent.parent
     if not (folder / "zoo" / "results.csv").is_file():
         pytest.skip("tables are not installed")
     with (folder / "zoo" / "results.csv").open() as file:
-        found = [*csv.DictReader(file)]
-    assert found == [row for card in cards_ for row in cards.rows(card)]
+        table = [*csv.DictReader(file)]
+    assert table == [row for card in all_cards for row in cards.rows(card)]
     readme = (folder / "README.md").read_text()
-    assert all(f"| `{card['name']}`" in readme for card in cards_)
+    assert all(f"| `{card['name']}`" in readme for card in all_cards)
 
 
 @pytest.mark.parametrize("name", ["a/b", "..", ".hidden"])
-def test_names_that_are_no_folder_names(tmp_path, rng, name):
+def test_names_that_are_not_folder_names_are_refused(tmp_path, rng, name):
     with pytest.raises(ValueError, match="`name` must be a plain folder name"):
         make(tmp_path, rng, name=name)
 
 
-def test_codes_that_lack_an_array(tmp_path, rng):
+def test_codes_without_a_required_array_are_refused(tmp_path, rng):
     with pytest.raises(ValueError, match=r"Received codes without.*query_codes"):
         make(tmp_path, rng, codes={})
 
@@ -284,12 +319,12 @@ def test_unknown_names_list_close_ones(tmp_path):
         zoo.load(None)
 
 
-# One of each method and data set; `kerashash zoo verify --all` takes all.
+# One entry for each method and data set; `kerashash zoo verify --all` takes all.
 ONE_EACH = [*{name.rpartition("-")[0]: name for name in zoo.list()}.values()]
 
 
 @pytest.mark.parametrize("name", zoo.list())
-def test_shipped_entries_say_what_they_are(name):
+def test_cards_of_shipped_entries_are_complete(name):
     card = zoo.entry(name).card
     assert {"paper", "trained_on", "licence", "seed", "data", "versions"} <= set(card)
     assert name.endswith(f"-{card['bits']}")
@@ -319,9 +354,9 @@ def real_data(name, **options):
 @pytest.mark.filterwarnings("ignore:.*surrogate", "ignore:.*are missing")
 @pytest.mark.parametrize("name", ONE_EACH)
 def test_shipped_codes_are_those_of_the_shipped_model(name):
-    """On some queries of the real data set, bit for bit but for rounding."""
-    found = zoo.entry(name)
-    card = found.card
+    """On some queries of the real data set, bit for bit except for rounding."""
+    entry = zoo.entry(name)
+    card = entry.card
     data = real_data(**card["data"])
     if isinstance(data, kerashash.data.DistributionData):
         x = data.x_query[:128]
@@ -329,11 +364,11 @@ def test_shipped_codes_are_those_of_the_shipped_model(name):
         x = data.x[data.splits["query"][:128]]
     model = zoo.load(name)
     assert (type(model).__name__, model.bits) == (card["method"], card["bits"])
-    with np.load(found.path / "codes.npz") as stored:
-        wanted = kerashash.codes.unpack(stored["query_codes"][:128], model.bits)
+    with np.load(entry.path / "codes.npz") as stored:
+        expected = kerashash.codes.unpack(stored["query_codes"][:128], model.bits)
     codes = model.encode(x, packed=False)
     # Another machine may round a value next to 0 to the other side.
-    assert np.mean(codes != wanted) < 1e-3
+    assert np.mean(codes != expected) < 1e-3
 
 
 def test_the_registry_is_small():

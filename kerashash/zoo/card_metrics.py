@@ -1,75 +1,90 @@
-"""The metrics of a zoo entry's card, from the codes that the entry holds."""
+"""Compute the metrics of an entry's card from the codes that the entry stores."""
 
 import functools
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy.typing as npt
 
 from kerashash import evaluation
 from kerashash.checks import check_integer
 from kerashash.evaluation import label_distribution
-from kerashash.evaluation.average_precision import Ranked
+from kerashash.evaluation.average_precision import Ranking
 from kerashash.evaluation.choices import check_at, check_choices, check_ties
 
 
-def measure(metrics, codes, bits):
-    """Metrics of a card.
+def measure(
+    metrics: Sequence[Mapping[str, Any]],
+    codes: Mapping[str, npt.NDArray[Any]],
+    bits: int,
+) -> list[float | None]:
+    """Compute the metrics of a card.
 
     Args:
-        metrics: list of dicts, as `kerashash.zoo.save` takes them.
-        codes: dict of arrays, likewise.
-        bits: int.
+        metrics: list of dicts, the metrics as `kerashash.zoo.save` takes them.
+        codes: dict of arrays, the codes and labels as `kerashash.zoo.save` takes them.
+        bits: int, the code length.
 
     Returns:
-        List of float; None where a metric says ``"measured": False``.
+        List of float, one for each metric; None where a metric says
+        ``"measured": False``.
 
     Raises:
-        TypeError, ValueError: if a metric or an array is not what it must be.
+        TypeError, ValueError: if a metric or an array is invalid.
 
     Example:
         >>> import numpy as np
         >>> from kerashash import zoo
-        >>> found = zoo.entry("dcdh-mirflickr-12")
-        >>> codes = dict(np.load(found.path / "codes.npz"))
-        >>> first = found.card["metrics"][:1]
-        >>> bool(abs(measure(first, codes, bits=12)[0] - first[0]["value"]) < 1e-6)
+        >>> entry = zoo.entry("dcdh-mirflickr-12")
+        >>> codes = dict(np.load(entry.path / "codes.npz"))
+        >>> metrics = entry.card["metrics"][:1]
+        >>> values = measure(metrics, codes, bits=12)
+        >>> bool(abs(values[0] - metrics[0]["value"]) < 1e-6)
         True
     """
-    rows = {
+    splits = {
         split: (codes[f"{split}_codes"], codes[f"{split}_labels"])
         for split in ("query", "database", "validation")
         if f"{split}_codes" in codes
     }
 
-    # Once for all metrics.
+    # Cached: metrics of one card share rankings and predictions.
     @functools.cache
-    def ranked(database, first_labels):
-        (query, its), (found, labels) = rows["query"], rows["database"]
+    def ranked(database: str, first_labels: int | None) -> Ranking:
+        query_codes, query_labels = splits["query"]
+        database_codes, database_labels = splits["database"]
         if database == "learned":
-            found = codes["learned_database_codes"]
+            database_codes = codes["learned_database_codes"]
         if first_labels is not None:
-            check_integer("first_labels", first_labels, most=labels.shape[1])
-            its, labels = its[:, :first_labels], labels[:, :first_labels]
-        return Ranked(query, its, found, labels, bits)
+            check_integer("first_labels", first_labels, most=database_labels.shape[1])
+            query_labels = query_labels[:, :first_labels]
+            database_labels = database_labels[:, :first_labels]
+        return Ranking(query_codes, query_labels, database_codes, database_labels, bits)
 
     @functools.cache
-    def predicted(k):
-        found, known = rows["database"]
+    def predicted(k: int) -> npt.NDArray[Any]:
+        query_codes, _ = splits["query"]
         return label_distribution.hashed_distribution(
-            rows["query"][0], found, known, k=k, bits=bits
+            query_codes, *splits["database"], k=k, bits=bits
         )
 
-    def value(metric):
+    def value(metric: Mapping[str, Any]) -> float | None:
         if not metric.get("measured", True):
             return None
         if metric["name"] in label_distribution.MEASURES:
-            its = label_distribution.MEASURES[metric["name"]]
-            return its(rows["query"][1], predicted(metric["k"]))
+            measure_of = label_distribution.MEASURES[metric["name"]]
+            _, true = splits["query"]
+            return measure_of(true, predicted(metric["k"]))
         if metric["name"] == "SVM accuracy":
-            parts = (rows[split] for split in ("database", "validation", "query"))
-            return evaluation.svm_accuracy(*parts, bits=bits)
+            return evaluation.svm_accuracy(
+                splits["database"], splits["validation"], splits["query"], bits=bits
+            )
         choices = {name: metric[name] for name in ("denominator", "ties", "empty")}
         check_choices(database=metric["database"], **choices)
-        its = ranked(metric["database"], metric.get("first_labels"))
-        at = check_at(metric.get("at"), its.n)  # TOML has no null: absent is ALL
-        check_ties(choices["ties"], choices["denominator"], at, its.n)
-        return float(its.mean_average_precision(at, **choices))
+        ranking = ranked(metric["database"], metric.get("first_labels"))
+        # TOML has no null: a metric without "at" means ALL.
+        at = check_at(metric.get("at"), ranking.n)
+        check_ties(choices["ties"], choices["denominator"], at, ranking.n)
+        return float(ranking.mean_average_precision(at, **choices))
 
     return [value(metric) for metric in metrics]

@@ -1,11 +1,14 @@
-"""Cards of the zoo's entries, as Markdown and as rows of a table."""
+"""Cards of zoo entries, rendered as Markdown and as rows of a table."""
 
-# What a metric holds besides its definition.
-_NUMBERS = ("name", "at", "value", "by_seed", "measured", "recomputed")
+from collections.abc import Mapping
+from typing import Any
+
+# Keys of a metric that do not belong to its definition.
+_NOT_DEFINITION = ("name", "at", "value", "by_seed", "measured", "recomputed")
 
 
-def markdown(card):
-    """An entry's card for people.
+def markdown(card: Mapping[str, Any]) -> str:
+    """Render an entry's card for people to read.
 
     Args:
         card: dict, the content of a card.json.
@@ -33,16 +36,16 @@ def markdown(card):
         "database's codes; 1: all are equal)"
         if "bit_imbalance" in card
         else None,
-        "data": _words(card.get("data", {})),
-        "rows": _words(counts),
-        "backbone": _words(card.get("backbone", {})),
+        "data": _as_text(card.get("data", {})),
+        "rows": _as_text(counts),
+        "backbone": _as_text(card.get("backbone", {})),
         "trained on": card.get("trained_on"),
         "use": card.get("use"),
         "choices": card.get("choices"),
         "licence": card.get("licence"),
         "seed": card.get("seed"),
         "training": training and f"{training['minutes']} min, {training['machine']}",
-        "versions": _words(card.get("versions", {})),
+        "versions": _as_text(card.get("versions", {})),
     }
     lines += [f"- {name}: {v}" for name, v in facts.items() if v or v == 0]
     lines += ["", "| metric | definition | value | over seeds |", "|---|---|---|---|"]
@@ -63,14 +66,16 @@ def markdown(card):
             "Concepts and those with the nearest codes (bits that differ):",
             "",
         ]
-        for name, near in card["nearest_concepts"].items():
-            words = ", ".join(f"{other} ({bits})" for other, bits in near.items())
-            lines.append(f"- {name}: {words}")
+        for name, distances in card["nearest_concepts"].items():
+            nearest = ", ".join(
+                f"{other} ({bits})" for other, bits in distances.items()
+            )
+            lines.append(f"- {name}: {nearest}")
     return "\n".join(lines) + "\n"
 
 
-def rows(card):
-    """An entry's metrics as rows of a table.
+def rows(card: Mapping[str, Any]) -> list[dict[str, str]]:
+    """Render an entry's metrics as rows of a table.
 
     Args:
         card: dict, the content of a card.json.
@@ -83,28 +88,38 @@ def rows(card):
         >>> rows(zoo.entry("adalabel-cifar10-48").card)[0]["value"]
         '0.9630'
     """
-    found = []
+    table = []
     for metric in card["metrics"]:
-        about = {key: value for key, value in metric.items() if key not in _NUMBERS}
+        definition = {
+            key: value for key, value in metric.items() if key not in _NOT_DEFINITION
+        }
         values = metric.get("by_seed", [])
-        over = ""
+        spread = ""
         if values:
             mean = sum(values) / len(values)
-            over = f"{mean:.4f} ({min(values):.4f} to {max(values):.4f}, {len(values)})"
-        found.append(
+            spread = (
+                f"{mean:.4f} ({min(values):.4f} to {max(values):.4f}, {len(values)})"
+            )
+        table.append(
             {
                 "entry": card["name"],
                 "metric": metric["name"],
-                "definition": _words(about),
+                "definition": _as_text(definition),
                 "value": number(metric["value"]),
-                "over_seeds": over,
+                "over_seeds": spread,
             }
         )
-    return found
+    return table
 
 
-def number(value):
-    """A metric's value in a table.
+def number(value: float | None) -> str:
+    """Format a metric's value for a table.
+
+    Args:
+        value: float, or None for a metric that was not measured.
+
+    Returns:
+        str.
 
     Example:
         >>> number(0.5), number(None)
@@ -113,8 +128,14 @@ def number(value):
     return "not measured" if value is None else f"{value:.4f}"
 
 
-def joined(value):
-    """A name, or several, in a table.
+def joined(value: Any) -> Any:
+    """Join several names for a table.
+
+    Args:
+        value: list of str; anything else is returned as it is.
+
+    Returns:
+        str, or `value`.
 
     Example:
         >>> joined("cnn-f"), joined(["cnn-f", "features"])
@@ -123,7 +144,8 @@ def joined(value):
     return " and ".join(value) if isinstance(value, list) else value
 
 
-def _words(values):
+def _as_text(values: Mapping[str, Any]) -> str:
+    """Format a dict as "key value, key value"."""
     return ", ".join(
         f"{key.replace('_', ' ')} {joined(value)}" for key, value in values.items()
     )

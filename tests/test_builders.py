@@ -179,8 +179,8 @@ def test_flowers17_labels_and_official_splits(tmp_path):
     assert [example["id"] for example in source] == list(range(1, 18))
     assert [example["label"] for example in source] == list(range(17))
     assert source[0]["image"].shape == (9, 9, 3)
-    found = builder.info.metadata["datasplits"]
-    assert found == {name: ids.ravel().tolist() for name, ids in splits.items()}
+    datasplits = builder.info.metadata["datasplits"]
+    assert datasplits == {name: ids.ravel().tolist() for name, ids in splits.items()}
 
 
 @pytest.mark.parametrize(
@@ -228,16 +228,16 @@ def test_incomplete_data_sets_never_pass_for_complete_ones(tmp_path):
     (folder / "im1.jpg").rename(tmp_path / "im1.jpg")
     (folder / "im2.jpg").write_bytes(whole[:-9])
     builder = build(TinyMirflickr25k, tmp_path / "manual", tmp_path, allow_missing=True)
-    wanted = {
+    expected = {
         "expected": 24,
         "missing": 2,
-        "damaged": ["mirflickr/im2.jpg (no JPEG image, or cut off)"],
+        "damaged": ["mirflickr/im2.jpg (not a JPEG image, or truncated)"],
     }
     reloaded = tfds.builder("tiny_mirflickr25k", data_dir=tmp_path, allow_missing=True)
     for b in (builder, reloaded, pickle.loads(pickle.dumps(builder))):
         assert b.allow_missing
         assert b.is_prepared()
-        assert dict(b.info.metadata) == wanted
+        assert dict(b.info.metadata) == expected
         source = b.as_data_source("train", decoders=SKIP)
         assert [example["id"] for example in source] == list(range(3, 25))
 

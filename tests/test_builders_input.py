@@ -58,7 +58,8 @@ def test_missing_images_are_counted_and_the_first_ten_named(tmp_path):
     message = str(error.value)
     names = ", ".join(f"mirflickr/im{number}.jpg" for number in range(7, 17))
     assert (
-        f"24 images of tiny_mirflickr25k there are missing 15 files: {names}" in message
+        f"tiny_mirflickr25k must have all of its 24 images. Missing: 15 files: {names}"
+        in message
     )
     assert f"{names} and 5 more. `allow_missing=True`" in message
     assert "unzip mirflickr25k.zip" in message
@@ -68,7 +69,7 @@ def test_missing_images_are_counted_and_the_first_ten_named(tmp_path):
 def test_no_image_at_all_is_refused_even_if_some_may_be_missing(tmp_path):
     folder = write_nus_wide(tmp_path / "manual")
     shutil.rmtree(folder / "Flickr")
-    with pytest.raises(FileNotFoundError, match="are missing 5 files: a/0000"):
+    with pytest.raises(FileNotFoundError, match="Missing: 5 files: a/0000"):
         build(TinyNusWide, tmp_path / "manual", tmp_path, allow_missing=True)
 
 
@@ -80,19 +81,20 @@ def test_damaged_images_are_named_with_their_fault(tmp_path):
     with pytest.raises(ValueError, match="2 files: ") as error:
         build(TinyFlowers17, tmp_path / "manual", tmp_path / "out")
     assert f"{folder / 'image_0002.jpg'} (empty)" in str(error.value)
-    assert f"{folder / 'image_0009.jpg'} (no JPEG image, or" in str(error.value)
+    assert f"{folder / 'image_0009.jpg'} (not a JPEG image, or" in str(error.value)
     assert not records(tmp_path / "out")
 
 
 def test_jpeg_faults():
+    unreadable = "not a JPEG image, or truncated"
     image = np.arange(24 * 24 * 3, dtype=np.uint8).reshape(24, 24, 3)
     for channels in (1, 3):
         for options in ({}, {"format": "", "progressive": True}):
             data = tf.io.encode_jpeg(image[..., :channels], **options).numpy()
             assert jpeg_fault(data) is None
             for cut in (1, 2, len(data) // 3, len(data) - 4):
-                assert jpeg_fault(data[:-cut]) == "no JPEG image, or cut off"
-    assert jpeg_fault(tf.io.encode_png(image).numpy()) == "no JPEG image, or cut off"
+                assert jpeg_fault(data[:-cut]) == unreadable
+    assert jpeg_fault(tf.io.encode_png(image).numpy()) == unreadable
     file = io.BytesIO()
     PIL.Image.fromarray(image).convert("CMYK").save(file, "JPEG")
     assert jpeg_fault(file.getvalue()) == "4 channels"
@@ -153,7 +155,7 @@ def test_missing_label_files_are_named(tmp_path):
         (
             "Test",
             "a/0000_077.jpg c/0003_377.jpg",
-            r"must hold between them .* wrongly 1 file: b/0001_177\.jpg",
+            r"must together hold .* differ in 1 file: b/0001_177\.jpg",
         ),
     ],
 )
@@ -188,7 +190,7 @@ def test_wrong_splits_of_flowers17_are_named(tmp_path):
             flowers17.read_splits(tmp_path)
     del splits["tst3"]
     scipy.io.savemat(path, splits)
-    with pytest.raises(ValueError, match=r"It lacks: \['tst3'\]"):
+    with pytest.raises(ValueError, match=r"Missing: \['tst3'\]"):
         flowers17.read_splits(tmp_path)
 
 

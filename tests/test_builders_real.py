@@ -19,10 +19,10 @@ MANUAL = (
 
 
 def folder(*names):
-    found = [MANUAL / name for name in names if (MANUAL / name).exists()]
-    if not found:
+    folders = [MANUAL / name for name in names if (MANUAL / name).exists()]
+    if not folders:
         pytest.skip(f"{names[0]} is not in {MANUAL}")
-    return found[0]
+    return folders[0]
 
 
 @pytest.fixture(scope="module")
@@ -62,10 +62,10 @@ def test_nus_wide_protocols_have_the_papers_counts(nus_wide_truth):
         "81-official": {"query": 107_859, "database": 161_789, "train": 161_789},
     }
     manifests = {}
-    for protocol, wanted in counts.items():
+    for protocol, expected in counts.items():
         choice = loading._DATASETS["nus_wide"].protocols[protocol]
         narrowed, splits = choice.apply(source, seed=0)
-        assert {split: len(rows) for split, rows in splits.items()} == wanted
+        assert {split: len(rows) for split, rows in splits.items()} == expected
         assert not {*splits["query"]} & {*splits["database"]}
         assert {*splits["train"]} <= {*splits["database"]}
         manifests[f"{protocol}, seed 0"] = loading.manifest(splits, names)
@@ -117,6 +117,6 @@ def test_incomplete_mirflickr25k_is_refused(tmp_path):
     images = folder("mirflickr25k") / "mirflickr"
     if (images / "im25000.jpg").exists():
         pytest.skip("all images are there")
-    with pytest.raises(FileNotFoundError, match="Of the 25,000 images of mirflickr25k"):
+    with pytest.raises(FileNotFoundError, match="have all of its 25,000 images"):
         build(mirflickr25k.Mirflickr25k, MANUAL, tmp_path)
     assert not tfds.builder("mirflickr25k", data_dir=tmp_path).is_prepared()

@@ -1,9 +1,10 @@
-"""TensorFlow Datasets builders of the field's data sets; importing registers them.
+"""TensorFlow Datasets builders for retrieval data sets; importing registers them.
 
 After ``import kerashash.data.builders``, `tfds.builder`, `tfds.load` and
 `tfds.data_source` know ``mirflickr25k``, ``nus_wide``, ``flowers17`` and
-``ldl/<data set>``. None can be downloaded without a person's consent: each builder's
-``MANUAL_DOWNLOAD_INSTRUCTIONS`` say which files to fetch and where to put them.
+``ldl/<data set>``. None of them can be downloaded without a person's consent: each
+builder's ``MANUAL_DOWNLOAD_INSTRUCTIONS`` say which files to download and where to put
+them.
 
 Examples keep the publishers' order, so that row i of a split is a known image:
 

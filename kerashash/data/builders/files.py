@@ -1,36 +1,48 @@
-"""The files a user has put into the manual folder."""
+"""Files that a user has put into the manual folder of TensorFlow Datasets."""
 
 import pathlib
 import textwrap
+from collections.abc import Iterable
+from typing import TYPE_CHECKING, Any
 
 from kerashash.checks import listing
 
+if TYPE_CHECKING:
+    import os
 
-def check_files(files):
-    """Refuse a list of paths of which some do not exist, naming them.
+    import tensorflow_datasets as tfds
+
+
+def check_files(files: Iterable[pathlib.Path]) -> None:
+    """Check that files exist.
 
     Raises:
-        FileNotFoundError: if a file is missing.
+        FileNotFoundError: if files are missing; the error names them.
     """
     missing = [file for file in files if not file.exists()]
     if missing:
         raise FileNotFoundError(f"Missing {listing(missing)}.")
 
 
-def find_folder(dl_manager, names, landmark, instructions):
-    """The folder of a data set: one of some names in the manual folder, or that itself.
+def find_folder(
+    dl_manager: "tfds.download.DownloadManager",
+    names: tuple[str, ...],
+    landmark: str,
+    instructions: str,
+) -> pathlib.Path:
+    """Find the folder of a data set: a subfolder of the manual folder, or itself.
 
     Args:
         dl_manager: `tfds.download.DownloadManager`.
-        names: tuple of str, the folder's names, the documented one first.
-        landmark: str, a file or folder that it must hold.
-        instructions: str, added to the error.
+        names: tuple of str; possible names of the subfolder, the documented one first.
+        landmark: str; a file or folder that the folder must hold.
+        instructions: str; appended to the error.
 
     Returns:
         `pathlib.Path`.
 
     Raises:
-        FileNotFoundError: if there is none.
+        FileNotFoundError: if no folder holds the landmark.
     """
     manual = pathlib.Path(dl_manager.manual_dir)
     for folder in (*(manual / name for name in names), manual):
@@ -42,12 +54,12 @@ def find_folder(dl_manager, names, landmark, instructions):
     )
 
 
-def load_mat(path):
-    """Arrays of a .mat file, a dict by name.
+def load_mat(path: "str | os.PathLike[str]") -> dict[str, Any]:
+    """Read the arrays of a .mat file, by name.
 
     Raises:
         FileNotFoundError: if there is no such file.
-        ValueError: if it is no .mat file, naming it.
+        ValueError: if it is not a .mat file; the error names it.
     """
     from scipy.io import loadmat
     from scipy.io.matlab import MatReadError

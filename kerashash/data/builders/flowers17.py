@@ -1,8 +1,12 @@
 """Oxford Flowers 17: 1,360 photographs of 17 kinds of flowers, 80 of each."""
 
+import os
 import pathlib
+from collections.abc import Iterator
+from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import tensorflow_datasets as tfds
 
 from kerashash.data.builders.files import load_mat
@@ -30,20 +34,22 @@ CLASSES = (
 SPLITS = tuple(f"{part}{draw}" for draw in (1, 2, 3) for part in ("trn", "val", "tst"))
 
 
-def read_splits(folder, num_images=1360):
+def read_splits(
+    folder: str | os.PathLike[str], num_images: int = 1360
+) -> dict[str, npt.NDArray[np.int64]]:
     """Read the publisher's three draws of training, validation and test images.
 
     Args:
         folder: path of the folder that holds ``datasplits.mat``.
-        num_images: int, the number of images; ids go from 1 to it.
+        num_images: int; the number of images, which is also the largest id.
 
     Returns:
-        dict of str, `SPLITS`, to int array of ids: "trn1", "val1" and "tst1" are the
-        first draw.
+        dict of the names in `SPLITS` to int arrays of ids, from 1. "trn1", "val1" and
+        "tst1" are the first draw.
 
     Raises:
         FileNotFoundError: if there is no such file.
-        ValueError: if it does not hold that, naming the array and the ids.
+        ValueError: if it lacks an array or holds wrong ids; the error names them.
 
     Example:
         >>> splits = read_splits("manual/flowers17")  # doctest: +SKIP
@@ -54,7 +60,7 @@ def read_splits(folder, num_images=1360):
     arrays = load_mat(path)
     missing = [name for name in SPLITS if name not in arrays]
     if missing:
-        raise ValueError(f"{path} must hold the arrays {SPLITS}. It lacks: {missing}.")
+        raise ValueError(f"{path} must hold the arrays {SPLITS}. Missing: {missing}.")
     splits = {name: arrays[name].ravel().astype(np.int64) for name in SPLITS}
     for name, ids in splits.items():
         values, counts = np.unique(ids, return_counts=True)
@@ -68,11 +74,11 @@ def read_splits(folder, num_images=1360):
 
 
 class Flowers17(ImageFilesBuilder):
-    """Builder of Oxford Flowers 17; see `ImageFilesBuilder` for its arguments.
+    """Builder of Oxford Flowers 17, with the arguments of `ImageFilesBuilder`.
 
-    One split, "train", in order of the ids. If ``datasplits.mat`` is there when the
-    data set is built, ``builder.info.metadata["datasplits"]`` holds the ids of the
-    publisher's splits, as `read_splits`.
+    The only split is "train", in order of the ids. If ``datasplits.mat`` is there when
+    the data set is built, ``builder.info.metadata["datasplits"]`` holds the ids of the
+    publisher's splits, as `read_splits` returns them.
 
     Reference:
         M.-E. Nilsback, A. Zisserman, A Visual Vocabulary for Flower Classification,
@@ -96,7 +102,7 @@ class Flowers17(ImageFilesBuilder):
           datasplits.mat (optional)
     """
 
-    def _info(self):
+    def _info(self) -> tfds.core.DatasetInfo:
         return tfds.core.DatasetInfo(
             builder=self,
             description=(
@@ -124,7 +130,9 @@ class Flowers17(ImageFilesBuilder):
             metadata=tfds.core.MetadataDict(),
         )
 
-    def _split_generators(self, dl_manager):
+    def _split_generators(
+        self, dl_manager: tfds.download.DownloadManager
+    ) -> dict[str, Iterator[tuple[int, dict[str, Any]]]]:
         folder = self._folder(dl_manager)
         num_images = self.IMAGES_A_CLASS * len(CLASSES)
         names = [f"jpg/image_{i:04d}.jpg" for i in range(1, num_images + 1)]
@@ -135,7 +143,7 @@ class Flowers17(ImageFilesBuilder):
                 name: ids.tolist() for name, ids in splits.items()
             }
 
-        def features(row):
+        def features(row: int) -> dict[str, Any]:
             return {"id": row + 1, "label": row // self.IMAGES_A_CLASS}
 
         return {"train": self._generate_examples(names, files, features)}

@@ -1,6 +1,9 @@
-"""ImageFilesBuilder: what the builders of data sets of JPEG files share."""
+"""ImageFilesBuilder, the base class of builders of data sets of JPEG files."""
 
+import pathlib
 import textwrap
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
 
 import tensorflow as tf
 import tensorflow_datasets as tfds
@@ -9,54 +12,58 @@ from kerashash.checks import listing
 from kerashash.data.builders.files import find_folder
 
 
-def jpeg_fault(data):
-    """What is wrong with the bytes of a JPEG file.
+def jpeg_fault(data: bytes) -> str | None:
+    """Say what is wrong with the content of a JPEG file.
 
-    The image is decoded to its end. Bytes that were changed in the middle may still
-    decode, to another image: no decoder can tell.
+    The image is decoded to its end. Changed bytes in the middle may still decode, to
+    another image; no decoder can detect that.
 
     Args:
-        data: bytes.
+        data: bytes, the content of the file.
 
     Returns:
-        str, or None for a whole JPEG image, RGB or grayscale.
+        str, or None for a complete JPEG image, RGB or grayscale.
 
     Example:
         >>> jpeg_fault(b"")
         'empty'
         >>> jpeg_fault(b"GIF89a")
-        'no JPEG image, or cut off'
+        'not a JPEG image, or truncated'
     """
     if not data:
         return "empty"
     try:
-        # `decode_jpeg` takes other formats too and turns four channels into three.
+        # `decode_jpeg` accepts other formats too, and converts four channels to three.
         channels = int(tf.io.extract_jpeg_shape(data)[2])
         tf.io.decode_jpeg(data)
     except tf.errors.InvalidArgumentError:
-        return "no JPEG image, or cut off"
+        return "not a JPEG image, or truncated"
     return None if channels in (1, 3) else f"{channels} channels"
 
 
-class ImageFilesBuilder(tfds.core.GeneratorBasedBuilder, skip_registration=True):
-    """Builder of a data set of JPEG files, all of them or those that are there.
+# mypy does not see the base class, which takes the argument `skip_registration`.
+class ImageFilesBuilder(  # type: ignore[call-arg]
+    tfds.core.GeneratorBasedBuilder, skip_registration=True
+):
+    """Base class of builders of data sets of JPEG files, which may be incomplete.
 
-    The files' bytes are stored as they are, each checked by `jpeg_fault`.
+    The content of each file is checked by `jpeg_fault` and stored unchanged.
 
-    A data set of which files are missing is another data set: with
-    ``allow_missing=True`` it is the config "incomplete", in a folder of its own, and
-    never stands in for the config "complete". ``builder.info.metadata`` says how many
-    images were ``expected``, how many are ``missing``, and which of these were there
-    but ``damaged``. Once built it is what TFDS finds, also after more files have come:
-    remove ``builder.data_dir`` to build it anew.
+    A data set with missing files is a different data set: with ``allow_missing=True``
+    it is the config "incomplete", in a folder of its own, and is never taken for the
+    config "complete". ``builder.info.metadata`` says how many images were ``expected``,
+    how many are ``missing``, and which of the missing ones exist but are ``damaged``.
+    A data set that has been built stays as it is when more files arrive: remove
+    ``builder.data_dir`` to build it anew.
 
-    Subclasses set the class attributes below and define `_info` and
-    `_split_generators`, with `_folder`, `_present` and `_generate_examples`.
+    Subclasses set the class attributes `FOLDERS` and `LANDMARK` and define `_info` and
+    `_split_generators`, with the help of `_folder`, `_present` and
+    `_generate_examples`.
 
     Args:
-        allow_missing: bool, whether to build from the files that are there.
-        config: "complete", "incomplete", or None for what `allow_missing` says.
-        **kwargs: of `tfds.core.GeneratorBasedBuilder`: ``data_dir``,
+        allow_missing: bool; whether to build from the files that are there.
+        config: "complete", "incomplete" or None; None follows `allow_missing`.
+        **kwargs: arguments of `tfds.core.GeneratorBasedBuilder`: ``data_dir``,
             ``file_format``, ``version``.
     """
 
@@ -69,67 +76,84 @@ class ImageFilesBuilder(tfds.core.GeneratorBasedBuilder, skip_registration=True)
             name="incomplete", description="The images that are there."
         ),
     )
-    # Names of the folder in the manual folder, and what it must hold.
-    FOLDERS = ()
-    LANDMARK = None
+    #: Possible names of the data set's folder in the manual folder.
+    FOLDERS: tuple[str, ...]
+    #: A file or folder that the data set's folder must hold.
+    LANDMARK: str
 
-    def __init__(self, *, allow_missing=False, config=None, **kwargs):
+    def __init__(
+        self, *, allow_missing: bool = False, config: str | None = None, **kwargs: Any
+    ) -> None:
         if allow_missing and config not in (None, "incomplete"):
             raise ValueError(
                 "`config` must be 'incomplete' or None with allow_missing=True. "
                 f"Received: config={config!r}."
             )
-        # As a config it also survives pickling.
+        # A config survives pickling; an attribute would not.
         super().__init__(config="incomplete" if allow_missing else config, **kwargs)
 
     @property
-    def allow_missing(self):
+    def allow_missing(self) -> bool:
         """Whether the data set is built from the files that are there."""
         return self.builder_config.name == "incomplete"
 
-    def _folder(self, dl_manager):
+    def _folder(self, dl_manager: tfds.download.DownloadManager) -> pathlib.Path:
+        """Find the folder of the data set."""
         return find_folder(
             dl_manager, self.FOLDERS, self.LANDMARK, self.MANUAL_DOWNLOAD_INSTRUCTIONS
         )
 
-    def _present(self, names, paths):
-        """The files that are there; refuse or record that others are missing.
+    def _present(
+        self, names: Sequence[str], paths: Sequence[pathlib.Path | None]
+    ) -> dict[int, pathlib.Path]:
+        """Select the files that exist; record how many are missing.
 
         Args:
-            names: sequence of str, of all images.
-            paths: sequence of paths, one a name; None where none was found.
+            names: sequence of str; the names of all images.
+            paths: sequence of paths, one for each name; None for an image without a
+                file.
 
         Returns:
-            dict of row in `names` to path, rows ascending.
+            dict of rows of `names` to paths, in ascending order of the rows.
 
         Raises:
-            FileNotFoundError: if some are missing and may not be, or all are.
+            FileNotFoundError: if files are missing without `allow_missing`, or no file
+                exists.
         """
         files = {row: path for row, path in enumerate(paths) if path and path.exists()}
         missing = [name for row, name in enumerate(names) if row not in files]
         if missing and not (self.allow_missing and files):
             raise FileNotFoundError(
-                f"Of the {len(names):,} images of {self.name} there are missing "
-                f"{listing(missing)}. `allow_missing=True` builds from those that are "
-                "there, if any.\n\n"
+                f"{self.name} must have all of its {len(names):,} images. Missing: "
+                f"{listing(missing)}. `allow_missing=True` builds it from those that "
+                "are there, if any.\n\n"
                 f"{textwrap.dedent(self.MANUAL_DOWNLOAD_INSTRUCTIONS)}"
             )
         self.info.metadata.update(expected=len(names), missing=len(missing), damaged=[])
         return files
 
-    def _generate_examples(self, names, files, features):
-        """Examples in order of their rows.
+    def _generate_examples(
+        self,
+        names: Sequence[str],
+        files: dict[int, pathlib.Path],
+        features: Callable[[int], dict[str, Any]],
+    ) -> Iterator[tuple[int, dict[str, Any]]]:
+        """Generate the examples in order of their rows.
 
         Args:
-            names: sequence of str, of all images.
-            files: dict of row in `names` to path, rows ascending.
-            features: function of a row; returns the example without its image.
+            names: sequence of str; the names of all images.
+            files: dict of rows of `names` to paths, in ascending order of the rows.
+            features: function of a row; it returns the example without its image.
+
+        Yields:
+            ``(key, example)``.
 
         Raises:
-            ValueError: if files are damaged and may not be missing.
+            ValueError: if files are damaged, without `allow_missing`.
         """
-        # Beyond 1 GB, TFDS sorts examples by keys below 2^128 in a thousand buckets,
-        # one at a time. Small keys would put the whole data set into the first.
+        # Above 1 GB, TFDS distributes examples over a thousand buckets by their keys,
+        # which lie below 2^128, and sorts one bucket at a time in memory. Keys that are
+        # all small would put the whole data set into the first bucket.
         spacing = 2**128 // len(names)
         damaged = {}
         for row, path in files.items():
@@ -142,8 +166,8 @@ class ImageFilesBuilder(tfds.core.GeneratorBasedBuilder, skip_registration=True)
         if damaged and not self.allow_missing:
             faults = [f"{files[row]} ({fault})" for row, fault in damaged.items()]
             raise ValueError(
-                f"Images of {self.name} must be whole JPEG images, RGB or grayscale. "
-                f"Received {listing(faults)}."
+                f"Images of {self.name} must be complete JPEG images, RGB or "
+                f"grayscale. Received {listing(faults)}."
             )
         self.info.metadata["missing"] += len(damaged)
         self.info.metadata["damaged"] += [

@@ -1,20 +1,26 @@
 """Data sets of label distribution learning: feature vectors and distributions."""
 
 import dataclasses
+import os
+from collections.abc import Iterator
+from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import tensorflow_datasets as tfds
 
 from kerashash.checks import check_array, check_distributions
 from kerashash.data.builders.files import find_folder, load_mat
 
 
-def read_mat(path):
+def read_mat(
+    path: str | os.PathLike[str],
+) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.float32]]:
     """Read features and label distributions from a .mat file.
 
     Args:
-        path: path of a file with the arrays ``features`` ``(n, dim)`` and ``labels``,
-            or ``label_distribution``, ``(n, num_classes)``.
+        path: path of a file with the arrays ``features`` ``(n, dim)`` and ``labels`` or
+            ``label_distribution`` ``(n, num_classes)``.
 
     Returns:
         ``(features, distributions)``: float32 arrays ``(n, dim)`` and
@@ -22,7 +28,7 @@ def read_mat(path):
 
     Raises:
         FileNotFoundError: if there is no such file.
-        TypeError, ValueError: if the file does not hold that.
+        TypeError, ValueError: if the file lacks an array or holds invalid values.
 
     Example:
         >>> import scipy.io
@@ -46,13 +52,13 @@ def read_mat(path):
 
 @dataclasses.dataclass(eq=False, kw_only=True)
 class LdlConfig(tfds.core.BuilderConfig):
-    """One data set.
+    """Config of one data set.
 
     Attributes:
-        file: str, the name of its file.
-        rows: int, the number of rows.
-        dim: int, the number of features; None if not known beforehand.
-        num_classes: int.
+        file: str; the name of its file.
+        rows: int; the number of rows.
+        dim: int or None; the number of features. None accepts any.
+        num_classes: int; the number of classes.
     """
 
     file: str
@@ -61,7 +67,10 @@ class LdlConfig(tfds.core.BuilderConfig):
     num_classes: int
 
 
-def _config(file, rows, dim, num_classes, description):
+def _config(
+    file: str, rows: int, dim: int | None, num_classes: int, description: str
+) -> LdlConfig:
+    """Build a config that is named after its file."""
     return LdlConfig(
         name=file.removesuffix(".mat").lower(),
         description=description,
@@ -73,9 +82,9 @@ def _config(file, rows, dim, num_classes, description):
 
 
 class Ldl(tfds.core.GeneratorBasedBuilder):
-    """Builder of data sets of label distribution learning, a config for each.
+    """Builder of data sets of label distribution learning, with a config for each.
 
-    One split, "train", in the order of the file's rows.
+    The only split is "train", in the order of the rows of the file.
 
     Reference:
         X. Geng, Label Distribution Learning, TKDE 2016.
@@ -111,7 +120,7 @@ class Ldl(tfds.core.GeneratorBasedBuilder):
     their number.
     """
 
-    def _info(self):
+    def _info(self) -> tfds.core.DatasetInfo:
         config = self.builder_config
         return tfds.core.DatasetInfo(
             builder=self,
@@ -144,23 +153,29 @@ class Ldl(tfds.core.GeneratorBasedBuilder):
             disable_shuffling=True,
         )
 
-    def _split_generators(self, dl_manager):
+    def _split_generators(
+        self, dl_manager: tfds.download.DownloadManager
+    ) -> dict[str, Iterator[tuple[int, dict[str, Any]]]]:
         config = self.builder_config
         folder = find_folder(
             dl_manager, ("ldl",), config.file, self.MANUAL_DOWNLOAD_INSTRUCTIONS
         )
         path = folder / config.file
         features, distributions = read_mat(path)
-        wanted = (config.rows, config.dim or features.shape[1], config.num_classes)
+        expected = (config.rows, config.dim or features.shape[1], config.num_classes)
         received = (*features.shape, distributions.shape[1])
-        if received != wanted:
+        if received != expected:
             raise ValueError(
-                f"{path} must have {wanted[0]} rows of {wanted[1]} features and "
-                f"{wanted[2]} classes. Received: {received[0]} rows, {received[1]} "
+                f"{path} must have {expected[0]} rows of {expected[1]} features and "
+                f"{expected[2]} classes. Received: {received[0]} rows, {received[1]} "
                 f"features, {received[2]} classes."
             )
         return {"train": self._generate_examples(features, distributions)}
 
-    def _generate_examples(self, features, distributions):
+    def _generate_examples(
+        self,
+        features: npt.NDArray[np.float32],
+        distributions: npt.NDArray[np.float32],
+    ) -> Iterator[tuple[int, dict[str, Any]]]:
         for row, (x, d) in enumerate(zip(features, distributions, strict=True)):
             yield row, {"features": x, "distribution": d}

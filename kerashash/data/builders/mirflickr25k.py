@@ -1,8 +1,12 @@
 """MIRFLICKR-25000: 25,000 photographs from Flickr with 38 annotations."""
 
+import os
 import pathlib
+from collections.abc import Iterator
+from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import tensorflow_datasets as tfds
 
 from kerashash.data.builders.files import check_files
@@ -25,21 +29,24 @@ LABELS = POTENTIAL + RELEVANT
 _ANNOTATIONS = "mirflickr25k_annotations_v080"
 
 
-def read_annotations(folder, num_images=25_000):
+def read_annotations(
+    folder: str | os.PathLike[str], num_images: int = 25_000
+) -> npt.NDArray[np.uint8]:
     """Read the 38 annotation files.
 
     Args:
-        folder: path of the folder that holds ``mirflickr25k_annotations_v080``: a file
-            ``<label>.txt`` for each of `LABELS`, with the id of one image a line.
-        num_images: int, the number of images; ids go from 1 to it.
+        folder: path of the folder that holds ``mirflickr25k_annotations_v080``, with a
+            file ``<label>.txt`` for each of `LABELS`: the id of one image in each line.
+        num_images: int; the number of images, which is also the largest id.
 
     Returns:
-        uint8 array ``(num_images, 38)``, values in {0, 1}: row i is the image with id
-        i + 1; the columns are `LABELS`, the 24 potential ones first.
+        uint8 array ``(num_images, 38)``, values in {0, 1}. Row i is the image with id
+        i + 1; the columns are `LABELS`, the 24 potential labels first.
 
     Raises:
-        FileNotFoundError: if files are missing, naming them.
-        ValueError: if a line is not an id or repeats one, naming file, line and value.
+        FileNotFoundError: if files are missing; the error names them.
+        ValueError: if a line is not an id or repeats one; the error names the file, the
+            line and the value.
 
     Example:
         >>> labels = read_annotations("manual/mirflickr25k")  # doctest: +SKIP
@@ -69,10 +76,10 @@ def read_annotations(folder, num_images=25_000):
 
 
 class Mirflickr25k(ImageFilesBuilder):
-    """Builder of MIRFLICKR-25000; see `ImageFilesBuilder` for its arguments.
+    """Builder of MIRFLICKR-25000, with the arguments of `ImageFilesBuilder`.
 
-    One split, "train", in order of the ids. Grayscale images are stored as they are:
-    `tfds.load` makes them RGB.
+    The only split is "train", in order of the ids. Grayscale images are stored
+    unchanged; `tfds.load` converts them to RGB.
 
     Reference:
         M. J. Huiskes, M. S. Lew, The MIR Flickr Retrieval Evaluation, ACM
@@ -100,7 +107,7 @@ class Mirflickr25k(ImageFilesBuilder):
     mirflickr/meta/license: credit them; some licences restrict use further.
     """
 
-    def _info(self):
+    def _info(self) -> tfds.core.DatasetInfo:
         return tfds.core.DatasetInfo(
             builder=self,
             description=(
@@ -132,13 +139,15 @@ class Mirflickr25k(ImageFilesBuilder):
             metadata=tfds.core.MetadataDict(),
         )
 
-    def _split_generators(self, dl_manager):
+    def _split_generators(
+        self, dl_manager: tfds.download.DownloadManager
+    ) -> dict[str, Iterator[tuple[int, dict[str, Any]]]]:
         folder = self._folder(dl_manager)
         labels = read_annotations(folder, self.NUM_IMAGES)
         names = [f"mirflickr/im{i}.jpg" for i in range(1, self.NUM_IMAGES + 1)]
         files = self._present(names, [folder / name for name in names])
 
-        def features(row):
+        def features(row: int) -> dict[str, Any]:
             return {"id": row + 1, "labels": np.flatnonzero(labels[row])}
 
         return {"train": self._generate_examples(names, files, features)}

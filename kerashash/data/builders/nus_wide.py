@@ -1,10 +1,13 @@
 """NUS-WIDE: 269,648 photographs from Flickr with 81 concepts."""
 
+import os
 import pathlib
 import re
-from typing import NamedTuple
+from collections.abc import Iterator
+from typing import Any, NamedTuple
 
 import numpy as np
+import numpy.typing as npt
 import tensorflow_datasets as tfds
 
 from kerashash.checks import listing
@@ -33,36 +36,38 @@ class GroundTruth(NamedTuple):
     """Labels and splits of NUS-WIDE, in the order of ``Imagelist.txt``.
 
     Attributes:
-        names: str array ``(n,)``, as "actor/0001_2124494179.jpg".
+        names: str array ``(n,)``, such as "actor/0001_2124494179.jpg".
         labels: uint8 array ``(n, 81)``, values in {0, 1}; the columns are `CONCEPTS`.
-        is_train: bool array ``(n,)``, the publisher's training images; the others are
-            its test images.
+        is_train: bool array ``(n,)``; whether the publisher trains on an image or tests
+            on it.
     """
 
-    names: np.ndarray
-    labels: np.ndarray
-    is_train: np.ndarray
+    names: npt.NDArray[np.str_]
+    labels: npt.NDArray[np.uint8]
+    is_train: npt.NDArray[np.bool_]
 
 
-def read_ground_truth(folder, num_images=269_648, num_train=161_789):
-    """Read names, labels and splits; no image is needed.
+def read_ground_truth(
+    folder: str | os.PathLike[str], num_images: int = 269_648, num_train: int = 161_789
+) -> GroundTruth:
+    """Read the names, labels and splits, without the images.
 
     Args:
         folder: path of the folder that holds ``ImageList`` (``Imagelist.txt``,
-            ``TrainImagelist.txt`` and ``TestImagelist.txt``, one name a line) and
+            ``TrainImagelist.txt`` and ``TestImagelist.txt``, a name in each line) and
             ``Groundtruth/AllLabels`` (``Labels_<concept>.txt`` for each of
-            `CONCEPTS`, 0 or 1 a line).
-        num_images: int, the number of images.
-        num_train: int, how many of them are training images.
+            `CONCEPTS`, 0 or 1 in each line).
+        num_images: int; the number of images.
+        num_train: int; how many of them are training images.
 
     Returns:
         `GroundTruth`.
 
     Raises:
-        FileNotFoundError: if files are missing, naming them.
-        ValueError: if a file has not one line for each image, if a line is wrong or
-            a name repeated, naming file, line and value; or if the training and test
-            images are not all images, each once.
+        FileNotFoundError: if files are missing; the error names them.
+        ValueError: if a file does not have one line for each image, a line is wrong, a
+            name is repeated, or the training and test images together are not all
+            images, each once. The error names the file, the line and the value.
 
     Example:
         >>> truth = read_ground_truth("manual/nus_wide")  # doctest: +SKIP
@@ -78,38 +83,41 @@ def read_ground_truth(folder, num_images=269_648, num_train=161_789):
         for concept in CONCEPTS
     ]
     check_files([*lists, *tables])
-    counts = (num_images, num_train, num_images - num_train)
-    names, train, test = map(_read_names, lists, counts)
-    wrong = set(names) ^ {*train, *test}
+    names = _read_names(lists[0], num_images)
+    train = set(_read_names(lists[1], num_train))
+    test = set(_read_names(lists[2], num_images - num_train))
+    # The numbers of lines are checked: a name in both lists means that one is missing.
+    wrong = set(names) ^ (train | test)
     if wrong:
         raise ValueError(
-            f"{lists[1]} and {lists[2]} must hold between them the images of "
-            f"{lists[0]}, each once. Received wrongly {listing(sorted(wrong))}."
+            f"{lists[1]} and {lists[2]} must together hold the images of {lists[0]}, "
+            f"each once. They differ in {listing(sorted(wrong))}."
         )
     labels = np.empty((num_images, len(CONCEPTS)), np.uint8)
     for column, file in enumerate(tables):
         labels[:, column] = _read_labels(file, num_images)
-    train = set(train)
     is_train = np.array([name in train for name in names])
     return GroundTruth(np.array(names), labels, is_train)
 
 
-def _read_lines(file, count):
+def _read_lines(file: pathlib.Path, count: int) -> list[bytes]:
+    """Read the lines of a file; refuse another number of them."""
     lines = file.read_bytes().splitlines()
     if len(lines) != count:
         raise ValueError(
-            f"{file} must have {count:,} lines, one an image. "
+            f"{file} must have {count:,} lines, one for each image. "
             f"Received: {len(lines):,} lines."
         )
     return lines
 
 
-def _read_names(file, count):
+def _read_names(file: pathlib.Path, count: int) -> list[str]:
+    """Read the names of images, each once, with forward slashes."""
     names = [
         line.decode("utf-8", "replace").strip().replace("\\", "/")
         for line in _read_lines(file, count)
     ]
-    seen = set()
+    seen: set[str] = set()
     for number, name in enumerate(names, 1):
         if name in seen or not _NAME.fullmatch(name):
             rule = "each name once" if name in seen else "folder/number_number.jpg"
@@ -120,7 +128,8 @@ def _read_names(file, count):
     return names
 
 
-def _read_labels(file, count):
+def _read_labels(file: pathlib.Path, count: int) -> npt.NDArray[np.bool_]:
+    """Read a column of labels, 0 or 1 in each line."""
     lines = np.array(_read_lines(file, count))
     ones = lines == b"1"
     wrong = np.flatnonzero(~ones & (lines != b"0"))
@@ -133,11 +142,11 @@ def _read_labels(file, count):
 
 
 class NusWide(ImageFilesBuilder):
-    """Builder of NUS-WIDE; see `ImageFilesBuilder` for its arguments.
+    """Builder of NUS-WIDE, with the arguments of `ImageFilesBuilder`.
 
-    The publisher's splits "train" (161,789) and "test" (107,859), each in the order
-    of ``Imagelist.txt``. Many of the images have been taken off Flickr since: whoever
-    has fetched them by their addresses needs ``allow_missing=True``.
+    It has the publisher's splits "train" (161,789) and "test" (107,859), each in the
+    order of ``Imagelist.txt``. Many of the images are no longer on Flickr: a copy that
+    was downloaded by the images' addresses needs ``allow_missing=True``.
 
     Reference:
         T.-S. Chua, J. Tang, R. Hong, H. Li, Z. Luo, Y. Zheng, NUS-WIDE: A Real-World
@@ -168,7 +177,7 @@ class NusWide(ImageFilesBuilder):
     The agreement form states the terms of use.
     """
 
-    def _info(self):
+    def _info(self) -> tfds.core.DatasetInfo:
         return tfds.core.DatasetInfo(
             builder=self,
             description=(
@@ -202,12 +211,12 @@ class NusWide(ImageFilesBuilder):
             metadata=tfds.core.MetadataDict(),
         )
 
-    def _split_generators(self, dl_manager):
+    def _split_generators(
+        self, dl_manager: tfds.download.DownloadManager
+    ) -> dict[str, Iterator[tuple[int, dict[str, Any]]]]:
         folder = self._folder(dl_manager)
-        names, labels, is_train = read_ground_truth(
-            folder, self.NUM_IMAGES, self.NUM_TRAIN
-        )
-        names = names.tolist()
+        truth = read_ground_truth(folder, self.NUM_IMAGES, self.NUM_TRAIN)
+        names: list[str] = truth.names.tolist()
         paths = {
             path.name: path
             for images in ("Flickr", "images")
@@ -215,16 +224,18 @@ class NusWide(ImageFilesBuilder):
         }
         files = self._present(names, [paths.get(n.split("/")[1]) for n in names])
 
-        def features(row):
-            return {"id": names[row], "labels": np.flatnonzero(labels[row])}
+        def features(row: int) -> dict[str, Any]:
+            return {"id": names[row], "labels": np.flatnonzero(truth.labels[row])}
 
         splits = {
-            split: {row: path for row, path in files.items() if is_train[row] == train}
+            split: {
+                row: path for row, path in files.items() if truth.is_train[row] == train
+            }
             for split, train in (("train", True), ("test", False))
         }
-        # TFDS takes no empty split.
+        # TFDS refuses empty splits.
         return {
-            split: self._generate_examples(names, found, features)
-            for split, found in splits.items()
-            if found
+            split: self._generate_examples(names, split_files, features)
+            for split, split_files in splits.items()
+            if split_files
         }

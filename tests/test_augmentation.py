@@ -23,9 +23,9 @@ def test_images_move_and_are_mirrored(pairs):
     x, dataset = pairs
     seen = set()
     for image, y in augmented(dataset, shift=1).repeat(20).as_numpy_iterator():
-        found = [np.array_equal(image, view) for view in views(x[y["index"]], 1)]
-        assert any(found)
-        seen.add(np.argmax(found))
+        matches = [np.array_equal(image, view) for view in views(x[y["index"]], 1)]
+        assert any(matches)
+        seen.add(np.argmax(matches))
     assert len(seen) == 18
 
 
@@ -40,8 +40,8 @@ def test_the_same_seed_draws_the_same(pairs):
 
 def test_nothing_asked_for_changes_nothing(pairs):
     x, dataset = pairs
-    found = augmented(dataset, flip=False).as_numpy_iterator()
-    np.testing.assert_array_equal([image for image, _ in found], x)
+    same = augmented(dataset, flip=False).as_numpy_iterator()
+    np.testing.assert_array_equal([image for image, _ in same], x)
 
 
 def test_bad_arguments_are_named(pairs):

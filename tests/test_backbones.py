@@ -175,7 +175,7 @@ def test_local_response_normalization_is_the_formula(rng):
 @pytest.mark.parametrize("form", ["filters", "net.weights"])
 def test_cnn_f_reads_matconvnet_files(form, zeros, rng, tmp_path):
     backbone = backbones.get("cnn-f")
-    layers, wanted = [], {}
+    layers, expected = [], {}
     for name in ("conv1", "conv2", "conv3", "conv4", "conv5", "fc6", "fc7"):
         shape = backbone.get_layer(name).kernel.shape
         if name == "fc6":
@@ -185,7 +185,7 @@ def test_cnn_f_reads_matconvnet_files(form, zeros, rng, tmp_path):
         kernel = np.full(shape, rng.normal(), np.float32)
         kernel.flat[:7] = rng.normal(size=7)
         bias = rng.normal(size=(1, shape[-1])).astype(np.float32)
-        wanted[name] = kernel, bias.ravel()
+        expected[name] = kernel, bias.ravel()
         both = np.empty((1, 2), object)
         both[0, 0], both[0, 1] = kernel, bias
         own = (
@@ -206,12 +206,12 @@ def test_cnn_f_reads_matconvnet_files(form, zeros, rng, tmp_path):
     else:
         scipy.io.savemat(path, {"net": {"layers": cells, "meta": description}})
     loaded = backbones.get("cnn-f", weights=path)
-    (found,) = loaded.get_layer("center").get_weights()
-    np.testing.assert_array_equal(found, np.broadcast_to(mean, (224, 224, 3)))
-    for name, (kernel, bias) in wanted.items():
-        found = loaded.get_layer(name).get_weights()
-        np.testing.assert_array_equal(found[0].ravel(), kernel.ravel())
-        np.testing.assert_array_equal(found[1], bias)
+    (center,) = loaded.get_layer("center").get_weights()
+    np.testing.assert_array_equal(center, np.broadcast_to(mean, (224, 224, 3)))
+    for name, (kernel, bias) in expected.items():
+        weights = loaded.get_layer(name).get_weights()
+        np.testing.assert_array_equal(weights[0].ravel(), kernel.ravel())
+        np.testing.assert_array_equal(weights[1], bias)
 
 
 def test_cnn_f_names_files_that_are_not_its_weights(zeros, tmp_path):

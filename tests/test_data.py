@@ -53,15 +53,15 @@ def image_names(data, split):
 
 
 def test_counts_and_disjoint_splits(data):
-    wanted = COUNTS[data.name, data.protocol]
-    assert {split: len(rows) for split, rows in data.splits.items()} == wanted
+    expected = COUNTS[data.name, data.protocol]
+    assert {split: len(rows) for split, rows in data.splits.items()} == expected
     query, database = (set(data.splits[s]) for s in ("query", "database"))
     assert not query & database
     assert set(data.splits["train"]) <= database
     names = set(image_names(data, "query"))
     assert len(names) == data.num_query
     assert not names & set(image_names(data, "database"))
-    if "unlabelled" in wanted:
+    if "unlabelled" in expected:
         assert set(data.splits["unlabelled"]) == database - set(data.splits["train"])
 
 
@@ -114,9 +114,9 @@ def test_unlabelled_images_come_without_labels(digits):
     splits = {"train": rows[:2], "database": rows[1:], "query": rows[:1]}
     data = dataclasses.replace(digits, splits={**splits, "unlabelled": rows[2:]})
     assert int(data.unlabelled.cardinality()) == 4
-    found = {int(y.pop("index")): (x.numpy(), y) for x, y in data.unlabelled}
-    assert sorted(found) == [0, 1, 2, 3]
-    for index, (x, y) in found.items():
+    elements = {int(y.pop("index")): (x.numpy(), y) for x, y in data.unlabelled}
+    assert sorted(elements) == [0, 1, 2, 3]
+    for index, (x, y) in elements.items():
         np.testing.assert_array_equal(x, digits.x[2 + index])
         assert y == {}
     assert data.train_rows.dtype == np.int32
@@ -145,11 +145,11 @@ def test_storage_order_does_not_change_a_split(rng):
         protocols.three_parts(40, 20),
         protocols.stratified(0.1),
     ):
-        found = []
+        manifests = []
         for s in (source, shuffled):
             _, splits = protocols.Protocol(split).apply(s, 5)
-            found.append(loading.manifest(splits, s.names))
-        assert found[0] == found[1]
+            manifests.append(loading.manifest(splits, s.names))
+        assert manifests[0] == manifests[1]
 
 
 def test_equal_images_are_drawn_alike_in_any_order(rng):
@@ -157,7 +157,7 @@ def test_equal_images_are_drawn_alike_in_any_order(rng):
     x = np.repeat(rng.normal(size=(40, 3)), 2, axis=0)
     labels = np.eye(2, dtype=np.uint8)[np.arange(80) // 2 % 2]
     labels[1:40:2] = 1 - labels[1:40:2]
-    found = []
+    drawn = []
     for order in (np.arange(80), rng.permutation(80)):
         source = sources.Source(
             x[order],
@@ -168,9 +168,9 @@ def test_equal_images_are_drawn_alike_in_any_order(rng):
         )
         _, splits = protocols.Protocol(protocols.drawn(7, 9)).apply(source, 0)
         assert (source.labels[splits["query"]].sum(axis=0) == 7).all()
-        found.append({s: (source.x[r], source.labels[r]) for s, r in splits.items()})
-    for split in found[0]:
-        for first, second in zip(found[0][split], found[1][split], strict=True):
+        drawn.append({s: (source.x[r], source.labels[r]) for s, r in splits.items()})
+    for split in drawn[0]:
+        for first, second in zip(drawn[0][split], drawn[1][split], strict=True):
             np.testing.assert_array_equal(first, second)
 
 
@@ -245,11 +245,11 @@ def test_cifar10_is_read_as_stored(small_cifar10, monkeypatch):
     folder, x, y = small_cifar10
     monkeypatch.setenv("HOME", str(folder.parent))
     source = sources.cifar10(f"~/{folder.name}")
-    wanted = {
+    expected = {
         (row.tobytes(), c, i >= 20) for i, (row, c) in enumerate(zip(x, y, strict=True))
     }
-    found = zip(source.x, source.labels.argmax(axis=1), source.is_test, strict=True)
-    assert {(row.tobytes(), c, test) for row, c, test in found} == wanted
+    actual = zip(source.x, source.labels.argmax(axis=1), source.is_test, strict=True)
+    assert {(row.tobytes(), c, test) for row, c, test in actual} == expected
     assert (source.labels.sum(axis=1) == 1).all()
 
 
@@ -257,8 +257,8 @@ def test_official_splits_are_those_of_the_publisher(small_cifar10):
     folder, x, _ = small_cifar10
     data = kerashash.data.load("cifar10", "full", seed=1, data_dir=folder)
     for split, rows in {"database": x[:20], "train": x[:20], "query": x[20:]}.items():
-        wanted = sorted(hashlib.sha256(row.tobytes()).hexdigest() for row in rows)
-        assert image_names(data, split) == wanted
+        expected = sorted(hashlib.sha256(row.tobytes()).hexdigest() for row in rows)
+        assert image_names(data, split) == expected
     with pytest.raises(ValueError, match="copy of cifar10 is not the published one"):
         kerashash.data.load("cifar10", "full", seed=0, data_dir=folder)
 
@@ -301,10 +301,10 @@ def test_unknown_split_is_named(digits):
 
 
 def test_list_names_data_sets_and_protocols():
-    found = kerashash.data.list()
+    datasets = kerashash.data.list()
     for name, protocol in COUNTS:
-        assert protocol in found[name]
-    assert found["nus_wide"][0] == "21-full"
+        assert protocol in datasets[name]
+    assert datasets["nus_wide"][0] == "21-full"
 
 
 @pytest.mark.parametrize("as_dict", [False, True])

@@ -71,9 +71,9 @@ def test_a_data_set_by_name_is_its_file(tmp_path, rng):
     }
     write(manual / "SJAFFE.mat", **arrays)
     named = kerashash.data.load("ldl/sjaffe", seed=4, data_dir=tmp_path)
-    for found, wanted in zip(
+    for actual, expected in zip(
         named, load_distributions(manual / "SJAFFE.mat", seed=4), strict=True
     ):
-        np.testing.assert_array_equal(found, wanted)
+        np.testing.assert_array_equal(actual, expected)
     with pytest.raises(DatasetUnavailableError, match=r"(?s)movie.*Movie\.mat"):
         kerashash.data.load("ldl/movie", data_dir=tmp_path)

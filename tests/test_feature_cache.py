@@ -58,36 +58,38 @@ def test_a_file_belongs_to_its_images_and_backbone(digits, tmp_path):
 
 @pytest.mark.parametrize("written", [0, 3, 10])
 def test_a_stopped_run_goes_on(tmp_path, written):
-    wanted = np.random.default_rng(0).normal(size=(47, 3, 2)).astype(np.float32)
+    expected = np.random.default_rng(0).normal(size=(47, 3, 2)).astype(np.float32)
     file, calls = tmp_path / "x.npy", []
 
     def rows(start):
         calls.append(start)
         if len(calls) == written + 1:
             raise KeyboardInterrupt
-        return wanted[start : start + 4]
+        return expected[start : start + 4]
 
     with pytest.raises(KeyboardInterrupt):
-        feature_cache.computed(file, wanted.shape, np.float32, rows, 4, verbose=0)
+        feature_cache.computed(file, expected.shape, np.float32, rows, 4, verbose=0)
     (part,) = files(tmp_path)
     assert part == "x.npy.part"
     # What a process leaves that is killed in the middle of a row.
     with (tmp_path / part).open("ab") as stream:
         stream.write(b"12345")
-    found = feature_cache.computed(file, wanted.shape, np.float32, rows, 4, verbose=0)
-    np.testing.assert_array_equal(found, wanted)
+    actual = feature_cache.computed(
+        file, expected.shape, np.float32, rows, 4, verbose=0
+    )
+    np.testing.assert_array_equal(actual, expected)
     assert calls == [*range(0, 4 * written + 1, 4), *range(4 * written, 47, 4)]
     assert files(tmp_path) == ["x.npy"]
-    feature_cache.computed(file, wanted.shape, np.float32, pytest.fail, 4, verbose=0)
+    feature_cache.computed(file, expected.shape, np.float32, pytest.fail, 4, verbose=0)
 
 
 def test_a_part_of_another_array_is_not_taken(tmp_path):
     (tmp_path / "x.npy.part").write_bytes(b"anything else" * 100)
-    wanted = np.arange(10.0).reshape(5, 2)
-    found = feature_cache.computed(
-        tmp_path / "x.npy", (5, 2), float, lambda start: wanted[start : start + 3], 3
+    expected = np.arange(10.0).reshape(5, 2)
+    actual = feature_cache.computed(
+        tmp_path / "x.npy", (5, 2), float, lambda start: expected[start : start + 3], 3
     )
-    np.testing.assert_array_equal(found, wanted)
+    np.testing.assert_array_equal(actual, expected)
 
 
 def test_two_writers_are_noticed(tmp_path):

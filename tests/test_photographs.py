@@ -86,7 +86,7 @@ def test_a_data_set_in_another_format_says_what_to_do(folder, tmp_path):
     (tmp_path / "downloads").symlink_to(folder / "downloads")
     builder = tfds.builder("flowers17", data_dir=tmp_path)
     builder.download_and_prepare()
-    message = r"flowers17/complete/1\.0\.0; rows .* array_record\. Remove that folder"
+    message = r"flowers17/complete/1\.0\.0 in .* array_record\. Remove that folder"
     with pytest.raises(kerashash.data.DatasetUnavailableError, match=message):
         kerashash.data.load("flowers17", data_dir=tmp_path)
 
@@ -113,8 +113,8 @@ def test_records_of_two_splits_are_one_array(tmp_path, monkeypatch):
         )
     }
     rows = np.array([4, 0, 3, 1, 2, 0])
-    found = source.x.encoded(rows)
-    assert [*found] == [parts[names[row]] for row in rows]
+    files = source.x.encoded(rows)
+    assert [*files] == [parts[names[row]] for row in rows]
 
 
 def test_images_are_resized_only_if_need_be(rng):

@@ -1,4 +1,4 @@
-"""Data sets and their retrieval protocols, as `tf.data`."""
+"""Data sets under the retrieval protocols of the papers, as `tf.data`."""
 
 from kerashash.data.augmentation import augmented
 from kerashash.data.directory import from_directory
@@ -6,7 +6,8 @@ from kerashash.data.distributions import DistributionData, load_distributions
 from kerashash.data.feature_cache import cache_features
 from kerashash.data.images import EncodedImages
 from kerashash.data.indexing import indexed
-from kerashash.data.loading import list, load
+from kerashash.data.loading import list_datasets as list
+from kerashash.data.loading import load
 from kerashash.data.retrieval_data import RetrievalData
 from kerashash.data.sources import DatasetUnavailableError
 

@@ -1,30 +1,36 @@
 """Augmentation of training images."""
 
+from typing import Any
+
 import tensorflow as tf
 
 from kerashash.checks import check_integer
 
 
-def augmented(dataset, shift=0, flip=True):
-    """Training images, each time they are read moved and mirrored at random.
+def augmented(
+    dataset: tf.data.Dataset, shift: int = 0, flip: bool = True
+) -> tf.data.Dataset:
+    """Shift and flip training images at random, anew in each epoch.
 
     Args:
-        dataset: `tf.data.Dataset`, not batched, of ``(image, y)``, images
+        dataset: `tf.data.Dataset`, not batched, of ``(image, y)`` with images
             ``(height, width, channels)``.
-        shift: int, at least 0; images move by up to so many pixels either way, the
-            edges mirrored.
-        flip: bool, whether half of them are mirrored left to right.
+        shift: int, at least 0; the largest shift in pixels, up, down, left or right.
+            The border is filled by reflection.
+        flip: bool; whether to flip each image left to right with probability 1/2.
 
     Returns:
-        `tf.data.Dataset` of the same elements.
+        `tf.data.Dataset` with elements of the same structure and shapes.
 
     Raises:
-        TypeError, ValueError: if an argument is wrong.
+        TypeError: if `dataset` is not a `tf.data.Dataset` or `shift` not an integer.
+        ValueError: if the elements of `dataset` are of another form, or `shift` is not
+            less than the height and width of the images.
 
     Example:
         >>> import kerashash, numpy as np
         >>> pairs = tf.data.Dataset.from_tensor_slices((np.ones((4, 8, 8, 3)), [0] * 4))
-        >>> augmented(pairs, shift=2).element_spec[0].shape
+        >>> kerashash.data.augmented(pairs, shift=2).element_spec[0].shape
         TensorShape([8, 8, 3])
     """
     if not isinstance(dataset, tf.data.Dataset):
@@ -46,20 +52,21 @@ def augmented(dataset, shift=0, flip=True):
             f"shift={shift}, images of shape {tuple(shape)}."
         )
 
-    def element(image, y):
+    def augment(image: tf.Tensor, y: Any) -> tuple[tf.Tensor, Any]:
         image = random_shift(image[None], shift)[0]
         return (tf.image.random_flip_left_right(image) if flip else image), y
 
-    # One after the other: the same seed then draws the same.
-    return dataset.map(element)
+    # Not in parallel: a seed must always give the same draws.
+    return dataset.map(augment)
 
 
-def random_shift(x, cells):
-    """Move each image or feature map by up to `cells` cells, mirrored edges.
+def random_shift(x: tf.Tensor, cells: int) -> tf.Tensor:
+    """Shift each image or feature map at random, with its border reflected.
 
     Args:
         x: tensor ``(batch, height, width, channels)``.
-        cells: int, at least 0.
+        cells: int, at least 0; the largest shift, in pixels of an image or cells of a
+            feature map, up, down, left or right.
 
     Returns:
         Tensor of the shape of `x`.

@@ -22,41 +22,44 @@ CHOICES = {"corrupt": ("raise", "skip")}
 
 
 def from_directory(
-    path,
-    labels=None,
-    image_size=224,
-    query_share=0.1,
-    seed=0,
-    corrupt="raise",
-    verbose="auto",
-):
-    """A folder of images as a data set with queries and a database.
+    path: str | os.PathLike[str],
+    labels: str | os.PathLike[str] | None = None,
+    image_size: int = 224,
+    query_share: float = 0.1,
+    seed: int = 0,
+    corrupt: str = "raise",
+    verbose: str | int = "auto",
+) -> RetrievalData:
+    """Load a folder of images as a data set with queries and a database.
 
-    Of each class the same share of images is drawn as queries; the others train and are
-    the database. The draw depends on the seed and the files' names alone.
+    The same share of each class is drawn as queries; the other images train and are the
+    database. The draw depends only on the seed and the names of the files.
 
     Args:
-        path: path of a folder. Without `labels` each of its folders is a class, with
-            images in it at any depth.
-        labels: path of a CSV file with a header ``file,labels``: an image's path below
-            `path`, and its labels, separated by ``;``. Empty: the image has none.
-            Images that are not in it are left out.
-        image_size: int, the side in pixels to which images are resized.
-        query_share: float in (0, 1).
-        seed: int in [0, 2^32); it seeds the order of the training images too.
-        corrupt: what to do about files that are no whole JPEG, PNG, BMP or GIF image:
-            "raise", or "skip" to leave them out with a `UserWarning`.
-        verbose: "auto" shows a progress bar on long work, 1 always, 0 never. Every file
-            is decoded once, to know.
+        path: path of a folder. Without `labels`, each of its subfolders is a class,
+            with images at any depth.
+        labels: path or None; a CSV file with the header ``file,labels``. Each line
+            holds the path of an image, relative to `path`, and its labels, separated by
+            ``;``; a line without labels is an image without labels. Images that are not
+            in the file are left out.
+        image_size: int, at least 1; the side in pixels to which images are resized.
+        query_share: float in (0, 1); the share of each class that becomes queries.
+        seed: int in [0, 2^32); the seed of the draw and of the order of the training
+            images.
+        corrupt: str; what to do about files that do not decode to their end as a JPEG,
+            PNG, BMP or GIF image: "raise", or "skip" to leave them out with a
+            `UserWarning`.
+        verbose: "auto", 0 or 1; "auto" shows a progress bar if checking the images,
+            each of which is decoded once, takes long, 1 always, 0 never.
 
     Returns:
-        `RetrievalData`; classes are in order of their names, images stay files until
-        they are read.
+        `RetrievalData` with the classes in alphabetical order. Images are read from
+        their files on access.
 
     Raises:
         TypeError: if an argument has the wrong type.
-        ValueError: if the folder holds no images, the CSV file is wrong, or images are
-            missing or corrupt; it names them.
+        ValueError: if an argument is out of range, the folder holds no images, the CSV
+            file is malformed, or images are missing or corrupt; the error names them.
 
     Example:
         >>> for label in ("cat", "dog"):
@@ -64,7 +67,10 @@ def from_directory(
         ...         os.makedirs(f"pets/{label}", exist_ok=True)
         ...         image = tf.cast(tf.random.uniform((9, 9, 3)) * 255, tf.uint8)
         ...         tf.io.write_file(f"pets/{label}/{i}.png", tf.io.encode_png(image))
-        >>> data = from_directory("pets", image_size=32, query_share=0.2)
+        >>> import kerashash
+        >>> data = kerashash.data.from_directory(
+        ...     "pets", image_size=32, query_share=0.2
+        ... )
         >>> data.class_names, data.num_train, data.num_query
         (('cat', 'dog'), 8, 2)
     """
@@ -76,27 +82,29 @@ def from_directory(
     folder = pathlib.Path(path).expanduser()
     if not folder.is_dir():
         raise ValueError(f"`path` must be a folder. Received: {os.fspath(path)!r}.")
-    found = _class_folders(folder) if labels is None else _table(folder, labels)
-    faults = _faults(folder, sorted(found), verbose)
+    labels_of = (
+        _labels_from_folders(folder) if labels is None else _read_csv(folder, labels)
+    )
+    faults = _find_corrupt(folder, sorted(labels_of), verbose)
     if faults:
-        text = listing([f"{name} ({fault})" for name, fault in faults.items()])
+        files = listing([f"{name} ({fault})" for name, fault in faults.items()])
         if corrupt == "raise":
             raise ValueError(
-                f"`path` must hold whole images; corrupt='skip' leaves others out. "
-                f"Received in {folder}: {text}."
+                "`path` must hold only images that decode to their end; "
+                f"corrupt='skip' leaves out others. Received in {folder}: {files}."
             )
-        warnings.warn(f"Left out of {folder}: {text}.", stacklevel=2)
-    names = [name for name in sorted(found) if name not in faults]
-    class_names = sorted({label for name in names for label in found[name]})
+        warnings.warn(f"Left out of {folder}: {files}.", stacklevel=2)
+    names = [name for name in sorted(labels_of) if name not in faults]
+    class_names = sorted({label for name in names for label in labels_of[name]})
     if len(names) < 2 or not class_names:
         raise ValueError(
-            "`path` must hold two images or more, and a label or more. Received: "
+            "`path` must hold at least two images and one label. Received: "
             f"{len(names)} images, {len(class_names)} labels in {folder}."
         )
     column = {label: c for c, label in enumerate(class_names)}
-    rows = np.zeros((len(names), len(class_names)), np.uint8)
+    label_rows = np.zeros((len(names), len(class_names)), np.uint8)
     for row, name in enumerate(names):
-        rows[row, [column[label] for label in found[name]]] = 1
+        label_rows[row, [column[label] for label in labels_of[name]]] = 1
     source = Source(
         EncodedImages(
             lambda rows: [(folder / names[row]).read_bytes() for row in rows],
@@ -104,7 +112,7 @@ def from_directory(
             image_size,
             _stamp(folder, names),
         ),
-        rows,
+        label_rows,
         np.zeros(len(names), bool),
         tuple(class_names),
         np.array(names),
@@ -124,9 +132,10 @@ def from_directory(
     )
 
 
-def _class_folders(folder):
-    """Name of each image to its labels, the folder that it is in."""
-    found, empty = {}, []
+def _labels_from_folders(folder: pathlib.Path) -> dict[str, list[str]]:
+    """Map the name of each image to the name of its class folder."""
+    labels_of: dict[str, list[str]] = {}
+    empty = []
     for class_folder in sorted(folder.iterdir()):
         if not class_folder.is_dir() or class_folder.name.startswith("."):
             continue
@@ -135,20 +144,22 @@ def _class_folders(folder):
             for file in class_folder.rglob("*")
             if file.suffix.lower() in SUFFIXES and not file.name.startswith(".")
         ]
-        found |= {name: [class_folder.name] for name in images}
+        labels_of |= {name: [class_folder.name] for name in images}
         if not images:
             empty.append(class_folder.name)
-    if empty or not found:
+    if empty or not labels_of:
         raise ValueError(
             "`path` must hold a folder for each class, with images in it "
             f"({', '.join(SUFFIXES)}). Received: {folder}, "
             + (f"without images in {empty[:10]}." if empty else "without folders.")
         )
-    return found
+    return labels_of
 
 
-def _table(folder, path):
-    """Name of each image to its labels, from a CSV file."""
+def _read_csv(
+    folder: pathlib.Path, path: str | os.PathLike[str]
+) -> dict[str, list[str]]:
+    """Map the name of each image in a CSV file to its labels."""
     path = pathlib.Path(path).expanduser()
     try:
         lines = list(csv.reader(path.read_text("utf-8-sig").splitlines()))
@@ -161,7 +172,7 @@ def _table(folder, path):
             f"`labels` must have the header file,labels. Received in {path}: "
             f"{','.join(lines[0]) if lines else 'nothing'!r}."
         )
-    found = {}
+    labels_of: dict[str, list[str]] = {}
     for number, line in enumerate(lines[1:], 2):
         if not line:
             continue
@@ -171,40 +182,44 @@ def _table(folder, path):
                 f"`;`. Received: {','.join(line)!r}."
             )
         name = pathlib.PurePath(line[0].strip()).as_posix()
-        if name in found:
+        if name in labels_of:
             raise ValueError(
                 f"{path} must hold each file once. Received again in line {number}: "
                 f"{name!r}."
             )
-        found[name] = [label.strip() for label in line[1].split(";") if label.strip()]
-    missing = [name for name in found if not (folder / name).is_file()]
+        labels = [label.strip() for label in line[1].split(";")]
+        labels_of[name] = [label for label in labels if label]
+    missing = [name for name in labels_of if not (folder / name).is_file()]
     if missing:
         raise ValueError(
             f"`labels` must name files in {folder}. Missing: {listing(missing)}."
         )
-    return found
+    return labels_of
 
 
-def _faults(folder, names, verbose):
-    """What is wrong with each image that cannot be read."""
+def _find_corrupt(
+    folder: pathlib.Path, names: list[str], verbose: str | int
+) -> dict[str, str]:
+    """Map the names of the images that do not decode to what is wrong with them."""
 
-    def fault(name):
+    def fault(name: str) -> str | None:
         data = (folder / name).read_bytes()
         if not data:
             return "empty"
         try:
             tf.io.decode_image(data, channels=3, expand_animations=False)
         except tf.errors.InvalidArgumentError:
-            return "no image, or cut off"
+            return "not an image, or truncated"
         return None
 
     with concurrent.futures.ThreadPoolExecutor(os.cpu_count()) as pool:
-        found = progress(pool.map(fault, names), len(names), "Checking images", verbose)
-        return {name: f for name, f in zip(names, found, strict=True) if f}
+        faults = pool.map(fault, names)
+        checked = progress(faults, len(names), "Checking images", verbose)
+        return {name: f for name, f in zip(names, checked, strict=True) if f}
 
 
-def _stamp(folder, names):
-    """Differs where an image has been changed."""
+def _stamp(folder: pathlib.Path, names: list[str]) -> str:
+    """Digest the names, sizes and modification times of the images."""
     digest = hashlib.sha256()
     for name in names:
         stat = (folder / name).stat()

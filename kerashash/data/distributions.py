@@ -4,10 +4,11 @@ import os
 from typing import NamedTuple
 
 import numpy as np
+import numpy.typing as npt
 
 from kerashash.data.sources import DatasetUnavailableError, prepared
 
-#: The data sets of the builder ``ldl``.
+#: The data sets of the TensorFlow Datasets builder ``ldl``.
 NAMES = (
     "movie",
     "scut_fbp",
@@ -24,52 +25,77 @@ NAMES = (
 
 
 class DistributionData(NamedTuple):
-    """Features and label distributions, cut at random into training rows and queries.
+    """Features and label distributions, split at random into training rows and queries.
 
     Attributes:
         x_train: float32 array ``(n, dim)``.
         d_train: float32 array ``(n, num_classes)``; rows sum to 1.
         x_query: float32 array ``(q, dim)``.
-        d_query: float32 array ``(q, num_classes)``.
-        num_classes, num_train, num_query, num_database: int; the training rows are the
+        d_query: float32 array ``(q, num_classes)``; rows sum to 1.
+        num_classes, num_train, num_query, num_database: int. The training rows are the
             database.
+
+    Example:
+        >>> x, d = np.ones((3, 5)), np.full((3, 2), 0.5)
+        >>> data = DistributionData(x[:2], d[:2], x[2:], d[2:])
+        >>> data.num_classes, data.num_train, data.num_query
+        (2, 2, 1)
     """
 
-    x_train: np.ndarray
-    d_train: np.ndarray
-    x_query: np.ndarray
-    d_query: np.ndarray
+    x_train: npt.NDArray[np.float32]
+    d_train: npt.NDArray[np.float32]
+    x_query: npt.NDArray[np.float32]
+    d_query: npt.NDArray[np.float32]
 
-    num_classes = property(lambda self: self.d_train.shape[1])
-    num_train = property(lambda self: len(self.d_train))
-    num_query = property(lambda self: len(self.d_query))
-    num_database = num_train
+    @property
+    def num_classes(self) -> int:
+        return self.d_train.shape[1]
+
+    @property
+    def num_train(self) -> int:
+        return len(self.d_train)
+
+    @property
+    def num_query(self) -> int:
+        return len(self.d_query)
+
+    @property
+    def num_database(self) -> int:
+        return self.num_train
 
 
-def load_distributions(name, seed=0, query_share=0.1, data_dir=None):
-    """Features and label distributions of a data set, split at random.
+def load_distributions(
+    name: str | os.PathLike[str],
+    seed: int = 0,
+    query_share: float = 0.1,
+    data_dir: str | os.PathLike[str] | None = None,
+) -> DistributionData:
+    """Load features and label distributions, split at random.
 
     Args:
-        name: one of `NAMES`, read through TensorFlow Datasets; or the path of a .mat
-            file with the arrays ``features`` ``(n, dim)`` and ``labels``
-            ``(n, num_classes)``, as they are published. ``~`` is the home folder.
-        seed: int, of the split.
-        query_share: float in (0, 1), the share of the rows that are queries, rounded
-            down.
-        data_dir: as in `kerashash.data.load`.
+        name: str or path; one of `kerashash.data.distributions.NAMES`, which is read
+            through TensorFlow Datasets, or the path of a .mat file as published, with
+            the arrays ``features`` ``(n, dim)`` and ``labels`` ``(n, num_classes)``.
+            ``~`` is the home folder.
+        seed: int; the seed of the split.
+        query_share: float in (0, 1); the share of the rows that become queries. Their
+            number is rounded down.
+        data_dir: path or None, as for `kerashash.data.load`.
 
     Returns:
         `DistributionData`.
 
     Raises:
-        DatasetUnavailableError: if the data is not there; it says what to do.
-        TypeError, ValueError: if the file does not hold that, or an argument is wrong.
+        DatasetUnavailableError: if the data set is not there; the error says what to
+            do.
+        TypeError, ValueError: if the file lacks an array or holds invalid values, or an
+            argument is wrong.
 
     Example:
-        >>> import scipy.io
+        >>> import kerashash, scipy.io
         >>> arrays = {"features": np.ones((20, 3)), "labels": np.full((20, 2), 0.5)}
         >>> scipy.io.savemat("tiny.mat", arrays)
-        >>> data = load_distributions("tiny.mat")
+        >>> data = kerashash.data.load_distributions("tiny.mat")
         >>> data.x_train.shape, data.d_query.shape
         ((18, 3), (2, 2))
     """

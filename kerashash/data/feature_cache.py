@@ -1,4 +1,4 @@
-"""Features of a frozen backbone, computed once and kept on disk."""
+"""Features of a frozen backbone, computed once and cached on disk."""
 
 import dataclasses
 import hashlib
@@ -6,8 +6,12 @@ import io
 import json
 import os
 import pathlib
+from collections.abc import Callable
+from typing import Any
 
+import keras
 import numpy as np
+import numpy.typing as npt
 import tensorflow as tf
 
 from kerashash import backbones
@@ -18,29 +22,40 @@ from kerashash.data.images import EncodedImages
 from kerashash.data.retrieval_data import RetrievalData
 
 
-def cache_features(data, backbone, folder, batch_size=128, verbose="auto"):
-    """A data set with a backbone's features in the place of its images.
+def cache_features(
+    data: RetrievalData,
+    backbone: str | keras.Model,
+    folder: str | os.PathLike[str],
+    batch_size: int = 128,
+    verbose: str | int = "auto",
+) -> RetrievalData:
+    """Replace the images of a data set by the features of a frozen backbone.
 
-    Methods then train on vectors, in seconds. All images pass through the backbone
-    once, those of the queries and the database included. What it gives is a file in
-    `folder`, named by a digest of the images and of the backbone: a later call, with
-    any protocol and seed, reads it; a call that was stopped goes on where it was.
+    Methods then train on vectors, in seconds. All images of the data set, whatever
+    their split, pass through the backbone once. Their features are cached in a file in
+    `folder`, named by a digest of the images and the backbone. Later calls, with any
+    protocol and seed, read that file. A call that was interrupted is resumed.
 
     Args:
         data: `RetrievalData`.
-        backbone: images -> features: a name known to `kerashash.backbones.get` or any
-            `keras.Model`. It is used as in inference.
-        folder: path, made if it is not there. ``~`` is the home folder.
-        batch_size: int, images at a time.
-        verbose: "auto" shows a progress bar on long work, 1 always, 0 never.
+        backbone: str or `keras.Model`; images -> features, or a name for
+            `kerashash.backbones.get`. It runs in inference mode.
+        folder: path; created if it does not exist. ``~`` is the home folder.
+        batch_size: int, at least 1; the images that pass through the backbone at a
+            time.
+        verbose: "auto", 0 or 1; "auto" shows a progress bar on long work, 1 always, 0
+            never.
 
     Returns:
-        `RetrievalData` whose `x` is float32 ``(n, ...)``, read from disk as needed.
-        `HashModel.with_backbone` puts a model trained on it behind the backbone.
+        `RetrievalData` whose `x` is a float32 array ``(n, ...)``, mapped from the file.
+        `HashModel.with_backbone` puts a model that was trained on it behind the
+        backbone.
 
     Raises:
-        TypeError, ValueError: if an argument is wrong.
-        OSError: if the file cannot be written; what is done is kept.
+        TypeError: if `data` is not a `RetrievalData` or `batch_size` not an integer.
+        ValueError: if `batch_size` is less than 1, or the backbone is unknown or takes
+            images of another shape.
+        OSError: if the file cannot be written. Finished batches are kept.
 
     Example:
         >>> import keras, kerashash
@@ -54,17 +69,17 @@ def cache_features(data, backbone, folder, batch_size=128, verbose="auto"):
             f"`data` must be a RetrievalData. Received type: {type(data).__name__}."
         )
     check_integer("batch_size", batch_size)
-    backbone = backbones.get(backbone)
+    network = backbones.get(backbone)
     try:
-        shape = backbone.compute_output_shape((None, *data.x.shape[1:]))
+        shape = network.compute_output_shape((None, *data.x.shape[1:]))
     except ValueError as error:
         raise ValueError(
             f"`backbone` must take images of shape {data.x.shape[1:]}. Received a "
-            f"network of input shape {getattr(backbone, 'input_shape', None)}."
+            f"network of input shape {getattr(network, 'input_shape', None)}."
         ) from error
-    file = pathlib.Path(folder).expanduser() / f"{_digest(backbone, data.x)}.npy"
+    file = pathlib.Path(folder).expanduser() / f"{_digest(network, data.x)}.npy"
     run = tf.function(
-        lambda x: tf.cast(backbone(x, training=False), tf.float32),
+        lambda x: tf.cast(network(x, training=False), tf.float32),
         reduce_retracing=True,
     )
     x = computed(
@@ -78,15 +93,28 @@ def cache_features(data, backbone, folder, batch_size=128, verbose="auto"):
     return dataclasses.replace(data, x=x)
 
 
-def mirrored_features(lower, x, cache_dir):
-    """Features of all images and mirror images, float16 ``(n, 2, h, w, c)``."""
-    # Named by all that they depend on.
+def mirrored_features(
+    lower: keras.Model, x: npt.NDArray[Any], cache_dir: str | os.PathLike[str]
+) -> npt.NDArray[np.float16]:
+    """Compute the feature maps of all images and of their mirror images, or read them.
+
+    Args:
+        lower: `keras.Model`, images -> feature maps ``(batch, h, w, c)``: the frozen
+            part of a backbone, as `kerashash.backbones.split` gives it.
+        x: array ``(n, height, width, channels)``, the images.
+        cache_dir: path of the folder that caches the feature maps.
+
+    Returns:
+        float16 array ``(n, 2, h, w, c)``, mapped from the file: of each image, then of
+        its mirror image.
+    """
+    # The name of the file: a digest of everything that the feature maps depend on.
     digest = hashlib.sha256(lower.to_json().encode())
     for array in (x, *lower.get_weights()):
-        digest.update(np.ascontiguousarray(array))
+        digest.update(_bytes_of(array))
     run = tf.function(lambda batch: lower(batch, training=False), reduce_retracing=True)
 
-    def rows(start):
+    def rows(start: int) -> npt.NDArray[Any]:
         batch = x[start : start + 128]
         return np.stack([run(batch), run(batch[:, :, ::-1])], axis=1)
 
@@ -99,25 +127,34 @@ def mirrored_features(lower, x, cache_dir):
     )
 
 
-def computed(file, shape, dtype, function, step, verbose="auto"):
-    """An array on disk, computed some rows at a time if it is not there.
+def computed(
+    file: str | os.PathLike[str],
+    shape: tuple[int, ...],
+    dtype: npt.DTypeLike,
+    function: Callable[[int], npt.NDArray[Any]],
+    step: int,
+    verbose: str | int = "auto",
+) -> npt.NDArray[Any]:
+    """Open an array on disk; if the file does not exist, compute it in steps first.
 
-    Until all rows are written they are in ``file + ".part"``, in order: where it ends,
-    a later call goes on.
+    The computation is atomic and resumable: rows are appended in order to
+    ``file + ".part"``, which is renamed when it is complete and resumed where it ends
+    after an interruption.
 
     Args:
-        file: path ending in .npy.
-        shape: tuple of ints; n rows and their shape.
+        file: path that ends in ``.npy``.
+        shape: tuple of int; the number of rows and the shape of a row.
         dtype: NumPy dtype.
-        function: from the number of the first row to up to `step` rows.
-        step: int.
-        verbose: as in `kerashash.data.inputs.progress`.
+        function: function of the number of the first row; it returns `step` rows, or
+            fewer at the end.
+        step: int; the number of rows computed at a time.
+        verbose: as for `kerashash.data.inputs.progress`.
 
     Returns:
-        Array of that shape and dtype, mapped to memory, read-only.
+        Array of that shape and dtype, memory-mapped and read-only.
 
     Raises:
-        OSError: if the file cannot be written, or another process writes it.
+        OSError: if the file cannot be written, or another process is writing it.
     """
     file = pathlib.Path(file)
     if not file.exists():
@@ -128,50 +165,67 @@ def computed(file, shape, dtype, function, step, verbose="auto"):
     return np.load(file, mmap_mode="r")
 
 
-def _write(part, shape, dtype, function, step, verbose):
-    header = io.BytesIO()
+def _write(
+    part: pathlib.Path,
+    shape: tuple[int, ...],
+    dtype: np.dtype[Any],
+    function: Callable[[int], npt.NDArray[Any]],
+    step: int,
+    verbose: str | int,
+) -> None:
+    """Write the rows that are still missing from a partial file."""
+    buffer = io.BytesIO()
     np.lib.format.write_array_header_1_0(
-        header, {"descr": dtype.str, "fortran_order": False, "shape": shape}
+        buffer, {"descr": dtype.str, "fortran_order": False, "shape": shape}
     )
-    header = header.getvalue()
-    row = dtype.itemsize * int(np.prod(shape[1:]))
-    # Not "a": it would write at the end, wherever another process has put that.
+    header = buffer.getvalue()
+    row_size = dtype.itemsize * int(np.prod(shape[1:]))  # bytes
+    # Not mode "a", which writes at the end of the file even if another process has
+    # moved it.
     part.touch()
     with part.open("r+b") as stream:
         size = os.fstat(stream.fileno()).st_size
         done = 0
         if stream.read(len(header)) == header:
-            # Whole steps: rows computed in other company differ in the last digits.
-            done = (size - len(header)) // row // step * step
+            # Whole steps only: in another batch, the same row may differ in its last
+            # digits.
+            done = (size - len(header)) // row_size // step * step
         else:
             stream.seek(0)
             stream.write(header)
-        end = len(header) + done * row
+        end = len(header) + done * row_size
         stream.truncate(end)
         stream.seek(end)
         starts = range(done, shape[0], step)
         for start in inputs.progress(starts, len(starts), "Features", verbose):
-            rows = np.ascontiguousarray(function(start), dtype)
+            rows = np.asarray(function(start), dtype)
             if os.fstat(stream.fileno()).st_size != stream.tell():
                 raise OSError(f"Another process is writing {part}.")
-            stream.write(rows)
+            stream.write(_bytes_of(rows))
             stream.flush()
 
 
-def _digest(backbone, x):
-    """Name of a file of features: all that they depend on."""
+def _digest(backbone: keras.layers.Layer, x: npt.NDArray[Any] | EncodedImages) -> str:
+    """Digest everything that the features depend on: layers, weights and images."""
     digest = hashlib.sha256()
     for layer in leaves(backbone):
         config = layer.get_config()
-        # Keras numbers the layers of a process: the names would tell nothing.
+        # Keras numbers the layers of a process: equal networks have unequal names.
         config.pop("name", None)
+        # `trainable` makes no difference in inference mode.
         if "trainable" in config:
-            config["trainable"] = True  # or not: in inference it is the same
+            config["trainable"] = True
         text = json.dumps([type(layer).__name__, config], default=str)
         digest.update(text.encode())
-    images = [] if isinstance(x, EncodedImages) else [x]
-    for array in (*backbone.get_weights(), *images):
-        digest.update(np.ascontiguousarray(array))
-    if not images:
+    for array in backbone.get_weights():
+        digest.update(_bytes_of(array))
+    if isinstance(x, EncodedImages):
         digest.update(f"{x.shape} {x.stamp}".encode())
+    else:
+        digest.update(_bytes_of(x))
     return digest.hexdigest()[:16]
+
+
+def _bytes_of(array: npt.NDArray[Any]) -> memoryview:
+    """View an array as bytes, without a copy if it is contiguous."""
+    return np.ascontiguousarray(array).reshape(-1).view(np.uint8).data

@@ -1,21 +1,27 @@
 """Images that stay encoded until they are read."""
 
+from collections.abc import Callable
+from typing import Any
+
 import numpy as np
+import numpy.typing as npt
 import tensorflow as tf
 
 
 class EncodedImages:
-    """An array of images, decoded and resized as its rows are read.
+    """An array of image files; indexing decodes and resizes the selected images.
 
-    Takes the place of `RetrievalData.x` where all images in memory would be too many.
+    It replaces the array `RetrievalData.x` when all images decoded would not fit into
+    memory.
 
     Args:
-        read: function of int rows ``(m,)``; returns a list of the bytes of their JPEG,
-            PNG, BMP or GIF files.
-        n: int, the number of images.
-        image_size: int, the side to which images are resized (bicubic, antialiased);
-            the aspect ratio is not kept.
-        stamp: str that differs where the images do.
+        read: function of row numbers, an int array ``(m,)``; it returns the contents of
+            their JPEG, PNG, BMP or GIF files, a list of m bytes objects.
+        n: int; the number of images.
+        image_size: int; the side in pixels to which images are resized (bicubic,
+            antialiased), whatever their aspect ratio.
+        stamp: str that identifies the images: where shape and stamp are equal,
+            `kerashash.data.cache_features` takes the images to be the same.
 
     Attributes:
         shape: ``(n, image_size, image_size, 3)``.
@@ -30,25 +36,46 @@ class EncodedImages:
 
     dtype = np.dtype(np.uint8)
 
-    def __init__(self, read, n, image_size, stamp):
+    def __init__(
+        self,
+        read: Callable[[npt.NDArray[np.int64]], list[bytes]],
+        n: int,
+        image_size: int,
+        stamp: str,
+    ) -> None:
         self.shape = (n, image_size, image_size, 3)
         self.stamp = stamp
         self._read = read
 
-    def __len__(self):
+    def __len__(self) -> int:
         return self.shape[0]
 
-    def encoded(self, rows):
-        """Bytes of the files of some rows, an object array ``(len(rows),)``."""
+    def encoded(self, rows: npt.NDArray[np.int64]) -> npt.NDArray[np.object_]:
+        """Return the contents of the files of some images.
+
+        Args:
+            rows: int array ``(m,)``, the numbers of the images.
+
+        Returns:
+            Object array ``(m,)`` of bytes.
+        """
         files = np.empty(len(rows), object)
         files[:] = self._read(rows)
         return files
 
-    def decode(self, file):
-        """The image of a file's bytes, uint8 tensor ``(image_size, image_size, 3)``."""
+    def decode(self, file: tf.Tensor) -> tf.Tensor:
+        """Decode and resize one image.
+
+        Args:
+            file: string tensor of shape ``()``, the content of an image file.
+
+        Returns:
+            uint8 tensor ``(image_size, image_size, 3)``.
+        """
         image = tf.io.decode_image(file, channels=3, expand_animations=False)
         image.set_shape((None, None, 3))
         size = self.shape[1:3]
+        # An image of the right size keeps its exact pixels.
         image = tf.cond(
             tf.reduce_all(tf.shape(image)[:2] == size),
             lambda: image,
@@ -56,16 +83,17 @@ class EncodedImages:
         )
         return tf.ensure_shape(image, self.shape[1:])
 
-    def __getitem__(self, rows):
+    def __getitem__(self, rows: Any) -> npt.NDArray[np.uint8]:
         rows = np.arange(len(self))[rows]
-        found = np.empty((rows.size, *self.shape[1:]), self.dtype)
+        pixels = np.empty((rows.size, *self.shape[1:]), self.dtype)
         files = tf.data.Dataset.from_tensor_slices(self.encoded(rows.ravel()))
         images = files.map(self.decode, num_parallel_calls=tf.data.AUTOTUNE)
         for row, image in enumerate(images.as_numpy_iterator()):
-            found[row] = image
-        return found.reshape(*rows.shape, *self.shape[1:])
+            pixels[row] = image
+        return pixels.reshape(*rows.shape, *self.shape[1:])
 
 
-def _resized(image, size):
+def _resized(image: tf.Tensor, size: tuple[int, ...]) -> tf.Tensor:
+    """Resize a uint8 image to ``(height, width)``, with rounding to uint8."""
     image = tf.image.resize(image, size, "bicubic", antialias=True)
     return tf.cast(tf.round(tf.clip_by_value(image, 0.0, 255.0)), tf.uint8)

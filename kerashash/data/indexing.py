@@ -1,34 +1,37 @@
 """indexed: number the elements of a data set."""
 
+from typing import Any
+
 import tensorflow as tf
 
 from kerashash.checks import check_integer
 
 
-def indexed(dataset, start=0):
-    """Add to each element its number, the row of the learned codes it belongs to.
+def indexed(dataset: tf.data.Dataset, start: int = 0) -> tf.data.Dataset:
+    """Add its number to each element: the index of its row of the learned codes.
 
-    Apply it before `shuffle`, `repeat` and `batch`: after them an element would not
-    keep its number.
+    Call it before `shuffle`, `repeat` and `batch`. After them, the same image would get
+    another number in each epoch.
 
     Args:
         dataset: `tf.data.Dataset`, not batched, of ``(x, label)`` or ``(x, {"label":
-            label})`` with a label row ``(num_classes,)``; or of ``x``, for methods that
-            need no labels.
-        start: int, at least 0, the number of the first element.
+            label})`` with a label row ``(num_classes,)``; or of ``x`` alone, for
+            methods that need no labels.
+        start: int, at least 0; the number of the first element.
 
     Returns:
         `tf.data.Dataset` of ``(x, {"label": float32, "index": int32})``, without
-        "label" if there is none.
+        "label" if `dataset` has none.
 
     Raises:
-        TypeError: if `dataset` is not a `tf.data.Dataset` or `start` no integer.
-        ValueError: if its elements are not such pairs, or `start` is negative.
+        TypeError: if `dataset` is not a `tf.data.Dataset` or `start` not an integer.
+        ValueError: if the elements of `dataset` are of another form, or `start` is
+            negative.
 
     Example:
-        >>> import numpy as np
+        >>> import kerashash, numpy as np
         >>> pairs = tf.data.Dataset.from_tensor_slices((np.zeros((3, 4)), np.eye(3)))
-        >>> [int(y["index"]) for _, y in indexed(pairs)]
+        >>> [int(y["index"]) for _, y in kerashash.data.indexed(pairs)]
         [0, 1, 2]
     """
     if not isinstance(dataset, tf.data.Dataset):
@@ -48,25 +51,26 @@ def indexed(dataset, start=0):
             f"{dataset.element_spec}."
         )
 
-    def element(index, pair):
+    def add_index(index: tf.Tensor, pair: Any) -> tuple[tf.Tensor, dict[str, Any]]:
         return pair[0], {
             "label": tf.cast(_label(pair), tf.float32),
             "index": tf.cast(index, tf.int32),
         }
 
-    return dataset.enumerate(start).map(element)
+    return dataset.enumerate(start).map(add_index)
 
 
-def _label(pair):
-    """The label of ``(x, label)`` or ``(x, {"label": label})``, if it is such."""
+def _label(pair: Any) -> Any:
+    """Return the label of ``(x, label)`` or ``(x, {"label": label})``, else None."""
     if not isinstance(pair, tuple) or len(pair) != 2:
         return None
     y = pair[1]
     return y.get("label") if isinstance(y, dict) else y
 
 
-def _is_label_row(spec):
-    # A vector of unknown length is what a batch of class numbers looks like.
+def _is_label_row(spec: Any) -> bool:
+    """Say whether a spec is that of a numeric label row ``(num_classes,)``."""
+    # Of known length: a batch of class ids is a vector of unknown length.
     return (
         isinstance(spec, tf.TensorSpec)
         and spec.shape.rank == 1

@@ -1,27 +1,39 @@
-"""What users hand to a model, cut into batches."""
+"""Cut what users pass to a model into batches, and check the batches."""
 
 import os
 import time
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import Any, TypeVar
 
 import keras
 import numpy as np
+import numpy.typing as npt
 import tensorflow as tf
 
 from kerashash.checks import check_array, check_integer
 
+Item = TypeVar("Item")
 
-def batches(x, batch_size, shape=None, image_size=None):
-    """Cut whatever a user wants encoded into batches.
+
+def batches(
+    x: npt.ArrayLike | tf.data.Dataset | Sequence[str | os.PathLike[str]],
+    batch_size: int,
+    shape: tuple[int | None, ...] | None = None,
+    image_size: int | None = None,
+) -> tuple[Iterable[Any], int | None]:
+    """Cut the input of `encode` into batches.
 
     Args:
-        x: array ``(n, ...)``; `tf.data.Dataset` of ``x`` or ``(x, y)``, batched
-            or not; or a list of paths of image files.
-        batch_size: int, rows of a batch (a batched data set keeps its own).
-        shape: tuple or None, the shape of a batch, None where free.
-        image_size: int or None, the side to which image files are resized.
+        x: array ``(n, ...)``; `tf.data.Dataset` of ``x`` or ``(x, y)``, batched or not;
+            or list of paths of image files.
+        batch_size: int, at least 1; the rows of a batch. A data set that is batched
+            keeps its own.
+        shape: tuple or None; the shape that a batch must have, with None for any size.
+        image_size: int or None; the side in pixels to which image files are resized.
+            None if the model takes no images.
 
     Returns:
-        ``(iterable of batches, number of batches or None)``.
+        ``(iterable of batches, number of batches or None if unknown)``.
 
     Raises:
         TypeError, ValueError: if `x` is none of these.
@@ -42,15 +54,18 @@ def batches(x, batch_size, shape=None, image_size=None):
             )
         starts = range(0, len(x), batch_size)
         return (
-            np.stack([read_image(p, image_size) for p in x[s : s + batch_size]])
+            np.stack([read_image(path, image_size) for path in x[s : s + batch_size]])
             for s in starts
         ), len(starts)
-    x = check_array(x, shape)
-    starts = range(0, len(x), batch_size)
-    return (x[s : s + batch_size] for s in starts), len(starts)
+    array = check_array(np.asarray(x), shape)
+    starts = range(0, len(array), batch_size)
+    return (array[s : s + batch_size] for s in starts), len(starts)
 
 
-def _dataset_batches(dataset, batch_size, shape):
+def _dataset_batches(
+    dataset: tf.data.Dataset, batch_size: int, shape: tuple[int | None, ...] | None
+) -> tuple[tf.data.Dataset, int | None]:
+    """Drop the labels of a data set, batch it if need be, and count the batches."""
     spec = dataset.element_spec
     x, y = spec if isinstance(spec, tuple) and len(spec) == 2 else (spec, None)
     if not isinstance(x, tf.TensorSpec):
@@ -60,9 +75,12 @@ def _dataset_batches(dataset, batch_size, shape):
         )
     if isinstance(spec, tuple):
         dataset = dataset.map(lambda x, y: x)
-    # A model that has seen no input does not know its shape: a label row tells.
-    single = isinstance(y, dict) and "label" in y and y["label"].shape.rank == 1
-    if x.shape.rank == len(shape) - 1 if shape is not None else single:
+    if shape is not None:
+        single = x.shape.rank == len(shape) - 1
+    else:
+        # A model that has not been built knows no input shape: look at the label.
+        single = isinstance(y, dict) and "label" in y and y["label"].shape.rank == 1
+    if single:
         dataset = dataset.batch(batch_size)
     x = dataset.element_spec
     if shape is not None and not x.shape.is_compatible_with(shape):
@@ -73,8 +91,8 @@ def _dataset_batches(dataset, batch_size, shape):
     return dataset.prefetch(tf.data.AUTOTUNE), _count(dataset)
 
 
-def _count(dataset):
-    """Number of elements, or None if unknown."""
+def _count(dataset: tf.data.Dataset) -> int | None:
+    """Return the number of elements, or None if unknown; refuse endless data sets."""
     count = int(dataset.cardinality())
     if count == tf.data.INFINITE_CARDINALITY:
         raise ValueError(
@@ -83,30 +101,36 @@ def _count(dataset):
     return count if count >= 0 else None
 
 
-def check_batches(dataset, num_classes, needs_labels, needs_index, owner):
-    """Validate that a data set yields the batches a method trains on.
+def check_batches(
+    dataset: tf.data.Dataset,
+    num_classes: int,
+    needs_labels: bool,
+    needs_index: bool,
+    owner: str,
+) -> None:
+    """Check that a data set yields the batches that a method trains on.
 
     Args:
         dataset: `tf.data.Dataset`.
-        num_classes: int, the width of a label row.
-        needs_labels: bool, whether the method learns from labels.
-        needs_index: bool, whether the method keeps a row for each training image.
-        owner: str, the method to name in an error.
+        num_classes: int; the width of a label row.
+        needs_labels: bool; whether the method learns from labels.
+        needs_index: bool; whether the method keeps a row of codes for each training
+            image.
+        owner: str; the name of the method, for the error.
 
     Raises:
-        ValueError: if an element is not ``(x, {"label", "index"})`` in batches.
+        ValueError: if the elements are not batches ``(x, {"label", "index"})``.
     """
     spec = dataset.element_spec
     if not isinstance(spec, tuple) or len(spec) != 2:
-        keys = [f"{key!r}: ..." for key in ("label", "index")]
-        wanted = ", ".join(keys if needs_labels else keys[1:])
+        keys = ["'label': ...", "'index': ..."] if needs_labels else ["'index': ..."]
         raise ValueError(
-            f"`{owner}` trains on pairs (x, y) with y = {{{wanted}}}. "
+            f"`{owner}` trains on pairs (x, y) with y = {{{', '.join(keys)}}}. "
             "`kerashash.data.indexed(dataset)` adds the index. "
             f"Received elements: {spec}."
         )
     y = spec[1]
-    label = y.get("label") if isinstance(y, dict) else y
+    label: Any = y.get("label") if isinstance(y, dict) else y
     if needs_labels and label is None:
         raise ValueError(f"`{owner}` needs 'label' in y. Received keys: {sorted(y)}.")
     if needs_index and not (isinstance(y, dict) and "index" in y):
@@ -138,18 +162,18 @@ def check_batches(dataset, num_classes, needs_labels, needs_index, owner):
         )
 
 
-def read_image(path, size):
+def read_image(path: str | os.PathLike[str], size: int) -> npt.NDArray[np.float32]:
     """Read an image file as RGB, resized to a square.
 
     Args:
-        path: str or path of a JPEG, PNG, BMP or GIF (first frame) file.
-        size: int, the side in pixels; the aspect ratio is not kept.
+        path: path of a JPEG, PNG, BMP or GIF (first frame) file.
+        size: int; the side in pixels. The aspect ratio is not kept.
 
     Returns:
         float32 array ``(size, size, 3)``, values in [0, 255].
 
     Raises:
-        ValueError: if the file is missing or is not an image, naming it.
+        ValueError: if the file is missing or not an image; the error names it.
     """
     try:
         image = tf.io.decode_image(
@@ -165,58 +189,69 @@ def read_image(path, size):
     return np.clip(image.numpy(), 0.0, 255.0)
 
 
-def collect(batches, num_train, function, check_labels=None, verbose="auto"):
-    """One pass over training batches: labels and outputs in order of the index.
+def collect(
+    batches: Iterable[tuple[Any, dict[str, Any]]],
+    num_train: int,
+    function: Callable[..., tf.Tensor],
+    check_labels: Callable[[Any], npt.NDArray[np.float32]] | None = None,
+    verbose: str | int = "auto",
+) -> tuple[npt.NDArray[np.float32] | None, npt.NDArray[np.float32]]:
+    """Apply a function to one epoch of batches; return rows in order of the index.
 
     Args:
-        batches: iterable of ``(x, {"label", "index"})``; each index from 0 to
-            num_train - 1 once.
-        num_train: int, the number of training rows.
-        function: called with ``(x, labels)`` of a batch; returns a tensor with one
-            row for each.
+        batches: iterable of ``(x, {"label", "index"})``, in which each index from 0 to
+            num_train - 1 occurs once.
+        num_train: int; the number of training rows.
+        function: called with ``(x, labels)`` of a batch; returns a tensor with one row
+            for each element.
         check_labels: called with the labels of a batch; returns float32 label rows.
-            None takes batches without labels, ``(x, {"index"})``, and calls
-            `function` with x alone.
-        verbose: as in `progress`.
+            None: batches are ``(x, {"index"})``, without labels, and `function` is
+            called with x alone.
+        verbose: as for `progress`.
 
     Returns:
-        ``(labels, outputs)``: float32 ``(num_train, num_classes)``, or None, and
-        float32 ``(num_train, ...)``.
+        ``(labels, outputs)``: float32 ``(num_train, num_classes)``, or None without
+        labels, and float32 ``(num_train, ...)``.
 
     Raises:
-        ValueError: if an index is out of range, missing or repeated, or a label row
-            is wrong.
+        ValueError: if an index is out of range, missing or repeated, or a label row is
+            wrong.
     """
     steps = _count(batches) if isinstance(batches, tf.data.Dataset) else None
     seen = np.zeros(num_train, bool)
-    found = {}
+    rows_by_name: dict[str, npt.NDArray[np.float32]] = {}
 
-    def put(name, index, rows):
-        if name not in found:
-            found[name] = np.zeros((num_train, *rows.shape[1:]), np.float32)
-        found[name][index] = rows
+    def store(name: str, index: npt.NDArray[np.integer], rows: Any) -> None:
+        if name not in rows_by_name:
+            rows_by_name[name] = np.zeros((num_train, *rows.shape[1:]), np.float32)
+        rows_by_name[name][index] = rows
 
     for x, y in progress(batches, steps, "Preparing", verbose):
         index = np.asarray(y["index"])
         _check_index(index, seen)
         seen[index] = True
         if check_labels is None:
-            put("output", index, function(x).numpy())
+            store("output", index, function(x).numpy())
         else:
-            rows = check_labels(y["label"])
-            put("label", index, rows)
-            put("output", index, function(x, rows).numpy())
+            labels = check_labels(y["label"])
+            store("label", index, labels)
+            store("output", index, function(x, labels).numpy())
     if not seen.all():
         raise ValueError(
             "`num_train` must be the number of training rows. Received: num_train="
             f"{num_train}, but an epoch holds {seen.sum()} indices; the first missing "
             f"is {np.argmin(seen)}."
         )
-    return found.get("label"), found["output"]
+    return rows_by_name.get("label"), rows_by_name["output"]
 
 
-def _check_index(index, seen):
-    """Each training row once: an index in range and not seen before."""
+def _check_index(index: npt.NDArray[Any], seen: npt.NDArray[np.bool_]) -> None:
+    """Check that the indices of a batch are in range and occur once an epoch.
+
+    Args:
+        index: array, as the batch has it.
+        seen: bool array ``(num_train,)``, the indices of earlier batches.
+    """
     n = len(seen)
     if index.dtype.kind not in "ui" or index.ndim != 1:
         raise ValueError(
@@ -237,15 +272,20 @@ def _check_index(index, seen):
         )
 
 
-def progress(iterable, steps, title, verbose="auto"):
-    """Pass an iterable through, with a progress bar on long work.
+def progress(
+    iterable: Iterable[Item],
+    steps: int | None,
+    title: str,
+    verbose: str | int = "auto",
+) -> Iterator[Item]:
+    """Iterate with a progress bar, which by default appears on long work only.
 
     Args:
-        iterable: what to pass through.
-        steps: int or None, its length if known.
-        title: str, printed before the bar.
-        verbose: "auto" shows the bar once the work has taken two seconds; 1
-            always, 0 never.
+        iterable: what to iterate over.
+        steps: int or None; its length, None if unknown.
+        title: str; printed above the bar.
+        verbose: "auto", 0 or 1; "auto" shows the bar once the work has taken two
+            seconds, 1 always, 0 never.
 
     Yields:
         The items of `iterable`.

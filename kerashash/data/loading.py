@@ -1,4 +1,4 @@
-"""Loading a data set under a protocol, by name."""
+"""Load a data set under a protocol, by name."""
 
 import difflib
 import functools
@@ -6,24 +6,30 @@ import hashlib
 import importlib.resources
 import json
 import os
-from collections.abc import Callable
-from typing import NamedTuple
+from collections.abc import Callable, Iterable
+from typing import Any, NamedTuple
+
+import numpy as np
+import numpy.typing as npt
 
 from kerashash.checks import check_integer
 from kerashash.data import distributions, protocols, sources
 from kerashash.data.distributions import load_distributions
-from kerashash.data.protocols import Protocol
+from kerashash.data.protocols import Protocol, Rows, Split
 from kerashash.data.retrieval_data import RetrievalData
 
 
 class _Dataset(NamedTuple):
-    source: Callable
-    protocols: dict  # the first is the default
-    # Photographs, to be decoded to a size, of which some may be missing.
+    """Where a data set comes from, and its protocols by name, the default first."""
+
+    source: Callable[..., sources.Source]
+    protocols: dict[str, Protocol]
+    # Whether `source` takes `image_size` and `allow_missing`.
     photographs: bool = False
 
 
-def _nus_wide_21(split):
+def _nus_wide_21(split: Split) -> Protocol:
+    """A protocol on the 21 most frequent concepts of NUS-WIDE."""
     columns = functools.partial(protocols.most_frequent, k=21)
     return Protocol(split, columns, labelled_only=True)
 
@@ -69,27 +75,37 @@ _DATASETS = {
 _DISTRIBUTIONS = tuple(f"ldl/{name}" for name in distributions.NAMES)
 
 
-def list():
-    """The data sets and their protocols, the default one first.
+# Not named `list`, which it is in `kerashash.data`: that would shadow the builtin here.
+def list_datasets() -> dict[str, tuple[str, ...]]:
+    """List the data sets and their protocols.
 
     Returns:
-        dict of str to tuple of str.
+        dict of the name of each data set to the names of its protocols, the default
+        first.
 
     Example:
-        >>> list()["cifar10"]
+        >>> import kerashash
+        >>> kerashash.data.list()["cifar10"]
         ('full', '5k-train', 'semi')
     """
     retrieval = {name: tuple(dataset.protocols) for name, dataset in _DATASETS.items()}
     return retrieval | dict.fromkeys(_DISTRIBUTIONS, ("90-10",))
 
 
+# The type for ``ldl/...`` is `Any` rather than `DistributionData`, so that callers who
+# ask for images need no `isinstance` to please a type checker.
 def load(
-    name, protocol=None, seed=0, data_dir=None, image_size=None, allow_missing=False
-):
-    """A data set under a retrieval protocol.
+    name: str,
+    protocol: str | None = None,
+    seed: int = 0,
+    data_dir: str | os.PathLike[str] | None = None,
+    image_size: int | None = None,
+    allow_missing: bool = False,
+) -> RetrievalData | Any:
+    """Load a data set under a retrieval protocol.
 
     ============ ============== ======= ====== ======== ================================
-    name         protocol       train   query  database what it is
+    name         protocol       train   query  database contents
     ============ ============== ======= ====== ======== ================================
     digits       default        1,497   300    1,497    30 queries a class, the rest
                                                         trains
@@ -98,68 +114,71 @@ def load(
     cifar10      5k-train       5,000   1,000  59,000   100 queries and 500 training
                                                         images a class [2, first
                                                         setting]
-    cifar10      semi           5,000   1,000  59,000   as 5k-train, the other 54,000
+    cifar10      semi           5,000   1,000  59,000   as 5k-train; the other 54,000
                                                         images train without labels [1,
                                                         semi-supervised]
-    mirflickr25k 38-labels      23,300  1,700  23,300   1,700 queries of all, the rest
-                                                        trains [3]
-    mirflickr25k 24-labels      23,300  1,700  23,300   the same images, the potential
-                                                        labels alone
-    nus_wide     21-full        193,734 2,100  193,734  the 21 most frequent concepts,
-                                                        images with one of them; 100
-                                                        queries a concept, the rest
-                                                        trains [3; 2, second setting]
-    nus_wide     21-10.5k-train 10,500  2,100  193,734  as 21-full, 500 training images
+    mirflickr25k 38-labels      23,300  1,700  23,300   1,700 queries drawn from all
+                                                        images, the rest trains [3]
+    mirflickr25k 24-labels      23,300  1,700  23,300   the same images, with the
+                                                        potential labels only
+    nus_wide     21-full        193,734 2,100  193,734  images with one of the 21 most
+                                                        frequent concepts; 100 queries a
+                                                        concept, the rest trains [3; 2,
+                                                        second setting]
+    nus_wide     21-10.5k-train 10,500  2,100  193,734  as 21-full; 500 training images
                                                         a concept [2, first setting]
-    nus_wide     21-semi        10,500  2,100  193,734  as 21-10.5k-train, the other
+    nus_wide     21-semi        10,500  2,100  193,734  as 21-10.5k-train; the other
                                                         183,234 images train without
                                                         labels [1, semi-supervised]
     nus_wide     81-official    161,789 107,859 161,789 the publisher's splits, all
                                                         concepts
     flowers17    40-20-20       680     340    680      40 training, 20 validation, 20
                                                         query images a class [4]
-    ldl/movie    90-10          6,980   775    -        label distributions; also other
-                                                        names of
+    ldl/movie    90-10          6,980   775    -        label distributions; likewise
+                                                        the other names in
                                                         `kerashash.data.distributions`
     ============ ============== ======= ====== ======== ================================
 
-    Images of cifar10 are uint8 ``(32, 32, 3)``; those of digits are float32 vectors
-    ``(64,)`` in [0, 1], and need no file and no network. Those of mirflickr25k,
+    Images of cifar10 are uint8 ``(32, 32, 3)``. Those of digits are float32 vectors
+    ``(64,)`` in [0, 1] that need no file and no network. Those of mirflickr25k,
     nus_wide and flowers17 are photographs, uint8 ``(image_size, image_size, 3)``,
-    decoded as they are read; their files have to be fetched by hand, and
-    `DatasetUnavailableError` says where from and where to put them.
+    decoded as they are read. Photographs must be downloaded by hand:
+    `DatasetUnavailableError` says from where, and where to put them.
 
-    Two images are relevant to each other if they share a label; one without labels is
-    relevant to none. In every protocol here the database includes the training images,
-    and no query. The papers draw at random and publish no draw: seeds stand for such
-    draws, and every machine gets the same one.
+    Two images are relevant to each other if they share a label; an image without labels
+    is relevant to none. In every protocol here the database includes the training
+    images and excludes the queries. The papers draw at random and do not publish their
+    draws: here each seed is one draw, the same on every machine.
 
     Args:
-        name: str, see `list`.
-        protocol: str or None for the data set's first.
-        seed: int in [0, 2^32), which draw; the publisher's splits are not drawn. It
-            seeds the order of the training images too.
-        data_dir: path of the folder in which TensorFlow Datasets keeps its data;
-            None for the environment's TFDS_DATA_DIR, or ~/tensorflow_datasets.
-        image_size: int, the side in pixels to which photographs are resized; None for
-            224. Not for other data sets.
-        allow_missing: bool, whether photographs may be missing: the protocol then
+        name: str; one of `kerashash.data.list`.
+        protocol: str or None; one of the protocols of the data set. None is the first.
+        seed: int in [0, 2^32); which draw, and the seed of the order of the training
+            images. The publisher's splits do not depend on it.
+        data_dir: path or None; the folder in which TensorFlow Datasets keeps its data.
+            None is the environment variable TFDS_DATA_DIR or, without it,
+            ~/tensorflow_datasets.
+        image_size: int or None; the side in pixels to which photographs are resized.
+            None is 224, and the only value for other data sets.
+        allow_missing: bool; whether photographs may be missing. The protocol then
             applies to those that are there, and a `UserWarning` says how many are not.
 
     Returns:
-        `RetrievalData`; for ldl, `DistributionData`.
+        `RetrievalData`, or `DistributionData` for ``ldl/...``.
 
     Raises:
-        TypeError: if `seed` is not an integer or `data_dir` not a path.
-        ValueError: if there is no such data set or protocol, if `seed` or `image_size`
-            is out of range, or if the images are not the published ones.
-        DatasetUnavailableError: if the data set is not there and cannot be fetched;
-            it says what to do.
+        TypeError: if `seed` or `image_size` is not an integer, or `data_dir` not a
+            path.
+        ValueError: if there is no such data set or protocol, `seed` or `image_size` is
+            out of range, an option is not for this data set, or the images are not the
+            published ones.
+        DatasetUnavailableError: if the data set is not there and cannot be downloaded;
+            the error says what to do.
 
     Reference:
         [1] H.-F. Yang, C.-H. Tu, C.-S. Chen, Adaptive Labeling for Deep Learning to
-        Hash, CVPR Workshops 2019, table 1; its 162,289 images of NUS-WIDE, those its
-        authors could fetch, are not published.
+        Hash, CVPR Workshops 2019, table 1. The list of its 162,289 images of NUS-WIDE,
+        those that its authors could download, is not published.
         [2] X. Zhang, L. Zhou, X. Bai, X. Luan, J. Luo, E. R. Hancock, Deep Supervised
         Hashing using Symmetric Relative Entropy, Pattern Recognition Letters 2019,
         section 4.1.
@@ -169,15 +188,16 @@ def load(
         ECML PKDD 2017, section 4.
 
     Example:
-        >>> data = load("digits")
+        >>> import kerashash
+        >>> data = kerashash.data.load("digits")
         >>> data.num_train, data.num_query, data.num_database
         (1497, 300, 1497)
     """
-    protocols_of = list()
-    _choice("name", name, protocols_of)
+    datasets = list_datasets()
+    _check_choice("name", name, datasets)
     if protocol is None:
-        protocol = protocols_of[name][0]
-    _choice("protocol", protocol, protocols_of[name])
+        protocol = datasets[name][0]
+    _check_choice("protocol", protocol, datasets[name])
     check_integer("seed", seed, least=0, most=2**32 - 1)
     if not isinstance(data_dir, str | os.PathLike | None):
         raise TypeError(
@@ -211,8 +231,10 @@ def load(
     )
 
 
-def manifest(splits, names):
-    """Count and sha256 of the images' names of each split, in order."""
+def manifest(
+    splits: dict[str, Rows], names: npt.NDArray[np.str_]
+) -> dict[str, dict[str, Any]]:
+    """Return the count of each split and the sha256 of its names, in order."""
     return {
         split: {
             "count": len(rows),
@@ -222,27 +244,31 @@ def manifest(splits, names):
     }
 
 
-def published(name):
-    """The manifests of a data set: dict of "<protocol>, seed <seed>" to `manifest`."""
+def published(name: str) -> dict[str, dict[str, dict[str, Any]]]:
+    """Read the published manifests of a data set, by "<protocol>, seed <seed>"."""
     file = importlib.resources.files("kerashash.data") / "manifests" / f"{name}.json"
     return json.loads(file.read_text())
 
 
-def _check_manifest(name, protocol, seed, found):
-    for split, stated in published(name).get(f"{protocol}, seed {seed}", found).items():
-        if found[split] != stated:
+def _check_manifest(
+    name: str, protocol: str, seed: int, actual: dict[str, dict[str, Any]]
+) -> None:
+    """Refuse splits that differ from the published ones; other seeds pass."""
+    expected = published(name).get(f"{protocol}, seed {seed}", actual)
+    for split in expected:
+        if actual[split] != expected[split]:
             raise ValueError(
                 f"This copy of {name} is not the published one: the images of the "
                 f"{split} split ({protocol}, seed {seed}) differ. "
-                f"Received: {found[split]}. Published: {stated}."
+                f"Received: {actual[split]}. Published: {expected[split]}."
             )
 
 
-def _choice(argument, value, choices):
+def _check_choice(argument: str, value: Any, choices: Iterable[str]) -> None:
+    """Refuse a value that is not among the choices, with the closest one as a hint."""
     if not isinstance(value, str) or value not in choices:
         close = difflib.get_close_matches(str(value), choices, n=3)
         hint = f" Did you mean {close[0]!r}?" if close else ""
         raise ValueError(
             f"`{argument}` must be one of {[*choices]}. Received: {value!r}.{hint}"
         )
-    return value

@@ -2,13 +2,17 @@
 
 import dataclasses
 import functools
+from collections.abc import Callable
+from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import tensorflow as tf
 
 from kerashash.data.images import EncodedImages
+from kerashash.data.protocols import Rows
 
-# To fetch rows one by one would cost more in calls than in copying.
+# Rows are read in blocks: one call a row would cost more than the copying.
 _ROWS_A_CALL = 256
 
 
@@ -17,25 +21,28 @@ class RetrievalData:
     """Training images, queries and database of a data set under a protocol.
 
     The splits are `tf.data.Dataset`s, not batched, of ``(x, {"label", "index"})``:
-    float32 label row ``(num_classes,)`` and the int32 position in the split.
-    ``train`` comes in a new order each time it is iterated (seeded), so that
-    ``model.fit(data.train.batch(128), epochs=20)`` is right as it stands; each
-    element carries its index, so no order can mix up the rows of learned codes.
+    a float32 label row ``(num_classes,)`` and the int32 position in the split.
+    ``train`` is shuffled anew (seeded) each time it is iterated over, so that
+    ``model.fit(data.train.batch(128), epochs=20)`` needs no further shuffling. Each
+    element carries its index: the rows of learned codes stay right in any order.
     ``query`` and ``database`` keep their order.
 
-    All splits read from the one array `x`: none is a copy. Photographs stay encoded in
-    it and are decoded and resized, by several threads, as they are read.
+    All splits read from the one array `x`; none is a copy. Photographs stay encoded in
+    it. They are decoded and resized by several threads as they are read.
 
     Attributes:
-        name: str, the data set.
-        protocol: str.
-        seed: int.
+        name: str; the data set.
+        protocol: str; the protocol.
+        seed: int; the seed of the draw and of the order of the training images.
         class_names: tuple of str, in order of the label columns.
-        splits: dict of int arrays, the rows of each split in `x`.
-        x: array ``(n, ...)``, all images, or `kerashash.data.images.EncodedImages`.
+        splits: dict of int arrays; the rows of `x` in each split.
+        x: array ``(n, ...)`` or `kerashash.data.EncodedImages`; all images.
         labels: uint8 array ``(n, num_classes)``, values in {0, 1}.
-        names: str array ``(n,)``, of the images: the publisher's, files' paths, or the
-            sha256 of the pixels; None if they have none.
+        names: str array ``(n,)`` or None; the names of the images: the publisher's, the
+            paths of the files, or the sha256 of the pixels. None without names.
+        num_classes, num_train, num_query, num_database: int.
+        train_labels, query_labels, database_labels: uint8 arrays, the rows of `labels`
+            in each split.
 
     Example:
         >>> import kerashash
@@ -50,31 +57,60 @@ class RetrievalData:
     name: str
     protocol: str
     seed: int
-    class_names: tuple
-    splits: dict = dataclasses.field(repr=False)
-    x: np.ndarray = dataclasses.field(repr=False)
-    labels: np.ndarray = dataclasses.field(repr=False)
-    names: np.ndarray | None = dataclasses.field(default=None, repr=False)
+    class_names: tuple[str, ...]
+    splits: dict[str, Rows] = dataclasses.field(repr=False)
+    x: npt.NDArray[Any] | EncodedImages = dataclasses.field(repr=False)
+    labels: npt.NDArray[np.uint8] = dataclasses.field(repr=False)
+    names: npt.NDArray[np.str_] | None = dataclasses.field(default=None, repr=False)
 
-    num_classes = property(lambda self: self.labels.shape[1])
-    num_train = property(lambda self: len(self.splits["train"]))
-    num_query = property(lambda self: len(self.splits["query"]))
-    num_database = property(lambda self: len(self.splits["database"]))
-    train_labels = property(lambda self: self.labels[self.splits["train"]])
-    query_labels = property(lambda self: self.labels[self.splits["query"]])
-    database_labels = property(lambda self: self.labels[self.splits["database"]])
-    query = property(lambda self: self._dataset("query"))
-    database = property(lambda self: self._dataset("database"))
+    @property
+    def num_classes(self) -> int:
+        return self.labels.shape[1]
 
-    # Made once: each new one would start again with the order of the first epoch.
+    @property
+    def num_train(self) -> int:
+        return len(self.splits["train"])
+
+    @property
+    def num_query(self) -> int:
+        return len(self.splits["query"])
+
+    @property
+    def num_database(self) -> int:
+        return len(self.splits["database"])
+
+    @property
+    def train_labels(self) -> npt.NDArray[np.uint8]:
+        return self.labels[self.splits["train"]]
+
+    @property
+    def query_labels(self) -> npt.NDArray[np.uint8]:
+        return self.labels[self.splits["query"]]
+
+    @property
+    def database_labels(self) -> npt.NDArray[np.uint8]:
+        return self.labels[self.splits["database"]]
+
+    @property
+    def query(self) -> tf.data.Dataset:
+        """The queries, in order."""
+        return self._dataset("query")
+
+    @property
+    def database(self) -> tf.data.Dataset:
+        """The database, in order."""
+        return self._dataset("database")
+
+    # Cached: a new data set would start again with the order of the first epoch.
     @functools.cached_property
-    def train(self):
+    def train(self) -> tf.data.Dataset:
+        """The training images, shuffled anew each time they are iterated over."""
         return self._dataset("train", shuffle=True)
 
     @functools.cached_property
-    def unlabelled(self):
-        """Images that train without labels, a data set of ``(x, {"index"})`` in a new
-        order each time it is iterated; None if there are none in the protocol."""
+    def unlabelled(self) -> tf.data.Dataset | None:
+        """The images that train without labels, ``(x, {"index"})``, shuffled anew each
+        time they are iterated over; None if the protocol has none."""
         if "unlabelled" not in self.splits:
             return None
         return self._dataset("unlabelled", shuffle=True).map(
@@ -82,19 +118,19 @@ class RetrievalData:
         )
 
     @property
-    def train_rows(self):
-        """Position in the database of each training image, int32 array
-        ``(num_train,)``; -1 where it is not in it."""
+    def train_rows(self) -> npt.NDArray[np.int32]:
+        """The position in the database of each training image, int32 array
+        ``(num_train,)``; -1 for images outside the database."""
         position = np.full(len(self.x), -1, np.int32)
         position[self.splits["database"]] = np.arange(self.num_database)
         return position[self.splits["train"]]
 
-    def arrays(self, split):
-        """A split in memory, in order of the index.
+    def arrays(self, split: str) -> tuple[npt.NDArray[Any], npt.NDArray[np.uint8]]:
+        """Return a split as arrays in memory, in order of the index.
 
         Args:
-            split: "train", "query", "database", or, where there is one, "unlabelled" or
-                "validation".
+            split: str; "train", "query", "database" or, if the protocol has them,
+                "unlabelled" or "validation".
 
         Returns:
             ``(x, labels)``: array ``(n, ...)`` and uint8 array ``(n, num_classes)``.
@@ -109,23 +145,29 @@ class RetrievalData:
         rows = self.splits[split]
         return self.x[rows], self.labels[rows]
 
-    def _dataset(self, split, shuffle=False):
-        rows, encoded = self.splits[split], isinstance(self.x, EncodedImages)
+    def _dataset(self, split: str, shuffle: bool = False) -> tf.data.Dataset:
+        """Build the data set of a split."""
+        rows, images = self.splits[split], self.x
+        read_images: Callable[[Rows], npt.NDArray[Any]]
+        shape: tuple[int | None, ...]
+        if isinstance(images, EncodedImages):
+            read_images, dtype, shape = images.encoded, tf.string, (None,)
+        else:
+            read_images, dtype = images.__getitem__, images.dtype
+            shape = (None, *images.shape[1:])
 
-        def read(index):
-            found = rows[index]
-            x = self.x.encoded(found) if encoded else self.x[found]
-            return x, self.labels[found].astype(np.float32)
+        def read(
+            index: npt.NDArray[np.int64],
+        ) -> tuple[npt.NDArray[Any], npt.NDArray[np.float32]]:
+            selected = rows[index]
+            return read_images(selected), self.labels[selected].astype(np.float32)
 
-        def elements(index):
-            # Read from numpy: a tensor of all images would be another copy of them.
+        def elements(index: tf.Tensor) -> tuple[tf.Tensor, dict[str, tf.Tensor]]:
+            # Read from NumPy: a tensor of all images would be a second copy of them.
             x, label = tf.numpy_function(
-                read,
-                [index],
-                [tf.string if encoded else self.x.dtype, tf.float32],
-                stateful=False,
+                read, [index], [dtype, tf.float32], stateful=False
             )
-            x = tf.ensure_shape(x, (None,) if encoded else (None, *self.x.shape[1:]))
+            x = tf.ensure_shape(x, shape)
             label = tf.ensure_shape(label, (None, self.num_classes))
             return x, {"label": label, "index": tf.cast(index, tf.int32)}
 
@@ -136,9 +178,9 @@ class RetrievalData:
             )
         dataset = dataset.batch(_ROWS_A_CALL).map(elements)
         dataset = dataset.prefetch(tf.data.AUTOTUNE).unbatch()
-        if encoded:
+        if isinstance(images, EncodedImages):
+            decode = images.decode
             dataset = dataset.map(
-                lambda file, y: (self.x.decode(file), y),
-                num_parallel_calls=tf.data.AUTOTUNE,
+                lambda file, y: (decode(file), y), num_parallel_calls=tf.data.AUTOTUNE
             ).prefetch(_ROWS_A_CALL)
         return dataset.apply(tf.data.experimental.assert_cardinality(len(rows)))

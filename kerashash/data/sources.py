@@ -1,21 +1,26 @@
-"""Where data sets come from: all images of one, with labels and official splits."""
+"""Sources: all images of a data set, with its labels and the publisher's splits."""
 
 import os
 import warnings
-from typing import NamedTuple
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
+import numpy.typing as npt
 
 from kerashash.data.images import EncodedImages
 from kerashash.data.inputs import progress
 from kerashash.data.protocols import pixel_names
 
-# Records of a data set read at a time.
+if TYPE_CHECKING:
+    import tensorflow_datasets as tfds
+
+# Records that are read at a time.
 _BLOCK = 256
 
 
 class DatasetUnavailableError(RuntimeError):
-    """A data set is not on this machine and cannot be fetched."""
+    """A data set is not on this machine and cannot be downloaded."""
 
 
 class Source(NamedTuple):
@@ -25,31 +30,31 @@ class Source(NamedTuple):
         x: array ``(n, ...)`` or `EncodedImages`.
         labels: uint8 array ``(n, classes)``, values in {0, 1}.
         is_test: bool array ``(n,)``, the publisher's test split.
-        class_names: tuple of str.
-        names: str array ``(n,)``, of the images.
-        missing: int, how many images of the data set are not in it.
+        class_names: tuple of str, in order of the label columns.
+        names: str array ``(n,)``, the names of the images.
+        missing: int; how many images of the published data set are missing.
     """
 
-    x: np.ndarray
-    labels: np.ndarray
-    is_test: np.ndarray
-    class_names: tuple
-    names: np.ndarray
+    x: npt.NDArray[Any] | EncodedImages
+    labels: npt.NDArray[np.uint8]
+    is_test: npt.NDArray[np.bool_]
+    class_names: tuple[str, ...]
+    names: npt.NDArray[np.str_]
     missing: int = 0
 
 
-def digits(data_dir=None):
+def digits(data_dir: str | os.PathLike[str] | None = None) -> Source:
     """scikit-learn's handwritten digits: 1,797 vectors of 8x8 pixels in [0, 1]."""
     from sklearn.datasets import load_digits
 
     x, y = load_digits(return_X_y=True)
     x = (x / 16).astype(np.float32)
     labels = np.eye(10, dtype=np.uint8)[y]
-    names = tuple(map(str, range(10)))
-    return Source(x, labels, np.zeros(len(x), bool), names, pixel_names(x))
+    class_names = tuple(map(str, range(10)))
+    return Source(x, labels, np.zeros(len(x), bool), class_names, pixel_names(x))
 
 
-def cifar10(data_dir=None):
+def cifar10(data_dir: str | os.PathLike[str] | None = None) -> Source:
     """CIFAR-10 from TensorFlow Datasets: 60,000 uint8 images of 32x32x3."""
     builder = prepared("cifar10", data_dir)
     features, splits = builder.info.features, builder.info.splits
@@ -63,22 +68,28 @@ def cifar10(data_dir=None):
             rows = slice(filled, filled + len(batch["label"]))
             x[rows], y[rows] = batch["image"], batch["label"]
             filled = rows.stop
-    names = tuple(features["label"].names)
-    labels = np.eye(len(names), dtype=np.uint8)[y]
-    return Source(x, labels, np.arange(n) >= num_train, names, pixel_names(x))
+    class_names = tuple(features["label"].names)
+    labels = np.eye(len(class_names), dtype=np.uint8)[y]
+    return Source(x, labels, np.arange(n) >= num_train, class_names, pixel_names(x))
 
 
-def photographs(name, data_dir=None, image_size=None, allow_missing=False):
-    """A data set of `kerashash.data.builders`, its images left encoded.
+def photographs(
+    name: str,
+    data_dir: str | os.PathLike[str] | None = None,
+    image_size: int | None = None,
+    allow_missing: bool = False,
+) -> Source:
+    """A data set of `kerashash.data.builders`, with its images left encoded.
 
     Args:
-        name: str, "mirflickr25k", "nus_wide" or "flowers17".
-        data_dir: path, as in `prepared`.
-        image_size: int or None for 224.
-        allow_missing: bool, whether a data set of which images are missing will do.
+        name: str; "mirflickr25k", "nus_wide" or "flowers17".
+        data_dir: path or None, as for `prepared`.
+        image_size: int or None; the side in pixels to which images are resized. None is
+            224.
+        allow_missing: bool; whether to accept a data set with missing images.
 
     Returns:
-        `Source`. Missing images are not in it; a `UserWarning` says how many.
+        `Source` without the missing images; a `UserWarning` says how many they are.
     """
     import tensorflow_datasets as tfds
 
@@ -90,19 +101,21 @@ def photographs(name, data_dir=None, image_size=None, allow_missing=False):
         expected = builder.info.metadata["expected"]
         warnings.warn(
             f"{name}: {missing:,} of {expected:,} images are missing. Results are not "
-            "comparable to those on all of them.",
+            "comparable to those on the whole data set.",
             stacklevel=4,
         )
     features = builder.info.features
-    single = "label" in features
-    classes = tuple((features["label"] if single else features["labels"].feature).names)
+    label_key = "label" if "label" in features else "labels"
+    label = features[label_key]
+    class_names = tuple((label if label_key == "label" else label.feature).names)
     splits = [split for split in ("train", "test") if split in builder.info.splits]
     skip = {"image": tfds.decode.SkipDecoding()}
     parts = [builder.as_data_source(split, decoders=skip) for split in splits]
     starts = np.cumsum([0, *map(len, parts)])
     n = int(starts[-1])
 
-    def records(rows):
+    def records(rows: npt.NDArray[np.int64]) -> list[dict[str, Any]]:
+        """Read the records of ascending rows, one call for each part."""
         part = np.searchsorted(starts, rows, "right") - 1
         return [
             record
@@ -110,50 +123,53 @@ def photographs(name, data_dir=None, image_size=None, allow_missing=False):
             for record in parts[p].__getitems__((rows[part == p] - starts[p]).tolist())
         ]
 
-    def read(rows):
-        # Sorted for the sake of `records`, and back.
+    def read(rows: npt.NDArray[np.int64]) -> list[bytes]:
+        # `records` needs ascending rows: sort them, then restore their order.
         order = np.argsort(rows, kind="stable")
-        found = [record["image"] for record in records(np.asarray(rows)[order])]
-        return [found[position] for position in np.argsort(order, kind="stable")]
+        files = [record["image"] for record in records(np.asarray(rows)[order])]
+        return [files[position] for position in np.argsort(order, kind="stable")]
 
-    labels, names = np.zeros((n, len(classes)), np.uint8), []
+    labels, names = np.zeros((n, len(class_names)), np.uint8), []
     blocks = np.split(np.arange(n), range(_BLOCK, n, _BLOCK))
     for rows in progress(blocks, len(blocks), f"Reading the labels of {name}"):
         for row, record in zip(rows, records(rows), strict=True):
-            labels[row, record["label" if single else "labels"]] = 1
+            labels[row, record[label_key]] = 1
             key = record["id"]
             names.append(key.decode() if isinstance(key, bytes) else str(key))
 
-    # The same names may be copies of another size.
+    # The size too: copies with the same names may hold images of another resolution.
     stamp = f"{builder.info.dataset_size} {names}"
     return Source(
         EncodedImages(read, n, image_size or 224, stamp),
         labels,
         np.repeat([split == "test" for split in splits], [*map(len, parts)]),
-        classes,
+        class_names,
         np.array(names),
         missing,
     )
 
 
-def prepared(name, data_dir=None, **options):
-    """TensorFlow Datasets' builder of a data set, which it fetches if need be.
+def prepared(
+    name: str, data_dir: str | os.PathLike[str] | None = None, **options: Any
+) -> "tfds.core.DatasetBuilder":
+    """Return TensorFlow Datasets' builder of a data set, prepared if need be.
 
     Args:
-        name: str, TensorFlow Datasets' name of the data set.
-        data_dir: path of the folder in which it keeps its data; None for its default.
+        name: str; TensorFlow Datasets' name of the data set.
+        data_dir: path or None; the folder of the prepared data sets. None is the
+            default of TensorFlow Datasets.
         **options: further arguments of `tfds.builder`.
 
     Returns:
         `tfds.core.DatasetBuilder`, ready to be read.
 
     Raises:
-        DatasetUnavailableError: if the data set is neither there nor to be fetched.
+        DatasetUnavailableError: if the data set is not there and cannot be downloaded.
     """
     import requests
     import tensorflow_datasets as tfds
 
-    from kerashash.data import builders  # noqa: F401, registers ours
+    from kerashash.data import builders  # noqa: F401, registers them
 
     if data_dir is not None:
         data_dir = os.path.expanduser(data_dir)
@@ -164,26 +180,26 @@ def prepared(name, data_dir=None, **options):
             raise
         folder = tfds.builder(name, data_dir=data_dir).data_dir
         raise DatasetUnavailableError(
-            f"{name} has been prepared as a sequence of records in {folder}; rows in "
-            "any order need the file format array_record. Remove that folder, and "
-            "`kerashash.data.load` prepares the data set anew."
+            f"{name} has been prepared in {folder} in a format for sequential reading; "
+            "rows are read in any order, which needs the format array_record. Remove "
+            "that folder, and `kerashash.data.load` prepares the data set anew."
         ) from error
     if builder.is_prepared():
         return builder
     try:
-        # Without a network TFDS goes on trying for minutes: see first if there is one.
+        # Without a network, TensorFlow Datasets retries for minutes: fail at once.
         for url in builder.url_infos or ():
             requests.head(url, timeout=10)
         builder.download_and_prepare()
-    # Whatever went wrong, the user needs to know what to do about it.
+    # Whatever the error is, tell the user what to do about it.
     except Exception as error:
         if builder.MANUAL_DOWNLOAD_INSTRUCTIONS:
             raise DatasetUnavailableError(
-                f"{name} is not prepared in {builder.data_dir}, and to do so failed "
-                f"with {type(error).__name__}: {error}"
+                f"{name} is not prepared in {builder.data_dir}, and preparing it "
+                f"failed with {type(error).__name__}: {error}"
             ) from error
         raise DatasetUnavailableError(
-            f"{name} is not prepared in {builder.data_dir}, and to fetch it failed "
+            f"{name} is not prepared in {builder.data_dir}, and downloading it failed "
             f"with {type(error).__name__}: {error}\n"
             'On a machine with network run `python -c "import tensorflow_datasets as '
             f"tfds; tfds.load('{name}')\"`, then copy its folder "
@@ -193,10 +209,13 @@ def prepared(name, data_dir=None, **options):
     return builder
 
 
-def _batches(builder, split):
+def _batches(
+    builder: "tfds.core.DatasetBuilder", split: str
+) -> Iterator[dict[str, npt.NDArray[Any]]]:
+    """Iterate over a split in batches of NumPy arrays."""
     import tensorflow_datasets as tfds
 
-    # The images are about to be held in one array: no second copy in a cache.
+    # The images are copied into one array: a cache of them would double the memory.
     config = tfds.ReadConfig(try_autocache=False)
     dataset = builder.as_dataset(split=split, batch_size=1000, read_config=config)
     return dataset.as_numpy_iterator()

@@ -32,7 +32,7 @@ def load(name: str | os.PathLike[str]) -> "HashModel":
 
     Example:
         >>> model = load("adalabel-cifar10-48")
-        >>> model.encode(np.zeros((1, 32, 32, 3), np.uint8)).shape
+        >>> model.encode(np.zeros((1, 32, 32, 3), np.uint8), verbose=0).shape
         (1, 6)
     """
     return _build_model(entry(name))
@@ -102,7 +102,9 @@ def _build_model(zoo_entry: Entry) -> "HashModel":
     """The model of an entry; a surrogate's warning points at the caller's caller."""
     import keras
 
-    import kerashash.methods  # registers the classes  # noqa: F401
+    # Both register their classes with Keras.
+    import kerashash.baselines
+    import kerashash.methods  # noqa: F401
 
     name, path, card = zoo_entry
     if card.get("surrogate"):

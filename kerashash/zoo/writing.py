@@ -86,7 +86,7 @@ def save(
         >>> codes = {}
         >>> for split in ("query", "database"):
         ...     x, codes[f"{split}_labels"] = digits.arrays(split)
-        ...     codes[f"{split}_codes"] = model.encode(x)
+        ...     codes[f"{split}_codes"] = model.encode(x, verbose=0)
         >>> metric = {
         ...     "name": "mAP@ALL",
         ...     "denominator": "relevant",

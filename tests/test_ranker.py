@@ -72,7 +72,7 @@ def test_way_over_the_chunks_equals_brute_force(bits, n, q, k, few, seed):
     database = draw(rng, n, bits, few)
     queries = rng.choice([-1, 1], (q, bits)).astype(np.int8)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(blocks, "_SMALL", 0)  # no database is small
+        patch.setattr(blocks, "_SMALL_BLOCK", 0)  # no database is small
         ranker = HammingRanker(database, block_size=8192)
     check(ranker, queries, database, {k, n // 250, n})
 
@@ -91,13 +91,13 @@ def test_ranks_as_faiss(rng):
         )
         index = faiss.IndexBinaryFlat(bits)
         index.add(database)
-        wanted, _ = index.search(queries, 200)
-        found, _ = HammingRanker(database, bits).top_k(queries, 200)
-        np.testing.assert_array_equal(found, wanted)
+        expected, _ = index.search(queries, 200)
+        actual, _ = HammingRanker(database, bits).top_k(queries, 200)
+        np.testing.assert_array_equal(actual, expected)
 
 
 def test_more_queries_than_a_block_holds(rng, monkeypatch):
-    monkeypatch.setattr("kerashash.retrieval.ranker._BLOCK", 5000)
+    monkeypatch.setattr("kerashash.retrieval.ranker._BLOCK_BYTES", 5000)
     database = rng.choice([-1, 1], (30, 8))
     queries = rng.choice([-1, 1], (17, 8))
     check(HammingRanker(database, block_size=9), queries, database, [5])
@@ -126,10 +126,10 @@ def test_codes_come_and_go(rng, block_size):
     ranker.add(codes.pack(database[:0]))
     assert len(ranker) == 100
     check(ranker, queries, database, [10])
-    gone = [99, 41, 0, 41]
-    ranker.remove(gone)
+    removed = [99, 41, 0, 41]
+    ranker.remove(removed)
     ranker.remove([])
-    left = np.delete(database, gone, axis=0)
+    left = np.delete(database, removed, axis=0)
     assert ranker.size == len(left) == 97
     check(ranker, queries, left, [10, 97])
 
@@ -138,8 +138,8 @@ def test_arrays_need_not_be_contiguous(rng):
     packed = rng.integers(0, 256, (8, 60), dtype=np.uint8)
     near = HammingRanker(packed[::2].T[::3], bits=32).top_k(packed.T[:2, 1::2], 5)
     copies = packed[::2].T[::3].copy(), packed.T[:2, 1::2].copy()
-    wanted = HammingRanker(copies[0], bits=32).top_k(copies[1], 5)
-    np.testing.assert_array_equal(near, wanted)
+    expected = HammingRanker(copies[0], bits=32).top_k(copies[1], 5)
+    np.testing.assert_array_equal(near, expected)
 
 
 def test_no_queries():
@@ -212,10 +212,15 @@ def test_a_failed_save_leaves_the_old_file(tmp_path, monkeypatch):
 def test_damaged_files_are_named(tmp_path):
     path = tmp_path / "codes"
     RANKER.save(path)
-    whole = path.read_bytes()
-    flipped = bytearray(whole)
-    flipped[whole.index(b"\xff\xf0")] ^= 4  # a bit of a code
-    others = {"cut": whole[:-40], "flipped": bytes(flipped), "empty": b"", "text": b"a"}
+    intact = path.read_bytes()
+    flipped = bytearray(intact)
+    flipped[intact.index(b"\xff\xf0")] ^= 4  # a bit of a code
+    others = {
+        "cut": intact[:-40],
+        "flipped": bytes(flipped),
+        "empty": b"",
+        "text": b"a",
+    }
     for name, content in others.items():
         (tmp_path / name).write_bytes(content)
     np.save(tmp_path / "array", np.ones(3))

@@ -40,17 +40,17 @@ def test_a_fresh_process_searches_without_kerashash(model, rng, tmp_path):
         check=True,
         cwd=tmp_path,
     )
-    found = np.load(tmp_path / "found.npz")
+    saved = np.load(tmp_path / "found.npz")
     distances, indices = ranker.top_k(model.encode(x), 20)
-    np.testing.assert_array_equal(found["distances"], distances)
-    np.testing.assert_array_equal(found["indices"], indices)
+    np.testing.assert_array_equal(saved["distances"], distances)
+    np.testing.assert_array_equal(saved["indices"], indices)
 
 
 def test_bad_input_is_named_and_nothing_written(model, tmp_path):
     ranker = kerashash.HammingRanker(np.ones((3, 12)))
-    (tmp_path / "there").mkdir()
-    with pytest.raises(FileExistsError, match="`path` must not be there"):
-        ranker.to_saved_model(model, tmp_path / "there", k=1)
+    (tmp_path / "taken").mkdir()
+    with pytest.raises(FileExistsError, match="`path` must not exist"):
+        ranker.to_saved_model(model, tmp_path / "taken", k=1)
     with pytest.raises(ValueError, match=r"size 3.*k=4"):
         ranker.to_saved_model(model, tmp_path / "new", k=4)
     with pytest.raises(ValueError, match=r"`model` must have bits=8.*bits=12"):
@@ -58,4 +58,4 @@ def test_bad_input_is_named_and_nothing_written(model, tmp_path):
     unbuilt = kerashash.AdaLabelHash("features", bits=12, num_classes=3)
     with pytest.raises(ValueError, match="`model` must be built"):
         ranker.to_saved_model(unbuilt, tmp_path / "new", k=1)
-    assert [path.name for path in tmp_path.iterdir()] == ["there"]
+    assert [path.name for path in tmp_path.iterdir()] == ["taken"]

@@ -113,7 +113,7 @@ def histograms(
     counts = np.zeros((len(query), 2, bits + 1), np.int64)
     for start in range(0, len(items), _ITEMS):
         part = items[start : start + _ITEMS]
-        chunks = layout.roomy(-(-len(part) // layout.LANES))
+        chunks = layout.round_up_chunks(-(-len(part) // layout.LANES))
         codes = tf.constant(layout.chunked(part, chunks))
         most = _PAIRS // (chunks * layout.LANES)
         for rows, block in layout.query_blocks(queries, most):
@@ -139,14 +139,14 @@ def _counter(bits: int, width: int, single: bool) -> Any:
     def bin_of(queries: tf.Tensor, items: tf.Tensor, n: tf.Tensor) -> tf.Tensor:
         """Bin of each pair ``(q, chunks * LANES)``: the distance, plus bits + 1 if
         relevant; `num_bins` for padding."""
-        bins = kernels.compare(queries[:, :code_width], items[:, :code_width], dtype)
+        bins = kernels.hamming(queries[:, :code_width], items[:, :code_width], dtype)
         combined = tf.zeros((), tf.uint8)
         for byte in range(code_width, width):
             combined |= combine(queries[:, byte, None, None], items[:, byte])
         relevant = (combined != 0) != single
         bins = tf.where(relevant, bins + (bits + 1), bins)
-        real = kernels.real(tf.range(tf.shape(items)[0]), n)
-        bins = tf.where(real, bins, num_bins)
+        occupied = kernels.occupied(tf.range(tf.shape(items)[0]), n)
+        bins = tf.where(occupied, bins, num_bins)
         return tf.reshape(bins, (tf.shape(queries)[0], -1))
 
     def count(queries: tf.Tensor, items: tf.Tensor, n: tf.Tensor) -> tf.Tensor:

@@ -5,12 +5,14 @@ import tensorflow as tf
 __all__ = [
     "average_precision_loss",
     "codeword_hinge",
+    "cross_entropy",
     "js_divergence",
     "kl_divergence",
     "pairwise_likelihood",
     "sigmoid_focal",
     "similarity_regression",
     "softmax_focal",
+    "squared_hinge",
 ]
 
 
@@ -226,6 +228,55 @@ def softmax_focal(
     log_p = tf.nn.log_softmax(logits)
     focal = labels * (1.0 - tf.exp(log_p)) ** gamma * -log_p
     return tf.reduce_mean(tf.reduce_sum(focal, axis=1))
+
+
+def cross_entropy(labels: tf.Tensor, logits: tf.Tensor) -> tf.Tensor:
+    """Cross-entropy of exclusive classes.
+
+    Formula:
+        mean_i - sum_t y_it log p_it,  p = softmax(z)
+
+    Args:
+        labels: float tensor ``(batch, classes)``; values in {0, 1}, one 1 a row.
+        logits: float tensor ``(batch, classes)``; z.
+
+    Returns:
+        Scalar float tensor, at least 0.
+
+    Example:
+        >>> loss = cross_entropy(tf.constant([[1.0, 0.0]]), tf.constant([[0.0, 0.0]]))
+        >>> round(float(loss), 4)  # log(2)
+        0.6931
+    """
+    log_p = tf.nn.log_softmax(logits)
+    return -tf.reduce_mean(tf.reduce_sum(labels * log_p, axis=1))
+
+
+def squared_hinge(labels: tf.Tensor, scores: tf.Tensor) -> tf.Tensor:
+    """Squared hinge loss of labels of which an image may have several.
+
+    Formula:
+        mean_i sum_t l_it,  l = max(0, 1 - s)^2 / 2 if y else max(0, s)^2 / 2
+
+    Args:
+        labels: float tensor ``(batch, classes)``; y, values in {0, 1}.
+        scores: float tensor ``(batch, classes)``; s: at least 1 is right for a label
+            that the image has, at most 0 for one that it does not have.
+
+    Returns:
+        Scalar float tensor, at least 0.
+
+    Example:
+        >>> float(squared_hinge(tf.constant([[1.0, 0.0]]), tf.constant([[0.0, 1.0]])))
+        1.0
+
+    Reference:
+        H.-F. Yang, K. Lin, C.-S. Chen, Supervised Learning of Semantics-Preserving Hash
+        via Deep Convolutional Neural Networks, TPAMI 40(2), 2018: the loss for images
+        of several labels, p = 2.
+    """
+    gap = tf.nn.relu(labels * (1.0 - scores) + (1.0 - labels) * scores)
+    return tf.reduce_mean(tf.reduce_sum(gap**2 / 2.0, axis=1))
 
 
 def pairwise_likelihood(u: tf.Tensor, similar: tf.Tensor) -> tf.Tensor:

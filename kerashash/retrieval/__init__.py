@@ -1,4 +1,4 @@
-"""From hash codes to their nearest neighbours, and what these predict."""
+"""Nearest neighbours of hash codes, and label distributions predicted from them."""
 
 from kerashash.retrieval.prediction import hashed_distribution, knn_distribution
 from kerashash.retrieval.ranker import HammingRanker

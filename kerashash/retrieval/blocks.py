@@ -1,111 +1,182 @@
-"""A block of a database of hash codes, and the way to the nearest in it."""
+"""A block of a database of hash codes, and the search for its nearest codes."""
+
+from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import tensorflow as tf
 
 from kerashash.retrieval import layout
+from kerashash.retrieval.kernels import Kernels
 
-# So many queries are not worth the calls of a graph's small steps, and with so few
-# codes not the call of a kernel.
-_FEW = 4
-_SMALL = 1 << 17
+# Up to so many queries, one at a time in NumPy is faster than the many small operations
+# of the graph of `Kernels.top_k`.
+_FEW_QUERIES = 4
+# Up to so many codes, NumPy is then faster than calling any kernel.
+_SMALL_BLOCK = 1 << 17
 
 
 class Block:
     """Consecutive codes of a database, laid out for the kernels.
 
     Args:
-        packed: uint8 ``(size, ceil(bits / 8))``, at least one row.
-        start: int, the index of the first.
+        packed: uint8 array ``(size, ceil(bits / 8))``; the codes, at least one.
+        start: int; index of the first code in the database.
 
     Attributes:
-        start, size, chunks, width: int.
-        codes: uint8 tensor ``(chunks, ceil(bits / 8), LANES)``, see `layout.chunked`.
+        start: int; index of the first code in the database.
+        size: int; number of codes.
+        chunks: int; number of chunks, with padding.
+        width: int; bytes of a code.
+        codes: uint8 tensor ``(chunks, width, LANES)``; see `layout.chunked`.
+
+    Example:
+        >>> block = Block(np.array([[7], [8]], np.uint8), start=0)
+        >>> block.size, block.chunks
+        (2, 32)
     """
 
-    def __init__(self, packed, start):
+    def __init__(self, packed: npt.NDArray[np.uint8], start: int) -> None:
         self.start, self.size = start, len(packed)
-        self.chunks = layout.roomy(-(-self.size // layout.LANES))
+        self.chunks = layout.round_up_chunks(-(-self.size // layout.LANES))
         self.width = packed.shape[1]
         self.codes = tf.constant(layout.chunked(packed, self.chunks))
-        self._count = tf.constant(self.size)
-        self._words = _words(packed) if self.size <= _SMALL else None
+        self._size_tensor = tf.constant(self.size)
+        self._words = _as_words(packed) if self.size <= _SMALL_BLOCK else None
 
-    def packed(self):
-        """The codes as they came."""
-        return layout.unchunked(layout.host(self.codes), self.size)
+    def packed(self) -> npt.NDArray[np.uint8]:
+        """The packed codes of the block.
+
+        Returns:
+            uint8 array ``(size, width)``.
+        """
+        return layout.unchunked(layout.as_array(self.codes), self.size)
 
     @property
-    def cost(self):
-        """Bytes that the distances of one query take."""
+    def bytes_of_distances(self) -> int:
+        """Bytes that `distances` needs for one query, if a distance is one byte."""
         return self.chunks * layout.LANES
 
-    def cost_of_nearest(self, k):
-        """Bytes that one query takes on the way to its k nearest codes."""
-        chunks = layout.chunks_for(k, self.chunks)
-        return chunks * self.width * layout.LANES or self.cost
+    def bytes_of_nearest(self, k: int) -> int:
+        """Bytes that `nearest` needs for one query.
 
-    def distances(self, kernels, queries):
-        """Distances ``(q, size)``."""
-        found = kernels.distances(tf.constant(queries), self.codes, self._count)
-        return layout.host(found)[:, : self.size]
+        Args:
+            k: int; number of codes.
 
-    def nearest(self, kernels, queries, k):
-        """The k nearest codes, or all, in order: distances and indices ``(q, k)``."""
+        Returns:
+            int.
+        """
+        chunks = layout.chunks_to_search(k, self.chunks)
+        return chunks * self.width * layout.LANES or self.bytes_of_distances
+
+    def distances(
+        self, kernels: Kernels, queries: npt.NDArray[np.uint8]
+    ) -> npt.NDArray[Any]:
+        """Distances to all codes of the block.
+
+        Args:
+            kernels: `Kernels` for the code length.
+            queries: uint8 array ``(q, width)``; packed codes.
+
+        Returns:
+            uint8 or uint16 array ``(q, size)``.
+        """
+        distances = kernels.distances(
+            tf.constant(queries), self.codes, self._size_tensor
+        )
+        return layout.as_array(distances)[:, : self.size]
+
+    def nearest(
+        self, kernels: Kernels, queries: npt.NDArray[np.uint8], k: int
+    ) -> tuple[npt.NDArray[Any], npt.NDArray[np.int32]]:
+        """The k nearest codes, or all if the block has fewer.
+
+        Args:
+            kernels: `Kernels` for the code length.
+            queries: uint8 array ``(q, width)``; packed codes.
+            k: int; number of codes, at least 1.
+
+        Returns:
+            ``(distances, indices)``: uint8 or uint16 and int32 arrays ``(q, min(k,
+            size))``, in order of (distance, index); indices are those in the database.
+        """
         k = min(k, self.size)
-        chunks = layout.chunks_for(k, self.chunks)
-        few = len(queries) <= _FEW
+        chunks = layout.chunks_to_search(k, self.chunks)
+        few = len(queries) <= _FEW_QUERIES
         if few and self._words is not None:
-            rows = [self._nearest_in_words(query, k, kernels) for query in queries]
+            words, dtype = self._words, kernels.dtype.as_numpy_dtype
+            rows = [_nearest_by_words(words, query, k, dtype) for query in queries]
         elif few and chunks:
-            minima = kernels.minima(tf.constant(queries), self.codes, self._count)
-            minima = layout.host(minima).transpose(1, 0, 2).reshape(len(queries), -1)
-            pairs = zip(queries, minima, strict=True)
-            rows = [self._nearest_by_chunks(*pair, k) for pair in pairs]
+            minima = layout.as_array(
+                kernels.minima(tf.constant(queries), self.codes, self._size_tensor)
+            )
+            minima = minima.transpose(1, 0, 2).reshape(len(queries), -1)  # (q, chunks)
+            rows = [
+                self._nearest_by_chunks(query, row, k)
+                for query, row in zip(queries, minima, strict=True)
+            ]
         elif chunks:
-            counts = self._count, tf.constant(k), tf.constant(chunks)
-            found = kernels.top_k(tf.constant(queries), self.codes, *counts)
-            found, index = (layout.host(part) for part in found)
-            return in_order(found, index + self.start, k)
+            distances, indices = kernels.top_k(
+                tf.constant(queries),
+                self.codes,
+                self._size_tensor,
+                tf.constant(k),
+                tf.constant(chunks),
+            )
+            distances = layout.as_array(distances)
+            return in_order(distances, layout.as_array(indices) + self.start, k)
         else:
-            queries, bits = tf.constant(queries), tf.constant(kernels.bits)
-            distances = kernels.distances(queries, self.codes, self._count)
-            bounds = layout.host(kernels.bound(distances, tf.constant(k), bits))
-            distances = layout.host(distances)
-            pairs = zip(distances, bounds.astype(distances.dtype), strict=True)
-            rows = [_nearest_within(*pair, k) for pair in pairs]
-        found, index = (np.stack(part) for part in zip(*rows, strict=True))
-        return found, index.astype(np.int32) + np.int32(self.start)
+            distances = kernels.distances(
+                tf.constant(queries), self.codes, self._size_tensor
+            )
+            bounds = layout.as_array(
+                kernels.kth_smallest(
+                    distances, tf.constant(k), tf.constant(kernels.bits)
+                )
+            )
+            distances = layout.as_array(distances)
+            rows = [
+                _nearest_within(row, bound, k)
+                for row, bound in zip(
+                    distances, bounds.astype(distances.dtype), strict=True
+                )
+            ]
+        distances, indices = (np.stack(parts) for parts in zip(*rows, strict=True))
+        return distances, indices.astype(np.int32) + np.int32(self.start)
 
-    def _nearest_in_words(self, query, k, kernels):
-        """The k nearest of one query, without a kernel."""
-        distances = np.zeros(self.size, kernels.dtype.as_numpy_dtype)
-        for codes, word in zip(self._words, _words(query[None]), strict=True):
-            distances += np.bitwise_count(codes ^ word)
-        return _nearest_within(distances, _rough_bound(distances, k), k)
-
-    def _nearest_by_chunks(self, query, minima, k):
-        """The k nearest of one query, by way of k chunks."""
-        _, chunks = _nearest_within(minima, _rough_bound(minima, k), k)
+    def _nearest_by_chunks(
+        self, query: npt.NDArray[np.uint8], minima: npt.NDArray[Any], k: int
+    ) -> tuple[npt.NDArray[Any], npt.NDArray[np.intp]]:
+        """The k nearest codes of one query, searched in the k nearest chunks only."""
+        _, chunks = _nearest_within(minima, _bound_of_kth(minima, k), k)
         chunks.sort()
-        differ = np.bitwise_count(layout.host(self.codes)[chunks] ^ query[:, None])
-        distances = differ.sum(axis=1, dtype=minima.dtype).ravel()
-        index = (chunks[:, None] * layout.LANES + np.arange(layout.LANES)).ravel()
-        distances, index = distances[index < self.size], index[index < self.size]
-        found, order = _nearest_within(distances, _rough_bound(distances, k), k)
-        return found, index[order]
+        codes = layout.as_array(self.codes)[chunks]  # (k, width, LANES)
+        differ = np.bitwise_count(codes ^ query[:, None])
+        distances = differ.sum(axis=1, dtype=minima.dtype).ravel()  # (k * LANES,)
+        indices = (chunks[:, None] * layout.LANES + np.arange(layout.LANES)).ravel()
+        not_padding = indices < self.size
+        distances, indices = distances[not_padding], indices[not_padding]
+        distances, order = _nearest_within(distances, _bound_of_kth(distances, k), k)
+        return distances, indices[order]
 
 
-def _words(packed):
-    """Packed codes ``(n, width)`` as uint64 ``(ceil(width / 8), n)``."""
-    padding = -packed.shape[1] % 8
-    if padding:
-        packed = np.pad(packed, ((0, 0), (0, padding)))
-    return np.ascontiguousarray(packed.view(np.uint64).T)
+def in_order(
+    distances: npt.NDArray[Any], indices: npt.NDArray[Any], k: int
+) -> tuple[npt.NDArray[Any], npt.NDArray[Any]]:
+    """Sort each row by distance, stably, and take the first k.
 
+    Args:
+        distances: array ``(q, m)``.
+        indices: array ``(q, m)``; ties stay in the order given.
+        k: int; how many to take.
 
-def in_order(distances, indices, k):
-    """The k first of each row by distance. Equal ones stay in their order."""
+    Returns:
+        ``(distances, indices)``: arrays ``(q, min(k, m))``.
+
+    Example:
+        >>> in_order(np.array([[2, 1, 1]]), np.array([[5, 6, 7]]), k=2)
+        (array([[1, 1]]), array([[6, 7]]))
+    """
     order = np.argsort(distances, axis=1, kind="stable")[:, :k]
     return (
         np.take_along_axis(distances, order, axis=1),
@@ -113,16 +184,40 @@ def in_order(distances, indices, k):
     )
 
 
-def _rough_bound(distances, k):
-    """Not less than the k-th least distance, and near it."""
-    some = distances[::8] if 8 * k <= len(distances) else distances
-    return np.partition(some, k - 1)[k - 1]
+def _as_words(packed: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint64]:
+    """Packed codes ``(n, width)`` as uint64 ``(ceil(width / 8), n)``."""
+    padding = -packed.shape[1] % 8
+    if padding:
+        packed = np.pad(packed, ((0, 0), (0, padding)))
+    return np.ascontiguousarray(packed.view(np.uint64).T)
 
 
-def _nearest_within(distances, bound, k):
-    """The k least, none of which lies beyond a bound, in order: distances and
-    positions ``(k,)``."""
-    position = np.flatnonzero(distances <= bound)
-    found = distances[position]
-    order = np.argsort(found, kind="stable")[:k]
-    return found[order], position[order]
+def _nearest_by_words(
+    words: npt.NDArray[np.uint64],
+    query: npt.NDArray[np.uint8],
+    k: int,
+    dtype: npt.DTypeLike,
+) -> tuple[npt.NDArray[Any], npt.NDArray[np.intp]]:
+    """The k nearest codes of one query, compared in words of 8 bytes by NumPy."""
+    distances = np.zeros(words.shape[1], dtype)
+    for codes, word in zip(words, _as_words(query[None]), strict=True):
+        distances += np.bitwise_count(codes ^ word)
+    return _nearest_within(distances, _bound_of_kth(distances, k), k)
+
+
+def _bound_of_kth(distances: npt.NDArray[Any], k: int) -> np.integer[Any]:
+    """An upper bound of the k-th smallest distance, close to it."""
+    # The k-th smallest of a sample is such a bound and takes less time.
+    sample = distances[::8] if 8 * k <= len(distances) else distances
+    return np.partition(sample, k - 1)[k - 1]
+
+
+def _nearest_within(
+    distances: npt.NDArray[Any], bound: np.integer[Any], k: int
+) -> tuple[npt.NDArray[Any], npt.NDArray[np.intp]]:
+    """The k smallest distances and their positions ``(k,)``, in order of (distance,
+    position). At least k distances are at most `bound`."""
+    positions = np.flatnonzero(distances <= bound)
+    candidates = distances[positions]
+    order = np.argsort(candidates, kind="stable")[:k]
+    return candidates[order], positions[order]

@@ -1,246 +1,303 @@
-"""Hamming distances, and the nearest of them, without sorting.
+"""Hamming distances and the selection of the smallest ones, without sorting.
 
-Codes are laid out for the processor's vectors: in chunks of `LANES` codes, byte by
-byte, so that one instruction compares a byte of all codes of a chunk.
+Codes are laid out for the processor's vector registers: in chunks of `LANES` codes,
+byte by byte, so that one instruction compares a byte of all codes of a chunk.
 
-Distances are small integers, so the k nearest are found by counting. Bisection on
-counts gives t, the distance of the k-th; what is nearer is in, and of those at t the
-first ones.
+Distances are small integers, so the k nearest codes are found by counting. Bisection on
+counts gives t, the k-th smallest distance. All codes nearer than t are selected, and of
+those at distance t the first ones, as many as are missing.
 
-A chunk can hold one of the k nearest only if its nearest code is among the k nearest
-of all chunks'. In a large database the selection therefore runs twice: on the minima
-of chunks, which need no distance to be stored, then on the codes of chosen chunks.
+A chunk can hold one of the k nearest codes only if its minimum distance is among the k
+smallest minima. In a large database the selection therefore runs twice: on the minima
+of all chunks, for which no distance has to be stored, then on the codes of the selected
+chunks.
 """
 
 import functools
+from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 import tensorflow as tf
 
-from kerashash.retrieval.layout import CHUNKS, LANES
+from kerashash.retrieval.layout import CHUNKS_PER_GROUP, LANES
 
-_GROUP = LANES * CHUNKS
+_CODES_PER_GROUP = LANES * CHUNKS_PER_GROUP
 _LANE = np.arange(LANES, dtype=np.uint8)
+# Up to so many bytes, a distance (8 per byte) fits in a uint8.
+_BYTES_PER_SUM = 31
 
 
-def compare(queries, codes, dtype=tf.uint8):
-    """Hamming distances, to be compiled.
+def hamming(
+    queries: tf.Tensor, codes: tf.Tensor, dtype: tf.DType = tf.uint8
+) -> tf.Tensor:
+    """Hamming distances between queries and chunks of codes, as a graph to compile.
 
     Args:
-        queries: packed uint8 ``(q, width)``, width known.
-        codes: uint8 ``(..., m, width, LANES)``: all in one, or ``(q, m, ...)`` if each
-            query has its own, or ``(groups, 1, m, ...)``.
-        dtype: of the result.
+        queries: uint8 tensor ``(q, width)``; packed codes, `width` statically known.
+        codes: uint8 tensor ``(..., m, width, LANES)``; m chunks. Leading axes are none
+            if all queries share the chunks, ``(q,)`` if each query has its own, and
+            ``(groups, 1)`` for groups of shared chunks.
+        dtype: `tf.DType`; of the result. It must hold ``8 * width``.
 
     Returns:
-        ``(..., q, m, LANES)``.
+        Tensor ``(..., q, m, LANES)``; leading axes only for groups.
+
+    Example:
+        >>> codes = tf.reshape(tf.range(32), (1, 1, 32))  # one chunk of one-byte codes
+        >>> query = tf.constant([[3]], tf.uint8)
+        >>> hamming(query, tf.cast(codes, tf.uint8)).numpy()[0, 0, :4]
+        array([2, 1, 1, 0], dtype=uint8)
     """
     total = tf.zeros((), dtype)
-    # As many bytes as have a distance that is a byte.
-    for start in range(0, queries.shape[1], 31):
+    # Sums stay in uint8 as long as they fit: more of them share a register.
+    for start in range(0, queries.shape[1], _BYTES_PER_SUM):
         part = tf.zeros((), tf.uint8)
-        for byte in range(start, min(start + 31, queries.shape[1])):
+        for byte in range(start, min(start + _BYTES_PER_SUM, queries.shape[1])):
             differ = tf.bitwise.bitwise_xor(
                 queries[:, byte, None, None], codes[..., byte, :]
-            )
+            )  # (..., q, m, LANES)
             part += tf.raw_ops.PopulationCount(x=differ)
         total += tf.cast(part, dtype)
     return total
 
 
-def real(chunks, n):
-    """Which places of chunks ``(...,)`` hold one of n codes: ``(..., LANES)``."""
+def occupied(chunks: tf.Tensor, n: tf.Tensor) -> tf.Tensor:
+    """Which lanes of chunks hold one of the first n codes, and not padding.
+
+    Args:
+        chunks: int32 tensor ``(...,)``; indices of chunks.
+        n: int32 scalar tensor; the number of codes of the database.
+
+    Returns:
+        bool tensor ``(..., LANES)``.
+
+    Example:
+        >>> tf.reduce_sum(tf.cast(occupied(tf.range(3), 40), tf.int32), axis=1).numpy()
+        array([32,  8,  0], dtype=int32)
+    """
     count = tf.clip_by_value(n - chunks * LANES, 0, LANES)
     return tf.cast(count, tf.uint8)[..., None] > _LANE
 
 
 class Kernels:
-    """Compiled functions on codes of one length; `kernels_for` makes them.
+    """Compiled functions for codes of one length; get them from `kernels_for`.
 
-    Each is traced once, and compiled once for each shape of its arguments, which are
-    tensors. In all of them ``queries`` is packed, uint8 ``(q, width)``; ``codes`` is
-    uint8 ``(chunks, width, LANES)``, whose first ``n`` are codes; n and k are int32
-    scalars.
+    Each function is traced once, and compiled once for each shape of its arguments. All
+    arguments are tensors: ``queries`` are packed codes, uint8 ``(q, width)``; ``codes``
+    is the database, uint8 ``(chunks, width, LANES)``, of which the first n codes count
+    and the rest is padding; n and k are int32 scalars.
 
     Args:
-        bits: int, the code length.
+        bits: int; the code length.
 
     Attributes:
-        bits: int.
-        dtype: the dtype of distances. Its largest value is none: it stands where
-            there is no code.
+        bits: int; the code length.
+        dtype: `tf.DType`; the dtype of distances, uint8 or uint16. Its largest value is
+            greater than every distance: it is the sentinel for padding.
+        distances: ``(queries, codes, n)`` to distances ``(q, chunks * LANES)``.
+        minima: ``(queries, codes, n)`` to the smallest distance in each chunk,
+            ``(chunks / CHUNKS_PER_GROUP, q, CHUNKS_PER_GROUP)``.
+        distances_in_chunks: ``(queries, codes, chunks, n)`` to distances ``(q, m,
+            LANES)``, where each query has its own codes ``(q, m, width, LANES)``: the
+            chunks ``(q, m)`` of the database.
+        top_k: ``(queries, codes, n, k, chunks)`` to distances and indices ``(q, k)`` of
+            the k nearest codes, ordered by index. The int32 scalar ``chunks`` is the
+            number of chunks to search, at least k, or 0 for all.
+        mark_smallest: `_mark_smallest` for distances.
+        kth_smallest: `_kth_smallest` for distances.
+
+    Example:
+        >>> Kernels(bits=48).dtype, Kernels(bits=256).dtype
+        (tf.uint8, tf.uint16)
     """
 
-    def __init__(self, bits):
+    def __init__(self, bits: int) -> None:
         self.bits = bits
         self.dtype = tf.uint8 if bits < tf.uint8.max else tf.uint16
         width = -(-bits // 8)
         queries = tf.TensorSpec((None, width), tf.uint8)
         codes = tf.TensorSpec((None, width, LANES), tf.uint8)
-        own = tf.TensorSpec((None, None, width, LANES), tf.uint8)
+        codes_per_query = tf.TensorSpec((None, None, width, LANES), tf.uint8)
         chunks = tf.TensorSpec((None, None), tf.int32)
-        count = tf.TensorSpec((), tf.int32)
+        scalar = tf.TensorSpec((), tf.int32)
 
-        self.distances = _concrete(self._distances, queries, codes, count)
-        self.minima = _concrete(self._minima, queries, codes, count)
-        self.own_distances = _concrete(self._own_distances, queries, own, chunks, count)
-        self.mark = _selection(_mark, self.dtype)
-        self.bound = _selection(_bound, self.dtype)
-        signature = (queries, codes, count, count, count)
-        self.top_k = _concrete(self._top_k, *signature, jit_compile=False)
+        self.distances = _concrete(self._distances, queries, codes, scalar)
+        self.minima = _concrete(self._minima, queries, codes, scalar)
+        self.distances_in_chunks = _concrete(
+            self._distances_in_chunks, queries, codes_per_query, chunks, scalar
+        )
+        self.mark_smallest = _concrete_for_dtype(_mark_smallest, self.dtype)
+        self.kth_smallest = _concrete_for_dtype(_kth_smallest, self.dtype)
+        self.top_k = _concrete(
+            self._top_k, queries, codes, scalar, scalar, scalar, jit_compile=False
+        )
 
-    def _top_k(self, queries, codes, n, k, chunks):
-        """The k nearest codes, by index: distances and indices ``(q, k)``.
-
-        Looks into as many chunks, at least k, of the nearest; into all if 0.
-        """
+    def _top_k(
+        self,
+        queries: tf.Tensor,
+        codes: tf.Tensor,
+        n: tf.Tensor,
+        k: tf.Tensor,
+        chunks: tf.Tensor,
+    ) -> tuple[tf.Tensor, tf.Tensor]:
         if chunks == 0:
-            index, found = self._first(self.distances(queries, codes, n), k)
-            return found, index
+            index, distances = self._smallest(self.distances(queries, codes, n), k)
+            return distances, index
         minima = tf.transpose(self.minima(queries, codes, n), (1, 0, 2))
-        near, _ = self._first(minima, chunks)
-        distances = self.own_distances(queries, tf.gather(codes, near), near, n)
-        place, found = self._first(distances, k)
-        chunk = tf.gather(near, place // LANES, batch_dims=1)
-        return found, chunk * LANES + place % LANES
+        selected, _ = self._smallest(minima, chunks)  # (q, chunks)
+        codes_per_query = tf.gather(codes, selected)  # (q, chunks, width, LANES)
+        distances = self.distances_in_chunks(queries, codes_per_query, selected, n)
+        position, distances = self._smallest(distances, k)  # (q, k)
+        chunk = tf.gather(selected, position // LANES, batch_dims=1)
+        return distances, chunk * LANES + position % LANES
 
-    def _first(self, values, k):
-        """Positions and values ``(q, k)`` of the first k of each row ``(q, m,
-        LANES)``, in order of (value, position); they are listed by position."""
+    def _smallest(self, values: tf.Tensor, k: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+        """Positions and values ``(q, k)`` of the k smallest values of each row of
+        ``(q, m, ...)``. Ties go to the first; the result is in order of position."""
         rows = tf.shape(values)[0]
         values = tf.reshape(values, (rows, -1))
-        marks = self.mark(values, k, tf.constant(self.bits))
-        place = tf.reshape(_positions(marks), (rows, k))
+        marks = self.mark_smallest(values, k, tf.constant(self.bits))
+        position = tf.reshape(_positions_of_ones(marks), (rows, k))
         row = tf.range(rows)[:, None]
-        place -= row * tf.size(marks[0])
-        found = tf.gather(tf.reshape(values, [-1]), place + row * tf.shape(values)[1])
-        return place, found
+        position -= row * tf.size(marks[0])  # from the flat array to the row
+        flat = position + row * tf.shape(values)[1]
+        return position, tf.gather(tf.reshape(values, [-1]), flat)
 
-    def _distances(self, queries, codes, n):
-        """Distances ``(q, chunks * LANES)``."""
+    def _distances(
+        self, queries: tf.Tensor, codes: tf.Tensor, n: tf.Tensor
+    ) -> tf.Tensor:
         chunks = tf.range(tf.shape(codes)[0])
-        distances = self._own_distances(queries, codes, chunks, n)
+        distances = self._distances_in_chunks(queries, codes, chunks, n)
         return tf.reshape(distances, (tf.shape(queries)[0], -1))
 
-    def _own_distances(self, queries, codes, chunks, n):
-        """The same if each query has its own codes ``(q, m, width, LANES)``: chunks
-        ``(q, m)`` of the database."""
-        distances = compare(queries, codes, self.dtype)
-        return tf.where(real(chunks, n), distances, self.dtype.max)
+    def _distances_in_chunks(
+        self, queries: tf.Tensor, codes: tf.Tensor, chunks: tf.Tensor, n: tf.Tensor
+    ) -> tf.Tensor:
+        distances = hamming(queries, codes, self.dtype)
+        return tf.where(occupied(chunks, n), distances, self.dtype.max)
 
-    def _minima(self, queries, codes, n):
-        """Distances to the nearest code of each chunk ``(groups, q, CHUNKS)``.
-
-        A group of chunks stays in the processor's cache for all queries.
-        """
-        groups = tf.reshape(codes, (-1, 1, CHUNKS, *codes.shape[1:]))
-        minima = tf.reduce_min(compare(queries, groups, self.dtype), axis=3)
+    def _minima(self, queries: tf.Tensor, codes: tf.Tensor, n: tf.Tensor) -> tf.Tensor:
+        # One group at a time stays in the processor's cache for all queries.
+        groups = tf.reshape(codes, (-1, 1, CHUNKS_PER_GROUP, *codes.shape[1:]))
+        minima = tf.reduce_min(hamming(queries, groups, self.dtype), axis=3)
         starts = tf.range(0, tf.shape(codes)[0] * LANES, LANES)
-        some = tf.reshape(starts < n, (-1, 1, CHUNKS))
-        return tf.where(some, minima, self.dtype.max)
+        not_empty = tf.reshape(starts < n, (-1, 1, CHUNKS_PER_GROUP))
+        return tf.where(not_empty, minima, self.dtype.max)
 
 
-def _concrete(function, *signature, jit_compile=True):
-    """A function traced for a signature. Called with tensors only, it takes half the
-    time of a `tf.function`'s call."""
-    # A partial is counted by itself: a method for each code length would look like one
-    # function that is traced too often.
+def _concrete(
+    function: Callable[..., Any], *signature: tf.TensorSpec, jit_compile: bool = True
+) -> Callable[..., Any]:
+    """Trace a function for a signature. Called with tensors only, the concrete function
+    takes half the time of a call of a `tf.function`."""
+    # TensorFlow warns of a function that is traced too often, and would count a method
+    # once for each code length. It counts each partial separately.
     return tf.function(
         functools.partial(function), jit_compile=jit_compile
     ).get_concrete_function(*signature)
 
 
-#: The `Kernels` for codes of a length: made, traced and compiled once.
+#: The `Kernels` for codes of a length: built, traced and compiled once.
 kernels_for = functools.cache(Kernels)
 
 
 @functools.cache
-def _selection(function, dtype):
-    """`_mark` or `_bound`, compiled for values of a dtype."""
+def _concrete_for_dtype(
+    function: Callable[..., Any], dtype: tf.DType
+) -> Callable[..., Any]:
+    """`_mark_smallest` or `_kth_smallest`, compiled for values of a dtype."""
     values = tf.TensorSpec((None, None), dtype)
-    count = tf.TensorSpec((), tf.int32)
-    return _concrete(function, values, count, count)
+    scalar = tf.TensorSpec((), tf.int32)
+    return _concrete(function, values, scalar, scalar)
 
 
-def _bound(values, k, most):
-    """The k-th least value of each row.
+def _kth_smallest(values: tf.Tensor, k: tf.Tensor, upper: tf.Tensor) -> tf.Tensor:
+    """The k-th smallest value of each row.
 
     Args:
-        values: ``(q, m)``; at least k of a row are at most `most`.
+        values: uint8 or uint16 tensor ``(q, m)``.
+        k: int32 scalar tensor.
+        upper: int32 scalar tensor; an upper bound of the result: at least k values of
+            each row are at most `upper`.
 
     Returns:
-        int32 ``(q,)``.
+        int32 tensor ``(q,)``.
     """
-    return _least(_grouped(values), k, most)
+    return _kth_smallest_of_groups(_grouped(values), k, upper)
 
 
-def _mark(values, k, most):
-    """Mark the first k of each row, in order of (value, position).
+def _mark_smallest(values: tf.Tensor, k: tf.Tensor, upper: tf.Tensor) -> tf.Tensor:
+    """Mark the k smallest values of each row; ties go to the first.
 
     Args:
-        values, k, most: as of `_bound`.
+        values, k, upper: as of `_kth_smallest`.
 
     Returns:
-        uint8 ``(q, ceil(m / LANES), LANES)``: rows, filled up to whole groups, with a
-        1 where marked.
+        uint8 tensor ``(q, ceil(m / LANES), LANES)``, with the number of chunks rounded
+        up so that every group is full: 1 where marked, else 0.
     """
     x = _grouped(values)
     rows = tf.shape(x)[0]
-    t = tf.cast(_least(x, k, most), x.dtype)[:, None, None, None]
-    left = (k - _sum(_per_group(x < t)))[:, None]
-    # The group and the place in it where the values equal to t are no longer wanted.
-    so_far = tf.cumsum(_per_group(x == t), axis=1)
-    group = _sum(so_far < left)[:, None]
-    before = tf.gather(tf.pad(so_far, ((0, 0), (1, 0))), group, batch_dims=1)
-    within = tf.reshape(tf.gather(x, group, batch_dims=1) == t, (rows, -1))
-    within = tf.cumsum(tf.cast(within, tf.int32), axis=1)
-    end = group * _GROUP + _sum(within < left - before)[:, None] + 1
+    t = tf.cast(_kth_smallest_of_groups(x, k, upper), x.dtype)[:, None, None, None]
+    # How many of the values equal to t are marked: those that are still missing.
+    missing = (k - _int_sum(_count_by_group(x < t)))[:, None]  # (q, 1)
+    # Find the end of the marked values equal to t: its group, then its place in there.
+    equal_so_far = tf.cumsum(_count_by_group(x == t), axis=1)  # (q, groups)
+    group = _int_sum(equal_so_far < missing)[:, None]
+    before = tf.gather(tf.pad(equal_so_far, ((0, 0), (1, 0))), group, batch_dims=1)
+    equal = tf.reshape(tf.gather(x, group, batch_dims=1) == t, (rows, -1))
+    equal_so_far = tf.cumsum(tf.cast(equal, tf.int32), axis=1)
+    place = _int_sum(equal_so_far < missing - before)[:, None]
+    end = group * _CODES_PER_GROUP + place + 1
     x, t = tf.reshape(x, (rows, -1, LANES)), t[:, 0]
-    wanted = tf.clip_by_value(end - tf.range(0, tf.size(x[0]), LANES), 0, LANES)
-    early = tf.cast(wanted, tf.uint8)[..., None] > _LANE
-    return tf.cast((x < t) | ((x == t) & early), tf.uint8)
+    lanes = tf.clip_by_value(end - tf.range(0, tf.size(x[0]), LANES), 0, LANES)
+    before_end = tf.cast(lanes, tf.uint8)[..., None] > _LANE
+    return tf.cast((x < t) | ((x == t) & before_end), tf.uint8)
 
 
-def _grouped(values):
-    """Rows filled up to whole groups, ``(q, groups, CHUNKS, LANES)``."""
-    rows, padding = tf.shape(values)[0], -tf.shape(values)[1] % _GROUP
+def _grouped(values: tf.Tensor) -> tf.Tensor:
+    """Rows padded with the sentinel until every group is full: ``(q, groups,
+    CHUNKS_PER_GROUP, LANES)``."""
+    rows, padding = tf.shape(values)[0], -tf.shape(values)[1] % _CODES_PER_GROUP
     x = tf.pad(values, ((0, 0), (0, padding)), constant_values=values.dtype.max)
-    return tf.reshape(x, (rows, -1, CHUNKS, LANES))
+    return tf.reshape(x, (rows, -1, CHUNKS_PER_GROUP, LANES))
 
 
-def _least(x, k, most):
-    """The least t such that k values of a row are at most t, by bisection."""
+def _kth_smallest_of_groups(x: tf.Tensor, k: tf.Tensor, upper: tf.Tensor) -> tf.Tensor:
+    """The smallest t such that k values of a row are at most t, by bisection."""
     rows = tf.shape(x)[0]
-    t, high = tf.zeros((rows,), tf.int32), tf.fill((rows,), most)
+    t, high = tf.zeros((rows,), tf.int32), tf.fill((rows,), upper)
     while tf.reduce_any(t < high):
         middle = (t + high) // 2
-        below = x <= tf.cast(middle, x.dtype)[:, None, None, None]
-        enough = _sum(_per_group(below)) >= k
+        at_most_middle = x <= tf.cast(middle, x.dtype)[:, None, None, None]
+        enough = _int_sum(_count_by_group(at_most_middle)) >= k
         t = tf.where(enough, t, middle + 1)
         high = tf.where(enough, middle, high)
     return t
 
 
-def _per_group(true):
-    """Counts of what is true in ``(q, groups, CHUNKS, LANES)``: ``(q, groups)``."""
-    # Bytes first, of which many fit in a register.
-    lanes = tf.reduce_sum(tf.cast(true, tf.uint8), axis=2)
-    return _sum(lanes, axis=2)
+def _count_by_group(mask: tf.Tensor) -> tf.Tensor:
+    """How many entries of ``(q, groups, CHUNKS_PER_GROUP, LANES)`` are True:
+    ``(q, groups)``."""
+    # Add in uint8 first: more of them fit in a register.
+    lanes = tf.reduce_sum(tf.cast(mask, tf.uint8), axis=2)
+    return _int_sum(lanes, axis=2)
 
 
-def _sum(x, axis=1):
+def _int_sum(x: tf.Tensor, axis: int = 1) -> tf.Tensor:
     return tf.reduce_sum(tf.cast(x, tf.int32), axis)
 
 
-def _positions(marks):
-    """Positions of the ones in the flat array of 0 and 1: int32, ascending.
+def _positions_of_ones(marks: tf.Tensor) -> tf.Tensor:
+    """Positions of the ones in the flattened array of 0 and 1: int32, ascending.
 
-    Most are 0: they are passed over in words of eight. The array's size is a
-    multiple of that.
+    The size of the array is a multiple of 8. Most entries are 0, so the array is first
+    searched in words of eight bytes.
     """
     words = tf.bitcast(tf.reshape(marks, (-1, 8)), tf.uint64)
-    some = tf.cast(tf.where(words)[:, 0], tf.int32)
-    marks = tf.reshape(tf.bitcast(tf.gather(words, some), tf.uint8), [-1])
-    place = tf.cast(tf.where(marks)[:, 0], tf.int32)
-    word = tf.gather(some, tf.bitwise.right_shift(place, 3))
-    return 8 * word + tf.bitwise.bitwise_and(place, 7)
+    nonzero = tf.cast(tf.where(words)[:, 0], tf.int32)
+    octets = tf.reshape(tf.bitcast(tf.gather(words, nonzero), tf.uint8), [-1])
+    position = tf.cast(tf.where(octets)[:, 0], tf.int32)
+    word = tf.gather(nonzero, tf.bitwise.right_shift(position, 3))
+    return 8 * word + tf.bitwise.bitwise_and(position, 7)

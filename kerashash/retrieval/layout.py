@@ -1,25 +1,32 @@
-"""How a database of hash codes lies in memory: chunks, blocks of queries."""
+"""Memory layout of a database of hash codes, and blocks of queries."""
+
+from collections.abc import Iterator
+from typing import Any
 
 import numpy as np
+import numpy.typing as npt
+import tensorflow as tf
 
-#: Codes of a chunk; as many values of a byte fill one AVX2 register.
+#: Codes per chunk: one byte of each fills an AVX2 register.
 LANES = 32
-#: Chunks are allocated by so many, which keeps the selection's groups whole.
-CHUNKS = 32
-#: Queries compared at a time, at most.
-QUERIES = 64
+#: Chunks per group. The selection of the nearest codes counts by groups, so a database
+#: is padded with chunks until every group is full.
+CHUNKS_PER_GROUP = 32
+#: Largest number of queries compared at a time.
+MAX_QUERIES = 64
 
 
-def chunked(packed, chunks):
-    """Lay packed codes out in chunks.
+def chunked(packed: npt.NDArray[np.uint8], chunks: int) -> npt.NDArray[np.uint8]:
+    """Lay packed codes out in chunks, byte by byte.
 
     Args:
-        packed: uint8 ``(n, width)``, at least one row.
-        chunks: int, at least ``n / LANES``. What is left is filled with copies of the
-            last code, which change no chunk's minimum.
+        packed: uint8 array ``(n, width)``; packed codes, at least one row.
+        chunks: int; number of chunks, at least ``n / LANES``. Copies of the last code
+            fill the rest: they change the minimum distance of no chunk that holds a
+            code.
 
     Returns:
-        uint8 ``(chunks, width, LANES)``.
+        uint8 array ``(chunks, width, LANES)``.
 
     Example:
         >>> chunked(np.array([[7, 8], [9, 0]], np.uint8), chunks=1)[0, :, :3]
@@ -32,49 +39,105 @@ def chunked(packed, chunks):
     return np.ascontiguousarray(rows.transpose(0, 2, 1))
 
 
-def unchunked(codes, n):
-    """The first n of the packed codes that `chunked` laid out."""
+def unchunked(codes: npt.NDArray[np.uint8], n: int) -> npt.NDArray[np.uint8]:
+    """The packed codes that `chunked` laid out.
+
+    Args:
+        codes: uint8 array ``(chunks, width, LANES)``; the chunks.
+        n: int; how many codes they hold.
+
+    Returns:
+        uint8 array ``(n, width)``.
+
+    Example:
+        >>> unchunked(chunked(np.array([[7, 8], [9, 0]], np.uint8), chunks=1), n=2)
+        array([[7, 8],
+               [9, 0]], dtype=uint8)
+    """
     return codes.transpose(0, 2, 1).reshape(-1, codes.shape[1])[:n]
 
 
-def host(tensor):
-    """A tensor's values as an array, where possible without a copy; not to be
-    written to."""
+def as_array(tensor: tf.Tensor) -> npt.NDArray[Any]:
+    """A tensor's values, without a copy where possible; they must not be changed.
+
+    Args:
+        tensor: eager tensor.
+
+    Returns:
+        Array of the tensor's shape and dtype.
+
+    Example:
+        >>> import tensorflow as tf
+        >>> as_array(tf.constant([1, 2]))
+        array([1, 2], dtype=int32)
+    """
     return np.asarray(memoryview(tensor))
 
 
-def query_blocks(queries, most):
-    """Cut queries into blocks of few shapes.
+def query_blocks(
+    queries: npt.NDArray[np.uint8], max_rows: int
+) -> Iterator[tuple[slice, npt.NDArray[np.uint8]]]:
+    """Split queries into blocks of few different shapes, which saves compilations.
 
     Args:
-        queries: uint8 ``(q, width)``.
-        most: int, rows of a block, at most; no more than `QUERIES`.
+        queries: uint8 array ``(q, width)``; packed codes.
+        max_rows: int; largest number of rows of a block. It is never more than
+            `MAX_QUERIES`.
 
     Yields:
-        A slice of the rows, and the rows, filled up to a power of two.
-    """
-    most = 1 << max(1, min(most, QUERIES)).bit_length() - 1
-    for start in range(0, len(queries), most):
-        some = queries[start : start + most]
-        padding = (1 << (len(some) - 1).bit_length()) - len(some)
-        rows = slice(start, start + len(some))
-        yield rows, np.pad(some, ((0, padding), (0, 0))) if padding else some
-
-
-def roomy(count):
-    """The least of a few numbers of chunks, eight an octave, that holds `count`.
-
-    Rounded sizes let a growing database keep its compiled kernels.
+        ``(rows, block)``: a slice of the queries, and the queries of that slice,
+        followed by rows of zeros up to a power of two.
 
     Example:
-        >>> roomy(1), roomy(1000), roomy(1030)
+        >>> queries = np.ones((7, 1), np.uint8)
+        >>> [(rows, len(block)) for rows, block in query_blocks(queries, max_rows=4)]
+        [(slice(0, 4, None), 4), (slice(4, 7, None), 4)]
+    """
+    # The largest power of two in the limits.
+    size = 1 << max(1, min(max_rows, MAX_QUERIES)).bit_length() - 1
+    for start in range(0, len(queries), size):
+        block = queries[start : start + size]
+        rows = slice(start, start + len(block))
+        padding = (1 << (len(block) - 1).bit_length()) - len(block)
+        if padding:
+            block = np.pad(block, ((0, padding), (0, 0)))
+        yield rows, block
+
+
+def round_up_chunks(count: int) -> int:
+    """Round a number of chunks up to whole groups and to one of few sizes.
+
+    There are eight sizes per octave, so that a growing database can mostly keep its
+    compiled kernels.
+
+    Args:
+        count: int; the number of chunks needed.
+
+    Returns:
+        int, at least `count`.
+
+    Example:
+        >>> round_up_chunks(1), round_up_chunks(1000), round_up_chunks(1030)
         (32, 1024, 1152)
     """
-    step = max(CHUNKS, 1 << max(0, count.bit_length() - 4))
+    step = max(CHUNKS_PER_GROUP, 1 << max(0, count.bit_length() - 4))
     return -(-count // step) * step
 
 
-def chunks_for(k, chunks):
-    """How many chunks to look into for the k nearest codes; 0 if all, at once."""
-    wanted = roomy(k)
-    return wanted if 3 * wanted <= chunks else 0
+def chunks_to_search(k: int, chunks: int) -> int:
+    """In how many chunks to search for the k nearest codes.
+
+    Args:
+        k: int; the number of codes.
+        chunks: int; the number of chunks of the database.
+
+    Returns:
+        int, at least k; or 0 if the database has less than three times as many chunks,
+        too few to gain from a selection of chunks.
+
+    Example:
+        >>> chunks_to_search(k=100, chunks=1024), chunks_to_search(k=500, chunks=1024)
+        (128, 0)
+    """
+    selected = round_up_chunks(k)
+    return selected if 3 * selected <= chunks else 0

@@ -1,24 +1,27 @@
 """Label distributions predicted from the nearest training rows."""
 
 import numpy as np
+import numpy.typing as npt
 
 from kerashash.checks import check_array, check_distributions, check_integer
 from kerashash.retrieval.ranker import HammingRanker
 
-# Distances computed at a time.
-_BLOCK_ENTRIES = 1 << 23
+# Distances in memory at a time.
+_BLOCK_DISTANCES = 1 << 23
 
 
-def knn_distribution(queries, x, d, k=30):
+def knn_distribution(
+    queries: npt.ArrayLike, x: npt.ArrayLike, d: npt.ArrayLike, k: int = 30
+) -> npt.NDArray[np.float32]:
     """Mean label distribution of the k nearest training rows, by Euclidean distance.
 
-    The baseline AA-kNN. Of rows equally far, those that come first count.
+    This is the baseline AA-kNN. Of equally near rows, the first ones are taken.
 
     Args:
-        queries: array ``(q, dim)``.
-        x: array ``(n, dim)``, the training rows.
-        d: array ``(n, num_classes)``, their label distributions.
-        k: int, 1 to n.
+        queries: array ``(q, dim)``; feature vectors.
+        x: array ``(n, dim)``; feature vectors of the training rows.
+        d: array ``(n, num_classes)``; label distributions of the training rows.
+        k: int; from 1 to n.
 
     Returns:
         float32 array ``(q, num_classes)``.
@@ -39,30 +42,36 @@ def knn_distribution(queries, x, d, k=30):
     queries = check_array(queries, (None, x.shape[1]), "queries")
     check_integer("k", k, most=len(x))
     x, queries = x.astype(np.float64), queries.astype(np.float64)
-    # |x - q|^2 without |q|^2, the same for all x.
     squares = (x**2).sum(axis=1)
-    rows = [np.zeros((0, d.shape[1]), np.float32)]
-    size = max(1, _BLOCK_ENTRIES // len(x))
+    predictions = [np.zeros((0, d.shape[1]), np.float32)]
+    size = max(1, _BLOCK_DISTANCES // len(x))
     for start in range(0, len(queries), size):
+        # |x - q|^2 without |q|^2, which does not change the order.
         distances = squares - 2.0 * queries[start : start + size] @ x.T
-        # Distances of equal rows differ by rounding: not enough to order by.
+        # Rounding errors would decide the order of equally near rows.
         nearest = np.argsort(distances.round(9), axis=1, kind="stable")[:, :k]
-        rows.append(d[nearest].mean(axis=1))
-    return np.concatenate(rows)
+        predictions.append(d[nearest].mean(axis=1))
+    return np.concatenate(predictions)
 
 
-def hashed_distribution(queries, codes, d, k=30, bits=None):
+def hashed_distribution(
+    queries: npt.ArrayLike,
+    codes: npt.ArrayLike,
+    d: npt.ArrayLike,
+    k: int = 30,
+    bits: int | None = None,
+) -> npt.NDArray[np.float32]:
     """Mean label distribution of the k nearest training rows, by Hamming distance.
 
-    Of rows equally far, those that come first count.
+    Of equally near rows, the first ones are taken.
 
     Args:
-        queries: hash codes of q rows, as `codes`.
-        codes: hash codes of the n training rows: packed uint8 ``(n, ceil(bits / 8))``,
-            or ``(n, bits)`` over {-1, +1}.
-        d: array ``(n, num_classes)``, their label distributions.
-        k: int, 1 to n.
-        bits: int, the code length; may be left out for unpacked codes.
+        queries: array of q rows; hash codes in a format of `codes`.
+        codes: uint8 array ``(n, ceil(bits / 8))`` of packed codes, or array ``(n,
+            bits)`` over {-1, +1}; hash codes of the training rows.
+        d: array ``(n, num_classes)``; label distributions of the training rows.
+        k: int; from 1 to n.
+        bits: int or None; the code length. None is allowed for unpacked codes.
 
     Returns:
         float32 array ``(q, num_classes)``.

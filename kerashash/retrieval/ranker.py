@@ -5,18 +5,24 @@ import contextlib
 import os
 import tempfile
 import zipfile
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
+import numpy.typing as npt
 
 from kerashash import codes as hash_codes
 from kerashash.checks import check_integer
 from kerashash.retrieval import kernels, layout, serving
 from kerashash.retrieval.blocks import Block, in_order
 
-# What a saved file calls itself.
+if TYPE_CHECKING:
+    import keras
+
+# Format name in a saved file.
 _FORMAT = "kerashash ranker 1"
-# Bytes of codes or distances a block of queries may take.
-_BLOCK = 1 << 24
+# Most bytes that the codes or distances of a block of queries may take.
+_BLOCK_BYTES = 1 << 24
 
 
 class HammingRanker:
@@ -25,25 +31,24 @@ class HammingRanker:
     The order is (distance, index): ties go to the lowest index in the database, on
     every device and for every block size.
 
-    The database is kept in blocks, laid out for `kerashash.retrieval.kernels`. Work is
-    done on a block of queries and one of the database at a time, so that memory stays
-    bounded, and its shapes are rounded up, so that the number of queries and `add`
-    seldom lead to another compilation.
+    The database is stored in blocks, laid out for `kerashash.retrieval.kernels`. One
+    block of queries is compared with one block of the database at a time, so that
+    memory stays bounded. The shapes of blocks are rounded up, so that another number of
+    queries, or a call of `add`, seldom requires a new compilation.
 
     Args:
-        codes: the database: packed uint8 ``(n, ceil(bits / 8))``, or ``(n, bits)``
-            over {-1, +1}.
-        bits: int, the code length; may be left out for unpacked codes.
-        block_size: int, database codes kept and compared together.
+        codes: uint8 array ``(n, ceil(bits / 8))`` of packed codes, or array ``(n,
+            bits)`` over {-1, +1}; the database, at least one code.
+        bits: int or None; the code length. None is allowed for unpacked codes.
+        block_size: int; database codes per block.
 
     Attributes:
-        bits: int, the code length.
-        size: int, the number of codes in the database; also ``len(ranker)``.
-        blocks: list of `kerashash.retrieval.blocks.Block`, the database.
+        bits: int; the code length.
+        size: int; the number of codes in the database, also ``len(ranker)``.
+        blocks: list of `kerashash.retrieval.blocks.Block`; the database.
 
     Raises:
-        TypeError, ValueError: if the codes are wrong, are none, or do not match
-            `bits`.
+        TypeError, ValueError: if the codes are wrong, do not match `bits`, or are none.
 
     Example:
         >>> database = np.array([[1, 1, 1], [1, -1, 1], [-1, -1, -1]])
@@ -53,47 +58,67 @@ class HammingRanker:
         (array([[1, 2]], dtype=int32), array([[0, 1]], dtype=int32))
     """
 
-    def __init__(self, codes, bits=None, block_size=1 << 20):
+    def __init__(
+        self,
+        codes: npt.ArrayLike,
+        bits: int | None = None,
+        block_size: int = 1 << 20,
+    ) -> None:
         packed, self.bits = hash_codes.as_packed(codes, bits)
         if not len(packed):
             raise ValueError("`codes` must have at least one row. Received: 0 rows.")
         self._block_size = check_integer("block_size", block_size)
         self._kernels = kernels.kernels_for(self.bits)
-        self.blocks = self._cut(packed)
+        self.blocks = self._split(packed)
 
     @property
-    def size(self):
+    def size(self) -> int:
         return sum(block.size for block in self.blocks)
 
-    def __len__(self):
+    def __len__(self) -> int:
         return self.size
 
-    def add(self, codes):
-        """Put codes at the end of the database.
+    def add(self, codes: npt.ArrayLike) -> None:
+        """Append codes to the database.
+
+        Each call lays the last block out again, so one call with many codes is cheaper
+        than many calls.
 
         Args:
-            codes: codes like the database's. The last block is laid out again: many
-                at once are cheaper than many calls.
+            codes: array; codes of the same length as the database's, packed or
+                unpacked.
 
         Raises:
             TypeError, ValueError: if the codes are wrong or do not match `bits`.
+
+        Example:
+            >>> ranker = HammingRanker([[1, 1]])
+            >>> ranker.add([[1, -1], [-1, -1]])
+            >>> len(ranker)
+            3
         """
         packed, _ = hash_codes.as_packed(codes, self.bits)
         if len(packed):
-            *whole, last = self.blocks
+            *full_blocks, last = self.blocks
             packed = np.concatenate([last.packed(), packed])
-            self.blocks = [*whole, *self._cut(packed, last.start)]
+            self.blocks = [*full_blocks, *self._split(packed, last.start)]
 
-    def remove(self, indices):
-        """Take codes out of the database; those behind them move up, as in
-        `np.delete`.
+    def remove(self, indices: npt.ArrayLike) -> None:
+        """Remove codes from the database; later codes move up, as in `np.delete`.
 
         Args:
-            indices: integers ``(m,)``, 0 to the database size - 1.
+            indices: integer array ``(m,)``; indices from 0 to the database size - 1.
+                One that occurs twice is removed once.
 
         Raises:
-            TypeError, ValueError: if an index is none of the database's, or no code
-                would be left.
+            TypeError: if the indices are not integers of shape ``(m,)``.
+            ValueError: if an index is out of range, or if no code would be left.
+
+        Example:
+            >>> ranker = HammingRanker([[1, 1], [1, -1]])
+            >>> ranker.remove([0])
+            >>> len(ranker)
+            1
         """
         indices = np.asarray(indices)
         if indices.ndim != 1 or (indices.size and indices.dtype.kind not in "iu"):
@@ -104,45 +129,55 @@ class HammingRanker:
         wrong = indices[(indices < 0) | (indices >= self.size)]
         if wrong.size:
             raise ValueError(
-                f"`indices` must lie in 0 to the database size - 1 = {self.size - 1}. "
-                f"Received: {wrong[:5].tolist()}."
+                "`indices` must be from 0 to the database size - 1 = "
+                f"{self.size - 1}. Received: {wrong[:5].tolist()}."
             )
-        stays = np.ones(self.size, bool)
-        stays[indices.astype(np.int64)] = False
-        if not stays.any():
+        remains = np.ones(self.size, bool)
+        remains[indices.astype(np.int64)] = False
+        if not remains.any():
             raise ValueError("`indices` must leave at least one code. Received: all.")
-        if stays.all():
+        if remains.all():
             return
-        first = int(np.argmin(stays)) // self._block_size
-        whole, others = self.blocks[:first], self.blocks[first:]
-        start = others[0].start
-        left = np.concatenate([block.packed() for block in others])[stays[start:]]
-        self.blocks = [*whole, *self._cut(left, start)]
+        # Blocks before the first removed code stay as they are.
+        first_changed = int(np.argmin(remains)) // self._block_size
+        unchanged, changed = self.blocks[:first_changed], self.blocks[first_changed:]
+        start = changed[0].start
+        packed = np.concatenate([block.packed() for block in changed])
+        self.blocks = [*unchanged, *self._split(packed[remains[start:]], start)]
 
-    def distances(self, queries):
-        """Hamming distances to the whole database.
+    def distances(self, queries: npt.ArrayLike) -> npt.NDArray[np.int32]:
+        """Hamming distances to all codes of the database.
 
         Args:
-            queries: codes like the database's, q rows.
+            queries: array of q rows; codes of the same length as the database's, packed
+                or unpacked.
 
         Returns:
             int32 array ``(q, n)``.
 
         Raises:
             TypeError, ValueError: if the codes are wrong or do not match `bits`.
+
+        Example:
+            >>> HammingRanker([[1, 1], [1, -1]]).distances([[-1, -1]])
+            array([[2, 1]], dtype=int32)
         """
-        queries = self._check(queries)
-        distances = np.empty((len(queries), self.size), np.int32)
-        for rows, start, found in self._compare(queries):
-            distances[rows, start : start + found.shape[1]] = found
+        packed = self._pack(queries)
+        distances = np.empty((len(packed), self.size), np.int32)
+        for rows, start, block_distances in self._distances_by_block(packed):
+            stop = start + block_distances.shape[1]
+            distances[rows, start:stop] = block_distances
         return distances
 
-    def top_k(self, queries, k):
+    def top_k(
+        self, queries: npt.ArrayLike, k: int
+    ) -> tuple[npt.NDArray[np.int32], npt.NDArray[np.int32]]:
         """The k nearest codes of each query.
 
         Args:
-            queries: codes like the database's, q rows.
-            k: int, 1 to the database size.
+            queries: array of q rows; codes of the same length as the database's, packed
+                or unpacked.
+            k: int; from 1 to the database size.
 
         Returns:
             ``(distances, indices)``: int32 arrays ``(q, k)``, in order of (distance,
@@ -151,37 +186,51 @@ class HammingRanker:
         Raises:
             TypeError, ValueError: if the codes are wrong or do not match `bits`, or
                 `k` is out of range.
+
+        Example:
+            >>> HammingRanker([[1, 1], [1, -1]]).top_k([[-1, -1]], k=1)
+            (array([[1]], dtype=int32), array([[1]], dtype=int32))
         """
         k = self._check_k(k)
-        queries = self._check(queries)
-        distances = np.empty((len(queries), k), np.int32)
-        indices = np.empty((len(queries), k), np.int32)
-        most = _BLOCK // max(block.cost_of_nearest(k) for block in self.blocks)
+        packed = self._pack(queries)
+        distances = np.empty((len(packed), k), np.int32)
+        indices = np.empty((len(packed), k), np.int32)
 
-        def rank(rows, some):
-            found = [block.nearest(self._kernels, some, k) for block in self.blocks]
-            near, index = found[0]
-            if len(found) > 1:
-                parts = zip(*found, strict=True)
-                near, index = in_order(*(np.concatenate(p, axis=1) for p in parts), k)
-            count = len(queries[rows])
-            distances[rows], indices[rows] = near[:count], index[:count]
+        def rank(rows: slice, block_queries: npt.NDArray[np.uint8]) -> None:
+            """Write the results of a block of queries; its last rows may be padding."""
+            results = [
+                block.nearest(self._kernels, block_queries, k) for block in self.blocks
+            ]
+            nearest, index = results[0]
+            if len(results) > 1:
+                nearest, index = (
+                    np.concatenate(parts, axis=1)
+                    for parts in zip(*results, strict=True)
+                )
+                nearest, index = in_order(nearest, index, k)
+            count = len(packed[rows])
+            distances[rows], indices[rows] = nearest[:count], index[:count]
 
-        blocks = [*layout.query_blocks(queries, most)]
-        if len(blocks) == 1:
-            rank(*blocks[0])
+        most_bytes = max(block.bytes_of_nearest(k) for block in self.blocks)
+        query_blocks = [*layout.query_blocks(packed, _BLOCK_BYTES // most_bytes)]
+        if len(query_blocks) == 1:
+            rank(*query_blocks[0])
         else:
-            # Two at a time: what one does in a single thread leaves room for the other.
+            # Two at a time: where one runs in a single thread, the other can use the
+            # remaining cores.
             with concurrent.futures.ThreadPoolExecutor(2) as pool:
-                [*pool.map(lambda block: rank(*block), blocks)]
+                [*pool.map(lambda arguments: rank(*arguments), query_blocks)]
         return distances, indices
 
-    def within(self, queries, radius):
+    def within(
+        self, queries: npt.ArrayLike, radius: int
+    ) -> tuple[list[npt.NDArray[np.int32]], list[npt.NDArray[np.int32]]]:
         """All codes within a Hamming radius of each query.
 
         Args:
-            queries: codes like the database's, q rows.
-            radius: int, 0 to `bits`.
+            queries: array of q rows; codes of the same length as the database's, packed
+                or unpacked.
+            radius: int; from 0 to `bits`.
 
         Returns:
             ``(distances, indices)``: two lists of q int32 arrays, each in order of
@@ -190,60 +239,74 @@ class HammingRanker:
         Raises:
             TypeError, ValueError: if the codes are wrong or do not match `bits`, or
                 `radius` is out of range.
+
+        Example:
+            >>> HammingRanker([[1, 1], [1, -1]]).within([[-1, -1]], radius=1)
+            ([array([1], dtype=int32)], [array([1], dtype=int32)])
         """
         radius = check_integer("radius", radius, least=0, most=self.bits)
-        queries = self._check(queries)
-        none = np.zeros(0, np.int32)
-        parts = [[(none, none)] for _ in queries]
-        for rows, start, found in self._compare(queries):
-            for row, near in zip(parts[rows], found, strict=True):
-                inside = np.flatnonzero(near <= radius).astype(np.int32)
-                row.append((near[inside], inside + start))
+        packed = self._pack(queries)
+        empty = np.zeros(0, np.int32)
+        results = [[(empty, empty)] for _ in packed]
+        for rows, start, block_distances in self._distances_by_block(packed):
+            for result, row in zip(results[rows], block_distances, strict=True):
+                inside = np.flatnonzero(row <= radius).astype(np.int32)
+                result.append((row[inside], inside + start))
         distances, indices = [], []
-        for row in parts:
-            near, index = (np.concatenate(part) for part in zip(*row, strict=True))
+        for result in results:
+            near, index = (np.concatenate(parts) for parts in zip(*result, strict=True))
             order = np.argsort(near, kind="stable")
             distances.append(near[order])
             indices.append(index[order])
         return distances, indices
 
-    def save(self, path):
-        """Write the database to a file, which is there whole or not at all.
+    def save(self, path: os.PathLike[str] | str) -> None:
+        """Write the database to a file, atomically.
+
+        A failed call leaves no file, or the old one if there was one.
 
         Args:
-            path: of the file, in the format of `np.savez`.
+            path: path-like; the file to write, in the format of `np.savez`.
+
+        Example:
+            >>> HammingRanker([[1, 1], [1, -1]]).save("codes.ranker")
         """
         path = os.path.abspath(path)
         packed = np.concatenate([block.packed() for block in self.blocks])
-        handle, part = tempfile.mkstemp(dir=os.path.dirname(path))
+        descriptor, temporary = tempfile.mkstemp(dir=os.path.dirname(path))
         try:
-            with open(handle, "wb") as file:
+            with open(descriptor, "wb") as file:
                 np.savez(file, format=_FORMAT, bits=self.bits, codes=packed)
-            os.replace(part, path)
+            os.replace(temporary, path)
         except BaseException:
             with contextlib.suppress(OSError):
-                os.remove(part)
+                os.remove(temporary)
             raise
 
     @classmethod
-    def load(cls, path, block_size=1 << 20):
-        """Read a database that `save` wrote; nothing is unpickled.
+    def load(cls, path: os.PathLike[str] | str, block_size: int = 1 << 20) -> Self:
+        """Read a database that `save` wrote. Nothing is unpickled.
 
         Args:
-            path: of the file.
-            block_size: int, as of the class.
+            path: path-like; the file to read.
+            block_size: int; database codes per block.
 
         Returns:
             `HammingRanker`.
 
         Raises:
             FileNotFoundError: if there is no such file.
-            ValueError: if it is none of `save`'s, or damaged.
+            ValueError: if `save` did not write the file, or if it is damaged.
+
+        Example:
+            >>> HammingRanker([[1, 1], [1, -1]]).save("codes.ranker")
+            >>> len(HammingRanker.load("codes.ranker"))
+            2
         """
         try:
             with np.load(path, allow_pickle=False) as file:
                 if file["format"] != _FORMAT:
-                    raise ValueError(f"its format is {file['format']}")
+                    raise ValueError(f"unknown format {file['format']}")
                 packed, bits = file["codes"], int(file["bits"])
             hash_codes.check_packed(packed, bits)
         except (ValueError, TypeError, KeyError, EOFError, zipfile.BadZipFile) as error:
@@ -253,26 +316,30 @@ class HammingRanker:
             ) from error
         return cls(packed, bits, block_size)
 
-    def to_saved_model(self, model, path, k):
-        """Write a SavedModel from inputs to their nearest codes.
+    def to_saved_model(
+        self, model: "keras.Model", path: os.PathLike[str] | str, k: int
+    ) -> None:
+        """Write a SavedModel that maps inputs to their nearest codes.
 
-        It runs where there is TensorFlow, without kerashash:
-        ``tf.saved_model.load(path).search(x)`` gives ``(distances, indices)`` as
-        ``top_k(model.encode(x), k)`` does, and its default signature a dict of them.
-        `x` is float32, pixels in [0, 255] as everywhere.
+        It needs TensorFlow only, not kerashash. ``tf.saved_model.load(path).search(x)``
+        returns the ``(distances, indices)`` of ``top_k(model.encode(x), k)``, and the
+        default signature returns them in a dict. `x` is float32, with pixels in
+        [0, 255] as everywhere in the package.
 
         Args:
-            model: `HashModel` of as many bits, built.
-            path: of a folder, which must not be there.
-            k: int, 1 to the database size.
+            model: `HashModel`; built, with the code length of the database.
+            path: path-like; the folder to write, which must not exist.
+            k: int; from 1 to the database size.
 
         Raises:
-            TypeError, ValueError: if an argument is wrong.
-            FileExistsError: if `path` is there.
+            TypeError: if `k` is not an integer.
+            ValueError: if `model` or `k` does not match the database, or if `model` is
+                not built.
+            FileExistsError: if `path` exists.
         """
         serving.save(model, self, path, self._check_k(k))
 
-    def _check_k(self, k):
+    def _check_k(self, k: int) -> int:
         k = check_integer("k", k)
         if k > self.size:
             raise ValueError(
@@ -280,20 +347,24 @@ class HammingRanker:
             )
         return k
 
-    def _check(self, queries):
+    def _pack(self, queries: npt.ArrayLike) -> npt.NDArray[np.uint8]:
         return hash_codes.as_packed(queries, self.bits, "queries")[0]
 
-    def _cut(self, packed, start=0):
-        """Blocks of packed codes, the first of which has the index `start`."""
+    def _split(self, packed: npt.NDArray[np.uint8], start: int = 0) -> list[Block]:
+        """Blocks of packed codes, of which the first has the index `start`."""
         size = self._block_size
         return [
             Block(packed[i : i + size], start + i) for i in range(0, len(packed), size)
         ]
 
-    def _compare(self, queries):
-        """Yield rows of queries, the start of a block, and the distances of these."""
-        most = _BLOCK // max(block.cost for block in self.blocks)
-        for rows, some in layout.query_blocks(queries, most):
+    def _distances_by_block(
+        self, packed: npt.NDArray[np.uint8]
+    ) -> Iterator[tuple[slice, int, npt.NDArray[Any]]]:
+        """Yield a slice of the queries, the index of a database block's first code, and
+        the distances between these queries and the block."""
+        most_bytes = max(block.bytes_of_distances for block in self.blocks)
+        for rows, queries in layout.query_blocks(packed, _BLOCK_BYTES // most_bytes):
+            count = len(packed[rows])  # without padding
             for block in self.blocks:
-                found = block.distances(self._kernels, some)[: len(queries[rows])]
-                yield rows, block.start, found
+                distances = block.distances(self._kernels, queries)
+                yield rows, block.start, distances[:count]

@@ -49,8 +49,8 @@ def from_directory(
         corrupt: str; what to do about files that do not decode to their end as a JPEG,
             PNG, BMP or GIF image: "raise", or "skip" to leave them out with a
             `UserWarning`.
-        verbose: "auto", 0 or 1; "auto" shows a progress bar if checking the images,
-            each of which is decoded once, takes long, 1 always, 0 never.
+        verbose: "auto", 0 or 1; each image is decoded once to check it. "auto" shows a
+            progress bar if that takes long, 1 always, 0 never.
 
     Returns:
         `RetrievalData` with the classes in alphabetical order. Images are read from

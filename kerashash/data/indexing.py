@@ -8,7 +8,7 @@ from kerashash.checks import check_integer
 
 
 def indexed(dataset: tf.data.Dataset, start: int = 0) -> tf.data.Dataset:
-    """Add its number to each element: the index of its row of the learned codes.
+    """Number the elements: add to each the index of its row of the learned codes.
 
     Call it before `shuffle`, `repeat` and `batch`. After them, the same image would get
     another number in each epoch.

@@ -177,8 +177,8 @@ def load(
 
     Reference:
         [1] H.-F. Yang, C.-H. Tu, C.-S. Chen, Adaptive Labeling for Deep Learning to
-        Hash, CVPR Workshops 2019, table 1. The list of its 162,289 images of NUS-WIDE,
-        those that its authors could download, is not published.
+        Hash, CVPR Workshops 2019, table 1. Its 162,289 images of NUS-WIDE, those that
+        its authors could download, are not published.
         [2] X. Zhang, L. Zhou, X. Bai, X. Luan, J. Luo, E. R. Hancock, Deep Supervised
         Hashing using Symmetric Relative Entropy, Pattern Recognition Letters 2019,
         section 4.1.

@@ -91,7 +91,7 @@ class Flowers17(ImageFilesBuilder):
     IMAGES_A_CLASS = 80
     MANUAL_DOWNLOAD_INSTRUCTIONS = """\
     From https://www.robots.ox.ac.uk/~vgg/data/flowers/17/ download the images,
-    17flowers.tgz, and if you want the publisher's splits, datasplits.mat. Unpack the
+    17flowers.tgz, and, if you need the publisher's splits, datasplits.mat. Unpack the
     images in the folder flowers17 of TFDS's manual folder,
     ~/tensorflow_datasets/downloads/manual by default:
 

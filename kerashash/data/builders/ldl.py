@@ -116,8 +116,8 @@ class Ldl(tfds.core.GeneratorBasedBuilder):
     http://palm.seu.edu.cn/xgeng/LDL/download.htm publishes Movie, Natural_Scene,
     SBU_3DFE, SJAFFE and Yeast_alpha; https://github.com/SpriteMisaka/PyLDL holds Movie,
     SBU_3DFE, SJAFFE, Yeast_alpha, SCUT_FBP, emotion6 and M2B. Their authors state the
-    terms of use. The features of RAF_ML, fbp5500 and Flickr_ldl are not checked for
-    their number.
+    terms of use. The number of features of RAF_ML, fbp5500 and Flickr_ldl is not
+    checked.
     """
 
     def _info(self) -> tfds.core.DatasetInfo:

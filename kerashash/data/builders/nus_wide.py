@@ -162,8 +162,8 @@ class NusWide(ImageFilesBuilder):
     From https://lms.comp.nus.edu.sg/wp-content/uploads/2019/research/nuswide/NUS-WIDE.html
     download the ground truth and the image list. The images are sent by the publisher
     to researchers who return the signed agreement form of that page; there is also a
-    list of their addresses at Flickr, of which many are gone. Unpack all in the folder
-    nus_wide (nuswide and NUS-WIDE do too) of TFDS's manual folder,
+    list of their addresses at Flickr, many of which are dead. Unpack everything in the
+    folder nus_wide (or nuswide, or NUS-WIDE) of TFDS's manual folder,
     ~/tensorflow_datasets/downloads/manual by default:
 
         nus_wide/
@@ -172,7 +172,7 @@ class NusWide(ImageFilesBuilder):
           Flickr/actor/0001_2124494179.jpg ...
 
     Images are found by their file names, which are unique, anywhere below Flickr or
-    images: one folder of all of them, images/0001_2124494179.jpg, will do.
+    images: a single folder with all of them, images/0001_2124494179.jpg, works too.
 
     The agreement form states the terms of use.
     """

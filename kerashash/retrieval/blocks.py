@@ -9,10 +9,10 @@ import tensorflow as tf
 from kerashash.retrieval import layout
 from kerashash.retrieval.kernels import Kernels
 
-# Up to so many queries, one at a time in NumPy is faster than the many small operations
-# of the graph of `Kernels.top_k`.
+# With at most this many queries, NumPy, one query at a time, is faster than the many
+# small operations of the graph of `Kernels.top_k`.
 _FEW_QUERIES = 4
-# Up to so many codes, NumPy is then faster than calling any kernel.
+# With at most this many codes as well, NumPy is faster than a call of any kernel.
 _SMALL_BLOCK = 1 << 17
 
 

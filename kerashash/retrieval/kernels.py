@@ -24,7 +24,7 @@ from kerashash.retrieval.layout import CHUNKS_PER_GROUP, LANES
 
 _CODES_PER_GROUP = LANES * CHUNKS_PER_GROUP
 _LANE = np.arange(LANES, dtype=np.uint8)
-# Up to so many bytes, a distance (8 per byte) fits in a uint8.
+# Most bytes whose distance, at most 8 per byte, fits in a uint8.
 _BYTES_PER_SUM = 31
 
 

@@ -42,7 +42,7 @@ def test_losses_equal_the_sums_over_all_pairs(digits, kind, pair_weight):
     index = np.random.default_rng(0).permutation(120)[:32]
     z = model.continuous_codes(x)[index].astype(float)
 
-    bank = model.stats.z.numpy().astype(float)
+    bank = model.bank.z.numpy().astype(float)
     wanted = (weight[index] * (z @ bank.T / 8 - s[index]) ** 2).mean()
     arguments = (tf.constant(z, tf.float32), tf.constant(index))
     np.testing.assert_allclose(model._bank_pairs(*arguments), wanted, rtol=1e-4)
@@ -58,7 +58,7 @@ def test_statistics_of_the_bank_are_those_of_its_rows(digits, monkeypatch):
     model.compile(optimizer="adam")
     exact = model.epoch_step
     model.fit(x, epochs=1, verbose=0)
-    start = model.stats
+    start = model.bank
     monkeypatch.setattr(model, "prepare", lambda *a: None)
     monkeypatch.setattr(model, "epoch_step", dict)  # which would recompute them
     model.fit(x, epochs=3, verbose=0)

@@ -23,12 +23,12 @@ def fitted(digit_pairs, epochs=2, n=200, **options):
 @pytest.mark.parametrize("quantization", [1e-3, 0.1, 5.0])
 def test_code_step_never_increases_its_objective(digit_pairs, quantization):
     model = fitted(digit_pairs, **DSDH, quantization_weight=quantization)
-    y, w = model.stats.labels.numpy(), model.classifier.kernel.numpy()
+    y, w = model.rows.labels.numpy(), model.classifier.kernel.numpy()
 
     def objective():
         b = model.learned_codes()
         pull = quantization / model.bits
-        u = model.stats.u.numpy()
+        u = model.rows.u.numpy()
         return ((y - b @ w) ** 2).sum() + pull * ((u - b) ** 2).sum()
 
     start = np.where(np.random.default_rng(0).random((200, 8)) < 0.5, 1, -1)
@@ -46,7 +46,7 @@ def test_code_step_never_increases_its_objective(digit_pairs, quantization):
 def test_classifier_step_is_stationary(digit_pairs):
     model = fitted(digit_pairs, **DSDH, classification_weight=0.5)
     b = model.learned_codes().astype(np.float64)
-    y = model.stats.labels.numpy()
+    y = model.rows.labels.numpy()
     w = model.classifier.kernel.numpy()
     # Gradient of alpha / n ||Y - B W||^2 + lambda ||W||^2.
     gradient = 0.5 / 200 * b.T @ (b @ w - y) + 1e-3 * w
@@ -55,7 +55,7 @@ def test_classifier_step_is_stationary(digit_pairs):
 
 def test_learned_codes_are_the_signs_without_dcc(digit_pairs):
     model = fitted(digit_pairs, w_update="ridge")
-    codes = discrete.sign(model.stats.u).numpy()
+    codes = discrete.sign(model.rows.u).numpy()
     np.testing.assert_array_equal(model.learned_codes(), codes)
 
 

@@ -20,6 +20,13 @@ def test_models_of_version_0_1_0_load(name):
     stored = np.load(SAVED / "codes.npz")
     model = keras.saving.load_model(SAVED / f"{name}.keras")
     np.testing.assert_array_equal(model.encode(stored["x"]), stored[name])
+    for consulted, attribute in (
+        ("dsre_consulted", "p_features"),
+        ("ddh_consulted", "neighbour_backbone"),
+    ):
+        if consulted.startswith(f"{name}_"):
+            kernel = getattr(model, attribute).get_weights()[0]
+            np.testing.assert_array_equal(kernel, stored[consulted])
     if f"{name}_learned" in stored:
         learned = stored[f"{name}_learned"]
         np.testing.assert_array_equal(model.learned_codes(), learned)

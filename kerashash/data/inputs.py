@@ -195,7 +195,7 @@ def collect(
     function: Callable[..., tf.Tensor],
     check_labels: Callable[[Any], npt.NDArray[np.float32]] | None = None,
     verbose: str | int = "auto",
-) -> tuple[npt.NDArray[np.float32] | None, npt.NDArray[np.float32]]:
+) -> tuple[Any, npt.NDArray[np.float32]]:
     """Apply a function to one epoch of batches; return rows in order of the index.
 
     Args:

@@ -1,7 +1,9 @@
 """DDH: codes from neighbourhoods, without labels."""
 
 import functools
+from collections.abc import Iterable
 from types import SimpleNamespace
+from typing import Any
 
 import keras
 import numpy as np
@@ -112,27 +114,28 @@ class DDH(HashModel):
     needs_index = True
     refused = (*HashModel.refused, "validation_data")
     needs_labels = property(lambda self: self.options["similarity"] == "labels")
+    networks = ("backbone", "neighbour_backbone")
 
     def __init__(
         self,
-        backbone,
-        bits,
-        num_train,
-        num_classes=None,
-        similarity="neighbours",
-        mode="bank",
-        neighbours=15,
-        lists=6,
-        neighbour_backbone=None,
-        pair_weight=None,
-        quantization_weight=None,
-        head_penalty=1e-5,
-        preset="default",
-        **kwargs,
+        backbone: str | keras.layers.Layer | list[Any],
+        bits: int,
+        num_train: int,
+        num_classes: int | None = None,
+        similarity: str = "neighbours",
+        mode: str = "bank",
+        neighbours: int = 15,
+        lists: int = 6,
+        neighbour_backbone: str | keras.Model | None = None,
+        pair_weight: str | None = None,
+        quantization_weight: float | None = None,
+        head_penalty: float = 1e-5,
+        preset: str = "default",
+        **kwargs: Any,
     ):
         super().__init__(backbone, bits, num_classes, hash_activation=None, **kwargs)
         check_integer("num_train", num_train)
-        self.num_train = num_train
+        self.num_train = num_train  # without learned codes
         chosen = from_preset(
             presets(bits, num_train),
             preset,
@@ -158,14 +161,9 @@ class DDH(HashModel):
                 f"`neighbours` must be below num_train={num_train}. "
                 f"Received: {neighbours}."
             )
-        if isinstance(neighbour_backbone, dict):
-            neighbour_backbone = keras.saving.deserialize_keras_object(
-                neighbour_backbone
-            )
-        elif neighbour_backbone is not None:
+        if neighbour_backbone is not None:
             neighbour_backbone = backbones.get(neighbour_backbone)
-        # In a list, lest its variables become this model's.
-        self._neighbour_backbone = [neighbour_backbone]
+        self.consult("neighbour_backbone", neighbour_backbone)
         self.options = {
             **choices,
             "neighbours": neighbours,
@@ -175,12 +173,20 @@ class DDH(HashModel):
         }
         # The lists of a batch have no static shape.
         self.supports_jit = similarity == "labels"
-        self.stats = None
-        self._look = tf.function(self._features_and_codes, reduce_retracing=True)
+        self.bank: Any = None  # S and z of the training rows, from `prepare`
         self.build_if_known()
 
-    def compute_losses(self, z, index):
-        """The terms of the objective on one batch, by name."""
+    def compute_losses(self, z: tf.Tensor, index: tf.Tensor) -> dict[str, tf.Tensor]:
+        """The objective on one batch, and its terms.
+
+        Args:
+            z: float tensor ``(batch, bits)``, continuous codes.
+            index: int32 tensor ``(batch,)``, row numbers of the images.
+
+        Returns:
+            dict of scalar float tensors: "loss", "pair_loss" J_1 and
+            "quantization_loss", the mean in J_2.
+        """
         options = self.options
         signs = tf.stop_gradient(discrete.sign(z))
         if options["mode"] == "bank":
@@ -208,30 +214,28 @@ class DDH(HashModel):
         As if all pairs were dissimilar, which costs O(K^2) a row, and then the
         similar ones put right, O(M K) for M of them.
         """
-        stats, n = self.stats, float(self.num_train)
-        quadratic = tf.reduce_sum(z * (z @ stats.gram), axis=1) / self.bits**2
-        linear = tf.linalg.matvec(z, stats.total) / self.bits
+        bank, n = self.bank, float(self.num_train)
+        quadratic = tf.reduce_sum(z * (z @ bank.gram), axis=1) / self.bits**2
+        linear = tf.linalg.matvec(z, bank.total) / self.bits
         dissimilar = tf.reduce_sum(quadratic + 2.0 * linear + n)
         if self.needs_labels:
-            inner = tf.matmul(z, stats.z, transpose_b=True) / self.bits  # (batch, n)
-            similar = self._shares_label(index, stats.labels)
+            inner = tf.matmul(z, bank.z, transpose_b=True) / self.bits  # (batch, n)
+            similar = self._shares_label(index, bank.labels)
         else:
             row, column = self._similar_pairs(index)
             similar = 1.0
-            inner = tf.reduce_sum(
-                tf.gather(z, row) * tf.gather(stats.z, column), axis=1
-            )
+            inner = tf.reduce_sum(tf.gather(z, row) * tf.gather(bank.z, column), axis=1)
             inner = inner / self.bits
-        change = stats.positive * (inner - 1.0) ** 2 - stats.negative * (inner + 1) ** 2
-        total = stats.negative * dissimilar + tf.reduce_sum(similar * change)
+        change = bank.positive * (inner - 1.0) ** 2 - bank.negative * (inner + 1) ** 2
+        total = bank.negative * dissimilar + tf.reduce_sum(similar * change)
         return total / (n * tf.cast(tf.shape(z)[0], tf.float32))
 
     def _batch_pairs(self, z, index):
         """Mean of w_ij (z_i . z_j / K - s_ij)^2 over the pairs of the batch."""
-        stats = self.stats
+        bank = self.bank
         inner = tf.matmul(z, z, transpose_b=True) / self.bits
         if self.needs_labels:
-            similar = self._shares_label(index, tf.gather(stats.labels, index))
+            similar = self._shares_label(index, tf.gather(bank.labels, index))
         else:
             row, column = self._similar_pairs(index)
             size = tf.shape(index)[0]
@@ -244,23 +248,23 @@ class DDH(HashModel):
             ones = tf.ones(tf.shape(inside)[0])
             similar = tf.tensor_scatter_nd_update(tf.zeros([size, size]), at, ones)
         return tf.reduce_mean(
-            similar * stats.positive * (inner - 1.0) ** 2
-            + (1.0 - similar) * stats.negative * (inner + 1.0) ** 2
+            similar * bank.positive * (inner - 1.0) ** 2
+            + (1.0 - similar) * bank.negative * (inner + 1.0) ** 2
         )
 
     def _shares_label(self, index, others):
-        labels = tf.gather(self.stats.labels, index)
+        labels = tf.gather(self.bank.labels, index)
         return tf.cast(similarities.shares_label(labels, others), tf.float32)
 
     def _similar_pairs(self, index):
         """Pairs with s_ij = 1: the position of i in the batch, and j."""
-        start = tf.gather(self.stats.offsets, index)
-        count = tf.gather(self.stats.offsets, index + 1) - start
+        start = tf.gather(self.bank.offsets, index)
+        count = tf.gather(self.bank.offsets, index + 1) - start
         row = tf.repeat(tf.range(tf.shape(index)[0]), count)
         within = tf.range(tf.shape(row)[0]) - tf.repeat(
             tf.cumsum(count, exclusive=True), count
         )
-        return row, tf.gather(self.stats.columns, tf.repeat(start, count) + within)
+        return row, tf.gather(self.bank.columns, tf.repeat(start, count) + within)
 
     def train_step(self, data):
         x, _, index = self.unpack(data)
@@ -274,14 +278,14 @@ class DDH(HashModel):
 
         # Discrete step: b = sgn(z), implicit. The bank takes the new z.
         if self.options["mode"] == "bank":
-            stats = self.stats
-            old = tf.gather(stats.z, index)
-            stats.gram.assign_add(
+            bank = self.bank
+            old = tf.gather(bank.z, index)
+            bank.gram.assign_add(
                 tf.matmul(z, z, transpose_a=True)
                 - tf.matmul(old, old, transpose_a=True)
             )
-            stats.total.assign_add(tf.reduce_sum(z - old, axis=0))
-            stats.z.scatter_update(tf.IndexedSlices(z, index))
+            bank.total.assign_add(tf.reduce_sum(z - old, axis=0))
+            bank.z.scatter_update(tf.IndexedSlices(z, index))
 
         # Metrics.
         return self.report(**values)
@@ -295,62 +299,58 @@ class DDH(HashModel):
 
     # ---------------------------------------------------------------- bank and S
 
-    def _features_and_codes(self, x, labels=None):
+    def _codes_and_features(self, x, labels=None):
         """z, and the features to find neighbours by, side by side."""
         features = self.backbone(x, training=False)
         z = self.hash_head(features)
         if self.needs_labels:
             return z
-        other = self._neighbour_backbone[0]
-        if other is not None:
-            features = other(x, training=False)
+        if self.neighbour_backbone is not None:
+            features = self.neighbour_backbone(x, training=False)
         flat = tf.reshape(features, (tf.shape(z)[0], -1))
         return tf.concat([z, tf.cast(flat, tf.float32)], axis=1)
 
-    def prepare(self, batches, verbose):
-        """Find out which rows are similar; fill the bank."""
+    def prepare(self, batches: Iterable[Any], verbose: str | int) -> None:
+        # Which rows are similar, and their z for the bank.
         check = functools.partial(self.check_labels, name="label")
         labels, values = inputs.collect(
             batches,
             self.num_train,
-            self._look,
+            tf.function(self._codes_and_features, reduce_retracing=True),
             check if self.needs_labels else None,
             verbose,
         )
         z, features = values[:, : self.bits], values[:, self.bits :]
         buffer = functools.partial(tf.Variable, trainable=False)
-        stats = self.stats = SimpleNamespace(
+        bank = self.bank = SimpleNamespace(
             z=buffer(z),  # of all rows
             gram=buffer(tf.zeros((self.bits, self.bits))),  # Z^T Z
             total=buffer(tf.zeros(self.bits)),  # sum of z
         )
         if self.needs_labels:
-            stats.labels = tf.constant(labels)
+            bank.labels = tf.constant(labels)
             share = similarities.LabelSimilarity(labels, balanced=False).share
         else:
             s = similarities.expanded_neighbours(
                 features, self.options["neighbours"], self.options["lists"]
             )
-            stats.offsets = tf.constant(s.indptr.astype(np.int32))
-            stats.columns = tf.constant(s.indices.astype(np.int32))
+            bank.offsets = tf.constant(s.indptr.astype(np.int32))
+            bank.columns = tf.constant(s.indices.astype(np.int32))
             share = s.nnz / self.num_train**2
-        stats.positive = stats.negative = 1.0
+        bank.positive = bank.negative = 1.0
         # Nothing to balance if one kind of pair does not occur.
         if self.options["pair_weight"] == "balanced" and 0.0 < share < 1.0:
-            stats.positive, stats.negative = 0.5 / share, 0.5 / (1.0 - share)
+            bank.positive, bank.negative = 0.5 / share, 0.5 / (1.0 - share)
         # A traced function holds the bank of an earlier `fit`.
         self.train_function = None
         self.epoch_step()
 
-    def epoch_step(self):
+    def epoch_step(self) -> dict[str, float]:
         # Batch updates add up with rounding errors: start the epoch exact.
-        z = tf.convert_to_tensor(self.stats.z)
-        self.stats.gram.assign(tf.matmul(z, z, transpose_a=True))
-        self.stats.total.assign(tf.reduce_sum(z, axis=0))
+        z = tf.convert_to_tensor(self.bank.z)
+        self.bank.gram.assign(tf.matmul(z, z, transpose_a=True))
+        self.bank.total.assign(tf.reduce_sum(z, axis=0))
         return {}
 
     def get_config(self):
-        source = self._neighbour_backbone[0]
-        if source is not None:
-            source = keras.saving.serialize_keras_object(source)
-        return {**super().get_config(), "neighbour_backbone": source, **self.options}
+        return {**super().get_config(), **self.options}

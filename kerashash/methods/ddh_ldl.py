@@ -2,10 +2,13 @@
 
 import functools
 import warnings
+from collections.abc import Iterable
 from types import SimpleNamespace
+from typing import Any
 
 import keras
 import numpy as np
+import numpy.typing as npt
 import tensorflow as tf
 
 from kerashash.checks import (
@@ -53,15 +56,109 @@ PRESETS = {
 _BLOCK = 8192
 
 
+def _dense(units, **kwargs):
+    """Started as by the paper's code: uniform within +-fan_in ** -0.5."""
+    uniform = keras.initializers.VarianceScaling(1 / 3, "fan_in", "uniform")
+    return keras.layers.Dense(units, kernel_initializer=uniform, **kwargs)
+
+
+def _perceptron(units, dropout=0.0, last_dtype=None):
+    """Dense layers, each with batch normalization and tanh."""
+    layers = []
+    for number, width in enumerate(units):
+        dtype = last_dtype if number == len(units) - 1 else None
+        layers += [
+            *([keras.layers.Dropout(dropout)] if dropout else []),
+            # The normalization would take a bias away again.
+            _dense(width, use_bias=False, dtype=dtype),
+            keras.layers.BatchNormalization(momentum=0.9, epsilon=1e-5, dtype=dtype),
+            keras.layers.Activation("tanh", dtype=dtype),
+        ]
+    return layers
+
+
+class CodeNetwork(keras.layers.Layer):
+    """Stage 1's network: features and their aggregates to continuous codes, eq. 1 to 4.
+
+    Formula:
+        h = tanh(W (W_1 F_mlp + W_2 F_gcn)),  F_mlp = MLP(x),  F_gcn = tanh((A X) W_g)
+
+    Args:
+        bits: int, the code length.
+        units: ints, widths of the MLP's layers; the last is that of both branches.
+        gcn: bool; False leaves the graph's branch out.
+
+    Call:
+        ``[x, aggregated]``, rows of X and of A X, both ``(batch, dim)`` -> float32
+        ``(batch, bits)``.
+    """
+
+    def __init__(self, bits, units, gcn, **kwargs):
+        super().__init__(**kwargs)
+        width = units[-1]
+        self.mlp = keras.Sequential(_perceptron(units), name="mlp")
+        self.mlp_fusion = _dense(width, name="mlp_fusion")
+        self.gcn = None
+        if gcn:
+            self.gcn = GraphConvolution(
+                width,
+                activation="tanh",
+                use_bias=False,
+                kernel_initializer="glorot_normal",
+                name="gcn",
+            )
+            self.gcn_fusion = _dense(width, name="gcn_fusion")
+        self.code = _dense(bits, activation="tanh", dtype="float32", name="code")
+
+    def build(self, input_shape):
+        features, aggregated = input_shape
+        self.mlp.build(features)
+        width = self.mlp.output_shape
+        self.mlp_fusion.build(width)
+        if self.gcn is not None:
+            self.gcn.build([aggregated])
+            self.gcn_fusion.build(width)
+        self.code.build(width)
+
+    def call(self, inputs, training=None):
+        x, aggregated = inputs
+        fused = self.mlp_fusion(self.mlp(x, training=training))  # eq. 1
+        if self.gcn is not None:
+            fused += self.gcn_fusion(self.gcn([aggregated]))  # eq. 3
+        return self.code(fused)  # eq. 4: (batch, bits)
+
+
+@keras.saving.register_keras_serializable(package="kerashash")
+class Rotation(keras.layers.Layer):
+    """Stage 2's result: continuous codes turned by R, eq. 8, which is not trained.
+
+    Call:
+        ``(batch, bits)`` -> float32 ``(batch, bits)``.
+    """
+
+    def __init__(self, **kwargs):
+        kwargs["dtype"] = "float32"
+        super().__init__(**kwargs)
+
+    def build(self, input_shape):
+        bits = input_shape[-1]
+        self.matrix = self.add_weight(
+            name="matrix", shape=(bits, bits), initializer="identity", trainable=False
+        )
+
+    def call(self, inputs):
+        return tf.matmul(inputs, self.matrix)
+
+
 @keras.saving.register_keras_serializable(package="kerashash")
 class DDHLDL(HashModel):
     """Deep discrete hashing for label distribution learning.
 
     Solves, one after the other in one `fit`:
-        1. code network:  min mean_ij (cos(h_i, h_j) - s_ij)^2
+        1. codes:  min mean_ij (cos(h_i, h_j) - s_ij)^2  over the code network
            h = tanh(W (W_1 MLP(x) + W_2 tanh((A X) W_g)))
         2. rotation:  min ||B - H R||^2 + alpha ||B - D P||^2,  R^T R = I
-        3. function network:  min mean (g(x) R - H R)^2
+        3. function:  min mean (g(x) R - H R)^2  over the function network g
 
     S holds the cosines of label distributions D, those below the threshold set to 0;
     A is S as the adjacency of a graph of the training rows. The code network needs the
@@ -116,8 +213,8 @@ class DDHLDL(HashModel):
         `fit` goes on where the model is, also after `save` and `load_model`. Learned
         codes and `predict_distribution` are those of the end of the last `fit`.
 
-        A few E are best: the function network soon knows the training rows by heart.
-        Choose E on rows held out, predicting for them by
+        A few E are best: the function network soon overfits the training rows. Choose E
+        on held-out rows, predicting for them by
         `kerashash.retrieval.hashed_distribution` from `encode`.
 
     Raises:
@@ -149,24 +246,24 @@ class DDHLDL(HashModel):
 
     def __init__(
         self,
-        backbone,
-        bits,
-        num_classes,
-        num_train,
-        code_epochs=10,
-        gcn=True,
-        rotation=True,
-        adjacency=None,
-        target="thresholded",
-        teacher=None,
-        threshold=None,
-        label_weight=10.0,
-        dom_iterations=None,
-        dropout=None,
-        code_units=None,
-        function_units=None,
-        preset="default",
-        **kwargs,
+        backbone: str | keras.layers.Layer | list[Any],
+        bits: int,
+        num_classes: int,
+        num_train: int,
+        code_epochs: int = 10,
+        gcn: bool = True,
+        rotation: bool = True,
+        adjacency: str | None = None,
+        target: str = "thresholded",
+        teacher: str | None = None,
+        threshold: float | None = None,
+        label_weight: float = 10.0,
+        dom_iterations: int | None = None,
+        dropout: float | None = None,
+        code_units: Iterable[int] | None = None,
+        function_units: Iterable[int] | None = None,
+        preset: str = "default",
+        **kwargs: Any,
     ):
         chosen = from_preset(
             PRESETS,
@@ -213,7 +310,7 @@ class DDHLDL(HashModel):
         self.train_distributions = declare(
             name="train_distributions", shape=(num_train, num_classes), dtype="float32"
         )
-        self.stats = None
+        self.rows: Any = None  # features and targets of the training rows
         self._features = tf.function(
             lambda x: tf.cast(self.backbone(x, training=False), tf.float32),
             reduce_retracing=True,
@@ -225,86 +322,122 @@ class DDHLDL(HashModel):
         features = self.backbone.compute_output_shape(input_shape)
         self.code_network.build([features, features])
 
-    def check_labels(self, y, n=None, name="y"):
+    def check_labels(
+        self, y: npt.ArrayLike, n: int | None = None, name: str = "y"
+    ) -> npt.NDArray[np.float32]:
         d = check_distributions(y, self.num_classes, n, name)
         return np.maximum(d, FLOOR)
 
-    def fit(self, x=None, y=None, batch_size=None, *args, **kwargs):
+    def fit(
+        self,
+        x: Any = None,
+        y: Any = None,
+        batch_size: int | None = None,
+        epochs: int = 1,
+        verbose: str | int = "auto",
+        callbacks: Any = None,
+        **kwargs: Any,
+    ) -> keras.callbacks.History:
         if batch_size is None and not isinstance(x, tf.data.Dataset):
             batch_size = 1024
-        history = super().fit(x, y, batch_size, *args, **kwargs)
-        if self._learns_codes():
+        history = super().fit(x, y, batch_size, epochs, verbose, callbacks, **kwargs)
+        if self._is_in_stage_1():
             warnings.warn(
                 "The function network, which encodes, is not trained yet: "
-                f"{self._left()}",
+                f"{self._progress()}",
                 stacklevel=2,
             )
         else:
-            codes = discrete.sign(self._in_blocks(self.hash_head, self.stats.x))
+            codes = discrete.sign(self._in_blocks(self.hash_head, self.rows.x))
             self.train_codes.assign(tf.cast(codes, tf.int8))
-        self.stats = None
+        self.rows = None
         return history
 
-    fit.__doc__ = HashModel.fit.__doc__
-
     def train_step(self, data):
-        _, d, index = self.unpack(data)
-        stats = self.stats
-        x = tf.gather(stats.x, index)
+        batch, rows = self.unpack(data), self.rows
+        x = tf.gather(rows.x, batch.index)
 
-        # Network step: eq. 5 until there is a teacher, then eq. 6.
+        # Network step: eq. 5 in stage 1, eq. 6 in stage 3.
         with tf.GradientTape() as tape:
-            if stats.wanted is None:
+            if rows.targets is None:
                 network, name = self.code_network, "code_loss"
-                h = network([x, tf.gather(stats.aggregated, index)], training=True)
-                value = label_graph.relation_loss(h, d, self._target_threshold())
+                aggregated = tf.gather(rows.aggregated, batch.index)
+                h = network([x, aggregated], training=True)  # (batch, bits)
+                threshold = self._target_threshold()
+                loss = label_graph.relation_loss(h, batch.labels, threshold)
             else:
                 network, name = self.hash_head, "function_loss"
-                codes = network(x, training=True)
-                value = tf.reduce_mean((codes - tf.gather(stats.wanted, index)) ** 2)
-        self.minimize(tape, value, network.trainable_variables)
+                rotated = network(x, training=True)  # (batch, bits)
+                targets = tf.gather(rows.targets, batch.index)
+                loss = tf.reduce_mean((rotated - targets) ** 2)
+        self.minimize(tape, loss, network.trainable_variables)
 
-        # Discrete step: once, after the last epoch of the code network.
+        # Discrete step: stage 2, once, after the last epoch of stage 1.
 
         # Metrics.
-        return self.report(**{"loss": value, name: value})
+        return self.report(**{"loss": loss, name: loss})
 
     # ------------------------------------------------------------- the stages
 
-    def prepare(self, batches, verbose):
-        """Look at all features once; take up the stage where training is."""
+    def prepare(self, batches: Iterable[Any], verbose: str | int) -> None:
+        # All features, once; training goes on in the stage where it is.
         check = functools.partial(self.check_labels, name="label")
-        d, x = inputs.collect(batches, self.num_train, self._look, check, verbose)
+        d, x = inputs.collect(
+            batches, self.num_train, self._built_features, check, verbose
+        )
         self.train_distributions.assign(d)
         x = aggregated = tf.constant(x)
         if self.options["gcn"]:
             aggregated = label_graph.aggregate(
                 d, x, self.options["threshold"], self.options["adjacency"]
             )
-        self.stats = SimpleNamespace(x=x, aggregated=aggregated, wanted=None)
-        if not self._learns_codes():
-            self.stats.wanted = self._teach() @ self._rotation()
+        self.rows = SimpleNamespace(x=x, aggregated=aggregated, targets=None)
+        if not self._is_in_stage_1():
+            self._begin_stage_3(self._stage_1_codes())
         # For both networks, before the first of them asks for its own slots.
         if not self.optimizer.built:
             self.optimizer.build(self.trainable_variables)
         # A traced function holds the features of an earlier `fit`.
         self.train_function = None
 
-    def _look(self, x, d):
+    def _built_features(self, x, d):
         if not self.built:
             self.build((None, *x.shape[1:]))
         return self._features(x)
 
-    def epoch_step(self):
-        learned = self._learns_codes()
+    def epoch_step(self) -> dict[str, float]:
+        was_in_stage_1 = self._is_in_stage_1()
         self.epochs_done.assign_add(1)
-        if learned and not self._learns_codes():
-            self._change_stage()
+        if was_in_stage_1 and not self._is_in_stage_1():
+            h = self._stage_1_codes()
+            self._solve_stage_2(h)
+            self._begin_stage_3(h)
+            # Learning rate schedule and graph start anew.
+            self.optimizer.iterations.assign(0)
+            self.make_train_function(force=True)
         return {}
 
-    def _change_stage(self):
-        """Discrete step: R, P and B from H and D, eq. 8 to 11; then the next stage."""
-        h = self._teach()
+    def _is_in_stage_1(self):
+        return int(self.epochs_done.numpy()) < self.options["code_epochs"]
+
+    def _progress(self):
+        return (
+            f"`fit` has done {int(self.epochs_done.numpy())} epochs, and the first "
+            f"code_epochs={self.options['code_epochs']} train the code network."
+        )
+
+    def _stage_1_codes(self):
+        """H: continuous codes of all training rows by the code network."""
+        training = self.options["teacher"] == "train"
+        return self._in_blocks(
+            lambda x, z, training: self.code_network([x, z], training=training),
+            self.rows.x,
+            self.rows.aggregated,
+            training=training,
+        )
+
+    def _solve_stage_2(self, h):
+        """Discrete step: R, P and B from H and D, eq. 8 to 11. Only R is kept."""
         if self.options["rotation"]:
             rotation, _, _ = discrete.label_rotation(
                 h,
@@ -312,32 +445,11 @@ class DDHLDL(HashModel):
                 self.options["label_weight"],
                 self.options["dom_iterations"],
             )
-            self._rotation().assign(rotation)
-        self.stats.wanted = h @ self._rotation()
-        self.optimizer.iterations.assign(0)
-        self.make_train_function(force=True)
+            self.hash_head.layers[-1].matrix.assign(rotation)
 
-    def _learns_codes(self):
-        return int(self.epochs_done.numpy()) < self.options["code_epochs"]
-
-    def _left(self):
-        return (
-            f"`fit` has done {int(self.epochs_done.numpy())} epochs, and the first "
-            f"code_epochs={self.options['code_epochs']} train the code network."
-        )
-
-    def _rotation(self):
-        return self.hash_head.layers[-1].matrix
-
-    def _teach(self):
-        """H, continuous codes of all training rows."""
-        training = self.options["teacher"] == "train"
-        return self._in_blocks(
-            lambda x, z, training: self.code_network([x, z], training=training),
-            self.stats.x,
-            self.stats.aggregated,
-            training=training,
-        )
+    def _begin_stage_3(self, h):
+        """The function network's targets: H R."""
+        self.rows.targets = h @ self.hash_head.layers[-1].matrix
 
     def _in_blocks(self, network, *values, training=False):
         """A network's output for all training rows."""
@@ -355,7 +467,13 @@ class DDHLDL(HashModel):
 
     # ------------------------------------------------------------- prediction
 
-    def predict_distribution(self, x, k=30, batch_size=128, verbose="auto"):
+    def predict_distribution(
+        self,
+        x: Any,
+        k: int = 30,
+        batch_size: int = 128,
+        verbose: str | int = "auto",
+    ) -> npt.NDArray[np.float32]:
         """Label distributions: the mean of the nearest training rows' by hash code.
 
         Args:
@@ -381,100 +499,13 @@ class DDHLDL(HashModel):
             self.bits,
         )
 
-    def learned_codes(self):
+    def learned_codes(self) -> npt.NDArray[np.int8]:
         if self.epochs_done.numpy() and not self.train_codes.numpy().any():
-            raise ValueError(f"`DDHLDL` has no learned codes yet: {self._left()}")
+            raise ValueError(f"`DDHLDL` has no learned codes yet: {self._progress()}")
         return super().learned_codes()
-
-    learned_codes.__doc__ = HashModel.learned_codes.__doc__
 
     def get_config(self):
         return {**super().get_config(), **self.options}
-
-
-class CodeNetwork(keras.layers.Layer):
-    """Features and their aggregates over the graph to continuous codes.
-
-    Call:
-        ``[x, aggregated]``, both ``(batch, dim)`` -> float32 ``(batch, bits)``.
-    """
-
-    def __init__(self, bits, units, gcn, **kwargs):
-        super().__init__(**kwargs)
-        width = units[-1]
-        self.mlp = keras.Sequential(_perceptron(units), name="mlp")
-        self.mlp_fusion = _dense(width, name="mlp_fusion")
-        self.gcn = None
-        if gcn:
-            self.gcn = GraphConvolution(
-                width,
-                activation="tanh",
-                use_bias=False,
-                kernel_initializer="glorot_normal",
-                name="gcn",
-            )
-            self.gcn_fusion = _dense(width, name="gcn_fusion")
-        self.code = _dense(bits, activation="tanh", dtype="float32", name="code")
-
-    def build(self, input_shape):
-        features, aggregated = input_shape
-        self.mlp.build(features)
-        width = self.mlp.output_shape
-        self.mlp_fusion.build(width)
-        if self.gcn is not None:
-            self.gcn.build([aggregated])
-            self.gcn_fusion.build(width)
-        self.code.build(width)
-
-    def call(self, inputs, training=None):
-        x, aggregated = inputs
-        fused = self.mlp_fusion(self.mlp(x, training=training))
-        if self.gcn is not None:
-            fused += self.gcn_fusion(self.gcn([aggregated]))
-        return self.code(fused)
-
-
-@keras.saving.register_keras_serializable(package="kerashash")
-class Rotation(keras.layers.Layer):
-    """Continuous codes turned by an orthogonal matrix that is not trained.
-
-    Call:
-        ``(batch, bits)`` -> float32 ``(batch, bits)``.
-    """
-
-    def __init__(self, **kwargs):
-        kwargs["dtype"] = "float32"
-        super().__init__(**kwargs)
-
-    def build(self, input_shape):
-        bits = input_shape[-1]
-        self.matrix = self.add_weight(
-            name="matrix", shape=(bits, bits), initializer="identity", trainable=False
-        )
-
-    def call(self, inputs):
-        return tf.matmul(inputs, self.matrix)
-
-
-def _dense(units, **kwargs):
-    """Started as by the paper's code: uniform within +-fan_in ** -0.5."""
-    uniform = keras.initializers.VarianceScaling(1 / 3, "fan_in", "uniform")
-    return keras.layers.Dense(units, kernel_initializer=uniform, **kwargs)
-
-
-def _perceptron(units, dropout=0.0, last_dtype=None):
-    """Dense layers, each with batch normalization and tanh."""
-    layers = []
-    for number, width in enumerate(units):
-        dtype = last_dtype if number == len(units) - 1 else None
-        layers += [
-            *([keras.layers.Dropout(dropout)] if dropout else []),
-            # The normalization would take a bias away again.
-            _dense(width, use_bias=False, dtype=dtype),
-            keras.layers.BatchNormalization(momentum=0.9, epsilon=1e-5, dtype=dtype),
-            keras.layers.Activation("tanh", dtype=dtype),
-        ]
-    return layers
 
 
 def _check_options(**options):

@@ -1,7 +1,9 @@
 """DSRE: codes that keep pairs, classes and neighbourhoods."""
 
 import functools
+from collections.abc import Iterable
 from types import SimpleNamespace
+from typing import Any
 
 import keras
 import tensorflow as tf
@@ -103,24 +105,26 @@ class DSRE(HashModel):
         "quantization_loss",
     )
 
+    networks = ("backbone", "p_features")
+
     def __init__(
         self,
-        backbone,
-        bits,
-        num_classes,
-        num_train=None,
-        divergence="js",
-        p_features=None,
-        w_update="bp",
-        b_update="sign",
-        classification_weight=1.0,
-        divergence_weight=1.0,
-        quantization_weight=0.1,
-        classifier_penalty=1e-3,
-        perplexity=30.0,
-        hash_activation=None,
-        preset="default",
-        **kwargs,
+        backbone: str | keras.layers.Layer | list[Any],
+        bits: int,
+        num_classes: int,
+        num_train: int | None = None,
+        divergence: str | None = "js",
+        p_features: str | keras.Model | None = None,
+        w_update: str = "bp",
+        b_update: str = "sign",
+        classification_weight: float = 1.0,
+        divergence_weight: float = 1.0,
+        quantization_weight: float = 0.1,
+        classifier_penalty: float = 1e-3,
+        perplexity: float = 30.0,
+        hash_activation: str | None = None,
+        preset: str = "default",
+        **kwargs: Any,
     ):
         choices = {"divergence": divergence, "w_update": w_update, "b_update": b_update}
         check_choices(CHOICES, **choices)
@@ -150,8 +154,6 @@ class DSRE(HashModel):
         if p_features is None:
             rank = len(getattr(self.backbone, "input_shape", (None, None)))
             p_features = "input" if rank == 2 else "penultimate"
-        if isinstance(p_features, dict):
-            p_features = keras.saving.deserialize_keras_object(p_features)
         if not isinstance(p_features, keras.Model) and p_features not in (
             "input",
             "penultimate",
@@ -160,8 +162,7 @@ class DSRE(HashModel):
                 "`p_features` must be 'input', 'penultimate' or a keras.Model. "
                 f"Received: {p_features!r}."
             )
-        # In a list, lest its variables become this model's.
-        self._p_features = [p_features]
+        self.consult("p_features", p_features)
         self.options = {**choices, **weights, "perplexity": float(perplexity), **chosen}
         # W starts at 0: a random one draws all u to what predicts the mean label row
         # with it, and few distinct codes remain.
@@ -173,24 +174,39 @@ class DSRE(HashModel):
             dtype="float32",
             name="classifier",
         )
-        self.stats = None
-        self._look = tf.function(
-            lambda x, labels: self(x, training=False), reduce_retracing=True
-        )
+        self.rows: Any = None  # labels and U of the training rows, from `prepare`
         self.build_if_known()
 
     def build(self, input_shape):
         super().build(input_shape)
         self.classifier.build((None, self.bits))
 
-    def compute_losses(self, x, features, u, labels, codes):
-        """The terms of the objective on one batch, by name."""
+    def compute_losses(
+        self,
+        x: tf.Tensor,
+        features: tf.Tensor,
+        u: tf.Tensor,
+        labels: tf.Tensor,
+        codes: tf.Tensor,
+    ) -> dict[str, tf.Tensor]:
+        """The objective on one batch, and its terms.
+
+        Args:
+            x: tensor ``(batch, ...)``, images or vectors.
+            features: float tensor ``(batch, ...)``, the backbone's of x.
+            u: float tensor ``(batch, bits)``, continuous codes.
+            labels: float tensor ``(batch, num_classes)``.
+            codes: float tensor ``(batch, bits)`` over {-1, +1}.
+
+        Returns:
+            dict of scalar float tensors: "loss", and each term of the objective.
+        """
         options = self.options
         similar = tf.cast(similarity.shares_label(labels, labels), tf.float32)
         classified = codes if options["b_update"] == "dcc" else u
         error = tf.reduce_sum((labels - self.classifier(classified)) ** 2, axis=1)
         values = {
-            "pair_loss": losses.pairwise_likelihood(u, similar),  # eq. 4
+            "pair_loss": losses.pairwise_likelihood(u, similar),  # eq. 2
             "class_loss": tf.reduce_mean(error),  # eq. 5
             "quantization_loss": tf.reduce_mean((u - codes) ** 2),
         }
@@ -213,19 +229,15 @@ class DSRE(HashModel):
         return {"loss": total, **values}
 
     def _affinity_features(self, x, features):
-        source = self._p_features[0]
-        if isinstance(source, keras.Model):
-            features = source(x, training=False)
-        elif source == "input":
+        if isinstance(self.p_features, keras.Model):
+            features = self.p_features(x, training=False)
+        elif self.p_features == "input":
             features = x
         flat = tf.reshape(features, (tf.shape(features)[0], -1))
         return tf.stop_gradient(tf.cast(flat, tf.float32))
 
     def train_step(self, data):
-        if self.needs_index:
-            x, labels, index = self.unpack(data)
-        else:
-            x, labels = self.unpack(data, index=False)
+        x, labels, index = self.unpack(data)
 
         # Network step: eq. 11, over the network and W.
         with tf.GradientTape() as tape:
@@ -242,13 +254,13 @@ class DSRE(HashModel):
 
         # Discrete step: after the epoch, from the codes that are collected here.
         if self.needs_index:
-            self.stats.u.scatter_update(tf.IndexedSlices(u, index))
+            self.rows.u.scatter_update(tf.IndexedSlices(u, index))
 
         # Metrics.
         return self.report(**values)
 
     def test_step(self, data):
-        x, labels = self.unpack(data, index=False)
+        x, labels, _ = self.unpack(data)
         features = self.backbone(x, training=False)
         u = self.hash_head(features)
         codes = discrete.sign(u)
@@ -256,13 +268,16 @@ class DSRE(HashModel):
 
     # ---------------------------------------------------------------- B and W
 
-    def prepare(self, batches, verbose):
-        """Collect labels and first continuous codes; start B where it is empty."""
+    def prepare(self, batches: Iterable[Any], verbose: str | int) -> None:
+        # Labels and first continuous codes; B starts from these where it is empty.
         if not self.needs_index:
             return
+        encode = tf.function(
+            lambda x, labels: self(x, training=False), reduce_retracing=True
+        )
         check = functools.partial(self.check_labels, name="label")
-        labels, u = inputs.collect(batches, self.num_train, self._look, check, verbose)
-        self.stats = SimpleNamespace(
+        labels, u = inputs.collect(batches, self.num_train, encode, check, verbose)
+        self.rows = SimpleNamespace(
             labels=tf.constant(labels), u=tf.Variable(u, trainable=False)
         )
         # A traced function holds the codes of an earlier `fit`.
@@ -272,14 +287,14 @@ class DSRE(HashModel):
             if self.options["w_update"] == "ridge":
                 self._solve_classifier()
 
-    def epoch_step(self):
+    def epoch_step(self) -> dict[str, float]:
         if not self.needs_index:
             return {}
         before = self.train_codes.numpy()
         if self.options["b_update"] == "dcc":
             self._solve_codes()
         else:
-            self.train_codes.assign(tf.cast(discrete.sign(self.stats.u), tf.int8))
+            self.train_codes.assign(tf.cast(discrete.sign(self.rows.u), tf.int8))
         if self.options["w_update"] == "ridge":
             self._solve_classifier()
         return {"learned_bit_flips": float((before != self.train_codes.numpy()).mean())}
@@ -296,7 +311,7 @@ class DSRE(HashModel):
         pull = options["quantization_weight"] / (
             options["classification_weight"] * self.bits
         )
-        target = tf.matmul(self.stats.labels, w, transpose_b=True) + pull * self.stats.u
+        target = tf.matmul(self.rows.labels, w, transpose_b=True) + pull * self.rows.u
         return tf.matmul(w, w, transpose_b=True), target
 
     def _solve_classifier(self):
@@ -305,10 +320,7 @@ class DSRE(HashModel):
         weight = max(options["classification_weight"], 1e-12)
         penalty = self.num_train * options["classifier_penalty"] / weight
         codes = tf.cast(self.train_codes.value, tf.float32)
-        self.classifier.kernel.assign(discrete.ridge(codes, self.stats.labels, penalty))
+        self.classifier.kernel.assign(discrete.ridge(codes, self.rows.labels, penalty))
 
     def get_config(self):
-        source = self._p_features[0]
-        if isinstance(source, keras.Model):
-            source = keras.saving.serialize_keras_object(source)
-        return {**super().get_config(), "p_features": source, **self.options}
+        return {**super().get_config(), **self.options}

@@ -1,5 +1,7 @@
 """Layers that methods of learning to hash share."""
 
+from typing import Any
+
 import keras
 import tensorflow as tf
 from spektral.layers import GCNConv
@@ -39,7 +41,7 @@ class HashHead(keras.layers.Dense):
         TensorShape([2, 12])
     """
 
-    def __init__(self, bits, activation="tanh", **kwargs):
+    def __init__(self, bits: int, activation: str | None = "tanh", **kwargs: Any):
         hash_codes.packed_width(bits)
         kwargs["dtype"] = "float32"
         super().__init__(bits, activation=activation, **kwargs)
@@ -81,7 +83,7 @@ class LabelCodewords(keras.layers.Layer):
         2019, section 3.
     """
 
-    def __init__(self, num_classes, bits, **kwargs):
+    def __init__(self, num_classes: int, bits: int, **kwargs: Any):
         kwargs["dtype"] = "float32"
         super().__init__(**kwargs)
         self.num_classes = num_classes
@@ -97,11 +99,11 @@ class LabelCodewords(keras.layers.Layer):
     def build(self, input_shape):
         self.embedding.build()
 
-    def codewords(self):
+    def codewords(self) -> tf.Tensor:
         """Continuous codewords, float32 ``(num_classes, bits)`` within (-1, 1)."""
         return tf.tanh(self.embedding(tf.range(self.num_classes)))
 
-    def hash_codes(self):
+    def hash_codes(self) -> tf.Tensor:
         """Binary codewords, int8 ``(num_classes, bits)`` over {-1, +1}."""
         return tf.cast(discrete.sign(self.codewords()), tf.int8)
 

@@ -24,14 +24,15 @@ import kerashash
 from kerashash import backbones
 from kerashash.data import feature_cache
 from kerashash.recipes import fitting
+from kerashash.recipes.recipe import Round
 
 METHODS = {
     "dsre": (kerashash.DSRE, "5k-train", {"w_update": "ridge"}),
     "adalabel": (kerashash.AdaLabelHash, "semi", {}),
 }
 ROUNDS = [
-    {"epochs": 4, "warmup_epochs": 1, "learning_rate": 3e-4, "augment": True},
-    {"epochs": 1, "warmup_epochs": 0.1, "learning_rate": 1e-4, "augment": False},
+    Round(epochs=4, warmup_epochs=1, learning_rate=3e-4, augment=True),
+    Round(epochs=1, warmup_epochs=0.1, learning_rate=1e-4, augment=False),
 ]
 
 

@@ -1,5 +1,7 @@
 """Recipes, end to end, on small data sets with an untrained backbone."""
 
+import dataclasses
+
 import h5py
 import keras
 import numpy as np
@@ -8,11 +10,10 @@ import scipy.io
 import tensorflow as tf
 
 import kerashash
-from kerashash import zoo
+from kerashash import recipes, zoo
 from kerashash.data import RetrievalData, feature_cache
 from kerashash.data.augmentation import random_shift
 from kerashash.evaluation import label_distribution
-from kerashash.recipes import recipe
 
 FINE_TUNED = """
 seed = 3
@@ -117,7 +118,7 @@ def test_recipe_makes_an_entry_that_loads_and_verifies(
     data, folder = small_world
     metrics = [{**MAP, "database": database}]
     path = write(folder, method, FINE_TUNED, metrics, model=options)
-    entry = recipe.train(path, folder / "zoo", cache_dir=folder / "cache")
+    entry = recipes.train(path, folder / "zoo", cache_dir=folder / "cache")
     assert entry.card["seed"] == 3
     assert entry.card["counts"] == {"train": 40, "query": 20, "database": 40}
     assert zoo.verify(entry.path)[0]["value"] == entry.card["metrics"][0]["value"]
@@ -170,10 +171,10 @@ def test_fine_tuning_goes_on_where_it_was_stopped(small_world, monkeypatch):
     monkeypatch.setattr(callback, "on_train_begin", on_train_begin)
     monkeypatch.setattr(callback, "on_epoch_end", on_epoch_end)
     with pytest.raises(InterruptedError):
-        recipe.train(path, folder / "zoo", cache_dir=folder / "cache")
+        recipes.train(path, folder / "zoo", cache_dir=folder / "cache")
     assert not (folder / "zoo" / "small").exists()
     path.write_text(path.read_text().replace("Apache-2.0", "MIT"))  # words alone
-    entry = recipe.train(path, folder / "zoo", cache_dir=folder / "cache")
+    entry = recipes.train(path, folder / "zoo", cache_dir=folder / "cache")
     assert epochs == [0, 1]
     np.testing.assert_array_equal(states[2], states[1])  # the first round, as it was
     assert zoo.verify(entry.path)
@@ -194,7 +195,7 @@ def test_entries_on_frozen_features_share_a_backbone(small_world):
         model=DCDH,
         backbone=network,
     )
-    first = recipe.train(path, folder / "zoo", seeds=2, cache_dir=cache)
+    first = recipes.train(path, folder / "zoo", seeds=2, cache_dir=cache)
     (metric,) = first.card["metrics"]
     assert len(metric["by_seed"]) == 2
     assert metric["by_seed"][0] == metric["value"]
@@ -213,21 +214,21 @@ def test_entries_on_frozen_features_share_a_backbone(small_world):
         path = write(
             folder, method, training, model=options, backbone=f"of = '{first.path}'"
         )
-        entry = recipe.train(path, folder / method, cache_dir=cache)
+        entry = recipes.train(path, folder / method, cache_dir=cache)
         assert entry.card["shared"][0]["sha256"] == first.card["shared"][0]["sha256"]
         assert zoo.verify(entry.path)
     # The network of the first, and that with its hidden layer.
     assert len([*cache.glob("*.npy")]) == 2
     with pytest.raises(ValueError, match="`seeds` must be at least 1"):
-        recipe.train(path, folder / "zoo", seeds=0)
+        recipes.train(path, folder / "zoo", seeds=0)
     path = write(
         folder, "DDH", ON_FEATURES, backbone=f"of = '{first.path}'\nencoding = 'x'"
     )
     with pytest.raises(ValueError, match=r"`encoding` must be one of.*'x'"):
-        recipe.train(path, folder / "zoo", cache_dir=cache)
+        recipes.train(path, folder / "zoo", cache_dir=cache)
     path = write(folder, "DCH", ON_FEATURES, backbone=f"of = '{first.path}'")
     with pytest.raises(ValueError, match=r"`method` must be one of.*'DCH'"):
-        recipe.train(path, folder / "zoo", cache_dir=cache)
+        recipes.train(path, folder / "zoo", cache_dir=cache)
 
 
 def test_an_entry_of_codes_for_another_classifier(small_world):
@@ -238,7 +239,7 @@ def test_an_entry_of_codes_for_another_classifier(small_world):
         ON_FEATURES,
         [{"name": "SVM accuracy", "database": "encoded"}],
     )
-    entry = recipe.train(path, folder / "zoo", cache_dir=folder / "cache")
+    entry = recipes.train(path, folder / "zoo", cache_dir=folder / "cache")
     with np.load(entry.path / "codes.npz") as codes:
         pairs = [
             (codes[f"{split}_codes"], codes[f"{split}_labels"])
@@ -270,7 +271,7 @@ def test_an_entry_of_label_distributions(tmp_path, rng):
     rows = kerashash.data.load_distributions(path, seed=4)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(kerashash.data, "load", lambda name, **_: rows)
-        entry = recipe.train(file, tmp_path / "zoo", seeds=2)
+        entry = recipes.train(file, tmp_path / "zoo", seeds=2)
     assert entry.card["counts"] == {"train": 54, "query": 6, "database": 54}
     assert [m["recomputed"] for m in zoo.verify(entry.path)] == pytest.approx(
         [m["by_seed"][0] for m in entry.card["metrics"]]
@@ -298,18 +299,94 @@ def test_random_shift_moves_whole_images():
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("[entry]\n", r"lacks \['data', 'backbone', 'model', 'training'\]"),
-        ("[entry]\n[data]\n[backbone]\n[model]\n[training]", "'training.seed'"),
-        ("[entry", "recipe"),
-        (None, "recipe"),
+        ("[entry]\n", r"Missing: \['data', 'backbone', 'model', 'training'\]"),
+        (
+            "[entry]\n[data]\n[backbone]\n[model]\n[training]",
+            "`entry` must have the keys",
+        ),
+        ("[entry", "`recipe` must be a recipe file"),
+        (None, "`recipe` must be a recipe file"),
     ],
 )
-def test_wrong_recipe_is_refused(tmp_path, text, message):
+def test_what_is_no_recipe_is_refused(tmp_path, text, message):
     path = tmp_path / "recipe.toml"
     if text is not None:
         path.write_text(text)
     with pytest.raises(ValueError, match=message):
-        recipe.read(path)
+        recipes.read(path)
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "message"),
+    [
+        (
+            "seed = 3",
+            "",
+            r"`training` must have the keys \['seed'\]. Missing: \['seed'\]",
+        ),
+        ("bits = 12", "", r"`model` must have the keys \['bits'\]"),
+        ("bits = 12", "bits = 12\nmargn = 3.0", r"`model` may.*Received: \['margn'\]"),
+        ("bits = 12", "bits = 12\nnum_train = 9", r"Received: \['num_train'\]"),
+        ("epochs = 2", "epoch = 2", r"`training`.*Missing: \['epochs'\]"),
+        (
+            "epochs = 2",
+            "epochs = 2\nshift = 1",
+            r"`training` may.*Received: \['shift'\]",
+        ),
+        ("epochs = 2", "epochs = 0", "`training.epochs` must be at least 1"),
+        ("learning_rate = 1e-3", "learning_rate = -1.0", "learning_rate` must be at"),
+        ('"AdaLabelHash"', '"AdaLabel"', "`method` must be one of"),
+        ('"AdaLabelHash"', '"HashModel"', "`method` must be one of"),
+        (
+            "image_size = 64",
+            'image_size = 64\nencoding = "x"',
+            "`encoding` must be one",
+        ),
+        (
+            "image_size = 64",
+            "image_size = 64\nof = 'y'",
+            "`backbone` must have no other",
+        ),
+        ("[data]", "[dat]", r"Missing: \['data'\]"),
+        ("[model]", "[extra]\nx = 1\n[model]", r"`recipe` may.*Received: \['extra'\]"),
+    ],
+)
+def test_wrong_keys_of_a_recipe_are_named(tmp_path, old, new, message):
+    path = write(tmp_path, "AdaLabelHash", ON_FEATURES)
+    recipes.read(path)
+    text = path.read_text()
+    assert old in text
+    path.write_text(text.replace(old, new, 1))
+    with pytest.raises(ValueError, match=message) as caught:
+        recipes.read(path)
+    assert str(path) in str(caught.value)
+
+
+def test_a_recipe_cannot_be_changed(tmp_path):
+    recipe = recipes.read(write(tmp_path, "AdaLabelHash", FINE_TUNED))
+    assert [one.augment for one in recipe.training.rounds] == [True, False]
+    with pytest.raises(dataclasses.FrozenInstanceError):
+        recipe.training.shift = 2
+
+
+@pytest.mark.parametrize("name", zoo.list())
+def test_recipes_of_entries_are_recipes(name):
+    recipe, card = recipes.read(zoo.recipe_path(name)), zoo.entry(name).card
+    assert recipe.name == name
+    assert recipe.method.__name__ == card["method"]
+    if not card.get("surrogate"):  # whose cards say what stands in for the data
+        assert recipe.backbone.table() == card["backbone"]
+
+
+@pytest.mark.parametrize("hidden", ["hidden_units = 8", ""])
+def test_a_recipe_on_vectors(tmp_path, hidden):
+    backbone_ = f'name = "features"\n{hidden}'
+    path = write(
+        tmp_path, "SSDH", ON_FEATURES, backbone=backbone_, data='name = "digits"'
+    )
+    entry = recipes.train(path, tmp_path / "zoo", cache_dir=tmp_path / "cache")
+    assert zoo.verify(entry.path)
+    assert type(zoo.load(entry.path)).__name__ == "SSDH"
 
 
 def test_feature_maps_too_small_to_be_moved_are_refused(small_world):
@@ -317,5 +394,5 @@ def test_feature_maps_too_small_to_be_moved_are_refused(small_world):
     path = write(folder, "AdaLabelHash", FINE_TUNED)
     path.write_text(path.read_text().replace("image_size = 64", "image_size = 32"))
     with pytest.raises(ValueError, match="block6d' leaves 1 x 1"):
-        recipe.train(path, folder / "zoo", cache_dir=folder / "cache")
+        recipes.train(path, folder / "zoo", cache_dir=folder / "cache")
     assert not (folder / "cache").exists()

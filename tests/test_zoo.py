@@ -17,7 +17,7 @@ from conftest import load_once, mlp
 import kerashash
 from kerashash import cli, zoo
 from kerashash.data.sources import DatasetUnavailableError
-from kerashash.recipes import recipe, runs
+from kerashash.recipes import read, runs
 from kerashash.zoo import cards, weight_files
 from kerashash.zoo.entries import FILES
 
@@ -279,11 +279,11 @@ def test_an_entry_is_not_replaced_by_accident(tmp_path, rng):
 def test_the_error_of_an_untrained_entry_says_what_it_needs(name):
     with pytest.raises(zoo.WeightsUnavailableError, match=f"{name} .* needs .*train"):
         zoo.load(name)
-    settings = recipe.read(zoo.recipe_path(name))
-    assert settings["entry"]["name"] == name
-    assert name.endswith(f"-{settings['model']['bits']}")
+    recipe = read(zoo.recipe_path(name))
+    assert recipe.name == name
+    assert name.endswith(f"-{recipe.model['bits']}")
     images = types.SimpleNamespace(num_classes=21, num_train=20)
-    model = runs.method(settings, mlp(6), images)
+    model = runs.model_for(recipe, mlp(6), images)
     assert model.encode(np.zeros((1, 6), np.float32)).shape[0] == 1
 
 

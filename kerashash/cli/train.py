@@ -29,13 +29,12 @@ def add(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None
 
 
 def _run(options: argparse.Namespace) -> None:
-    from kerashash import zoo
-    from kerashash.recipes import recipe
+    from kerashash import recipes, zoo
 
     path = pathlib.Path(options.recipe)
     if not path.is_file():
         path = zoo.recipe_path(options.recipe)
-    entry = recipe.train(
+    entry = recipes.train(
         path,
         options.root,
         seed=options.seed,

@@ -42,19 +42,20 @@ def fit(
         batch_size: int.
         weight_decay: float.
         shift: int, by how many cells a feature map is moved at most.
-        rounds: list of dicts ``epochs``; ``warmup_epochs``, in which the rate rises to
-            ``learning_rate``; and ``augment``: True draws the image or its mirror
-            image and moves its feature map, False takes the image as it is, for the
-            codes of a database of training images to settle.
+        rounds: sequence of `kerashash.recipes.recipe.Round`: its ``epochs``;
+            ``warmup_epochs``, in which the rate rises to ``learning_rate``; and
+            ``augment``: True draws the image or its mirror image and moves its feature
+            map; False takes the image as it is, so that the codes of a database of
+            training images settle.
     """
     steps = -(-len(labels) // batch_size)
     done = 0
     for number, choices in enumerate(rounds):
-        warmup = int(choices["warmup_epochs"] * steps)
+        warmup = int(choices.warmup_epochs * steps)
         rate = keras.optimizers.schedules.CosineDecay(
             0.0,
-            choices["epochs"] * steps - warmup,
-            warmup_target=choices["learning_rate"],
+            choices.epochs * steps - warmup,
+            warmup_target=choices.learning_rate,
             warmup_steps=warmup,
         )
         model.compile(keras.optimizers.AdamW(rate, weight_decay=weight_decay))
@@ -62,7 +63,7 @@ def fit(
             features,
             labels,
             batch_size,
-            shift if choices["augment"] else None,
+            shift if choices.augment else None,
             seed + number,
         )
         callbacks = [keras.callbacks.TensorBoard(log_dir)] if log_dir else []
@@ -76,10 +77,10 @@ def fit(
         model.fit(
             dataset,
             initial_epoch=done,
-            epochs=done + choices["epochs"],
+            epochs=done + choices.epochs,
             callbacks=callbacks,
         )
-        done += choices["epochs"]
+        done += choices.epochs
 
 
 def fit_head(model, features, labels, *, epochs, batch_size, learning_rate):

@@ -1,22 +1,31 @@
-"""The ways in which a recipe trains: from data to a model and its codes.
+"""From a recipe to an entry: the ways in which a recipe trains.
 
-Each gives a `Run`. The model's weights are rounded to what an entry stores before it
-encodes.
+Each way gives a `Run`. The model's weights are rounded to what an entry stores before
+it encodes.
 """
 
+import dataclasses
 import hashlib
 import inspect
 import json
+import os
 import pathlib
-from typing import NamedTuple
+import shutil
+import time
+from typing import Any, NamedTuple
 
 import keras
 import numpy as np
+import numpy.typing as npt
 
-from kerashash import backbones, data, methods, zoo
+from kerashash import backbones, data, zoo
 from kerashash.backbones import QuantileEncoding
+from kerashash.checks import check_integer
 from kerashash.data import feature_cache
+from kerashash.methods import HashModel
 from kerashash.recipes import fitting
+from kerashash.recipes.recipe import FineTuning, Recipe, read
+from kerashash.zoo import card_metrics
 
 _ENCODINGS = {
     "quantiles": QuantileEncoding,
@@ -25,7 +34,7 @@ _ENCODINGS = {
 
 
 class Run(NamedTuple):
-    """What came of a training.
+    """What a training gives.
 
     Attributes:
         model: `HashModel`, of what the data set holds.
@@ -33,16 +42,111 @@ class Run(NamedTuple):
         loss: float, of the last epoch.
     """
 
-    model: keras.Model
-    codes: dict
+    model: HashModel
+    codes: dict[str, npt.NDArray[Any]]
     loss: float
 
 
-def run(recipe, rows, seed, cache_dir, log_dir=None):
+def train(
+    path: str | os.PathLike[str],
+    root: str | os.PathLike[str],
+    seed: int | None = None,
+    seeds: int = 1,
+    cache_dir: str | os.PathLike[str] | None = None,
+    data_dir: str | os.PathLike[str] | None = None,
+    log_dir: str | os.PathLike[str] | None = None,
+) -> zoo.Entry:
+    """Train the entry that a recipe describes, and write it.
+
+    Args:
+        path: path of the recipe.
+        root: path of the folder in which the entry's folder is made; an entry of
+            that name is replaced.
+        seed: int or None, in place of the recipe's seed.
+        seeds: int, how often to train, each time with the next seed. The entry is
+            that of the first; its card has the metrics of all.
+        cache_dir: path of a folder for the features of the frozen layers, which a later
+            run uses again, and for the state of fine-tuning after each epoch, from
+            which a later run resumes. None is ``~/.cache/kerashash``.
+        data_dir: passed to `kerashash.data.load`.
+        log_dir: path of a folder for TensorBoard logs, or None.
+
+    Returns:
+        `kerashash.zoo.Entry`.
+
+    Raises:
+        TypeError, ValueError: if the recipe is wrong.
+
+    Example:
+        >>> from kerashash import zoo
+        >>> path = zoo.recipe_path("ssdh-digits-48")
+        >>> train(path, "my-zoo", cache_dir="features").name
+        'ssdh-digits-48'
+    """
+    recipe = read(path)
+    check_integer("seeds", seeds)
+    cache = pathlib.Path(cache_dir or "~/.cache/kerashash").expanduser()
+    first = recipe.seed if seed is None else seed
+    metrics = recipe.entry["metrics"]
+    values, minutes = [], []
+    for number in range(first, first + seeds):
+        keras.utils.set_random_seed(number)
+        rows = data.load(**{"seed": number, **recipe.data}, data_dir=data_dir)
+        start = time.monotonic()
+        finished = run(recipe, rows, number, cache, log_dir)
+        minutes.append((time.monotonic() - start) / 60)
+        values.append(
+            card_metrics.measure(metrics, finished.codes, recipe.model["bits"])
+        )
+        if number == first:
+            first_run = finished
+    if seeds > 1:
+        metrics = [
+            {**metric, "by_seed": [*by_seed]}
+            for metric, by_seed in zip(metrics, zip(*values, strict=True), strict=True)
+        ]
+    # The data is not missing: it was trained on.
+    about = {key: value for key, value in recipe.entry.items() if key != "missing"}
+    card = {
+        **about,
+        "metrics": metrics,
+        "data": {"seed": first, **recipe.data},
+        "counts": {
+            split: getattr(rows, f"num_{split}")
+            for split in ("train", "query", "database")
+        },
+        "backbone": recipe.backbone.table(),
+        "seed": first,
+        "training": {
+            "minutes": round(minutes[0], 1),
+            "loss": first_run.loss,
+            "machine": f"{os.cpu_count()} CPU cores, no GPU",
+        },
+    }
+    entry = zoo.save(
+        first_run.model,
+        recipe.name,
+        card,
+        first_run.codes,
+        recipe.text,
+        root,
+        overwrite=True,
+    )
+    shutil.rmtree(backups(recipe, cache), ignore_errors=True)
+    return entry
+
+
+def run(
+    recipe: Recipe,
+    rows: Any,
+    seed: int,
+    cache_dir: str | os.PathLike[str],
+    log_dir: str | os.PathLike[str] | None = None,
+) -> Run:
     """Train by a recipe, in the way that it describes.
 
     Args:
-        recipe: dict, as `kerashash.recipes.recipe.read` gives it.
+        recipe: `Recipe`.
         rows: what `kerashash.data.load` gives.
         seed: int.
         cache_dir: path of a folder for features.
@@ -52,73 +156,86 @@ def run(recipe, rows, seed, cache_dir, log_dir=None):
         `Run`.
 
     Raises:
-        TypeError, ValueError: if the recipe is wrong.
+        TypeError, ValueError: if the recipe does not fit the data.
     """
-    options = {k: v for k, v in recipe["training"].items() if k != "seed"}
-    recipe = {**recipe, "training": options}
     if isinstance(rows, data.DistributionData):
         return _on_columns(recipe, rows, log_dir)
-    if "fine_tune_after" in recipe["training"]:
+    if isinstance(recipe.training, FineTuning):
         return _fine_tuned(recipe, rows, seed, cache_dir, log_dir)
     return _on_features(recipe, rows, cache_dir, log_dir)
 
 
-def method(recipe, network, rows):
-    """The recipe's model on a network, not trained."""
-    name = recipe["entry"]["method"]
-    made = getattr(methods, str(name), None)
-    if made is None:
-        raise ValueError(
-            f"`method` must be one of kerashash.methods. Received: {name!r}."
-        )
-    parameters = inspect.signature(made).parameters
+def model_for(recipe: Recipe, network: keras.layers.Layer, rows: Any) -> HashModel:
+    """The recipe's model on a network, not trained.
+
+    Args:
+        recipe: `Recipe`.
+        network: its backbone.
+        rows: what `kerashash.data.load` gives: its numbers of classes and training
+            rows go to the model.
+
+    Returns:
+        `HashModel`.
+    """
+    parameters = inspect.signature(recipe.method).parameters
     sizes = {}
     if "num_train" in parameters:
         sizes["num_train"] = rows.num_train
-    # DDH has no use for classes.
+    # DDH, which learns without labels, has a default.
     if parameters["num_classes"].default is inspect.Parameter.empty:
         sizes["num_classes"] = rows.num_classes
-    return made(network, **sizes, **recipe["model"])
+    return recipe.method(network, **sizes, **recipe.model)
 
 
-def backups(recipe, cache_dir):
+def backups(recipe: Recipe, cache_dir: str | os.PathLike[str]) -> pathlib.Path:
     """Path of the folder for the state of a recipe's unfinished trainings."""
-    return pathlib.Path(cache_dir) / f"{recipe['entry']['name']}-unfinished"
+    return pathlib.Path(cache_dir) / f"{recipe.name}-unfinished"
 
 
 def _backup_dir(recipe, seed, cache_dir, *arrays):
     """Path of the folder for the state of one training, named by what it depends on."""
-    # The words and metrics of the entry change nothing that is trained.
-    choices = {**recipe, "entry": recipe["entry"]["method"]}
+    # The text and metrics of the entry change nothing that is trained.
+    choices = dataclasses.asdict(recipe)
+    choices |= {"text": None, "entry": recipe.entry["method"]}
     digest = hashlib.sha256(json.dumps([choices, seed], default=str).encode())
     for array in arrays:
-        digest.update(np.ascontiguousarray(array))
+        digest.update(np.ascontiguousarray(array).data)
     return backups(recipe, cache_dir) / digest.hexdigest()[:16]
 
 
 def _fine_tuned(recipe, images, seed, cache_dir, log_dir):
     """The method and the upper layers of the backbone together."""
-    training = dict(recipe["training"])
-    cut, head = training.pop("fine_tune_after"), training.pop("head")
-    first_head = training.pop("first_head", None)
-    backbone = backbones.get(**recipe["backbone"])
-    lower, upper = backbones.split(backbone, cut)
+    training = recipe.training
+    backbone = backbones.get(**recipe.backbone.network)
+    lower, upper = backbones.split(backbone, training.fine_tune_after)
     height, width = lower.output.shape[1:3]
-    if training["shift"] >= min(height, width):
+    if training.shift >= min(height, width):
         raise ValueError(
             "`shift` must be less than the height and width of the feature maps that "
-            f"`fine_tune_after` leaves. Received: shift = {training['shift']}, and "
-            f"{cut!r} leaves {height} x {width}."
+            f"`fine_tune_after` leaves. Received: shift = {training.shift}, and "
+            f"{training.fine_tune_after!r} leaves {height} x {width}."
         )
     fitting.freeze_statistics(upper)
     x, labels = images.arrays("train")
     features = feature_cache.mirrored_features(lower, x, cache_dir)
-    model = method(recipe, upper, images)
-    if first_head:
+    model = model_for(recipe, upper, images)
+    if training.first_head:
         # So that the backbone does not start on the gradients of a random head.
+        first_head = dataclasses.asdict(training.first_head)
         model, _ = fitting.fit_head(model, features[:, 0], labels, **first_head)
-    backup = _backup_dir(recipe, seed, cache_dir, features[0], labels)
-    fitting.fit(model, features, labels, seed, backup, log_dir, **training)
+    fitting.fit(
+        model,
+        features,
+        labels,
+        seed,
+        _backup_dir(recipe, seed, cache_dir, features[0], labels),
+        log_dir,
+        batch_size=training.batch_size,
+        weight_decay=training.weight_decay,
+        shift=training.shift,
+        rounds=training.rounds,
+    )
+    head = dataclasses.asdict(training.head)
     model, history = fitting.fit_head(model, features[:, 0], labels, **head)
     model = model.with_backbone(backbone)
     zoo.round_weights(model)
@@ -131,24 +248,22 @@ def _fine_tuned(recipe, images, seed, cache_dir, log_dir):
 def _on_features(recipe, images, cache_dir, log_dir):
     """The method on the features of a backbone that stays as it is: one known by name,
     or that of another entry."""
-    options = dict(recipe["backbone"])
-    above = {k: options.pop(k, None) for k in ("encoding", "hidden_units", "dropout")}
-    if "of" in options:
-        backbone = zoo.load(options["of"]).backbone
+    network = recipe.backbone.network
+    if "of" in network:
+        backbone = zoo.load(network["of"]).backbone
     else:
-        backbone = backbones.get(**options)
+        backbone = backbones.get(**network)
     zoo.round_weights(backbone)
     cached = data.cache_features(images, backbone, cache_dir)
     x, labels = cached.arrays("train")
-    layers = _layers(x, **above)
-    model = method(recipe, fitting.network(x, layers), images)
-    training = dict(recipe["training"])
-    self_training = training.pop("self_train", None)
+    layers = _layers(x, recipe.backbone)
+    model = model_for(recipe, fitting.network(x, layers), images)
+    training = dataclasses.asdict(recipe.training)
     history = fitting.fit_vectors(model, x, labels, log_dir, **training)
-    if self_training:
-        options = dict(self_training)
-        model.compile(keras.optimizers.Adam(options.pop("learning_rate")))
+    if recipe.self_train:
+        model.compile(keras.optimizers.Adam(recipe.self_train.learning_rate))
         unlabelled, _ = cached.arrays("unlabelled")
+        options = recipe.self_train.options
         model.self_train((x, labels), unlabelled, first_epochs=0, verbose=2, **options)
     zoo.round_weights(model)
     codes = _codes(recipe, model, cached)
@@ -160,12 +275,16 @@ def _on_features(recipe, images, cache_dir, log_dir):
 def _on_columns(recipe, rows, log_dir):
     """The method on columns of numbers, with label distributions."""
     x, d = rows.x_train, rows.d_train
-    network = fitting.network(x, _layers(x, **recipe["backbone"]))
-    model = method(recipe, network, rows)
-    # The schedule starts again with the function network.
-    decay = model.options["code_epochs"]
+    network = fitting.network(x, _layers(x, recipe.backbone))
+    model = model_for(recipe, network, rows)
     history = fitting.fit_vectors(
-        model, x, d, log_dir, decay_epochs=decay, **recipe["training"]
+        model,
+        x,
+        d,
+        log_dir,
+        # The schedule starts again with the function network.
+        decay_epochs=model.options["code_epochs"],
+        **dataclasses.asdict(recipe.training),
     )
     zoo.round_weights(model)
     codes = {
@@ -177,20 +296,16 @@ def _on_columns(recipe, rows, log_dir):
     return Run(model, codes, history.history["loss"][-1])
 
 
-def _layers(x, encoding=None, hidden_units=None, dropout=None):
+def _layers(x, backbone):
     """Layers between columns or features and the method."""
     layers = []
-    if encoding is not None:
-        if encoding not in _ENCODINGS:
-            raise ValueError(
-                f"`encoding` must be one of {[*_ENCODINGS]}. Received: {encoding!r}."
-            )
-        layers.append(_ENCODINGS[encoding]())
+    if backbone.encoding is not None:
+        layers.append(_ENCODINGS[backbone.encoding]())
         layers[0].adapt(x)
-    if hidden_units is not None:
-        layers.append(keras.layers.Dense(hidden_units, "relu"))
-    if dropout is not None:
-        pairs = [(layer, keras.layers.Dropout(dropout)) for layer in layers]
+    if backbone.hidden_units is not None:
+        layers.append(keras.layers.Dense(backbone.hidden_units, "relu"))
+    if backbone.dropout is not None:
+        pairs = [(layer, keras.layers.Dropout(backbone.dropout)) for layer in layers]
         layers = [layer for pair in pairs for layer in pair]
     return layers
 
@@ -202,7 +317,7 @@ def _codes(recipe, model, images):
     for split in splits:
         x, codes[f"{split}_labels"] = images.arrays(split)
         codes[f"{split}_codes"] = model.encode(x)
-    if any(m.get("database") == "learned" for m in recipe["entry"]["metrics"]):
+    if any(m.get("database") == "learned" for m in recipe.entry["metrics"]):
         learned = codes["database_codes"].copy()
         inside = images.train_rows >= 0
         rows = images.train_rows[inside]

@@ -1,0 +1,156 @@
+"""SSDH: a classifier whose last hidden layer is a hash code."""
+
+from typing import Any
+
+import keras
+import tensorflow as tf
+
+from kerashash.checks import check_choices, check_integer, check_least
+from kerashash.maths import losses
+from kerashash.methods.hash_model import HashModel
+
+CHOICES = {"classification": ("softmax", "hinge")}
+
+
+@keras.saving.register_keras_serializable(package="kerashash")
+class SSDH(HashModel):
+    """Supervised semantics-preserving deep hashing.
+
+    A latent layer of as many units as the code has bits lies before a linear
+    classifier: images of a class are to have like codes since these are all that the
+    classifier sees.
+
+    Solves:
+        min  alpha E_1 + beta E_2 + gamma E_3  over the network and the classifier
+        E_1 = mean classification loss of W^T a + c
+        E_2 = - mean over images and bits of (a - 1/2)^2
+        E_3 = mean over images of (mean over bits of a - 1/2)^2
+
+    with the latent activations a in (0, 1). E_2 pulls them to 0 and 1, E_3 sets half of
+    the bits of each image. A bit of the hash code is 1 where a is at least 1/2.
+
+    Args:
+        backbone: images or vectors -> features: a name known to
+            `kerashash.backbones.get`, any `keras.Model`, or a list of these.
+        bits: int, the code length.
+        num_classes: int, the number of labels.
+        classification: "softmax" for one label an image; "hinge", squared, for several
+            (`kerashash.maths.losses.squared_hinge`).
+        classification_weight: float, alpha.
+        binary_weight: float, beta.
+        balance_weight: float, gamma.
+        **kwargs: further arguments of `keras.Model`.
+
+    Training data:
+        ``(x, labels)`` or ``(x, {"label": labels})`` with label rows ``(batch,
+        num_classes)``; or plain arrays.
+
+    Raises:
+        TypeError, ValueError: if an argument is out of range.
+
+    Example:
+        >>> import keras, numpy as np
+        >>> net = keras.Sequential([keras.Input((64,)), keras.layers.Dense(256)])
+        >>> model = SSDH(net, bits=16, num_classes=10)
+        >>> model.compile(optimizer=keras.optimizers.Adam(1e-3))
+        >>> x, y = np.random.rand(32, 64), np.arange(32) % 10
+        >>> history = model.fit(x, y, epochs=1, verbose=0)
+        >>> model.encode(x).shape
+        (32, 2)
+
+    Reference:
+        H.-F. Yang, K. Lin, C.-S. Chen, Supervised Learning of Semantics-Preserving Hash
+        via Deep Convolutional Neural Networks, TPAMI 40(2), 2018. Weights of 1 are
+        those of the published code.
+
+    Differences:
+        Terms are means over images. The latent activations are (1 + u) / 2 of the
+        continuous codes u = tanh(z), that is a sigmoid of 2 z.
+    """
+
+    reported = ("loss", "class_loss", "binary_loss", "balance_loss")
+
+    def __init__(
+        self,
+        backbone: str | keras.layers.Layer | list[Any],
+        bits: int,
+        num_classes: int,
+        classification: str = "softmax",
+        classification_weight: float = 1.0,
+        binary_weight: float = 1.0,
+        balance_weight: float = 1.0,
+        **kwargs: Any,
+    ):
+        check_integer("num_classes", num_classes)
+        check_choices(CHOICES, classification=classification)
+        weights = {
+            "classification_weight": classification_weight,
+            "binary_weight": binary_weight,
+            "balance_weight": balance_weight,
+        }
+        check_least(0, **weights)
+        super().__init__(backbone, bits, num_classes, **kwargs)
+        self.options = {"classification": classification, **weights}
+        self.classifier = keras.layers.Dense(
+            num_classes, dtype="float32", name="classifier"
+        )
+        self.build_if_known()
+
+    def build(self, input_shape):
+        super().build(input_shape)
+        self.classifier.build((None, self.bits))
+
+    def compute_losses(self, u: tf.Tensor, labels: tf.Tensor) -> dict[str, tf.Tensor]:
+        """The objective on one batch and its terms.
+
+        Args:
+            u: float tensor ``(batch, bits)``, continuous codes.
+            labels: float tensor ``(batch, num_classes)``.
+
+        Returns:
+            dict of scalar float tensors: "loss", "class_loss" E_1, "binary_loss" E_2
+            and "balance_loss" E_3.
+        """
+        a = (1.0 + u) / 2.0  # (batch, bits)
+        logits = self.classifier(a)  # (batch, num_classes)
+        softmax = self.options["classification"] == "softmax"
+        classification = losses.cross_entropy if softmax else losses.squared_hinge
+        class_loss = classification(labels, logits)
+        binary_loss = -tf.reduce_mean((a - 0.5) ** 2)
+        balance_loss = tf.reduce_mean((tf.reduce_mean(a, axis=1) - 0.5) ** 2)
+        loss = (
+            self.options["classification_weight"] * class_loss
+            + self.options["binary_weight"] * binary_loss
+            + self.options["balance_weight"] * balance_loss
+        )
+        return {
+            "loss": loss,
+            "class_loss": class_loss,
+            "binary_loss": binary_loss,
+            "balance_loss": balance_loss,
+        }
+
+    def train_step(self, data):
+        batch = self.unpack(data)
+
+        # Network step: over the network and the classifier.
+        with tf.GradientTape() as tape:
+            u = self(batch.x, training=True)  # (batch, bits)
+            values = self.compute_losses(u, batch.labels)
+            loss = values["loss"] = self.regularized(values["loss"])
+        self.minimize(tape, loss)
+
+        # Discrete step: none, the codes are sgn(u).
+
+        # Metrics.
+        return self.report(**values)
+
+    def test_step(self, data):
+        batch = self.unpack(data)
+        u = self(batch.x, training=False)
+        return self.report(**self.compute_losses(u, batch.labels))
+
+    def get_config(self):
+        config = super().get_config()
+        del config["num_train"]  # no learned codes
+        return {**config, **self.options}

@@ -20,11 +20,13 @@ _NAMES = {
     "HammingRanker": "kerashash.retrieval",
     "HashModel": "kerashash.methods",
     "evaluate": "kerashash.evaluation",
+    "load_model": "kerashash.saving",
 }
 _MODULES = {
     name: f"kerashash.{name}"
     for name in (
         "backbones",
+        "baselines",
         "codes",
         "data",
         "evaluation",
@@ -64,7 +66,7 @@ def __dir__():
 
 deprecation.install()
 
-# `keras.saving.load_model` knows the classes that have been imported. Whoever has
-# Keras loaded has paid for TensorFlow already: register them now.
+# `keras.saving.load_model` knows the classes that have been imported. Where Keras is
+# loaded, so is TensorFlow, and importing them costs little.
 if "keras" in sys.modules:
-    importlib.import_module("kerashash.methods")
+    importlib.import_module("kerashash.saving")

@@ -11,8 +11,10 @@ from conftest import mlp
 
 import kerashash
 from kerashash import evaluation
+from kerashash.baselines import SSDH
 from kerashash.maths import discrete
 from kerashash.methods import DCDH, DDH, DDHLDL, DSRE, AdaLabelHash
+from kerashash.methods.learned_codes import SolvedCodes
 
 SMALL = {"label_units": (64,), "fusion_units": (64,)}
 DSDH = {"divergence": None, "b_update": "dcc", "w_update": "ridge"}
@@ -73,6 +75,7 @@ METHODS = pytest.mark.parametrize(
         (DDH, {"similarity": "labels"}),
         (DDHLDL, {}),
         (DDHLDL, {"gcn": False, "target": "cosine", "teacher": "train"}),
+        (SSDH, {}),
     ],
 )
 
@@ -88,6 +91,7 @@ KINDS = pytest.mark.parametrize(
         (DDH, {}),
         (DDH, {"similarity": "labels"}),
         (DDHLDL, {}),
+        (SSDH, {}),
     ],
 )
 
@@ -127,18 +131,67 @@ def test_saves_and_resumes(method, options, digit_pairs, tmp_path):
     assert loss_of(loaded.fit(x, labels, batch_size=32, verbose=0))[0] < first
 
 
-def test_load_model_in_a_fresh_process(tmp_path, rng):
+@pytest.mark.parametrize(
+    "load",
+    [
+        "import keras, kerashash; m = keras.saving.load_model('m.keras')",
+        # Keras after kerashash, which would know no class by then.
+        "import kerashash; import keras; m = kerashash.load_model('m.keras')",
+    ],
+)
+def test_load_model_in_a_fresh_process(load, tmp_path, rng):
     x = rng.normal(size=(30, 128)).astype(np.float32)
-    model = build(DCDH, 128, 10, 30)
+    model = build(SSDH, 128, 10, 30)
     model.fit(x, np.arange(30) % 10, verbose=0)
     model.save(tmp_path / "m.keras")
     np.savez(tmp_path / "x.npz", x=x, codes=model.encode(x))
-    code = (
-        "import keras, kerashash, numpy as np; d = np.load('x.npz');"
-        "m = keras.saving.load_model('m.keras');"
-        "assert (m.encode(d['x']) == d['codes']).all()"
-    )
+    code = f"{load}; import numpy as np; d = np.load('x.npz');"
+    code += "assert (m.encode(d['x']) == d['codes']).all()"
     subprocess.run([sys.executable, "-c", code], cwd=tmp_path, check=True)
+
+
+def test_load_model_names_what_is_no_model(tmp_path):
+    mlp(4).save(tmp_path / "network.keras")
+    (tmp_path / "text.keras").write_text("text")
+    for name, received in (
+        ("network.keras", "which holds a Sequential"),
+        ("text.keras", "which is no such file"),
+        ("none.keras", "which is not there"),
+    ):
+        with pytest.raises(ValueError, match=f"`path` must be.*{name}.*{received}"):
+            kerashash.load_model(tmp_path / name)
+
+
+def test_from_preset_takes_entries_of_its_class():
+    model = SSDH.from_preset("ssdh-digits-48")
+    assert isinstance(model, SSDH)
+    assert isinstance(kerashash.HashModel.from_preset("ssdh-digits-48"), SSDH)
+    with pytest.raises(ValueError, match=r"`name` must be an entry of DSRE.*of SSDH"):
+        DSRE.from_preset("ssdh-digits-48")
+
+
+@pytest.mark.filterwarnings("error:Gradients do not exist")
+@pytest.mark.parametrize(
+    ("method", "argument"), [(DSRE, "p_features"), (DDH, "neighbour_backbone")]
+)
+def test_consulted_networks_are_saved_and_never_trained(
+    method, argument, digit_pairs, tmp_path
+):
+    x, labels, _ = digit_pairs
+    x, labels = x[:100], labels[:100]
+    network = mlp(128, (8,))
+    model = build(method, 128, 10, 100, **{argument: network})
+    tracked = {id(v) for v in model.variables}
+    assert not tracked & {id(v) for v in network.variables}
+    before = network.get_weights()
+    model.fit(x, labels, verbose=0)
+    assert len(model.optimizer.variables) < 3 * len(model.trainable_variables)
+    model.save(tmp_path / "model.keras")
+    loaded = kerashash.load_model(tmp_path / "model.keras")
+    moved = model.with_backbone(model.backbone)
+    for one in (model, loaded, moved):
+        for old, new in zip(before, getattr(one, argument).get_weights(), strict=True):
+            np.testing.assert_array_equal(old, new)
 
 
 @KINDS
@@ -279,11 +332,11 @@ def test_untrained_dcdh_has_no_learned_codes():
 def joint_objective(model, labels):
     """The objective of B as the paper states it, with every pair in full."""
     share = labels.astype(float) @ labels.T > 0
-    s = np.where(share, 1.0, -model.similarity.dissimilar)
+    s = np.where(share, 1.0, -model.shared_codes.similarity.dissimilar)
     b = model.learned_codes().astype(float)
     value = 0.0
     for stream, weight in enumerate(model.stream_weights):
-        u = model.stats.u.numpy()[:, stream].astype(float)
+        u = model.shared_codes.u.numpy()[:, stream].astype(float)
         fit = ((u @ b.T - model.bits * s) ** 2).sum()
         value += weight * (fit + 200.0 * ((b - u) ** 2).sum())
     return value
@@ -292,20 +345,22 @@ def joint_objective(model, labels):
 @pytest.mark.parametrize("s_mode", ["balanced", "pm1"])
 @pytest.mark.parametrize("b_update", ["epoch", "batch"])
 def test_dcdh_joint_objective_never_increases_in_the_b_step(
-    digit_pairs, b_update, s_mode
+    digit_pairs, b_update, s_mode, monkeypatch
 ):
     x, labels, _ = digit_pairs
     x, labels = x[:300], labels[:300]
     model = build(DCDH, 128, 10, 300, b_update=b_update, s_mode=s_mode)
-    solve = "_solve" if b_update == "epoch" else "_update_rows"
-    step, changes = getattr(model, solve), []
+    name = "solve" if b_update == "epoch" else "update_rows"
+    step, changes = getattr(SolvedCodes, name), []
 
-    def watched(*arguments):
+    def watched(solved, *arguments):
+        if model.shared_codes is None:  # the start: B is not there yet
+            return step(solved, *arguments)
         before = joint_objective(model, labels)
-        step(*arguments)
+        step(solved, *arguments)
         changes.append(joint_objective(model, labels) / before - 1)
 
-    setattr(model, solve, watched)
+    monkeypatch.setattr(SolvedCodes, name, watched)
     model.compile(optimizer="adam", run_eagerly=True)
     model.fit(x, labels, batch_size=100, epochs=4, verbose=0)
     assert len(changes) >= 4
@@ -318,7 +373,7 @@ def test_dcdh_loss_equals_the_objective_in_full(digit_pairs):
     x, labels = x[:120], labels[:120]
     model = build(DCDH, 128, 10, 120)
     model.fit(x, labels, epochs=1, verbose=0)
-    u = model.stats.u
+    u = model.shared_codes.u
     codes = tf.cast(model.train_codes.value, tf.float32)
     rows = tf.cast(labels, tf.float32)
     values = model.compute_losses(u, None, rows, codes)
@@ -331,11 +386,13 @@ def test_dcdh_running_statistics_are_those_of_u_and_b(digit_pairs):
     model = build(DCDH, 128, 10, 200, b_update="batch")
     model.epoch_step = lambda: {}  # which would recompute them
     model.fit(x[:200], labels[:200], epochs=3, verbose=0)
-    running = {k: v.numpy() for k, v in vars(model.stats).items()}
-    model._recompute()
-    for name, value in vars(model.stats).items():
+    solved = model.shared_codes
+    names = ("gram", "sums", "code_gram", "code_sums")
+    running = {name: getattr(solved, name).numpy() for name in names}
+    solved.recompute()
+    for name in names:
         np.testing.assert_allclose(
-            running[name], value, rtol=1e-3, atol=1e-2, err_msg=name
+            running[name], getattr(solved, name), rtol=1e-3, atol=1e-2, err_msg=name
         )
 
 
@@ -345,21 +402,20 @@ def test_dcdh_needs_the_right_solver(digit_pairs, monkeypatch):
     x, labels, queries = digit_pairs
     x, labels = x[:1200], labels[:1200]
 
-    def sign_only(codes, gram, target, sweeps=3):
-        weighted = model._weighted(model.stats.u)
-        return tf.cast(discrete.sign(weighted), tf.int8)
+    def sign_only(solved, old, labels, u):
+        return tf.cast(discrete.sign(solved._weighted(u)), tf.int8)
 
-    def wrong_sign(codes, gram, target, sweeps=3):
-        return -dcc(codes, gram, target, sweeps)
+    def wrong_sign(solved, *arguments):
+        return -descent(solved, *arguments)
 
-    dcc, values = discrete.dcc, {}
-    for solver in (dcc, sign_only, wrong_sign):
+    descent, values = SolvedCodes._solved, {}
+    for solver in (descent, sign_only, wrong_sign):
         keras.utils.set_random_seed(0)
-        monkeypatch.setattr(discrete, "dcc", solver)
+        monkeypatch.setattr(SolvedCodes, "_solved", solver)
         model = build(DCDH, 128, 10, len(x) - queries, s_mode="pm1")
         model.fit(x[queries:], labels[queries:], batch_size=64, epochs=6, verbose=0)
         values[solver] = mean_ap(model, x, labels, queries)
-    assert values[dcc] > values[sign_only] + 0.03
+    assert values[descent] > values[sign_only] + 0.03
     assert values[sign_only] > values[wrong_sign] + 0.03
 
 

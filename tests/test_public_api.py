@@ -14,6 +14,7 @@ LIST = pathlib.Path(__file__).parent / "data" / "public_names.txt"
 MODULES = [
     "kerashash",
     "kerashash.backbones",
+    "kerashash.baselines",
     "kerashash.codes",
     "kerashash.data",
     "kerashash.evaluation",
@@ -83,9 +84,8 @@ FUNCTIONS = {
 
 
 def parameters(value):
-    if inspect.isclass(value) and issubclass(value, Exception):
-        return []
-    if inspect.isclass(value) and issubclass(value, tuple):  # a NamedTuple
+    # A class that takes over another library's arguments, or has none of its own.
+    if inspect.isclass(value) and "__init__" not in vars(value):
         return []
     parameters = inspect.signature(value).parameters.values()
     return [p for p in parameters if p.name not in ("self", "cls")]

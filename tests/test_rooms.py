@@ -18,6 +18,7 @@ PLAN = [
     "retrieval",
     "methods",
     "baselines",
+    "saving",
     "evaluation",
     "monitoring",
     "store",
@@ -26,6 +27,8 @@ PLAN = [
     "demo",
     "cli",
 ]
+# Shortcuts of a class that reach later rooms, inside a method.
+SHORTCUTS = {"methods/hash_model.py": {"zoo"}}  # HashModel.from_preset
 PACKAGE = pathlib.Path(kerashash.__file__).parent
 FILES = [p for p in PACKAGE.rglob("*.py") if p != PACKAGE / "__init__.py"]
 
@@ -57,5 +60,6 @@ def test_imports_reach_only_rooms_before(path):
     own = PLAN.index(room_of(path))
     rooms = {*imported(ast.parse(path.read_text()))}
     assert rooms <= {*PLAN}
+    rooms -= SHORTCUTS.get(path.relative_to(PACKAGE).as_posix(), set())
     late = [room for room in rooms if PLAN.index(room) > own]
     assert not late

@@ -120,16 +120,8 @@ def from_directory(
     _, splits = protocols.Protocol(protocols.stratified(query_share)).apply(
         source, int(seed)
     )
-    return RetrievalData(
-        name=folder.resolve().name,
-        protocol=f"{query_share:g} of each class are queries",
-        seed=int(seed),
-        class_names=source.class_names,
-        splits=splits,
-        x=source.x,
-        labels=source.labels,
-        names=source.names,
-    )
+    protocol = f"{query_share:g} of each class are queries"
+    return source.retrieval_data(folder.resolve().name, protocol, int(seed), splits)
 
 
 def _labels_from_folders(folder: pathlib.Path) -> dict[str, list[str]]:

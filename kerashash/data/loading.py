@@ -219,16 +219,7 @@ def load(
     source, splits = dataset.protocols[protocol].apply(source, int(seed))
     if not source.missing:
         _check_manifest(name, protocol, seed, manifest(splits, source.names))
-    return RetrievalData(
-        name=name,
-        protocol=protocol,
-        seed=int(seed),
-        class_names=source.class_names,
-        splits=splits,
-        x=source.x,
-        labels=source.labels,
-        names=source.names,
-    )
+    return source.retrieval_data(name, protocol, int(seed), splits)
 
 
 def manifest(

@@ -11,6 +11,7 @@ import numpy.typing as npt
 from kerashash.data.images import EncodedImages
 from kerashash.data.inputs import progress
 from kerashash.data.protocols import pixel_names
+from kerashash.data.retrieval_data import RetrievalData
 
 if TYPE_CHECKING:
     import tensorflow_datasets as tfds
@@ -41,6 +42,21 @@ class Source(NamedTuple):
     class_names: tuple[str, ...]
     names: npt.NDArray[np.str_]
     missing: int = 0
+
+    def retrieval_data(
+        self, name: str, protocol: str, seed: int, splits: dict[str, npt.NDArray[Any]]
+    ) -> RetrievalData:
+        """The data set under a protocol that has cut it into splits."""
+        return RetrievalData(
+            name=name,
+            protocol=protocol,
+            seed=seed,
+            class_names=self.class_names,
+            splits=splits,
+            x=self.x,
+            labels=self.labels,
+            names=self.names,
+        )
 
 
 def digits(data_dir: str | os.PathLike[str] | None = None) -> Source:

@@ -103,21 +103,15 @@ class Flowers17(ImageFilesBuilder):
     """
 
     def _info(self) -> tfds.core.DatasetInfo:
-        return tfds.core.DatasetInfo(
-            builder=self,
+        return self._image_info(
+            np.int64,
+            "label",
+            tfds.features.ClassLabel(names=CLASSES),
             description=(
                 "1,360 photographs of 17 kinds of flowers common in the UK, 80 of "
                 "each. `id` is the publisher's, from 1; the label is "
                 "(id - 1) // 80."
             ),
-            features=tfds.features.FeaturesDict(
-                {
-                    "id": np.int64,
-                    "image": tfds.features.Image(encoding_format="jpeg"),
-                    "label": tfds.features.ClassLabel(names=CLASSES),
-                }
-            ),
-            supervised_keys=("image", "label"),
             homepage="https://www.robots.ox.ac.uk/~vgg/data/flowers/17/",
             citation="""\
             @inproceedings{nilsback2006visual,
@@ -126,8 +120,6 @@ class Flowers17(ImageFilesBuilder):
               booktitle = {IEEE Conference on Computer Vision and Pattern Recognition},
               year = {2006},
             }""",
-            disable_shuffling=True,
-            metadata=tfds.core.MetadataDict(),
         )
 
     def _split_generators(

@@ -97,6 +97,33 @@ class ImageFilesBuilder(  # type: ignore[call-arg]
         """Whether the data set is built from the files that are there."""
         return self.builder_config.name == "incomplete"
 
+    def _image_info(
+        self, id_feature: Any, label: str, label_feature: Any, **about: Any
+    ) -> tfds.core.DatasetInfo:
+        """Describe the data set; for `_info`.
+
+        Args:
+            id_feature: feature of an image's id.
+            label: str; "label" or "labels".
+            label_feature: feature of it.
+            **about: further arguments of `tfds.core.DatasetInfo`: ``description``,
+                ``homepage``, ``citation`` and ``license``.
+        """
+        return tfds.core.DatasetInfo(
+            builder=self,
+            features=tfds.features.FeaturesDict(
+                {
+                    "id": id_feature,
+                    "image": tfds.features.Image(encoding_format="jpeg"),
+                    label: label_feature,
+                }
+            ),
+            supervised_keys=("image", label),
+            disable_shuffling=True,
+            metadata=tfds.core.MetadataDict(),
+            **about,
+        )
+
     def _folder(self, dl_manager: tfds.download.DownloadManager) -> pathlib.Path:
         """Find the folder of the data set."""
         return find_folder(

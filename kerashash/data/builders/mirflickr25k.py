@@ -108,23 +108,15 @@ class Mirflickr25k(ImageFilesBuilder):
     """
 
     def _info(self) -> tfds.core.DatasetInfo:
-        return tfds.core.DatasetInfo(
-            builder=self,
+        return self._image_info(
+            np.int64,
+            "labels",
+            tfds.features.Sequence(tfds.features.ClassLabel(names=LABELS)),
             description=(
                 "25,000 photographs from Flickr, annotated with 24 potential labels "
                 "(the topic is visible to some extent) and 14 relevant ones (`_r1`: "
                 "it is also salient). `id` is the publisher's, from 1."
             ),
-            features=tfds.features.FeaturesDict(
-                {
-                    "id": np.int64,
-                    "image": tfds.features.Image(encoding_format="jpeg"),
-                    "labels": tfds.features.Sequence(
-                        tfds.features.ClassLabel(names=LABELS)
-                    ),
-                }
-            ),
-            supervised_keys=("image", "labels"),
             homepage="http://press.liacs.nl/mirflickr/",
             citation="""\
             @inproceedings{huiskes2008mirflickr,
@@ -135,8 +127,6 @@ class Mirflickr25k(ImageFilesBuilder):
               year = {2008},
             }""",
             license="Creative Commons, one of several for each image",
-            disable_shuffling=True,
-            metadata=tfds.core.MetadataDict(),
         )
 
     def _split_generators(

@@ -178,22 +178,14 @@ class NusWide(ImageFilesBuilder):
     """
 
     def _info(self) -> tfds.core.DatasetInfo:
-        return tfds.core.DatasetInfo(
-            builder=self,
+        return self._image_info(
+            tfds.features.Text(),
+            "labels",
+            tfds.features.Sequence(tfds.features.ClassLabel(names=CONCEPTS)),
             description=(
                 "269,648 photographs from Flickr, annotated with 81 concepts. `id` is "
                 "the image's name in Imagelist.txt."
             ),
-            features=tfds.features.FeaturesDict(
-                {
-                    "id": tfds.features.Text(),
-                    "image": tfds.features.Image(encoding_format="jpeg"),
-                    "labels": tfds.features.Sequence(
-                        tfds.features.ClassLabel(names=CONCEPTS)
-                    ),
-                }
-            ),
-            supervised_keys=("image", "labels"),
             homepage=(
                 "https://lms.comp.nus.edu.sg/wp-content/uploads/2019/research/nuswide/"
                 "NUS-WIDE.html"
@@ -207,8 +199,6 @@ class NusWide(ImageFilesBuilder):
               booktitle = {ACM International Conference on Image and Video Retrieval},
               year = {2009},
             }""",
-            disable_shuffling=True,
-            metadata=tfds.core.MetadataDict(),
         )
 
     def _split_generators(

@@ -1,9 +1,10 @@
-"""AdaLabelHash on CIFAR-10: train a head on a frozen backbone, and evaluate.
+"""AdaLabelHash on CIFAR-10: train a head on a frozen backbone, and evaluate it.
 
-Takes about ten minutes on 2 CPU cores, later runs one or two: features are kept.
-Fetches CIFAR-10 through TensorFlow Datasets. The entry `adalabel-cifar10-48` of the zoo
-also trains the last blocks of the backbone: `kerashash train --recipe
-adalabel-cifar10-48` does that.
+The first run takes about ten minutes on 2 CPU cores, later runs one or two, because the
+features are cached. CIFAR-10 is downloaded by TensorFlow Datasets.
+
+The entry `adalabel-cifar10-48` of the zoo has the last blocks of the backbone trained too:
+`kerashash train --recipe adalabel-cifar10-48` does that.
 """
 
 import keras
@@ -13,8 +14,8 @@ import kerashash
 keras.utils.set_random_seed(0)
 data = kerashash.data.load("cifar10", protocol="full")
 
-# The backbone is not trained: each image passes through it once, then the features
-# are read from the folder.
+# The backbone is frozen: each image passes through it once, and its features are cached
+# in the folder.
 backbone = kerashash.backbones.get("efficientnet-lite0", image_size=128)
 data = kerashash.data.cache_features(data, backbone, "features")
 
@@ -29,6 +30,6 @@ model.fit(
 for name, value in kerashash.evaluate(model, data).items():
     print(f"{name}: {value}")
 
-# With the backbone it takes images again.
+# Put the model behind the backbone, so that it takes images again.
 model = model.with_backbone(keras.Sequential([backbone, hidden]))
 model.save("adalabel-cifar10-48.keras")

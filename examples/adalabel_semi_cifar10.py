@@ -1,7 +1,7 @@
-"""AdaLabelHash on CIFAR-10, semi-supervised: 5,000 labelled images, 54,000 without.
+"""AdaLabelHash on CIFAR-10, semi-supervised: 5,000 labelled, 54,000 unlabelled images.
 
-Takes about ten minutes on 2 CPU cores, later runs one or two: features are kept.
-Fetches CIFAR-10 through TensorFlow Datasets.
+The first run takes about ten minutes on 2 CPU cores, later runs one or two, because the
+features are cached. CIFAR-10 is downloaded by TensorFlow Datasets.
 """
 
 import keras
@@ -11,8 +11,8 @@ import kerashash
 keras.utils.set_random_seed(0)
 data = kerashash.data.load("cifar10", protocol="semi")
 
-# The backbone is not trained: each image passes through it once, then the features
-# are read from the folder.
+# The backbone is frozen: each image passes through it once, and its features are cached
+# in the folder.
 backbone = kerashash.backbones.get("efficientnet-lite0", image_size=128)
 data = kerashash.data.cache_features(data, backbone, "features")
 
@@ -22,21 +22,22 @@ model.compile(optimizer=keras.optimizers.Adam(1e-3))
 model.fit(data.train.batch(128), epochs=5)
 before = kerashash.evaluate(model, data)["mAP@ALL"]
 
-# Each round labels the unlabelled images anew and keeps the most confident.
+# Each round predicts the labels of the unlabelled images anew, and trains on the images
+# with the most confident predictions.
 model.compile(optimizer=keras.optimizers.Adam(3e-4))
 model.self_train(
     data.train,
     data.unlabelled,
-    first_epochs=0,  # the labelled images alone: done above
+    first_epochs=0,  # epochs on the labelled images alone: done above
     epochs=1,
     rounds=3,
-    quantile=0.3,  # of the unlabelled images train in the last round
+    quantile=0.3,  # share of the unlabelled images in the last round
     batch_size=256,
     callbacks=[keras.callbacks.TensorBoard("logs")],
 )
 after = kerashash.evaluate(model, data)["mAP@ALL"]
 print(f"mAP@ALL, 5,000 labelled images: {before:.4f}, and 54,000 more: {after:.4f}")
 
-# With the backbone it takes images again.
+# Put the model behind the backbone, so that it takes images again.
 model = model.with_backbone(keras.Sequential([backbone, hidden]))
 model.save("adalabel-semi-cifar10-48.keras")

@@ -1,6 +1,6 @@
-"""DCDH on handwritten digits: learned codes, resuming, and ranking.
+"""DCDH on handwritten digits: learned codes, resumed training, and ranking.
 
-Needs no download; takes seconds.
+It needs no download and takes seconds.
 """
 
 import keras
@@ -30,9 +30,10 @@ model.fit(
     ],
 )
 
-# The learned codes B are part of the model: saved, loaded, and trained on.
+# The learned codes B are part of the model: they are saved and loaded with it, and
+# training continues from them.
 model.save("dcdh-digits-32.keras")
-model = keras.saving.load_model("dcdh-digits-32.keras")
+model = kerashash.load_model("dcdh-digits-32.keras")
 model.fit(data.train.batch(64), epochs=2)
 
 print("encoded database:", kerashash.evaluate(model, data)["mAP@ALL"])

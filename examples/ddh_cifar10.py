@@ -1,7 +1,8 @@
-"""DDH on CIFAR-10: codes from neighbourhoods, no labels.
+"""DDH on CIFAR-10: codes learned from neighbourhoods, without labels.
 
-Takes about ten minutes on 2 CPU cores, later runs one or two: features are kept.
-Fetches CIFAR-10 through TensorFlow Datasets. The labels serve the evaluation alone.
+The first run takes about ten minutes on 2 CPU cores, later runs one or two, because the
+features are cached. CIFAR-10 is downloaded by TensorFlow Datasets. The
+labels are only used to evaluate.
 """
 
 import keras
@@ -11,8 +12,8 @@ import kerashash
 keras.utils.set_random_seed(0)
 data = kerashash.data.load("cifar10", protocol="full")
 
-# The backbone is not trained: each image passes through it once, then the features
-# are read from the folder.
+# The backbone is frozen: each image passes through it once, and its features are cached
+# in the folder.
 backbone = kerashash.backbones.get("efficientnet-lite0", image_size=128)
 data = kerashash.data.cache_features(data, backbone, "features")
 
@@ -21,10 +22,11 @@ model = kerashash.DDH(
     hidden,
     bits=32,
     num_train=data.num_train,
-    neighbour_backbone="features",  # as they come; None is behind `hidden`
+    neighbour_backbone="features",  # not those behind `hidden`, as None would
 )
 model.compile(optimizer=keras.optimizers.Adam(1e-3))
-# Labels and all: DDH passes them over. `indexed` numbers images that have none.
+# DDH ignores the labels in the batches, but needs the index, which
+# `kerashash.data.indexed` adds to images without labels.
 model.fit(
     data.train.batch(256),
     epochs=10,
@@ -33,6 +35,6 @@ model.fit(
 for name, value in kerashash.evaluate(model, data, "ddh-cifar10").items():
     print(f"{name}: {value}")
 
-# With the backbone it takes images again.
+# Put the model behind the backbone, so that it takes images again.
 model = model.with_backbone(keras.Sequential([backbone, hidden]))
 model.save("ddh-cifar10-32.keras")

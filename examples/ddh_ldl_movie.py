@@ -2,9 +2,10 @@
 
     python examples/ddh_ldl_movie.py Movie.mat
 
-Each row is a film; its label distribution says which shares of its viewers give it one
-to five points. One `fit` trains the code network, solves for the rotation, and trains
-the function network, which alone is needed to encode new films.
+Each row is a film. Its label distribution holds the shares of its viewers who give it
+one, two, three, four or five points. One `fit` trains the code network, solves for the
+rotation, and trains the function network. Encoding new films needs only the function
+network.
 """
 
 import sys
@@ -18,7 +19,8 @@ from kerashash.evaluation import label_distribution
 data = kerashash.data.load_distributions(sys.argv[1], seed=0)  # 90 % train, 10 % query
 n, classes = data.d_train.shape
 
-# Genres and the like are 0 or 1; three columns are numbers, most of them much alike.
+# Genres and the like are columns of 0 and 1. Three columns are numeric; most of their
+# values are close together.
 encoding = kerashash.backbones.QuantileEncoding()
 encoding.adapt(data.x_train)
 backbone = keras.Sequential([keras.Input((data.x_train.shape[1],)), encoding])
@@ -32,7 +34,7 @@ model.fit(
     data.x_train,
     data.d_train,
     batch_size=1024,
-    epochs=13,  # 10 of the code network, 3 of the function network
+    epochs=13,  # 10 for the code network, 3 for the function network
     callbacks=[keras.callbacks.TensorBoard("logs")],
 )
 

@@ -1,7 +1,7 @@
 """DSRE on CIFAR-10: pairs, classes and neighbourhoods of 5,000 labelled images.
 
-Takes about ten minutes on 2 CPU cores, later runs one or two: features are kept.
-Fetches CIFAR-10 through TensorFlow Datasets.
+The first run takes about ten minutes on 2 CPU cores, later runs one or two, because the
+features are cached. CIFAR-10 is downloaded by TensorFlow Datasets.
 """
 
 import keras
@@ -11,8 +11,8 @@ import kerashash
 keras.utils.set_random_seed(0)
 data = kerashash.data.load("cifar10", protocol="5k-train")
 
-# The backbone is not trained: each image passes through it once, then the features
-# are read from the folder.
+# The backbone is frozen: each image passes through it once, and its features are cached
+# in the folder.
 backbone = kerashash.backbones.get("efficientnet-lite0", image_size=128)
 data = kerashash.data.cache_features(data, backbone, "features")
 
@@ -21,7 +21,7 @@ model = kerashash.DSRE(
     hidden,
     bits=48,
     num_classes=data.num_classes,
-    num_train=data.num_train,  # keeps learned codes, on which W is solved
+    num_train=data.num_train,  # stores the learned codes, on which W is solved
     w_update="ridge",
     divergence="js",  # "kl" is DISH; None with b_update="dcc" is DSDH
 )
@@ -34,6 +34,6 @@ model.fit(
 for name, value in kerashash.evaluate(model, data, "dsre-cifar10").items():
     print(f"{name}: {value}")
 
-# With the backbone it takes images again.
+# Put the model behind the backbone, so that it takes images again.
 model = model.with_backbone(keras.Sequential([backbone, hidden]))
 model.save("dsre-cifar10-48.keras")

@@ -2,8 +2,8 @@
 
     python examples/own_images.py FOLDER QUERY.jpg
 
-FOLDER holds a folder for each class. A thousand images take less than a minute on
-2 CPU cores.
+FOLDER has one subfolder per class. A thousand images take less than a minute on 2 CPU
+cores.
 """
 
 import sys
@@ -16,8 +16,8 @@ folder, query = sys.argv[1:]
 keras.utils.set_random_seed(0)
 data = kerashash.data.from_directory(folder, image_size=128)
 
-# The backbone is not trained: each image passes through it once, then the features
-# are read from the folder.
+# The backbone is frozen: each image passes through it once, and its features are cached
+# in the folder.
 backbone = kerashash.backbones.get("efficientnet-lite0", image_size=128)
 features = kerashash.data.cache_features(data, backbone, "features")
 
@@ -27,7 +27,7 @@ model.compile(optimizer=keras.optimizers.Adam(1e-3))
 model.fit(features.train.batch(64), epochs=10)
 print(kerashash.evaluate(model, features))
 
-# With the backbone it takes images, and paths of images.
+# Put the model behind the backbone, so that it takes images and paths of images.
 model = model.with_backbone(keras.Sequential([backbone, hidden]))
 model.save("own-images.keras")
 

@@ -3,7 +3,7 @@
 The first run takes about ten minutes on 2 CPU cores, later runs one or two, because the
 features are cached. CIFAR-10 is downloaded by TensorFlow Datasets.
 
-The entry `adalabel-cifar10-48` of the zoo has the last blocks of the backbone trained too:
+The entry `adalabel-cifar10-48` of the zoo also trains the last blocks of the backbone:
 `kerashash train --recipe adalabel-cifar10-48` does that.
 """
 

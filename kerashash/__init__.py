@@ -1,13 +1,55 @@
 """kerashash: a Keras 3 / TensorFlow model zoo for learning to hash.
 
-Public names load on first use, so that ``import kerashash`` does not import
-TensorFlow.
+Methods:
+    AdaLabelHash, DCDH, DSRE, DDH, DDHLDL: Keras models from images to hash codes, of
+    the base class HashModel. baselines has those that papers compare with.
+
+Functions and classes:
+    zoo.load: a trained model by name. load_model: one of your own, from its file.
+    data.load: a data set under a protocol. data.from_directory: your own folder.
+    HammingRanker: exact nearest neighbours of hash codes.
+    evaluate: retrieval measured, with the definition of each number.
+    callbacks.RetrievalEvaluation: the same while a model trains, for TensorBoard.
+
+Modules:
+    backbones, baselines, callbacks, codes, data, evaluation, maths, methods,
+    monitoring, plots, recipes, retrieval, zoo.
+
+Public names load on first use: ``import kerashash`` does not import TensorFlow.
 """
 
 import importlib
 import sys
+from typing import TYPE_CHECKING, Any
 
 from kerashash import deprecation
+
+if TYPE_CHECKING:  # what `__getattr__` gives, for editors and type checkers
+    from kerashash import (
+        backbones,
+        baselines,
+        codes,
+        data,
+        evaluation,
+        maths,
+        methods,
+        monitoring,
+        recipes,
+        retrieval,
+        zoo,
+    )
+    from kerashash.evaluation import evaluate
+    from kerashash.methods import (
+        DCDH,
+        DDH,
+        DDHLDL,
+        DSRE,
+        AdaLabelHash,
+        HashModel,
+    )
+    from kerashash.monitoring import callbacks, plots
+    from kerashash.retrieval import HammingRanker
+    from kerashash.saving import load_model
 
 __version__ = "0.2.0.dev0"
 
@@ -42,10 +84,33 @@ _MODULES = {
     "plots": "kerashash.monitoring.plots",
 }
 
-__all__ = [*_NAMES, *_MODULES]
+__all__ = [
+    "DCDH",
+    "DDH",
+    "DDHLDL",
+    "DSRE",
+    "AdaLabelHash",
+    "HammingRanker",
+    "HashModel",
+    "backbones",
+    "baselines",
+    "callbacks",
+    "codes",
+    "data",
+    "evaluate",
+    "evaluation",
+    "load_model",
+    "maths",
+    "methods",
+    "monitoring",
+    "plots",
+    "recipes",
+    "retrieval",
+    "zoo",
+]
 
 
-def __getattr__(name):
+def __getattr__(name: str) -> Any:
     if name in _NAMES:
         value = getattr(importlib.import_module(_NAMES[name]), name)
     elif name in _MODULES:
@@ -60,8 +125,8 @@ def __getattr__(name):
     return value
 
 
-def __dir__():
-    return __all__
+def __dir__() -> list[str]:
+    return [*__all__, "__version__"]
 
 
 deprecation.install()

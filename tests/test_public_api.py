@@ -4,11 +4,16 @@ After a change of the list on purpose: ``python tests/test_public_api.py``.
 """
 
 import importlib
+import importlib.metadata
 import inspect
 import pathlib
 import re
+import subprocess
+import sys
 
 import pytest
+
+import kerashash
 
 LIST = pathlib.Path(__file__).parent / "data" / "public_names.txt"
 MODULES = [
@@ -89,6 +94,19 @@ def parameters(value):
         return []
     parameters = inspect.signature(value).parameters.values()
     return [p for p in parameters if p.name not in ("self", "cls")]
+
+
+def test_the_front_door_has_all_names_and_says_so():
+    assert {*kerashash.__all__} == {*kerashash._NAMES, *kerashash._MODULES}
+    for name in kerashash.__all__:
+        assert getattr(kerashash, name) is not None
+        assert name in kerashash.__doc__
+    assert kerashash.__version__ == importlib.metadata.version("kerashash")
+
+
+def test_importing_kerashash_imports_no_tensorflow():
+    code = "import sys, kerashash; assert not {'tensorflow', 'keras'} & {*sys.modules}"
+    subprocess.run([sys.executable, "-c", code], check=True)
 
 
 def test_public_names_are_those_of_the_list():

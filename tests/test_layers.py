@@ -150,3 +150,22 @@ def test_quantile_encoding_refuses_what_it_cannot_encode():
     layer(x)
     with pytest.raises(ValueError, match="before"):
         layer.adapt(x)
+
+
+@pytest.mark.parametrize(
+    ("center", "spread"), [(2e4, 5.0), (0.0, 1e-25), (0.0, 1e25), (0.0, 3e-39)]
+)
+def test_statistics_are_right_at_every_scale(center, spread):
+    rng = np.random.default_rng(0)
+    rows = np.float32(center + spread * rng.normal(size=(200_000, 2)))
+    layer = QuantileEncoding(steps=2)
+    layer.adapt(rows)
+    exact = rows.astype(np.float64)
+    np.testing.assert_allclose(
+        layer.adapted["mean"], exact.mean(axis=0), rtol=1e-6, atol=1e-9 * spread
+    )
+    standardized = layer(rows[:1000]).numpy()[:, :2]
+    assert np.isfinite(standardized).all()
+    if spread > 1e-30:
+        assert standardized.std() == pytest.approx(1.0, abs=0.05)
+        np.testing.assert_allclose(layer.adapted["scale"], exact.std(axis=0), rtol=1e-6)

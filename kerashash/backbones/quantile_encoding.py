@@ -65,10 +65,15 @@ class QuantileEncoding(keras.layers.Layer):
         if not len(rows):
             raise ValueError("`x` must have at least one row. Received: no rows.")
         numeric = np.array([len(np.unique(column)) > 2 for column in rows.T])
+        # In float64: float32 sums of many rows lose digits, and squares overflow.
+        mean = rows.mean(axis=0, dtype=np.float64)
+        scale = rows.std(axis=0, dtype=np.float64)
+        # TensorFlow rounds smaller scales to 0, which it would divide by.
+        scale = np.maximum(scale, np.finfo(np.float32).tiny)
         self.adapted = {
             "columns": np.flatnonzero(numeric).tolist(),
-            "mean": np.where(numeric, rows.mean(axis=0), 0.0).tolist(),
-            "scale": np.where(numeric, rows.std(axis=0), 1.0).tolist(),
+            "mean": np.where(numeric, mean, 0.0).tolist(),
+            "scale": np.where(numeric, scale, 1.0).tolist(),
             "quantiles": [
                 _quantiles(column, self.steps).tolist() for column in rows.T[numeric]
             ],

@@ -43,15 +43,47 @@ def knn_distribution(
     check_integer("k", k, most=len(x))
     x, queries = x.astype(np.float64), queries.astype(np.float64)
     squares = (x**2).sum(axis=1)
-    predictions = [np.zeros((0, d.shape[1]), np.float32)]
+    predictions = np.zeros((len(queries), d.shape[1]), np.float32)
     size = max(1, _BLOCK_DISTANCES // len(x))
     for start in range(0, len(queries), size):
         # |x - q|^2 without |q|^2, which does not change the order.
-        distances = squares - 2.0 * queries[start : start + size] @ x.T
-        # Rounding errors would decide the order of equally near rows.
-        nearest = np.argsort(distances.round(9), axis=1, kind="stable")[:, :k]
-        predictions.append(d[nearest].mean(axis=1))
-    return np.concatenate(predictions)
+        block = squares - 2.0 * queries[start : start + size] @ x.T
+        for row, approximate in enumerate(block, start):
+            nearest = _nearest(queries[row], x, squares, approximate, k)
+            predictions[row] = d[nearest].mean(axis=0, dtype=np.float64)
+    return predictions
+
+
+def _nearest(
+    query: npt.NDArray[np.float64],
+    x: npt.NDArray[np.float64],
+    squares: npt.NDArray[np.float64],
+    approximate: npt.NDArray[np.float64],
+    k: int,
+) -> npt.NDArray[np.intp]:
+    """Return the k nearest rows of a query, the first ones of equally near rows.
+
+    Args:
+        query: array ``(dim,)``.
+        x: array ``(n, dim)``.
+        squares: array ``(n,)``; ``|x|^2``.
+        approximate: array ``(n,)``; ``|x - query|^2 - |query|^2``, computed from inner
+            products, whose rounding errors grow with the norms.
+        k: int; from 1 to n.
+
+    Returns:
+        int array ``(k,)``, in no particular order.
+    """
+    precision, dim = np.finfo(np.float64).eps, len(query)
+    error = 4.0 * (dim + 2) * precision * (squares + query @ query)
+    bound = np.partition(approximate + error, k - 1)[k - 1]
+    rows = np.flatnonzero(approximate - error <= bound)  # at least k
+    distances = ((x[rows] - query) ** 2).sum(axis=1)
+    last = np.partition(distances, k - 1)[k - 1]
+    # Rounding errors must not decide which of equally near rows are taken.
+    nearer = distances < last * (1.0 - min(dim + 2, 32) * precision)
+    tied = ~nearer & (distances <= last * (1.0 + min(dim + 2, 32) * precision))
+    return np.concatenate([rows[nearer], rows[tied][: k - np.count_nonzero(nearer)]])
 
 
 def hashed_distribution(
@@ -91,4 +123,7 @@ def hashed_distribution(
     d = check_distributions(d, n=ranker.size)
     check_integer("k", k, most=ranker.size)
     _, nearest = ranker.top_k(queries, k)
-    return d[nearest].mean(axis=1)
+    predictions = np.zeros((len(nearest), d.shape[1]), np.float32)
+    for row, rows in enumerate(nearest):
+        predictions[row] = d[rows].mean(axis=0, dtype=np.float64)
+    return predictions

@@ -58,9 +58,13 @@ def test_hashed_distribution_equals_brute_force(rng):
     distances = (queries[:, None] != codes).sum(axis=2)
     nearest = np.argsort(distances, axis=1, kind="stable")[:, :7]
     expected = d[nearest].mean(axis=1)
-    np.testing.assert_allclose(ld.hashed_distribution(queries, codes, d, 7), expected)
+    np.testing.assert_allclose(
+        ld.hashed_distribution(queries, codes, d, 7), expected, rtol=1e-6
+    )
     packed = [np.packbits(c > 0, axis=1) for c in (queries, codes)]
-    np.testing.assert_allclose(ld.hashed_distribution(*packed, d, 7, bits=6), expected)
+    np.testing.assert_allclose(
+        ld.hashed_distribution(*packed, d, 7, bits=6), expected, rtol=1e-6
+    )
 
 
 @pytest.mark.parametrize(
@@ -91,3 +95,59 @@ def test_bad_arguments_are_named(rng):
         ld.measures(d, np.eye(5)[:, :4])
     with pytest.raises(ValueError, match="`true` must have at least one row"):
         ld.measures(d[:0], d[:0])
+
+
+@pytest.mark.parametrize("scale", [1e-6, 1e-5, 1.0, 1e12])
+def test_the_nearest_row_is_so_at_every_scale(scale):
+    x = np.array([[9.0], [1.0], [2.0], [5.0]]) * scale
+    nearest = ld.knn_distribution([[2.1 * scale]], x, np.eye(4), k=1)
+    assert nearest.argmax() == 2
+
+
+def test_the_nearest_row_is_so_far_from_the_origin(rng):
+    x = rng.integers(0, 1000, (200, 2)) + 1e6
+    queries = rng.integers(0, 1000, (20, 2)) + 1e6
+    d = rng.dirichlet(np.ones(3), 200)
+    distances = ((queries[:, None] - x) ** 2).sum(axis=2)
+    nearest = np.argsort(distances, axis=1, kind="stable")[:, :7]
+    np.testing.assert_allclose(
+        ld.knn_distribution(queries, x, d, 7), d[nearest].mean(axis=1), rtol=1e-6
+    )
+
+
+def test_rounding_does_not_order_equally_near_rows(rng):
+    row = rng.random(5)
+    x = np.array([row[rng.permutation(5)] for _ in range(40)])
+    nearest = ld.knn_distribution(np.zeros((1, 5)), x, np.eye(40), k=3)
+    np.testing.assert_allclose(nearest[0, :3], 1 / 3, rtol=1e-6)
+
+
+def test_means_of_many_rows_are_exact():
+    n = 60_000
+    d = np.tile(np.float32([[0.7, 0.3]]), (n, 1))
+    expected = np.float32([[0.7, 0.3]])
+    np.testing.assert_array_equal(
+        ld.knn_distribution([[0.0]], np.zeros((n, 1)), d, n), expected
+    )
+    np.testing.assert_array_equal(
+        ld.hashed_distribution([[1]], np.ones((n, 1)), d, n), expected
+    )
+
+
+@pytest.mark.parametrize(
+    ("true", "predicted"),
+    [
+        ([0.5, 0.5], [0.50045, 0.50045]),
+        ([0.50045, 0.50045], [0.50045, 0.50045]),
+        ([0.4996, 0.4996], [0.50045, 0.50045]),
+        ([1.0, 0.0, 0.0], [1.0, 0.0, 0.0]),
+        ([1 - 2e-6, 1e-6, 1e-6], [1.0, 0.0, 0.0]),
+    ],
+)
+def test_measures_stay_in_their_ranges(true, predicted):
+    values = ld.measures([true], [predicted])
+    for name, value in values.items():
+        best = 1.0 if name in ("cosine", "intersection") else 0.0
+        assert value <= 1.0 if best else value >= 0.0
+        if name != "clark" and name != "canberra":  # relative to tiny values
+            assert value == pytest.approx(best, abs=1e-5), name

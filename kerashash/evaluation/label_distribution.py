@@ -7,8 +7,8 @@ A common prediction is the mean distribution of the nearest training instances, 
 features (`knn_distribution`) or by hash codes (`hashed_distribution`). `measures`
 compares predictions with the truth; each of the six measures is also a function of its
 own. In their formulas t and p are a true and a predicted row. Values below
-`FLOOR` = 1e-6 count as 1e-6, in both, so that no measure divides by zero; rows are not
-normalised again.
+`FLOOR` = 1e-6 count as 1e-6, in both, so that no measure divides by zero. Rows are
+divided by their sums before, not after.
 """
 
 from collections.abc import Callable
@@ -120,7 +120,7 @@ def kl_divergence(true: npt.ArrayLike, predicted: npt.ArrayLike) -> float:
         predicted: array ``(q, num_classes)``, label distributions.
 
     Returns:
-        float, in nats; 0 for a perfect prediction.
+        float, in nats, at least 0; 0 for a perfect prediction.
 
     Raises:
         TypeError, ValueError: if an argument is invalid.
@@ -130,7 +130,9 @@ def kl_divergence(true: npt.ArrayLike, predicted: npt.ArrayLike) -> float:
         0.1308
     """
     true, predicted = _check_pair(true, predicted)
-    return float((true * np.log(true / predicted)).sum(axis=1).mean())
+    values = (true * np.log(true / predicted)).sum(axis=1)
+    # The floor adds to the sums of rows: a row may come out up to 1e-6 a class below 0.
+    return float(np.maximum(values, 0.0).mean())
 
 
 def cosine(true: npt.ArrayLike, predicted: npt.ArrayLike) -> float:
@@ -155,7 +157,8 @@ def cosine(true: npt.ArrayLike, predicted: npt.ArrayLike) -> float:
     """
     true, predicted = _check_pair(true, predicted)
     norms = np.linalg.norm(true, axis=1) * np.linalg.norm(predicted, axis=1)
-    return float(((true * predicted).sum(axis=1) / norms).mean())
+    values = (true * predicted).sum(axis=1) / norms
+    return float(np.minimum(values, 1.0).mean())  # rounding errors
 
 
 def intersection(true: npt.ArrayLike, predicted: npt.ArrayLike) -> float:
@@ -179,7 +182,8 @@ def intersection(true: npt.ArrayLike, predicted: npt.ArrayLike) -> float:
         0.75
     """
     true, predicted = _check_pair(true, predicted)
-    return float(np.minimum(true, predicted).sum(axis=1).mean())
+    values = np.minimum(true, predicted).sum(axis=1)
+    return float(np.minimum(values, 1.0).mean())  # the floor adds to the sums of rows
 
 
 #: The six measures by the names that `measures` and the metrics of zoo cards use.
@@ -222,7 +226,8 @@ def measures(true: npt.ArrayLike, predicted: npt.ArrayLike) -> dict[str, float]:
 def _check_pair(
     true: npt.ArrayLike, predicted: npt.ArrayLike
 ) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
-    """Two checked arrays of distributions of one shape, floored, as float64."""
+    """Two checked arrays of distributions of one shape, with rows divided by their
+    sums, then floored, as float64."""
     true = check_distributions(true, name="true")
     if not true.size:
         raise ValueError(
@@ -233,4 +238,6 @@ def _check_pair(
 
 
 def _floored(d: npt.NDArray[np.float32]) -> npt.NDArray[np.float64]:
-    return np.maximum(d.astype(np.float64), FLOOR)
+    d = d.astype(np.float64)
+    # A sum may be 1e-3 off, and the measures would leave their ranges.
+    return np.maximum(d / d.sum(axis=1, keepdims=True), FLOOR)

@@ -235,3 +235,18 @@ def test_svm_accuracy_counts_right_labels():
         evaluation.svm_accuracy(rows, rows, (codes, np.ones((4, 2))))
     with pytest.raises(ValueError, match=r"`validation` must .* shape \(3,\)"):
         evaluation.svm_accuracy(rows, (codes, [0, 0, 1]), rows)
+
+
+@pytest.mark.parametrize(
+    ("database", "labels", "expected"),
+    [
+        # Nothing relevant within radius 0 or 1: the curve starts at precision 0.
+        ([[1, 1, 1], [-1, -1, 1]], [0, 1], 0.25),
+        # Nothing at all within radius 0 or 1: it starts at radius 2.
+        ([[-1, -1, 1], [-1, -1, 1]], [0, 1], 0.5),
+        ([[1, 1, 1], [-1, -1, 1]], [0, 0], 0.0),
+    ],
+)
+def test_radii_of_irrelevant_items_count(database, labels, expected):
+    area = evaluation.area_under_radius_curve([[1, 1, 1]], [1], database, labels)
+    assert area == pytest.approx(expected)

@@ -200,8 +200,9 @@ def area_under_radius_curve(
 ) -> float:
     """Area under the precision-recall curve by Hamming radius, by the trapezoid rule.
 
-    The curve is that of `precision_recall`. It is extended to recall 0 with the
-    precision of the smallest radius that retrieves a relevant item.
+    The curve is that of `precision_recall`. It starts at the smallest radius that
+    retrieves an item, relevant or not, for any query, and is extended to recall 0 with
+    the precision of that radius.
 
     Args:
         query_codes, query_labels, database_codes, database_labels, bits: as in
@@ -219,11 +220,11 @@ def area_under_radius_curve(
         >>> round(area, 3)  # precision 1, 1/2, 2/3 at recall 1/2, 1/2, 1
         0.792
     """
-    curve = precision_recall(
-        query_codes, query_labels, database_codes, database_labels, bits=bits
-    )
+    ranking = Ranking(query_codes, query_labels, database_codes, database_labels, bits)
+    curve = ranking.precision_recall([])
     precision, recall = curve["precision_within"], curve["recall_within"]
-    first = np.argmax(recall > 0)
+    total, _ = ranking.histograms
+    first = np.argmax(total.any(axis=0))
     return float(
         np.trapezoid(
             np.concatenate([precision[first : first + 1], precision[first:]]),

@@ -233,7 +233,9 @@ def check_labels(
                 f"`{name}` must hold class ids from 0 to num_classes - 1 = "
                 f"{num_classes - 1}. Received ids from {y.min()} to {y.max()}."
             )
-        return np.eye(num_classes, dtype=np.float32)[y]
+        rows = np.zeros((len(y), num_classes), np.float32)
+        rows[np.arange(len(y)), y] = 1.0
+        return rows
     if y.ndim != 2 or y.shape[1] != num_classes:
         raise ValueError(
             f"`{name}` must be integer class ids of shape (n,) or label rows of "

@@ -1,3 +1,5 @@
+import time
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -61,3 +63,47 @@ def test_one_pass_measures_everything(rng, monkeypatch):
     assert result["mAP@ALL"] == pytest.approx(
         evaluation.mean_average_precision(*ranked)
     )
+
+
+@pytest.mark.parametrize("most", [0.0, 0.002])
+def test_thousands_of_classes_need_no_operation_each(most):
+    """The compiled kernel does not grow with the classes."""
+    rng = np.random.default_rng(0)
+    rows = np.zeros((2, 300, 20_000), np.uint8)
+    # One label each (or none), or sets of labels.
+    for labels in rows:
+        for row in labels[1:]:
+            row[rng.integers(0, 500) * 40] = 1
+        labels |= rng.random(labels.shape) < most
+    query_labels, database_labels = rows[0, :5], rows[1]
+    relevant = query_labels.astype(int) @ database_labels.T.astype(int) > 0
+    query, database = rng.choice([-1, 1], (5, 8)), rng.choice([-1, 1], (300, 8))
+    relevance = Relevance(query_labels, database_labels, 5, 300)
+    assert relevance.single == (most == 0.0)
+    np.testing.assert_array_equal(relevance.of(slice(None)), relevant)
+    items = rng.integers(0, 300, (5, 7))
+    np.testing.assert_array_equal(
+        relevance.of(slice(None), items), np.take_along_axis(relevant, items, axis=1)
+    )
+    start = time.monotonic()
+    counts = histograms(codes.pack(query), codes.pack(database), 8, relevance)
+    assert time.monotonic() - start < 10.0
+    for actual, expected in zip(
+        counts, brute_force(query, database, relevant), strict=True
+    ):
+        np.testing.assert_array_equal(actual, expected)
+
+
+def test_rows_without_shared_classes_are_relevant_to_none():
+    labels = np.eye(4, dtype=int)
+    assert not Relevance(labels[:2], labels[2:], 2, 2).of(slice(None)).any()
+    none = np.zeros((2, 3))
+    assert not Relevance(none, none, 2, 2).of(slice(None)).any()
+
+
+@pytest.mark.parametrize("dtypes", [("u8", "i8"), ("i8", "u8"), ("u8", "u8")])
+def test_large_class_ids_of_different_types_stay_exact(dtypes):
+    ids = [2**53, 2**53 + 1, 2**53 + 2]
+    query, database = (np.array(ids, dtype) for dtype in dtypes)
+    relevance = Relevance(query, database, 3, 3)
+    np.testing.assert_array_equal(relevance.of(slice(None)), np.eye(3, dtype=bool))

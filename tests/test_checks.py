@@ -1,0 +1,28 @@
+"""Checks of arguments."""
+
+import tracemalloc
+
+import numpy as np
+
+from kerashash.checks import check_labels
+
+
+def test_class_ids_of_many_classes_take_the_memory_of_their_rows():
+    tracemalloc.start()
+    labels = check_labels([3, 99_999, 0, 3], num_classes=100_000)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 16e6
+    assert labels.dtype == np.float32
+    assert [*zip(*np.nonzero(labels), strict=True)] == [
+        (0, 3),
+        (1, 99_999),
+        (2, 0),
+        (3, 3),
+    ]
+
+
+def test_class_ids_of_any_integer_type_are_taken():
+    for dtype in (np.uint8, np.int64, np.uint64):
+        labels = check_labels(np.array([1, 0], dtype), num_classes=2)
+        np.testing.assert_array_equal(labels, [[0, 1], [1, 0]])

@@ -1,17 +1,18 @@
-"""The methods on CIFAR-10, three seeds, on features of a frozen backbone.
+"""Train the methods on CIFAR-10, on features of a frozen backbone, with three seeds.
 
     python benchmarks/cifar10.py dsre|dcdh|adalabel|ddh [--features FILE]
 
 Each method's network is one hidden layer on the features of EfficientNet-Lite0 at 128
-pixels (computed first, in minutes, and kept in FILE). Writes one row for each run to
-benchmarks/results/<method>_cifar10.csv; runs that are in it are not made again.
+pixels. The features are computed first, in minutes, and cached in FILE. Each run is
+written as a row to benchmarks/results/<method>_cifar10.csv; runs that are already there
+are skipped.
 
-- dsre: protocol 5k-train, mAP@ALL, with symmetric, plain and no relative entropy, and
-  DSDH;
-- dcdh: protocol 5k-train, mAP@ALL, the full model and its ablations -V and -S;
-- adalabel: protocol semi, mAP@ALL, 5,000 labelled images alone, also for as many steps
-  as with, and with the most confident of 54,000 unlabelled ones;
-- ddh: protocol full, no labels, mAP@1000, beside iterative quantization (ITQ).
+- dsre: protocol 5k-train, mAP@ALL; symmetric, plain and no relative entropy, and DSDH;
+- dcdh: protocol 5k-train, mAP@ALL; the full model and its ablations -V and -S;
+- adalabel: protocol semi, mAP@ALL; the 5,000 labelled images alone, the same for as
+  many steps as with self-training, and self-training on the most confident of the
+  54,000 unlabelled images;
+- ddh: protocol full, no labels, mAP@1000; compared with iterative quantization (ITQ).
 """
 
 import argparse
@@ -86,9 +87,9 @@ def dcdh(data, seed):
 
 
 def adalabel(data, seed):
-    # The share of the unlabelled images that trains in the last round; 0 for as many
-    # further steps on the labelled ones alone.
-    options = {
+    # The share of the unlabelled images in the last round of self-training. 0 takes the
+    # same number of steps on the labelled images alone; None takes no further steps.
+    shares = {
         "labelled only": None,
         "labelled only, as many steps": 0.0,
         "self-trained": 0.3,
@@ -99,10 +100,11 @@ def adalabel(data, seed):
         model = kerashash.AdaLabelHash(
             network(data.x.shape[1], 512), bits, data.num_classes
         )
-        # Chosen with 1,000 of the unlabelled images as queries: more epochs make codes
-        # certain where the network is not, and lower mAP.
+        # The epochs were chosen with 1,000 of the unlabelled images as queries. More
+        # epochs saturate the codes even where the network is uncertain, which lowers
+        # mAP.
         train(model, data, epochs=5, batch_size=128)
-        share = options[variant]
+        share = shares[variant]
         if share is None:
             return model
         model.compile(keras.optimizers.Adam(3e-4))
@@ -119,11 +121,11 @@ def adalabel(data, seed):
                 verbose=0,
             )
         else:
-            # 186 steps of self-training at a share of 0.3, 20 in an epoch of these.
+            # Self-training with a share of 0.3 takes 186 steps; an epoch here has 20.
             model.fit(*labelled, batch_size=256, epochs=9, verbose=0)
         return model
 
-    return (24, 32, 48), options, run
+    return (24, 32, 48), shares, run
 
 
 def ddh(data, seed):
@@ -134,7 +136,7 @@ def ddh(data, seed):
             network(data.x.shape[1], 512),
             bits,
             num_train=data.num_train,
-            neighbour_backbone="features",  # not those of the hidden layer
+            neighbour_backbone="features",  # not the hidden layer's output
         )
         return train(model, data, epochs=10, batch_size=256)
 
@@ -142,7 +144,7 @@ def ddh(data, seed):
 
 
 class ITQ:
-    """Iterative quantization: principal components, turned to fit their signs.
+    """Iterative quantization: principal components, rotated to be close to their signs.
 
     Y. Gong et al., Iterative Quantization, TPAMI 2013.
     """
@@ -169,20 +171,22 @@ class ITQ:
 
 
 def measure(model, data, protocol):
-    """The paper's mAP and kerashash's own definition of it."""
-    codes = []
+    """Evaluate mAP by the paper's definition and by the default one of kerashash."""
+    codes_and_labels = []
     for split in ("query", "database"):
         x, labels = data.arrays(split)
-        codes += [model.encode(x, verbose=0), labels]
-    paper = evaluation.evaluate_codes(*codes, model.bits, protocol, database="encoded")
-    at = paper["definition"]["at"]
-    own = evaluation.evaluate_codes(*codes, model.bits, at=at)
-    name = next(iter(paper))
+        codes_and_labels += [model.encode(x, verbose=0), labels]
+    by_paper = evaluation.evaluate_codes(
+        *codes_and_labels, model.bits, protocol, database="encoded"
+    )
+    at = by_paper["definition"]["at"]
+    by_default = evaluation.evaluate_codes(*codes_and_labels, model.bits, at=at)
+    metric = next(iter(by_paper))
     return {
-        "metric": name,
+        "metric": metric,
         "protocol": protocol,
-        "value": round(paper[name], 4),
-        "expected_ties": round(own[name], 4),
+        "value": round(by_paper[metric], 4),
+        "expected_ties": round(by_default[metric], 4),
     }
 
 
@@ -199,8 +203,10 @@ def main():
     parser.add_argument("method", choices=METHODS)
     parser.add_argument("--features", default="cifar10-efficientnet-lite0-128.npy")
     parser.add_argument("--tag", default="frozen EfficientNet-Lite0 at 128 px")
-    parser.add_argument("--results", help="name of the file of results")
-    parser.add_argument("--variants", nargs="+", help="of the method; all by default")
+    parser.add_argument("--results", help="file name of the results")
+    parser.add_argument(
+        "--variants", nargs="+", help="variants of the method (default: all)"
+    )
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
     options = parser.parse_args()
     method, split, protocol = METHODS[options.method]

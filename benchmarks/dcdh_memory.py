@@ -1,10 +1,10 @@
-"""Peak memory of a training step of DCDH at the size of NUS-WIDE.
+"""Measure the peak memory of training DCDH at the size of NUS-WIDE.
 
     python benchmarks/dcdh_memory.py [--num-train 190000] [--bits 48] [--patterns 8000]
 
-Trains on random vectors with random multi-label rows of 21 labels, of which there are
-`patterns` distinct ones, through `model.fit`: the first look at the data, the start of
-B, the steps of one epoch, and the update of B after it. Writes
+Trains with `model.fit` on random vectors with random multi-label rows of 21 labels, of
+which `patterns` are distinct: the first pass over the data, the initialization of B,
+the steps of one epoch, and the update of B after it. Writes
 benchmarks/results/dcdh_memory.csv.
 """
 
@@ -35,20 +35,20 @@ def peak_megabytes():
 
 
 rng = np.random.default_rng(0)
-table = np.unique(rng.random((3 * options.patterns, classes)) < 0.15, axis=0)
-table = rng.permutation(table)[: options.patterns].astype(np.float32)
-rows = rng.integers(0, len(table), n)
+patterns = np.unique(rng.random((3 * options.patterns, classes)) < 0.15, axis=0)
+patterns = rng.permutation(patterns)[: options.patterns].astype(np.float32)
+pattern_of_row = rng.integers(0, len(patterns), n)
+num_patterns = len(np.unique(pattern_of_row))
+patterns, pattern_of_row = tf.constant(patterns), tf.constant(pattern_of_row)
 x = tf.constant(rng.normal(size=(1024, 64)).astype(np.float32))
-labels = tf.constant(table)
-pattern = tf.constant(rows)
 
 
-def element(index):
-    y = {"label": tf.gather(labels, tf.gather(pattern, index)), "index": index}
-    return tf.gather(x, index % 1024), y
+def make_batch(index):
+    labels = tf.gather(patterns, tf.gather(pattern_of_row, index))
+    return tf.gather(x, index % 1024), {"label": labels, "index": index}
 
 
-dataset = tf.data.Dataset.range(n, output_type=tf.int32).batch(256).map(element)
+dataset = tf.data.Dataset.range(n, output_type=tf.int32).batch(256).map(make_batch)
 table = Table("dcdh_memory.csv", "b_update")
 for update in ("epoch", "batch"):
     before = peak_megabytes()
@@ -69,7 +69,7 @@ for update in ("epoch", "batch"):
             "b_update": update,
             "num_train": n,
             "bits": options.bits,
-            "patterns": len(model.similarity.counts),
+            "patterns": num_patterns,
             "epoch_seconds": round(time.monotonic() - start, 1),
             "peak_mb": round(peak_megabytes()),
             "peak_mb_before_model": round(before),

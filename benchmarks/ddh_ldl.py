@@ -1,14 +1,16 @@
-"""DDH-LDL on a data set: six measures over three random splits, 90 % for training.
+"""Measure DDH-LDL on three random splits of a data set, 90 % of it for training.
 
     python benchmarks/ddh_ldl.py [--path Movie.mat] [--seeds 0 1 2] [--methods NAME ...]
 
-Writes benchmarks/results/ddh_ldl_<data set>.csv: the model by its defaults, its
-ablations I (no graph) and II (no rotation) and the paper's preset, beside AA-kNN, on
-the columns as they are and on those that the models get, and the mean label
-distribution. The number of epochs of the function network is the one of least KL over
-three tenths of the training rows, one held out at a time; the model is then trained on
-all rows. The paper's preset trains as its authors' code does, for a fixed number of
-epochs. Runs that are in the file are not made again.
+Writes six measures of each run to benchmarks/results/ddh_ldl_<data set>.csv; runs that
+are already there are skipped. Compared are the model with default options, its
+ablations I (no graph) and II (no rotation), the paper's preset, AA-kNN on the raw
+columns and on the encoded columns that the models get, and the mean label distribution.
+
+The number of epochs of the function network is chosen by the lowest KL over three
+folds, each of which holds out a tenth of the training rows; the model is then trained
+on all rows. The paper's preset trains for a fixed number of epochs, as the authors'
+code does.
 """
 
 import argparse
@@ -27,7 +29,9 @@ import kerashash
 from kerashash.backbones import QuantileEncoding
 from kerashash.evaluation import label_distribution
 
-BITS, CODE_EPOCHS, MOST_EPOCHS, BATCH, RATE = 128, 10, 6, 1024, 1e-3
+BITS, CODE_EPOCHS, BATCH, RATE = 128, 10, 1024, 1e-3
+# The largest number of epochs of the function network that is tried.
+MAX_FUNCTION_EPOCHS = 6
 FOLDS = 3
 VARIANTS = {
     "DDH-LDL": {},
@@ -37,15 +41,15 @@ VARIANTS = {
 }
 
 
-def encoding(x):
-    """A backbone for columns most of which are binary."""
+def encoder(x):
+    """Build a backbone for tables in which most columns are binary."""
     layer = QuantileEncoding()
     layer.adapt(x)
     return keras.Sequential([keras.Input((x.shape[1],)), layer])
 
 
 class Validation(keras.callbacks.Callback):
-    """KL on rows held out, after each epoch of the function network."""
+    """Computes KL on held-out rows after each epoch of the function network."""
 
     def __init__(self, x, d, x_held, d_held):
         super().__init__()
@@ -63,13 +67,13 @@ class Validation(keras.callbacks.Callback):
 def fit(x, d, seed, options, epochs, callback=None):
     keras.utils.set_random_seed(seed)
     paper = options.get("preset") == "paper"
-    backbone = "features" if paper else encoding(x)
+    backbone = "features" if paper else encoder(x)
     options = {"code_epochs": CODE_EPOCHS, **options}
     model = kerashash.DDHLDL(backbone, BITS, d.shape[1], len(x), **options)
     batch = len(x) if paper else BATCH
     rate = 2e-4
     if not paper:
-        # The schedule starts again with the function network.
+        # The schedule restarts with the function network.
         steps = -(-len(x) // batch) * CODE_EPOCHS
         rate = keras.optimizers.schedules.CosineDecay(RATE, steps)
     model.compile(keras.optimizers.Adam(rate))
@@ -80,38 +84,38 @@ def fit(x, d, seed, options, epochs, callback=None):
     return model
 
 
-def trained(data, seed, options):
-    """A model, its number of epochs of the function network, and seconds."""
+def train(data, seed, options):
+    """Return a model, its epochs of the function network and the seconds it took."""
     start = time.perf_counter()
     x, d = data.x_train, data.d_train
     if options.get("preset") == "paper":
         return fit(x, d, seed, options, 51), 51, time.perf_counter() - start
     kl = []
     for held in np.array_split(np.arange(len(x)), 10)[:FOLDS]:
-        kept = np.delete(np.arange(len(x)), held)
-        callback = Validation(x[kept], d[kept], x[held], d[held])
-        fit(x[kept], d[kept], seed, options, MOST_EPOCHS, callback)
+        rest = np.delete(np.arange(len(x)), held)
+        callback = Validation(x[rest], d[rest], x[held], d[held])
+        fit(x[rest], d[rest], seed, options, MAX_FUNCTION_EPOCHS, callback)
         kl.append(callback.kl)
-    print("KL on the rows held out:", np.mean(kl, axis=0).round(4), flush=True)
+    print("KL on the held-out rows:", np.mean(kl, axis=0).round(4), flush=True)
     epochs = int(np.argmin(np.mean(kl, axis=0))) + 1
     start = time.perf_counter()
     return fit(x, d, seed, options, epochs), epochs, time.perf_counter() - start
 
 
-def predictions(data, seed, name):
-    """Predicted distributions, epochs and seconds of one of those compared."""
+def predict(data, seed, name):
+    """Return a method's predicted distributions, its epochs and its seconds."""
     if name == "mean distribution":
         return np.tile(data.d_train.mean(axis=0), (len(data.x_query), 1)), "", ""
     if name.startswith("AA-kNN"):
         x, query = data.x_train, data.x_query
         if name == "AA-kNN, encoded columns":
-            network = encoding(x)
+            network = encoder(x)
             x, query = network.predict(x, verbose=0), network.predict(query, verbose=0)
-        found = label_distribution.knn_distribution(query, x, data.d_train, k=30)
-        return found, "", ""
-    model, epochs, seconds = trained(data, seed, VARIANTS[name])
-    found = model.predict_distribution(data.x_query, k=30, verbose=0)
-    return found, epochs, round(seconds, 1)
+        predicted = label_distribution.knn_distribution(query, x, data.d_train, k=30)
+        return predicted, "", ""
+    model, epochs, seconds = train(data, seed, VARIANTS[name])
+    predicted = model.predict_distribution(data.x_query, k=30, verbose=0)
+    return predicted, epochs, round(seconds, 1)
 
 
 def main():
@@ -128,8 +132,8 @@ def main():
         if (name, seed) in table:
             continue
         data = kerashash.data.load_distributions(arguments.path, seed)
-        found, epochs, seconds = predictions(data, seed, name)
-        measures = label_distribution.measures(data.d_query, found)
+        predicted, epochs, seconds = predict(data, seed, name)
+        measures = label_distribution.measures(data.d_query, predicted)
         table.add(
             {
                 "method": name,

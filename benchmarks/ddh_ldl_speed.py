@@ -1,13 +1,14 @@
-"""Training time of DDH-LDL against a plain eager loop, in one process, on Movie.
+"""Compare the training time of DDH-LDL with that of a plain eager loop, on Movie.
 
     python benchmarks/ddh_ldl_speed.py [--path Movie.mat] [--repeats 3]
 
-Both train the same networks on the same rows, with the same optimizer, batch size and
-numbers of epochs: those of our defaults, and of the authors' code with one batch of all
-rows. The eager loop is the method written down as it stands: a `tf.GradientTape`, the
-graph as an n x n matrix, of which each step multiplies its rows by X and compares its
-entries with cosines. Times include everything from arrays to codes: tracing, too.
-Writes benchmarks/results/ddh_ldl_speed.csv.
+Both run in one process and train the same networks on the same rows, with the same
+optimizer, batch size and numbers of epochs: once those of our defaults, once those of
+the authors' code, with one batch of all rows. The eager loop implements the method
+literally, with a `tf.GradientTape` and the graph as an n x n matrix: each step
+multiplies the rows of its batch by X and compares their entries with cosines. Times
+cover everything from arrays to codes, including tracing. Writes
+benchmarks/results/ddh_ldl_speed.csv.
 """
 
 import argparse
@@ -25,7 +26,8 @@ import kerashash
 from kerashash.maths import discrete
 
 BITS = 128
-# Preset, batch size (0 is all rows), epochs of the code and of the function network.
+# Preset, batch size (0: all rows), epochs of the code network and of the function
+# network.
 RUNS = (("default", 1024, 10, 3), ("paper", 0, 20, 51))
 
 
@@ -38,7 +40,7 @@ def build(x, d, preset, code_epochs):
     return model
 
 
-def ours(x, d, preset, batch, code_epochs, function_epochs):
+def time_fit(x, d, preset, batch, code_epochs, function_epochs):
     model = build(x, d, preset, code_epochs)
     model.compile(keras.optimizers.Adam(2e-4))
     start = time.perf_counter()
@@ -47,20 +49,20 @@ def ours(x, d, preset, batch, code_epochs, function_epochs):
     return time.perf_counter() - start
 
 
-def eager(x, d, preset, batch, code_epochs, function_epochs):
-    """The same networks, trained by hand."""
+def time_eager_loop(x, d, preset, batch, code_epochs, function_epochs):
+    """Train the same networks by hand."""
     model = build(x, d, preset, code_epochs)
     options = model.options
     code, function = model.code_network, model.hash_head
     rng = np.random.default_rng(0)
     start = time.perf_counter()
     x, d = tf.constant(x), tf.math.l2_normalize(np.maximum(d, 1e-6), axis=1)
-    s = tf.matmul(d, d, transpose_b=True)
+    s = tf.matmul(d, d, transpose_b=True)  # (n, n)
     s = tf.where(s < options["threshold"], 0.0, s)
     a = s
     if options["adjacency"] == "sym":
-        degrees = tf.reduce_sum(s, axis=1, keepdims=True)
-        a = s / tf.sqrt(degrees) / tf.transpose(tf.sqrt(degrees))
+        degrees = tf.reduce_sum(s, axis=1, keepdims=True)  # (n, 1)
+        a = s / tf.sqrt(degrees) / tf.transpose(tf.sqrt(degrees))  # (n, n)
 
     def step(network, optimizer, loss):
         with tf.GradientTape() as tape:
@@ -89,14 +91,15 @@ def eager(x, d, preset, batch, code_epochs, function_epochs):
         h, d, options["label_weight"], options["dom_iterations"]
     )
     model.hash_head.layers[-1].matrix.assign(rotation)
-    wanted = h @ rotation
+    teacher_codes = h @ rotation  # (n, bits)
     optimizer = keras.optimizers.Adam(2e-4)
     for _ in range(function_epochs):
         for rows in batches():
 
             def function_loss(rows=rows):
                 out = function(tf.gather(x, rows), training=True)
-                return tf.reduce_mean((out - tf.gather(wanted, rows)) ** 2)
+                target = tf.gather(teacher_codes, rows)
+                return tf.reduce_mean((out - target) ** 2)
 
             step(function, optimizer, function_loss)
     discrete.sign(function(x, training=False))
@@ -114,9 +117,10 @@ def main():
     table = Table("ddh_ldl_speed.csv", "preset")
     for preset, batch, *epochs in RUNS:
         run = preset, batch or len(x), *epochs
-        # In turns, so that a busy machine slows both; the median of the ratios.
+        # Alternating turns, so that other load on the machine slows both alike.
         times = [
-            (ours(x, d, *run), eager(x, d, *run)) for _ in range(arguments.repeats)
+            (time_fit(x, d, *run), time_eager_loop(x, d, *run))
+            for _ in range(arguments.repeats)
         ]
         ratios = [a / b for a, b in times]
         table.add(

@@ -1,11 +1,13 @@
-"""mAP of all ranks beside the per-query loop that most programs of papers share.
+"""Compare the evaluation with the per-query loop of most papers' code.
 
     python benchmarks/evaluation.py
 
-2,100 queries, 190,000 database items, 21 labels, 48 bits, as of NUS-WIDE; random. The
-loop ranks with `np.argsort`, so its tied items come in any order: it is timed, on a
-part of the queries, and not compared. Alternating turns in one process; medians in
-benchmarks/results/evaluation.csv. The peak is that of the process before the loop.
+Computes mAP over all ranks on random codes of the size of NUS-WIDE: 2,100 queries,
+190,000 database items, 21 labels, 48 bits. The loop ranks with `np.argsort`, which
+leaves tied items in any order, so only its time is compared, not its mAP. It runs on a
+part of the queries, and its time is scaled up to all of them. Both take alternating
+turns in one process. Medians are written to benchmarks/results/evaluation.csv. The peak
+memory is that of the process before the loop.
 """
 
 import os
@@ -25,8 +27,8 @@ LOOP_QUERIES = 40
 TURNS = 3
 
 
-def loop(query, query_labels, database, database_labels):
-    """Mean of average precisions, a query at a time, over float32 codes."""
+def per_query_loop(query, query_labels, database, database_labels):
+    """Compute mAP one query at a time, with float32 codes."""
     total = 0.0
     for code, labels in zip(query, query_labels, strict=True):
         relevant = (labels @ database_labels.T > 0).astype(np.float32)
@@ -47,27 +49,32 @@ def main():
         (rng.random((n, LABELS), np.float32) < 0.1).astype(np.uint8)
         for n in (QUERIES, DATABASE)
     ]
-    ranked = (packed[0], labels[0], packed[1], labels[1], BITS)
-    seconds = {"one": [], "stable": [], "loop": []}
+    arguments = (packed[0], labels[0], packed[1], labels[1], BITS)
+    seconds = {"kerashash": [], "loop": []}
     start = time.perf_counter()
-    result = evaluation.evaluate_codes(*ranked)
+    result = evaluation.evaluate_codes(*arguments)
     first = time.perf_counter() - start
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
-    floats = [codes.unpack(rows, BITS).astype(np.float32) for rows in packed]
-    wide = [rows.astype(np.float32) for rows in labels]
-    part = (floats[0][:LOOP_QUERIES], wide[0][:LOOP_QUERIES], floats[1], wide[1])
+    query, database = (codes.unpack(rows, BITS).astype(np.float32) for rows in packed)
+    query_labels, database_labels = (rows.astype(np.float32) for rows in labels)
+    loop_arguments = (
+        query[:LOOP_QUERIES],
+        query_labels[:LOOP_QUERIES],
+        database,
+        database_labels,
+    )
     for _ in range(TURNS):
         for name, run, queries in (
-            ("one", lambda: evaluation.evaluate_codes(*ranked), QUERIES),
-            ("loop", lambda: loop(*part), LOOP_QUERIES),
+            ("kerashash", lambda: evaluation.evaluate_codes(*arguments), QUERIES),
+            ("loop", lambda: per_query_loop(*loop_arguments), LOOP_QUERIES),
         ):
             start = time.perf_counter()
             run()
             seconds[name].append((time.perf_counter() - start) * QUERIES / queries)
     start = time.perf_counter()
-    evaluation.evaluate_codes(*ranked, protocol="dcdh@5000")
+    evaluation.evaluate_codes(*arguments, protocol="dcdh@5000")
     stable = time.perf_counter() - start
-    pairs = zip(seconds["loop"], seconds["one"], strict=True)
+    pairs = zip(seconds["loop"], seconds["kerashash"], strict=True)
     Table("evaluation.csv", "queries", "database", "labels", "bits").add(
         {
             "queries": QUERIES,
@@ -76,7 +83,7 @@ def main():
             "bits": BITS,
             "mAP@ALL": round(result["mAP@ALL"], 4),
             "first_s": round(first, 2),
-            "all_measures_s": round(statistics.median(seconds["one"]), 2),
+            "all_measures_s": round(statistics.median(seconds["kerashash"]), 2),
             "stable_at_5000_s": round(stable, 2),
             "argsort_loop_s": round(statistics.median(seconds["loop"]), 1),
             "loop / kerashash": round(statistics.median(a / b for a, b in pairs), 1),

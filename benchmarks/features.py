@@ -1,6 +1,6 @@
-"""Features of a frozen backbone for all images of a data set, computed once.
+"""Load a data set as the features of a frozen backbone, computed once.
 
-Heads train on them in seconds. `load` puts them in the place of the images:
+Models train on features in seconds:
 
     data = features.load("cifar10", "5k-train", seed=0, file="cifar10-lite0-128.npy")
 """
@@ -14,12 +14,12 @@ import kerashash
 
 
 def load(name, protocol, seed, file, backbone="efficientnet-lite0", image_size=128):
-    """A data set under a protocol, its images replaced by a backbone's features.
+    """Load a data set under a protocol, with features in place of the images.
 
     Args:
         name, protocol, seed: as in `kerashash.data.load`.
-        file: path of an .npy file of the features of all images, float16 ``(n, d)``
-            in the data set's order; written if it is not there.
+        file: path of an .npy file with the features of all images, float16 ``(n, d)``
+            in the data set's order; written if it does not exist.
         backbone, image_size: as in `kerashash.backbones.get`.
 
     Returns:

@@ -1,14 +1,14 @@
-r"""Fine-tune the backbone with a method on CIFAR-10 and keep its features.
+r"""Fine-tune the backbone with a method on CIFAR-10 and save its features.
 
     python benchmarks/fine_tune.py dsre --features 'dsre-{seed}.npy' [--seeds 0 1 2]
     python benchmarks/cifar10.py dsre --features 'dsre-{seed}.npy' \
         --results dsre_cifar10_fine_tuned.csv --tag "fine-tuned ..."
 
-Trains the layers of EfficientNet-Lite0 after block4c with 48 bits, on the seed's 5,000
-labelled images only, and writes the features of all 60,000 images. The hash head is
-trained first, on the frozen features, so that the backbone does not start on the
-gradients of a random one. The features of the frozen layers are computed once for all
-seeds and kept, 1.2 GB.
+Trains the layers of EfficientNet-Lite0 after block4c with 48 bits, only on the 5,000
+labelled images of each seed, and writes the features of all 60,000 images. The hash
+head is trained first, on frozen features, so that the backbone does not get the
+gradients of a random head. The features of the frozen layers are computed once for all
+seeds and cached (1.2 GB).
 """
 
 import argparse
@@ -37,7 +37,7 @@ ROUNDS = [
 
 
 def fine_tune(name, seed, cache_dir):
-    """Features of the frozen layers of all images, and a model trained on them."""
+    """Return the frozen layers' features of all images, and a model trained on them."""
     method, protocol, options = METHODS[name]
     keras.utils.set_random_seed(seed)
     data = kerashash.data.load("cifar10", protocol, seed)
@@ -60,13 +60,17 @@ def fine_tune(name, seed, cache_dir):
 def main():
     parser = argparse.ArgumentParser()
     parser.add_argument("method", choices=METHODS)
-    parser.add_argument("--features", required=True, help="file; {seed} is filled in")
+    parser.add_argument(
+        "--features",
+        required=True,
+        help="file to write; {seed} is replaced by the seed",
+    )
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
     parser.add_argument(
         "--cache-dir",
         type=pathlib.Path,
         default=pathlib.Path("~/.cache/kerashash").expanduser(),
-        help="for the features of the frozen layers",
+        help="folder to cache the features of the frozen layers",
     )
     options = parser.parse_args()
     for seed in options.seeds:

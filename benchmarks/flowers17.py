@@ -1,12 +1,13 @@
-"""DDH on Oxford Flowers-17: a linear SVM on unsupervised codes.
+"""Measure DDH on Oxford Flowers-17 by a linear SVM on its unsupervised codes.
 
     python benchmarks/flowers17.py --images DIR [--seeds 0 1 2]
 
-DIR holds image_0001.jpg to image_1360.jpg, 80 of each class in turn, as its publisher
-lays them out. 40 images of a class train the codes (without labels) and then the SVM
-(with them), 20 choose its penalty, 20 test it; the seed draws which. Features are those
-of a frozen EfficientNet-Lite2 at 224 pixels, for the codes standardized on the training
-images; the validation images of seed 0 chose the neighbourhood and the epochs. Writes
+DIR contains image_0001.jpg to image_1360.jpg, 80 images per class, one class after the
+other, as published. Of each class, 40 images train the codes (without labels) and then
+the SVM (with labels), 20 select its penalty, and 20 test it; the seed draws which.
+Features are those of a frozen EfficientNet-Lite2 at 224 pixels; for the codes they are
+standardized with the statistics of the training images. The neighbourhood and the
+number of epochs were chosen on the validation images of seed 0. Writes
 benchmarks/results/flowers17.csv.
 """
 
@@ -40,15 +41,15 @@ features = backbone.predict(images, batch_size=64, verbose=2)
 
 
 def accuracy(x, train, validation, test):
-    """Of the SVM whose penalty does best on the validation images."""
-    best = max(
+    """Test the SVM whose penalty is best on the validation images."""
+    best_svm = max(
         (
             SVC(kernel="linear", C=c).fit(x[train], y[train])
             for c in 10.0 ** np.arange(-5, 1)
         ),
         key=lambda svm: svm.score(x[validation], y[validation]),
     )
-    return best.score(x[test], y[test])
+    return best_svm.score(x[test], y[test])
 
 
 table = Table("flowers17.csv", "input of the SVM", "seed")

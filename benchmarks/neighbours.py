@@ -1,8 +1,8 @@
-"""Time and memory of DDH's neighbourhoods at the size of CIFAR-10.
+"""Measure time and memory of DDH's neighbourhoods at the size of CIFAR-10.
 
     python benchmarks/neighbours.py [--features FILE]
 
-FILE as for benchmarks/cifar10.py. Writes benchmarks/results/neighbours.csv.
+FILE is that of benchmarks/cifar10.py. Writes benchmarks/results/neighbours.csv.
 """
 
 import argparse

@@ -1,10 +1,11 @@
-"""Images per second of the input pipeline, beside what a backbone consumes.
+"""Measure images per second of the input pipeline and of a backbone.
 
     python benchmarks/pipeline.py [--name mirflickr25k] [--size 128]
 
-Reads training images in random order from the prepared data set, decodes and resizes
-them, and batches them; then runs batches through EfficientNet-Lite0. Medians of
-alternating passes in one process, in benchmarks/results/pipeline.csv.
+The pipeline reads training images in random order from the prepared data set, decodes,
+resizes and batches them. The backbone is EfficientNet-Lite0, on batches in memory. Both
+take alternating passes in one process. Medians are written to
+benchmarks/results/pipeline.csv.
 """
 
 import argparse
@@ -22,7 +23,7 @@ import kerashash
 PASSES = 5
 
 
-def rate(function, batches):
+def images_per_second(function, batches):
     start, images = time.perf_counter(), 0
     for batch in batches:
         images += len(function(batch))
@@ -40,12 +41,14 @@ def main():
     backbone = kerashash.backbones.get("efficientnet-lite0", image_size=options.size)
     run = tf.function(lambda x: backbone(x, training=False))
     batches = data.train.map(lambda x, y: x).batch(128, drop_remainder=True)
-    ready = [*batches.take(8)]
-    run(ready[0])
+    batches_in_memory = [*batches.take(8)]
+    run(batches_in_memory[0])  # traced before it is timed
     rates = {"pipeline": [], "backbone": []}
     for _ in range(PASSES):
-        rates["pipeline"].append(rate(lambda x: x, batches.take(64)))
-        rates["backbone"].append(rate(lambda x: run(x).numpy(), ready))
+        rates["pipeline"].append(images_per_second(lambda x: x, batches.take(64)))
+        rates["backbone"].append(
+            images_per_second(lambda x: run(x).numpy(), batches_in_memory)
+        )
     pairs = zip(*rates.values(), strict=True)
     Table("pipeline.csv", "data", "size").add(
         {

@@ -1,12 +1,13 @@
-"""The ranker beside other exact Hamming searches, in one process, two threads each.
+"""Compare the ranker with other exact Hamming searches, with two threads each.
 
     pip install faiss-cpu usearch
     python benchmarks/ranker.py [--memory]
 
-Random codes, and codes of which most are alike, as those of a trained model are
-(`--clusters`). Engines take turns; a row holds medians of milliseconds a query and of
-ratios within a turn. Slow engines get fewer queries. Results in
-benchmarks/results/ranker.csv and ranker.png; with --memory, in ranker_memory.csv.
+Codes are random or, with `--clusters`, concentrated around a few centres, as those of a
+trained model are. Engines take turns in one process; a row has the medians of
+milliseconds per query and of the ratios within a turn. Slow engines get fewer queries
+and turns. Results are written to benchmarks/results/ranker.csv and ranker.png; with
+`--memory`, to ranker_memory.csv.
 """
 
 import argparse
@@ -26,11 +27,13 @@ import kerashash
 
 THREADS = 2
 TURNS = 7
-# Seconds before each turn, in which the last one's threads stop waiting for work; a
-# search that is not timed then wakes the turn's own.
+# Turns of slow engines.
+SLOW_TURNS = 3
+# Seconds before each turn, in which the threads of the previous engine stop waiting for
+# work. A search that is not timed then wakes the threads of the turn's engine.
 PAUSE = 0.2
-# Queries for engines that take long on each.
-FEW = 2
+# Queries per turn of slow engines.
+SLOW_QUERIES = 2
 # (bits, database size, k, queries): one of them varies at a time.
 CELLS = [
     *((bits, 1_000_000, 100, 64) for bits in (16, 32, 48, 64, 128, 256)),
@@ -39,37 +42,42 @@ CELLS = [
     *((64, n, 100, 1) for n in (10_000, 100_000, 1_000_000, 10_000_000)),
     (48, 200_000, 5000, 256),
 ]
+# The names of the engines, in the order of the columns.
+ENGINES = ("kerashash", "faiss", "faiss, counting", "usearch", "numpy", "argsort loop")
 
 
 def draw(rng, n, bits, clusters):
-    """Packed codes: random, or near one of a few centres."""
+    """Draw packed codes, uniformly or near one of a few centres."""
     if not clusters:
         return rng.integers(0, 256, (n, bits // 8), dtype=np.uint8)
     centres = np.random.default_rng(0).integers(0, 256, (clusters, bits // 8), np.uint8)
     flips = rng.integers(0, 256, (4, n, bits // 8), dtype=np.uint8)
-    # A bit flips where four coins fall the same way.
+    # The conjunction of four random bits flips a bit with probability 1/16.
     return centres[rng.integers(0, clusters, n)] ^ np.bitwise_and.reduce(flips)
 
 
 def engines(database, bits, k):
-    """name -> (search of queries, whether it is fast)."""
+    """Map the names of engines to their search and to whether they are fast."""
     import faiss
     from usearch.index import MetricKind, search
 
     faiss.omp_set_num_threads(THREADS)
-    heap, count = faiss.IndexBinaryFlat(bits), faiss.IndexBinaryFlat(bits)
-    count.use_heap = False
-    heap.add(database)
-    count.add(database)
+    heap_index = faiss.IndexBinaryFlat(bits)
+    counting_index = faiss.IndexBinaryFlat(bits)
+    counting_index.use_heap = False
+    heap_index.add(database)
+    counting_index.add(database)
     ranker = kerashash.HammingRanker(database, bits)
     signs = None
 
-    def numpy(queries):
+    def numpy_search(queries):
         for query in queries:
             distances = np.bitwise_count(database ^ query).sum(axis=1, dtype=np.uint16)
-            near = np.argpartition(distances, k - 1)[:k] if k < len(database) else ...
-            near = np.arange(len(database)) if near is ... else near
-            near[np.argsort(distances[near], kind="stable")]
+            if k < len(database):
+                nearest = np.argpartition(distances, k - 1)[:k]
+            else:
+                nearest = np.arange(len(database))
+            nearest[np.argsort(distances[nearest], kind="stable")]
 
     def argsort_loop(queries):
         nonlocal signs
@@ -79,44 +87,44 @@ def engines(database, bits, k):
             distances = 0.5 * (bits - query @ signs.T)
             np.argsort(distances)[:k]
 
-    found = {
+    searches = {
         "kerashash": (lambda queries: ranker.top_k(queries, k), True),
-        "faiss": (lambda queries: heap.search(queries, k), True),
-        "faiss, counting": (lambda queries: count.search(queries, k), True),
+        "faiss": (lambda queries: heap_index.search(queries, k), True),
+        "faiss, counting": (lambda queries: counting_index.search(queries, k), True),
         "usearch": (
             lambda queries: search(
                 database, queries, k, MetricKind.Hamming, exact=True, threads=THREADS
             ),
             False,
         ),
-        "numpy": (numpy, False),
+        "numpy": (numpy_search, False),
     }
-    # The loop's float32 codes take 32 times the memory.
+    # The float32 codes of the loop take 32 times the memory of packed ones.
     if database.size <= 16_000_000:
-        found["argsort loop"] = (argsort_loop, False)
-    return found
+        searches["argsort loop"] = (argsort_loop, False)
+    return searches
 
 
 def measure(bits, n, k, queries, clusters):
     rng = np.random.default_rng(1)
     database = draw(rng, n, bits, clusters)
-    asked = draw(rng, queries, bits, clusters)
-    found = engines(database, bits, k)
+    all_queries = draw(rng, queries, bits, clusters)
+    searches = engines(database, bits, k)
     start = time.perf_counter()
-    distances, _ = found["kerashash"][0](asked)
+    distances, _ = searches["kerashash"][0](all_queries)
     first = time.perf_counter() - start
-    np.testing.assert_array_equal(distances, found["faiss"][0](asked)[0])
-    seconds = {name: [] for name in found}
+    np.testing.assert_array_equal(distances, searches["faiss"][0](all_queries)[0])
+    seconds = {name: [] for name in searches}
     for turn in range(TURNS):
-        for name, (search, fast) in found.items():
-            if not fast and turn > 2:
+        for name, (search, fast) in searches.items():
+            if not fast and turn >= SLOW_TURNS:
                 continue
-            some = asked if fast else asked[:FEW]
+            turn_queries = all_queries if fast else all_queries[:SLOW_QUERIES]
             time.sleep(PAUSE)
-            search(some)
+            search(turn_queries)
             start = time.perf_counter()
-            search(some)
-            seconds[name].append((time.perf_counter() - start) / len(some))
+            search(turn_queries)
+            seconds[name].append((time.perf_counter() - start) / len(turn_queries))
     row = {
         "codes": f"{clusters} clusters" if clusters else "random",
         "bits": bits,
@@ -125,12 +133,12 @@ def measure(bits, n, k, queries, clusters):
         "queries": queries,
         "first_call_s": round(first, 2),
     }
-    for name in (*engines_names(), "argsort loop"):
+    for name in ENGINES:
         times = seconds.get(name)
         row[f"{name} ms/query"] = (
             f"{1000 * statistics.median(times):.4g}" if times else ""
         )
-    for name in (*engines_names()[1:], "argsort loop"):
+    for name in ENGINES[1:]:
         pairs = zip(seconds.get(name, []), seconds["kerashash"], strict=False)
         ratios = [other / own for other, own in pairs]
         row[f"{name} / kerashash"] = (
@@ -139,22 +147,18 @@ def measure(bits, n, k, queries, clusters):
     return row
 
 
-def engines_names():
-    return ("kerashash", "faiss", "faiss, counting", "usearch", "numpy")
-
-
 def plot(rows):
-    """Queries a second against the database's size and against k."""
+    """Plot queries per second against the size of the database and against k."""
     figure = matplotlib.figure.Figure(figsize=(9, 3.6), layout="constrained")
     panels = (("n", {"k": "100"}), ("k", {"n": "1000000"}))
     for axis, (x, fixed) in zip(figure.subplots(1, 2), panels, strict=True):
         fixed = {"codes": "random", "bits": "64", "queries": "64", **fixed}
-        some = [r for r in rows if all(str(r[c]) == v for c, v in fixed.items())]
-        some.sort(key=lambda row: int(row[x]))
-        for name in (*engines_names(), "argsort loop"):
+        selected = [r for r in rows if all(str(r[c]) == v for c, v in fixed.items())]
+        selected.sort(key=lambda row: int(row[x]))
+        for name in ENGINES:
             points = [
                 (int(row[x]), 1000 / float(row[f"{name} ms/query"]))
-                for row in some
+                for row in selected
                 if row[f"{name} ms/query"]
             ]
             axis.loglog(*zip(*points, strict=True), "o-", label=name, markersize=4)
@@ -166,22 +170,25 @@ def plot(rows):
     figure.savefig(FOLDER / "ranker.png", dpi=120)
 
 
-def memory(n=10_000_000, bits=64):
+def measure_memory(n=10_000_000, bits=64):
     database = draw(np.random.default_rng(1), n, bits, 0)
     small = kerashash.HammingRanker(database[: 1 << 20], bits)
-    small.top_k(database[:64], 100)  # compiled, and its block's memory is taken
+    small.top_k(database[:64], 100)  # compiles, and allocates the memory of a block
     del small
-    before = peak()
+    before = peak_megabytes()
     ranker = kerashash.HammingRanker(database, bits)
-    built = peak()
+    built = peak_megabytes()
     ranker.top_k(database[:64], 100)
     row = {"n": n, "bits": bits, "packed_mb": round(database.nbytes / 1e6)}
-    row |= {"built_mb": round(built - before), "ranked_mb": round(peak() - before)}
+    row |= {
+        "built_mb": round(built - before),
+        "ranked_mb": round(peak_megabytes() - before),
+    }
     Table("ranker_memory.csv", "n", "bits").add(row)
 
 
-def peak():
-    """The process' peak so far, in MB."""
+def peak_megabytes():
+    """Return the peak memory of the process so far, in MB (1e6 bytes)."""
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 / 1e6
 
 
@@ -192,7 +199,7 @@ def main():
     options = parser.parse_args()
     tf.config.threading.set_intra_op_parallelism_threads(THREADS)
     if options.memory:
-        return memory()
+        return measure_memory()
     table = Table("ranker.csv", "codes", "bits", "n", "k", "queries")
     for cell in dict.fromkeys(CELLS):
         table.add(measure(*cell, options.clusters))

@@ -1,4 +1,4 @@
-"""Means over seeds of the results of benchmarks/cifar10.py, as a Markdown table.
+"""Print means over seeds of the results of benchmarks/cifar10.py as a Markdown table.
 
 python benchmarks/summary.py benchmarks/results/dsre_cifar10.csv ...
 """

@@ -1,4 +1,4 @@
-"""Results of a benchmark: a CSV file that grows run by run."""
+"""The results of a benchmark: a CSV file that grows run by run."""
 
 import csv
 import os
@@ -13,15 +13,15 @@ FOLDER = pathlib.Path(__file__).parent / "results"
 
 
 class Table:
-    """Rows of benchmarks/results/<name>, written after each run.
+    """Rows of benchmarks/results/<name>, written to the file after each run.
 
-    A run that was stopped goes on: ``("full", 0) in table`` tells whether the row of
-    these keys is there. `add` puts in a row, in the place of one of the same keys, with
-    the machine, the versions and the command.
+    An interrupted benchmark can be resumed: ``("full", 0) in table`` says whether there
+    is a row with these values of the key columns. `add` adds a row, with the machine,
+    the versions and the command, and replaces a row with the same keys.
 
     Args:
-        name: str, the file's name.
-        keys: names of the columns that tell the rows apart.
+        name: str, the name of the file.
+        keys: names of the key columns, which together identify a row.
     """
 
     def __init__(self, name, *keys):
@@ -37,7 +37,7 @@ class Table:
         return tuple(map(str, key)) in self.rows
 
     def add(self, row):
-        # Files are given by path; where they lie on one machine says nothing.
+        # Without the folders of file arguments: they mean nothing on other machines.
         words = [os.path.basename(word) for word in sys.argv[1:]]
         row = {
             **row,

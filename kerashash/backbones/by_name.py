@@ -1,6 +1,9 @@
 """Look up backbones by name; split one in two."""
 
+import contextlib
+import contextvars
 import difflib
+from collections.abc import Iterator
 from typing import Any
 
 import keras
@@ -9,6 +12,27 @@ from keras import layers
 from kerashash.backbones import applications
 from kerashash.backbones.cnn_f import CNNF
 from kerashash.backbones.efficientnet_lite import EfficientNetLite
+
+# Whether networks are built for weights that are loaded later.
+_without_weights = contextvars.ContextVar("_without_weights", default=False)
+
+
+@contextlib.contextmanager
+def without_weights() -> Iterator[None]:
+    """Let `get` build networks of `keras.applications` without weights in a block.
+
+    For those who rebuild a model whose weights they have: nothing is downloaded.
+
+    Example:
+        >>> with without_weights():
+        ...     get("MobileNetV2", image_size=32).output_shape
+        (None, 1280)
+    """
+    token = _without_weights.set(True)
+    try:
+        yield
+    finally:
+        _without_weights.reset(token)
 
 
 def get(
@@ -60,6 +84,8 @@ def get(
         return layers.Identity(name="features", **options)
     classes = applications.classes()
     if name in classes:
+        if _without_weights.get():
+            options = {**options, "weights": None}
         return applications.build(classes[name], name, **options)
     names = ["efficientnet-lite0", "efficientnet-lite2", "cnn-f", "features"]
     close = difflib.get_close_matches(name, [*names, *classes], n=3)

@@ -1,10 +1,174 @@
-"""Cards of zoo entries, rendered as Markdown and as rows of a table."""
+"""Cards of zoo entries: read and checked, rendered as Markdown and rows of a table."""
 
+import json
+import math
+import pathlib
+import re
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, TypeGuard, TypeVar
+
+T = TypeVar("T")
+
+# File systems allow 255 bytes, and work files have longer names.
+_MAX_NAME_BYTES = 200
+#: Most bytes of a card, wherever it comes from.
+MAX_CARD_BYTES = 1 << 22
+# Fields that are dicts where a card has them.
+_DICTS = ("training", "counts", "data", "backbone", "versions", "nearest_concepts")
 
 # Keys of a metric that do not belong to its definition.
 _NOT_DEFINITION = ("name", "at", "value", "by_seed", "measured", "recomputed")
+
+
+def read(path: pathlib.Path) -> dict[str, Any]:
+    """Read the card of an entry's folder.
+
+    Args:
+        path: `pathlib.Path` of a card.json.
+
+    Returns:
+        dict, a card that `check` accepts.
+
+    Raises:
+        ValueError: if it is not a card; the error names the file.
+
+    Example:
+        >>> from kerashash import zoo
+        >>> read(zoo.entry("adalabel-cifar10-48").path / "card.json")["bits"]
+        48
+    """
+    try:
+        with path.open("rb") as file:
+            text = file.read(MAX_CARD_BYTES + 1)
+        if len(text) > MAX_CARD_BYTES:
+            raise ValueError(f"it has more than {MAX_CARD_BYTES} bytes")
+        card: dict[str, Any] = parse_json(text, path, dict)
+        check(card, path)
+    except (ValueError, OSError) as error:
+        raise ValueError(f"{path} is not a card: {error}.") from error
+    return card
+
+
+def check(
+    card: Mapping[str, Any], source: str | pathlib.Path, name: str | None = None
+) -> None:
+    """Check that a card has what the functions of the zoo read.
+
+    Args:
+        card: dict, the content of a card.json.
+        source: str or path, where the card is from, to be named in an error.
+        name: str or None, the name that the entry must have; None for any plain one.
+
+    Raises:
+        ValueError: if a field is missing or wrong.
+
+    Example:
+        >>> check({"name": ".."}, "a.json")
+        Traceback (most recent call last):
+        ValueError: a.json must have a `name` that is a folder name. Received: '..'.
+    """
+
+    def require(valid: object, field: str, rule: str, value: object) -> None:
+        if not valid:
+            raise ValueError(
+                f"{source} must have {field} that is {rule}. "
+                f"Received: {repr(value)[:200]}."
+            )
+
+    own = card.get("name")
+    require(is_plain(own), "a `name`", "a folder name", own)
+    require(name in (None, own), "a `name`", f"that of its folder, {name!r}", own)
+    for field, least in (("bits", 1), ("bit_imbalance", 0)):
+        value = card.get(field, least)
+        require(_is_number(value) and value >= least, f"`{field}`", "a number", value)
+    bits = card.get("bits", 1)
+    require(isinstance(bits, int), "`bits`", "an integer", bits)
+    method = card.get("method", "")
+    require(isinstance(method, str), "a `method`", "a str", method)
+    for field in _DICTS:
+        value = card.get(field, {})
+        require(isinstance(value, dict), f"`{field}`", "a dict", value)
+    for value in card.get("nearest_concepts", {}).values():
+        require(isinstance(value, dict), "`nearest_concepts`", "dicts", value)
+    metrics = card.get("metrics")
+    require(isinstance(metrics, list) and metrics, "`metrics`", "a list", metrics)
+    for metric in metrics or ():
+        require(isinstance(metric, dict), "`metrics`", "a list of dicts", metric)
+        named = isinstance(metric.get("name"), str)
+        require(named, "`metrics`", "of dicts with a `name`", metric)
+        value, by_seed = metric.get("value", ""), metric.get("by_seed", [])
+        valued = value is None or _is_number(value)
+        require(valued, "`metrics`", "of dicts with a `value`", metric)
+        seeds = isinstance(by_seed, list) and all(map(_is_number, by_seed))
+        require(seeds, "`metrics`", "with numbers `by_seed`", metric)
+    files, shared = card.get("files"), card.get("shared", [])
+    valid = isinstance(files, dict) and all(isinstance(f, dict) for f in files.values())
+    require(valid, "`files`", "a dict of dicts", files)
+    valid = isinstance(shared, list) and all(
+        isinstance(item, dict) and is_plain(item.get("file")) for item in shared
+    )
+    require(valid, "`shared`", "a list of dicts with a plain `file`", shared)
+
+
+def _is_number(value: object) -> bool:
+    """Whether a value of JSON is a finite number."""
+    return (
+        isinstance(value, int | float)
+        and not isinstance(value, bool)
+        and -(2**63) < value < 2**64
+        and math.isfinite(value)
+    )
+
+
+def is_plain(name: Any) -> TypeGuard[str]:
+    """Whether a name is that of a visible file or folder, without any path.
+
+    Args:
+        name: object, usually a str.
+
+    Returns:
+        bool.
+
+    Example:
+        >>> is_plain("dcdh-cifar10-48"), is_plain("../x"), is_plain(".hidden")
+        (True, False, False)
+    """
+    pattern = r"[^./\\:\x00-\x1f][^/\\:\x00-\x1f]*"
+    return (
+        isinstance(name, str)
+        and re.fullmatch(pattern, name) is not None
+        and len(name.encode(errors="surrogatepass")) <= _MAX_NAME_BYTES
+    )
+
+
+def parse_json(text: bytes, source: str | pathlib.Path, expected_type: type[T]) -> T:
+    """Parse JSON whose value must be of a certain type.
+
+    Args:
+        text: bytes, the JSON.
+        source: str or path, where `text` is from, to be named in an error.
+        expected_type: type that the value must have.
+
+    Returns:
+        The value.
+
+    Raises:
+        ValueError: if `text` is not JSON, or its value has another type.
+
+    Example:
+        >>> parse_json(b"[1, 2]", "numbers.json", list)
+        [1, 2]
+    """
+    try:
+        value = json.loads(text)
+    except (ValueError, RecursionError) as error:
+        raise ValueError(f"{source} must be JSON. Received: {error}.") from error
+    if not isinstance(value, expected_type):
+        raise ValueError(
+            f"{source} must hold a {expected_type.__name__}. "
+            f"Received: {type(value).__name__}."
+        )
+    return value
 
 
 def markdown(card: Mapping[str, Any]) -> str:
@@ -26,12 +190,12 @@ def markdown(card: Mapping[str, Any]) -> str:
     if card.get("surrogate"):
         lines += ["**A surrogate: it has not seen the data of its name.**", ""]
     facts = {
-        "method": card["method"],
+        "method": card.get("method"),
         "paper": card.get("paper"),
         "the paper's value": card.get("paper_value"),
         "beside the paper": card.get("difference"),
         "random codes": card.get("random_codes"),
-        "bits": card["bits"],
+        "bits": card.get("bits"),
         "bit imbalance": f"{card['bit_imbalance']:.3f} (0: each bit halves the "
         "database's codes; 1: all are equal)"
         if "bit_imbalance" in card
@@ -44,7 +208,8 @@ def markdown(card: Mapping[str, Any]) -> str:
         "choices": card.get("choices"),
         "licence": card.get("licence"),
         "seed": card.get("seed"),
-        "training": training and f"{training['minutes']} min, {training['machine']}",
+        "training": training
+        and f"{training.get('minutes')} min, {training.get('machine')}",
         "versions": _as_text(card.get("versions", {})),
     }
     lines += [f"- {name}: {v}" for name, v in facts.items() if v or v == 0]

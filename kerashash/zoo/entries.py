@@ -4,15 +4,15 @@
 """
 
 import difflib
-import json
 import os
 import pathlib
 import tomllib
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
+from kerashash import files as file_safety
 from kerashash import installed
-from kerashash.zoo import registry, weight_files
+from kerashash.zoo import cards, registry, remote, weight_files
 
 FILES = (
     "config.json",
@@ -84,15 +84,19 @@ def entry(name: str | os.PathLike[str]) -> Entry:
         48
     """
     path = _find_folder(name)
-    try:
-        card = json.loads((path / "card.json").read_text())
-        files, shared = card["files"], card.get("shared", [])
-        networks = shared_files(path, card)
-    except (ValueError, KeyError, TypeError) as error:
-        raise ValueError(f"{path / 'card.json'} is not a card: {error}.") from error
+    _check_inside(path, path / "card.json")
+    card = cards.read(path / "card.json")
+    if card["name"] not in _names_of(path):
+        raise ValueError(
+            f"{path / 'card.json'} must give its folder's name as that of the entry. "
+            f"Received: {card['name']!r}."
+        )
     for file in FILES:
-        _check_file(path / file, files.get(file, {}))
-    for network, expected in zip(networks, shared, strict=True):
+        _check_inside(path, path / file)
+        _check_file(path / file, card["files"].get(file, {}))
+    networks = shared_files(path, card)
+    for network, expected in zip(networks, card.get("shared", []), strict=True):
+        _check_inside(network.parent, network)
         _check_file(network, expected)
     return Entry(card["name"], path, card)
 
@@ -154,13 +158,21 @@ def _find_folder(name: str | os.PathLike[str]) -> pathlib.Path:
     """The folder of an entry, with a card.json in it; raises what `entry` raises."""
     if not isinstance(name, str | os.PathLike):
         raise TypeError(f"`name` must be a name or a path. Received: {name!r}.")
-    path = pathlib.Path(name)
+    path = pathlib.Path(os.fsdecode(name))
     is_name = len(path.parts) == 1
     registered = registry.find(path.name) if is_name else None
     if registered is not None:
         return registered
-    if path.is_dir() or len(path.parts) > 1:
-        if not (path / "card.json").is_file():
+    try:
+        file_safety.recover(path)
+        is_folder, has_card = path.is_dir(), (path / "card.json").is_file()
+    except (OSError, ValueError) as error:  # too long, or with a zero byte
+        raise ValueError(
+            f"`name` must be an entry of the zoo or a folder. Received: {name!r}: "
+            f"{error}."
+        ) from error
+    if is_folder or len(path.parts) > 1:
+        if not has_card:
             raise ValueError(
                 "`name` must be an entry of the zoo or a folder with a card.json. "
                 f"Received: {os.fspath(name)!r}, which has none."
@@ -176,12 +188,35 @@ def _find_folder(name: str | os.PathLike[str]) -> pathlib.Path:
     )
 
 
+def _names_of(path: pathlib.Path) -> set[str]:
+    """The names that the entry in a folder may have: those of the folder, or for a
+    version in the cache of a server, which is named after its card, that of its parent.
+    """
+    card = (path / "card.json").read_bytes()
+    folders = {path.absolute(), path.resolve()}
+    versions = {
+        folder.parent for folder in folders if folder.name == remote.version_of(card)
+    }
+    return {folder.name for folder in versions or folders}
+
+
+def _check_inside(folder: pathlib.Path, file: pathlib.Path) -> None:
+    """Refuse a symbolic link that leads out of a folder."""
+    if not file.resolve().is_relative_to(folder.resolve()):
+        raise ValueError(
+            f"{file} must be a file of its folder. Received: a link to "
+            f"{file.resolve()}."
+        )
+
+
 def _shared_file(path: pathlib.Path, file_name: str) -> pathlib.Path:
     """The path of one shared network, or the one it should have if it is missing."""
     name = pathlib.Path(file_name).name
     # The cache of a server has one more level of folders: the versions of an entry.
     candidates = [
-        folder / "shared" / name for folder in (path.parent, path.parent.parent)
+        folder / "shared" / name
+        for entry_folder in (path.absolute(), path.resolve())
+        for folder in (entry_folder.parent, entry_folder.parent.parent)
     ]
     existing = next((file for file in candidates if file.is_file()), None)
     return existing or installed.network(name) or candidates[0]

@@ -1,18 +1,28 @@
 """Load models from entries of the zoo, and verify entries against their cards."""
 
-import json
+import contextlib
+import math
 import os
+import pathlib
 import warnings
+from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import numpy.typing as npt
 
+from kerashash import files
 from kerashash.codes import bit_imbalance
-from kerashash.zoo import weight_files
+from kerashash.zoo import cards, weight_files
 from kerashash.zoo.entries import Entry, entry, shared_files
 
 if TYPE_CHECKING:  # it imports TensorFlow
     from kerashash.methods import HashModel
+
+# Most layers of a config, counted with their initializers and the like, and of one
+# sequence of layers, which Keras builds anew with each. An entry has 24, and the
+# largest network of `keras.applications` has 1,041 layers of up to 6 parts.
+_MAX_LAYERS, _MAX_SEQUENTIAL = 10_000, 200
 
 
 def load(name: str | os.PathLike[str]) -> "HashModel":
@@ -65,7 +75,8 @@ def verify(name: str | os.PathLike[str]) -> list[dict[str, Any]]:
     zoo_entry = entry(name)
     _, path, card = zoo_entry
     model = _build_model(zoo_entry)
-    with np.load(path / "golden.npz", allow_pickle=False) as golden:
+    golden = _arrays(path / "golden.npz", ("inputs", "codes"))
+    with _naming(path / "golden.npz"):
         # Called, not encoded: for four inputs, tracing a graph would take longer.
         continuous = model(golden["inputs"], training=False).numpy()
         golden_codes = np.packbits(continuous >= 0, axis=1)
@@ -75,8 +86,7 @@ def verify(name: str | os.PathLike[str]) -> list[dict[str, Any]]:
             f"{path / 'golden.npz'} holds other codes than the model gives, in "
             f"rows {wrong.tolist()}."
         )
-    with np.load(path / "codes.npz", allow_pickle=False) as arrays:
-        codes = dict(arrays)
+    codes = _arrays(path / "codes.npz", ("database_codes",))
 
     def check(name: str, stated: float, computed: float) -> None:
         # Written so that NaN is refused.
@@ -87,13 +97,16 @@ def verify(name: str | os.PathLike[str]) -> list[dict[str, Any]]:
             )
 
     if "bit_imbalance" in card:
-        imbalance = bit_imbalance(codes["database_codes"], card["bits"])
+        with _naming(path / "codes.npz"):
+            imbalance = bit_imbalance(codes["database_codes"], model.bits)
         check("bit_imbalance", card["bit_imbalance"], imbalance)
-    values = card_metrics.measure(card["metrics"], codes, card["bits"])
+    with _naming(path / "card.json", "codes.npz"):
+        values = card_metrics.measure(card["metrics"], codes, model.bits)
     results = []
     for metric, value in zip(card["metrics"], values, strict=True):
         if value is not None:
-            check(metric["name"], metric["value"], value)
+            stated = math.nan if metric["value"] is None else metric["value"]
+            check(metric["name"], stated, value)
         results.append({**metric, "recomputed": value})
     return results
 
@@ -104,15 +117,90 @@ def _build_model(zoo_entry: Entry) -> "HashModel":
 
     # Both register their classes with Keras.
     import kerashash.baselines
-    import kerashash.methods  # noqa: F401
+    import kerashash.methods
+    from kerashash.backbones import by_name
 
     name, path, card = zoo_entry
     if card.get("surrogate"):
         warnings.warn(
-            f"{name} is a surrogate, trained on {card['trained_on']}.", stacklevel=3
+            f"{name} is a surrogate, trained on {card.get('trained_on')}.", stacklevel=3
         )
-    config = json.loads((path / "config.json").read_text())
-    model = keras.saving.deserialize_keras_object(config)
+    config_file, weights = path / "config.json", path / "model.weights.h5"
     networks = shared_files(path, card)
-    weight_files.load(model, path / "model.weights.h5", networks)
+    config = cards.parse_json(config_file.read_bytes(), config_file, dict)
+    try:
+        _check_config(config)
+        # A network by name: its weights are in the entry, and are not to be fetched.
+        with by_name.without_weights():
+            model = keras.saving.deserialize_keras_object(config)
+    except Exception as error:  # Keras and TensorFlow have types of their own
+        raise ValueError(
+            f"{config_file} must be the config of a hashing model. Received: "
+            f"{type(error).__name__}: {error}."
+        ) from error
+    if not isinstance(model, kerashash.methods.HashModel):
+        raise ValueError(
+            f"{config_file} must be the config of a hashing model. Received: that of a "
+            f"{type(model).__name__}."
+        )
+    for field, value in (("method", type(model).__name__), ("bits", model.bits)):
+        if card.get(field, value) != value:
+            raise ValueError(
+                f"{path / 'card.json'} says {field} = {card[field]!r}. {config_file} "
+                f"says {value!r}."
+            )
+    weight_files.load(model, weights, networks)
     return model
+
+
+def _check_config(config: dict[str, Any]) -> None:
+    """Refuse what no entry's config has and what would read files or never end."""
+    if "compile_config" in config:
+        raise ValueError("a compile_config")
+    layers = 0
+    level: list[Any] = [config]
+    while level:
+        values: list[Any] = []
+        for item in level:
+            if not isinstance(item, dict):
+                values += item
+                continue
+            layers += "class_name" in item and "config" in item
+            children = item.get("layers")
+            if (
+                isinstance(children, list)
+                and "input_layers" not in item
+                and len(children) > _MAX_SEQUENTIAL
+            ):
+                raise ValueError(f"more than {_MAX_SEQUENTIAL} layers in a sequence")
+            # Of a backbone by name: the path of a file, or a download.
+            if isinstance(item.get("weights"), str):
+                raise ValueError(f"`weights` = {item['weights'][:100]!r}")
+            values += item.values()
+        level = [value for value in values if isinstance(value, dict | list)]
+    if layers > _MAX_LAYERS:
+        raise ValueError(f"{layers} layers and parts of layers")
+
+
+def _arrays(
+    path: pathlib.Path, required: tuple[str, ...]
+) -> dict[str, npt.NDArray[Any]]:
+    """The arrays of a file of an entry."""
+    arrays = files.read_npz(path)
+    missing = sorted({*required} - {*arrays})
+    if missing:
+        raise ValueError(f"{path} must hold the arrays {required}. Missing: {missing}.")
+    return arrays
+
+
+@contextlib.contextmanager
+def _naming(path: pathlib.Path, *others: str) -> Iterator[None]:
+    """Name the files in the error if their content is of no use."""
+    names = " and ".join((str(path), *others))
+    try:
+        yield
+    except Exception as error:  # of NumPy, Keras and TensorFlow
+        raise ValueError(
+            f"{names} must hold what fits the entry's model. Received: "
+            f"{type(error).__name__}: {error}."
+        ) from error

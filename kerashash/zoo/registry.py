@@ -13,8 +13,8 @@ import urllib.request
 from collections.abc import Iterator
 from typing import Any
 
-from kerashash import installed
-from kerashash.zoo import remote
+from kerashash import files, installed
+from kerashash.zoo import cards, remote
 
 # One item of KERASHASH_ZOO where ':' separates the items: a URL keeps the colons of
 # its scheme, IPv6 address and port.
@@ -69,7 +69,10 @@ def card(name: str) -> dict[str, Any] | None:
     if located is None:
         return None
     location, card_bytes = located
-    return remote.parse_json(card_bytes, f"{location}/{name}/card.json", dict)
+    source = f"{location}/{name}/card.json"
+    content: dict[str, Any] = cards.parse_json(card_bytes, source, dict)
+    cards.check(content, source, name)
+    return content
 
 
 def names() -> list[str]:
@@ -94,8 +97,9 @@ def names() -> list[str]:
         if isinstance(location, str):
             listed.update(remote.names(location))
         else:
+            files.recover_all(location)
             listed.update(path.parent.name for path in location.glob("*/card.json"))
-    return sorted(name for name in listed if remote.is_plain(name))
+    return sorted(name for name in listed if cards.is_plain(name))
 
 
 def _locations() -> Iterator[pathlib.Path | str]:
@@ -103,30 +107,45 @@ def _locations() -> Iterator[pathlib.Path | str]:
     value = os.environ.get("KERASHASH_ZOO", "")
     split = _ITEM.findall if os.pathsep == ":" else re.compile("[^;]+").findall
     for text in filter(None, map(str.strip, split(value))):
-        url = urllib.parse.urlsplit(text) if "://" in text else None
-        if url and url.scheme in ("http", "https") and not url.query + url.fragment:
-            yield text.rstrip("/")
-            continue
-        if url and url.scheme == "file" and url.netloc in ("", "localhost"):
-            text = urllib.request.url2pathname(url.path)
-        folder = pathlib.Path(text).expanduser()
+        try:
+            location = _location(text)
+        # No such user, no valid address or port, a name too long, and the like.
+        except (ValueError, RuntimeError, OSError) as error:
+            why, location = f": {error}", None
+        else:
+            why = ""
         # An error, not skipped: under the same name, the entry of a later registry is
         # another model.
-        if not folder.is_dir():
+        if location is None:
             raise ValueError(
                 "`KERASHASH_ZOO` must hold folders and http, https or file URLs, "
-                f"separated by {os.pathsep!r}. Received: {text!r}, which is none."
+                f"separated by {os.pathsep!r}. Received: {text!r}, which is none{why}."
             )
-        yield folder
+        yield location
     yield installed.folder()
+
+
+def _location(text: str) -> pathlib.Path | str | None:
+    """A registry as `_locations` gives it, or None if there is none."""
+    url = urllib.parse.urlsplit(text) if "://" in text else None
+    if url and url.scheme in ("http", "https") and not url.query + url.fragment:
+        _ = url.port  # raises ValueError if it is no port
+        text.encode("ascii")
+        return text.rstrip("/") if url.hostname else None
+    if url and url.scheme == "file" and url.netloc in ("", "localhost"):
+        text = urllib.request.url2pathname(url.path)
+    folder = pathlib.Path(text).expanduser()
+    return folder if folder.is_dir() else None
 
 
 def _locate(name: str) -> tuple[pathlib.Path | str, bytes] | None:
     """The first registry that has an entry, and the content of the entry's card."""
-    for location in _locations() if remote.is_plain(name) else ():
+    for location in _locations() if cards.is_plain(name) else ():
         if isinstance(location, str):
             with contextlib.suppress(FileNotFoundError):
                 return location, remote.card(location, name)
-        elif (location / name / "card.json").is_file():
+            continue
+        files.recover(location / name)
+        if (location / name / "card.json").is_file():
             return location, (location / name / "card.json").read_bytes()
     return None

@@ -2,19 +2,17 @@
 
 import contextlib
 import hashlib
-import json
 import os
 import pathlib
 import re
-import tempfile
 import urllib.parse
 from collections.abc import Collection, Iterable
-from typing import Any, TypedDict, TypeGuard, TypeVar
+from typing import Any, TypedDict
 
 from kerashash import installed
+from kerashash.files import replacing
+from kerashash.zoo.cards import check, is_plain, parse_json
 from kerashash.zoo.fetching import fetch_file, fetch_text, is_whole
-
-T = TypeVar("T")
 
 
 class _Expected(TypedDict):
@@ -24,21 +22,20 @@ class _Expected(TypedDict):
     size: int
 
 
-def is_plain(name: Any) -> TypeGuard[str]:
-    """Whether a name is that of a visible file or folder, without any path.
+def version_of(card_bytes: bytes) -> str:
+    """The name of the cached folder of an entry's version, from a digest of its card.
 
     Args:
-        name: object, usually a str.
+        card_bytes: bytes, the content of the entry's card.
 
     Returns:
-        bool.
+        str, 16 hexadecimal digits.
 
     Example:
-        >>> is_plain("dcdh-cifar10-48"), is_plain("../x"), is_plain(".hidden")
-        (True, False, False)
+        >>> version_of(b"{}")
+        '44136fa355b3678a'
     """
-    pattern = r"[^./\\:\x00-\x1f][^/\\:\x00-\x1f]*"
-    return isinstance(name, str) and re.fullmatch(pattern, name) is not None
+    return hashlib.sha256(card_bytes).hexdigest()[:16]
 
 
 def card(base: str, name: str) -> bytes:
@@ -55,15 +52,22 @@ def card(base: str, name: str) -> bytes:
         FileNotFoundError: if the server does not have the entry.
         ConnectionError: if the server does not answer and the cache does not have the
             whole entry.
+        ValueError: if what the server sends is no card of that name, and the cache does
+            not have the whole entry.
     """
     newest_first = sorted(
         (_cache(base) / name).glob("*/card.json"),
         key=lambda path: path.stat().st_mtime,
         reverse=True,
     )
+    url = _url(base, name, "card.json")
     try:
-        return fetch_text(_url(base, name, "card.json"), patient=not newest_first)
-    except ConnectionError:
+        card_bytes = fetch_text(url, patient=not newest_first)
+        _listed_files(card_bytes, url)
+        check(parse_json(card_bytes, url, dict), url, name)
+        return card_bytes
+    # Not a card: such as the page of a proxy that wants a password.
+    except (ConnectionError, ValueError):
         for path in filter(_is_whole_entry, newest_first):
             return path.read_bytes()
         raise
@@ -89,7 +93,7 @@ def entry(base: str, name: str, card_bytes: bytes) -> pathlib.Path:
         OSError: as `fetch_file`.
     """
     versions = _cache(base) / name
-    folder = versions / hashlib.sha256(card_bytes).hexdigest()[:16]
+    folder = versions / version_of(card_bytes)
     files, shared = _listed_files(card_bytes, _url(base, name, "card.json"))
     for file, expected in shared.items():
         if not _is_in_package(file, expected):
@@ -105,13 +109,8 @@ def entry(base: str, name: str, card_bytes: bytes) -> pathlib.Path:
     if not path.is_file() or path.read_bytes() != card_bytes:
         # Written last, so that a folder with a card is a whole entry.
         folder.mkdir(parents=True, exist_ok=True)
-        with tempfile.NamedTemporaryFile(
-            dir=folder, prefix="card.json.", suffix=".part", delete=False
-        ) as stream:
+        with replacing(path) as stream:
             stream.write(card_bytes)
-        # Temporary files are made 0o600, but several users may share a cache.
-        os.chmod(stream.name, 0o644)
-        os.replace(stream.name, path)
     return folder
 
 
@@ -128,53 +127,25 @@ def names(base: str) -> Collection[str]:
         Collection of str.
 
     Raises:
-        ValueError: if the index is not a list of names.
+        ValueError: if the index is not a list of names, and the cache has no entry.
         ConnectionError: if the server does not answer and the cache has no entry of it.
     """
     cached = {path.parent.parent.name for path in _cache(base).glob("*/*/card.json")}
     url = f"{base}/index.json"
     try:
         listed = parse_json(fetch_text(url, patient=not cached), url, list)
+        wrong = [name for name in listed if not is_plain(name)]
+        if wrong:
+            raise ValueError(
+                f"{url} must list names of entries. Received: {wrong[:5]}."
+            )
+        return listed
     except FileNotFoundError:
         return cached
-    except ConnectionError:
+    except (ConnectionError, ValueError):
         if not cached:
             raise
         return cached
-    wrong = [name for name in listed if not is_plain(name)]
-    if wrong:
-        raise ValueError(f"{url} must list names of entries. Received: {wrong[:5]}.")
-    return listed
-
-
-def parse_json(text: bytes, source: str | pathlib.Path, expected_type: type[T]) -> T:
-    """Parse JSON whose value must be of a certain type.
-
-    Args:
-        text: bytes, the JSON.
-        source: str or path, where `text` is from, to be named in an error.
-        expected_type: type that the value must have.
-
-    Returns:
-        The value.
-
-    Raises:
-        ValueError: if `text` is not JSON, or its value has another type.
-
-    Example:
-        >>> parse_json(b"[1, 2]", "numbers.json", list)
-        [1, 2]
-    """
-    try:
-        value = json.loads(text)
-    except ValueError as error:
-        raise ValueError(f"{source} must be JSON. Received: {error}.") from error
-    if not isinstance(value, expected_type):
-        raise ValueError(
-            f"{source} must hold a {expected_type.__name__}. "
-            f"Received: {type(value).__name__}."
-        )
-    return value
 
 
 def _link_from_older_version(

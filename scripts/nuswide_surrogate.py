@@ -1,14 +1,16 @@
-r"""Train entries for NUS-WIDE without its photographs, and say so in their cards.
+r"""Train surrogates for entries on NUS-WIDE, without its photographs.
 
     python scripts/nuswide_surrogate.py dcdh-nuswide-48 [adalabel-nuswide-48 ...] \
         --labels FOLDER --cache-dir FOLDER --root zoo [--seeds 3]
 
-The labels of NUS-WIDE are to be had, its photographs are not. So codes are learned from
-the labels of the 195,834 images that have one of its 21 most frequent concepts: for
-DCDH those of label rows, by its label stream with its exact S and discrete step; for
-AdaLabelHash the codewords of concepts. Then an image network learns, on photographs of
-MIRFlickr-25k, to give the codes that go with their labels: 13 of the 21 concepts are
-known of these, and what depends on the others is left out of the loss.
+The labels of NUS-WIDE are available, its photographs are not. Therefore codes are
+learned from the labels of the 195,834 images that have one of the 21 most frequent
+concepts. For DCDH these are the codes of label rows, learned by the label stream with
+its exact S and discrete step; for AdaLabelHash they are the codewords of the concepts.
+
+Then an image network learns, on photographs of MIRFlickr-25k, to output the codes that
+belong to their labels. MIRFlickr-25k has labels for 13 of the 21 concepts; what depends
+on the others is left out of the loss. The cards of the entries say all this.
 """
 
 import argparse
@@ -26,7 +28,7 @@ from kerashash.maths import losses
 from kerashash.zoo import card_metrics
 
 UNITS, EPOCHS = 1024, 10
-#: Concepts of NUS-WIDE-21 and the labels of MIRFlickr-25k that stand for them.
+#: Concepts of NUS-WIDE-21, and the labels of MIRFlickr-25k that stand for each.
 KNOWN = {
     "sky": ["sky"],
     "clouds": ["clouds"],
@@ -45,9 +47,18 @@ KNOWN = {
 
 
 def label_codes(labels, bits):
-    """Codes of the distinct label rows, and the label stream that gives them.
+    """Learn codes of the distinct label rows.
 
     The label stream alone is DCDH's variant V with label rows in place of images.
+
+    Args:
+        labels: float32 ``(n, 21)``, 0 or 1.
+        bits: int, the code length.
+
+    Returns:
+        ``(stream, patterns, counts, pattern_codes)``: the trained label stream; the
+        distinct label rows ``(p, 21)``; how many rows are equal to each, ``(p,)``; and
+        the learned codes of the patterns, ``(p, bits)``.
     """
     stream = methods.DCDH(
         keras.Sequential(
@@ -73,14 +84,18 @@ def label_codes(labels, bits):
 
 
 def image_network(x, labels, known, patterns, counts, pattern_codes, seed):
-    """An image network on features, and its classifier of concepts.
+    """Train a network from features to codes, with a classifier of the concepts.
 
     Args:
-        x: float32 ``(n, width)``.
-        labels: float32 ``(n, 21)``; 0 where a concept is not known.
-        known: bool ``(21,)``.
-        patterns, counts, pattern_codes: of the distinct label rows, p of them.
-        seed: int, of the order of the rows.
+        x: float32 ``(n, width)``, features of photographs.
+        labels: float32 ``(n, 21)``; 0 for unknown concepts.
+        known: bool ``(21,)``; which concepts are known.
+        patterns, counts, pattern_codes: as `label_codes` returns them.
+        seed: int, for the order of the rows.
+
+    Returns:
+        `keras.Model` with layers "hidden" and "code" and the outputs continuous codes
+        ``(batch, bits)`` and logits ``(batch, 21)``.
     """
     bits = pattern_codes.shape[1]
     inputs = keras.Input(x.shape[1:])
@@ -88,51 +103,60 @@ def image_network(x, labels, known, patterns, counts, pattern_codes, seed):
     u = keras.layers.Dense(bits, "tanh", name="code")(hidden)
     network = keras.Model(inputs, [u, keras.layers.Dense(len(known))(u)])
     weights = tf.constant(counts / counts.sum(), tf.float32)
-    # Without a known concept in common, one of the others may still be common.
-    maybe = tf.constant((patterns[:, ~known] > 0).any(axis=1))
+    # A pattern with unknown concepts may be similar to an image with which it shares no
+    # known concept.
+    uncertain = tf.constant((patterns[:, ~known] > 0).any(axis=1))
     patterns = tf.constant(patterns * known, tf.float32)
     pattern_codes = tf.constant(pattern_codes, tf.float32)
     columns = np.flatnonzero(known)
 
-    def shares(weight):
+    def normalized(weight):
+        """Scale rows to a sum of 1."""
         return weight / (tf.reduce_sum(weight, axis=1, keepdims=True) + 1e-9)
 
-    def terms(labels):
-        """S of a batch, how much each pair counts, and the codes to be given.
+    def targets(labels):
+        """Compute the targets of a batch.
 
-        Of an image's pairs both kinds weigh the same. Its code to be given is the mean
-        of those of the rows with the same known concepts; S alone leaves half of the
-        bits the same for all images. The last is 0 for an image without such rows.
+        The similar and the dissimilar pairs of an image have the same total weight. The
+        target code of an image is the mean code of the patterns with the same known
+        concepts: S alone leaves half of the bits the same for all images.
+
+        Returns:
+            ``(s, weight, code, has_code)``: S and the weights of the pairs of images
+            and patterns, both ``(batch, p)``; target codes ``(batch, bits)``; and 1 or
+            0, ``(batch,)``, for whether an image has a target code.
         """
-        common = tf.matmul(labels, patterns, transpose_b=True)
+        common = tf.matmul(labels, patterns, transpose_b=True)  # (batch, p)
         similar = tf.cast(common > 0, tf.float32)
-        different = tf.cast((common == 0) & ~maybe, tf.float32)
-        weight = shares(weights * similar) + shares(weights * different)
-        its, theirs = tf.reduce_sum(labels, axis=1), tf.reduce_sum(patterns, axis=1)
-        same = (common == its[:, None]) & (common == theirs)
-        goal = tf.matmul(shares(weights * tf.cast(same, tf.float32)), pattern_codes)
-        there = tf.cast(tf.reduce_any(same, axis=1), tf.float32)
-        return 2 * similar - 1, weight / 2, goal, there
+        dissimilar = tf.cast((common == 0) & ~uncertain, tf.float32)
+        weight = normalized(weights * similar) + normalized(weights * dissimilar)
+        num_labels = tf.reduce_sum(labels, axis=1, keepdims=True)  # (batch, 1)
+        same = (common == num_labels) & (common == tf.reduce_sum(patterns, axis=1))
+        code_weights = normalized(weights * tf.cast(same, tf.float32))  # (batch, p)
+        code = tf.matmul(code_weights, pattern_codes)  # (batch, bits)
+        has_code = tf.cast(tf.reduce_any(same, axis=1), tf.float32)
+        return 2 * similar - 1, weight / 2, code, has_code
 
     optimizer = keras.optimizers.Adam(
         keras.optimizers.schedules.CosineDecay(1e-3, EPOCHS * -(-len(x) // 128))
     )
 
     @tf.function(jit_compile=True)
-    def losses_of(x, labels):
+    def batch_loss(x, labels):
         u, logits = network(x, training=True)
-        s, weight, goal, there = terms(labels)
-        fit = weight * (s - tf.matmul(u, pattern_codes, transpose_b=True) / bits) ** 2
-        gap = there * tf.reduce_mean((u - goal) ** 2, axis=1)
+        s, weight, code, has_code = targets(labels)
+        inner = tf.matmul(u, pattern_codes, transpose_b=True)  # (batch, p)
+        pair_loss = tf.reduce_sum(weight * (s - inner / bits) ** 2, axis=1)
+        code_loss = has_code * tf.reduce_mean((u - code) ** 2, axis=1)
         focal = losses.sigmoid_focal(
             tf.gather(labels, columns, axis=1), tf.gather(logits, columns, axis=1)
         )
-        return tf.reduce_mean(tf.reduce_sum(fit, axis=1) + gap) + focal
+        return tf.reduce_mean(pair_loss + code_loss) + focal
 
     @tf.function
     def step(x, labels):
         with tf.GradientTape() as tape:
-            loss = losses_of(x, labels)
+            loss = batch_loss(x, labels)
         variables = network.trainable_variables
         optimizer.apply(tape.gradient(loss, variables), variables)
         return loss
@@ -146,18 +170,22 @@ def image_network(x, labels, known, patterns, counts, pattern_codes, seed):
 
 
 def dcdh(bits, labels, x, mapped, known, seed):
-    """A DCDH model on features, arrays to keep, and a code of each concept.
+    """Train a DCDH model on features.
 
     Args:
-        bits: int.
-        labels: float32 ``(n, 21)``, of NUS-WIDE.
+        bits: int, the code length.
+        labels: float32 ``(n, 21)``, label rows of NUS-WIDE.
         x, mapped: float32 ``(m, width)`` and ``(m, 21)``, features and labels of
-            photographs of MIRFlickr-25k; 0 where a concept is not known.
-        known: bool ``(21,)``.
+            photographs of MIRFlickr-25k; 0 for unknown concepts.
+        known: bool ``(21,)``; which concepts are known.
         seed: int.
+
+    Returns:
+        ``(model, hidden, arrays, concept_codes)``: the model; its hidden layer; arrays
+        to store in the entry; and a dict of concepts' columns to their codes.
     """
-    stream, patterns, counts, its = label_codes(labels, bits)
-    network = image_network(x, mapped, known, patterns, counts, its, seed)
+    stream, patterns, counts, pattern_codes = label_codes(labels, bits)
+    network = image_network(x, mapped, known, patterns, counts, pattern_codes, seed)
     hidden = network.get_layer("hidden")
     vector = keras.Input(x.shape[1:])
     model = methods.DCDH(
@@ -172,67 +200,70 @@ def dcdh(bits, labels, x, mapped, known, seed):
     model.label_net.set_weights(
         [*stream.backbone.get_weights(), *stream.hash_head.get_weights()]
     )
-    model.train_codes.assign(its)
-    kept = {"label_rows": patterns.astype(np.uint8), "label_row_codes": codes.pack(its)}
-    # Of the rows that have a concept alone.
-    alone = {
+    model.train_codes.assign(pattern_codes)
+    arrays = {
+        "label_rows": patterns.astype(np.uint8),
+        "label_row_codes": codes.pack(pattern_codes),
+    }
+    # The code of a concept is that of the label row that has no other concept.
+    concept_codes = {
         int(row.argmax()): code
-        for row, code in zip(patterns, its, strict=True)
+        for row, code in zip(patterns, pattern_codes, strict=True)
         if row.sum() == 1
     }
-    return model, hidden, kept, alone
+    return model, hidden, arrays, concept_codes
 
 
 def adalabel(bits, labels, x, mapped, known, seed):
-    """The same with AdaLabelHash."""
-    rows = methods.AdaLabelHash(
+    """Train an AdaLabelHash model on features; arguments and result as of `dcdh`."""
+    label_model = methods.AdaLabelHash(
         keras.Sequential(
             [keras.Input(labels.shape[1:]), keras.layers.Dense(256, "relu")]
         ),
         bits,
         labels.shape[1],
     )
-    rows.compile(keras.optimizers.Adam(1e-3))
-    rows.fit(labels, labels, batch_size=1024, epochs=5, verbose=2)
+    label_model.compile(keras.optimizers.Adam(1e-3))
+    label_model.fit(labels, labels, batch_size=1024, epochs=5, verbose=2)
 
     hidden = keras.layers.Dense(UNITS, "relu", name="hidden")
     model = methods.AdaLabelHash(
         keras.Sequential([keras.Input(x.shape[1:]), hidden]), bits, labels.shape[1]
     )
-    model.codewords.set_weights(rows.codewords.get_weights())
+    model.codewords.set_weights(label_model.codewords.get_weights())
     model.codewords.trainable = False
     steps = EPOCHS * -(-len(x) // 128)
     rate = keras.optimizers.schedules.CosineDecay(1e-3, steps)
     model.compile(keras.optimizers.Adam(rate))
-    unknown = np.where(known, mapped, -1)
-    model.fit(x, unknown, batch_size=128, epochs=EPOCHS, verbose=2)
+    with_unknown = np.where(known, mapped, -1)
+    model.fit(x, with_unknown, batch_size=128, epochs=EPOCHS, verbose=2)
     return model, hidden, {}, dict(enumerate(model.codewords.hash_codes().numpy()))
 
 
-def neighbours(names, alone):
-    """The three concepts whose codes are nearest to each one's."""
-    found = {}
-    for column, code in sorted(alone.items(), key=lambda item: names[item[0]]):
+def nearest_concepts(names, concept_codes):
+    """Map each concept to the distances of the three with the nearest codes."""
+    nearest = {}
+    for column, code in sorted(concept_codes.items(), key=lambda item: names[item[0]]):
         distances = {
-            names[other]: int((code != its).sum())
-            for other, its in sorted(alone.items())
+            names[other]: int((code != other_code).sum())
+            for other, other_code in sorted(concept_codes.items())
             if other != column
         }
-        near = sorted(distances.items(), key=lambda item: item[1])[:3]
-        found[names[column]] = dict(near)
-    return found
+        closest = sorted(distances.items(), key=lambda item: item[1])[:3]
+        nearest[names[column]] = dict(closest)
+    return nearest
 
 
-def random_codes(metrics, kept, bits):
-    """What is to be said of codes drawn at random, with the same labels."""
-    random = np.random.default_rng(0)
-    drawn = {
+def describe_random_codes(metrics, arrays, bits):
+    """Describe the metrics of random codes with the same labels, for the card."""
+    rng = np.random.default_rng(0)
+    random_codes = {
         f"{split}_codes": codes.pack(
-            random.choice([-1, 1], (len(kept[f"{split}_codes"]), bits))
+            rng.choice([-1, 1], (len(arrays[f"{split}_codes"]), bits))
         )
         for split in ("query", "database")
     }
-    values = card_metrics.measure(metrics, {**kept, **drawn}, bits)
+    values = card_metrics.measure(metrics, {**arrays, **random_codes}, bits)
     return ", ".join(
         f"{metric['name']} {value:.4f} (empty {metric['empty']})"
         for metric, value in zip(metrics, values, strict=True)
@@ -241,23 +272,24 @@ def random_codes(metrics, kept, bits):
 
 
 def nuswide_labels(folder):
-    """The 21 most frequent concepts of NUS-WIDE, and the label rows that have one."""
+    """Return the 21 most frequent concepts of NUS-WIDE and all label rows with one."""
     truth = read_ground_truth(folder).labels
-    top = np.sort(np.argsort(-truth.sum(axis=0, dtype=int), kind="stable")[:21])
-    labels = truth[:, top]
-    return [CONCEPTS[column] for column in top], labels[labels.any(axis=1)]
+    by_frequency = np.argsort(-truth.sum(axis=0, dtype=int), kind="stable")
+    columns = np.sort(by_frequency[:21])
+    labels = truth[:, columns]
+    return [CONCEPTS[column] for column in columns], labels[labels.any(axis=1)]
 
 
 def photographs(names):
-    """MIRFlickr-25k, and its labels as those of the concepts."""
+    """Return MIRFlickr-25k, and its labels mapped to the concepts."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         images = data.load("mirflickr25k", allow_missing=True)
     columns = {name: column for column, name in enumerate(images.class_names)}
     mapped = np.zeros((len(images.labels), len(names)), np.float32)
-    for concept, its in KNOWN.items():
-        of = images.labels[:, [columns[name] for name in its]]
-        mapped[:, names.index(concept)] = of.max(axis=1)
+    for concept, label_names in KNOWN.items():
+        labels = images.labels[:, [columns[name] for name in label_names]]
+        mapped[:, names.index(concept)] = labels.max(axis=1)
     return images, mapped
 
 
@@ -267,10 +299,17 @@ METHODS = {"dcdh": dcdh, "adalabel": adalabel}
 def main():
     parser = argparse.ArgumentParser()
     parser.add_argument("names", nargs="+", help="<method>-nuswide-<bits>")
-    parser.add_argument("--labels", required=True, help="folder of Groundtruth")
+    parser.add_argument(
+        "--labels", required=True, help="the Groundtruth folder of NUS-WIDE"
+    )
     parser.add_argument("--cache-dir", required=True, type=pathlib.Path)
     parser.add_argument("--root", required=True, type=pathlib.Path)
-    parser.add_argument("--seeds", type=int, default=1, help="the first one is kept")
+    parser.add_argument(
+        "--seeds",
+        type=int,
+        default=1,
+        help="number of seeds (default: 1); the entry is that of the first",
+    )
     options = parser.parse_args()
 
     names, labels = nuswide_labels(options.labels)
@@ -282,47 +321,61 @@ def main():
     rows = images.splits["train"]
     rows = rows[mapped[rows].any(axis=1)]
 
-    def trained(method, bits, seed):
-        """A model behind its backbone, its codes with their labels, and a code of each
-        concept."""
+    def train(method, bits, seed):
+        """Train a model behind its backbone.
+
+        Returns:
+            ``(model, arrays, concept_codes)``, as of `dcdh`; the arrays include the
+            codes and labels of queries and database.
+        """
         keras.utils.set_random_seed(seed)
-        model, hidden, kept, alone = METHODS[method](
+        model, hidden, arrays, concept_codes = METHODS[method](
             bits, labels.astype(np.float32), x[rows], mapped[rows], known, seed
         )
         zoo.round_weights(model)
         for split in ("query", "database"):
-            kept[f"{split}_codes"] = model.encode(x[images.splits[split]], verbose=0)
-            kept[f"{split}_labels"] = mapped[images.splits[split]].astype(np.uint8)
-        whole = keras.Sequential([backbone, hidden])
-        return model.with_backbone(whole), kept, alone
+            split_rows = images.splits[split]
+            arrays[f"{split}_codes"] = model.encode(x[split_rows], verbose=0)
+            arrays[f"{split}_labels"] = mapped[split_rows].astype(np.uint8)
+        model = model.with_backbone(keras.Sequential([backbone, hidden]))
+        return model, arrays, concept_codes
 
     for name in options.names:
         method, _, bits = name.split("-")
-        model, kept, alone = trained(method, int(bits), 0)
-        about = {
-            **card(name, images, len(rows), labels),
-            "nearest_concepts": neighbours(names, alone),
+        model, arrays, concept_codes = train(method, int(bits), 0)
+        card = {
+            **card_of(name, images, len(rows), labels),
+            "nearest_concepts": nearest_concepts(names, concept_codes),
         }
         if method == "dcdh":
-            about["choices"] = (
+            card["choices"] = (
                 "the image network's loss, on 1,500 training photographs held out"
             )
-        metrics = about["metrics"]
-        about["random_codes"] = random_codes(metrics, kept, int(bits))
-        by_seed = [card_metrics.measure(metrics, kept, int(bits))]
+        metrics = card["metrics"]
+        card["random_codes"] = describe_random_codes(metrics, arrays, int(bits))
+        by_seed = [card_metrics.measure(metrics, arrays, int(bits))]
         for seed in range(1, options.seeds):
-            _, other, _ = trained(method, int(bits), seed)
-            by_seed.append(card_metrics.measure(metrics, other, int(bits)))
+            _, seed_arrays, _ = train(method, int(bits), seed)
+            by_seed.append(card_metrics.measure(metrics, seed_arrays, int(bits)))
         for metric, values in zip(metrics, zip(*by_seed, strict=True), strict=True):
             if options.seeds > 1 and None not in values:
                 metric["by_seed"] = list(values)
-        text = zoo.recipe_path(name).read_text()
-        entry = zoo.save(model, name, about, kept, text, options.root, overwrite=True)
+        recipe = zoo.recipe_path(name).read_text()
+        entry = zoo.save(
+            model, name, card, arrays, recipe, options.root, overwrite=True
+        )
         print(name, entry.card["metrics"], flush=True)
 
 
-def card(name, images, trained, labels):
-    """What is to be said of a surrogate."""
+def card_of(name, images, num_train, labels):
+    """Build the card of a surrogate, without what depends on its codes.
+
+    Args:
+        name: str, the entry's name.
+        images: `kerashash.data.RetrievalData`, MIRFlickr-25k.
+        num_train: int, the number of photographs that the network is trained on.
+        labels: array ``(n, 21)``, label rows of NUS-WIDE.
+    """
     recipe = tomllib.loads(zoo.recipe_path(name).read_text())
     common = {"denominator": "relevant", "ties": "expected", "database": "encoded"}
     on = "1,700 queries and 18,300 photographs of MIRFlickr-25k, 13 mapped concepts"
@@ -332,7 +385,7 @@ def card(name, images, trained, labels):
         "paper_value": "not comparable: the paper trains and measures on NUS-WIDE",
         "trained_on": "no photograph of NUS-WIDE: codes of the labels of "
         f"{len(labels):,} images of NUS-WIDE ({len(np.unique(labels, axis=0)):,} "
-        f"distinct rows of 21 concepts); network on {trained:,} photographs of "
+        f"distinct rows of 21 concepts); network on {num_train:,} photographs of "
         f"MIRFlickr-25k with 13 of these concepts ({', '.join(KNOWN)}); backbone: "
         "ImageNet-1k",
         "licence": "Apache-2.0 (weights); no photograph is here",
@@ -340,7 +393,7 @@ def card(name, images, trained, labels):
         "other eight it saw no photograph",
         "data": {"name": "mirflickr25k", "seed": images.seed, "allow_missing": True},
         "counts": {
-            "train": trained,
+            "train": num_train,
             "query": images.num_query,
             "database": images.num_database,
         },

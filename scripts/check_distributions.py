@@ -1,11 +1,11 @@
-"""Check what the wheel and the source distribution hold, and list it.
+"""Check and list the contents of the wheel and of the source distribution.
 
     python -m build --outdir FOLDER
     python scripts/check_distributions.py FOLDER
 
 The wheel must have every module and every data file of the repository's package and
-registry, and nothing else: no tests, no scripts of the maintainers, no caches. The source
-distribution must have what the wheel is built from.
+registry, and nothing else: no tests, no scripts, no caches. The source distribution
+must have everything that the wheel is built from.
 """
 
 import collections
@@ -16,20 +16,20 @@ import tarfile
 import zipfile
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
-# The registry's files that people read on the web and the code does not.
+# Files of the registry that only people read, not the code.
 NOT_INSTALLED = ("card.md", "results.csv")
 
 
 def tracked():
-    """The files that git tracks, relative to the repository."""
-    done = subprocess.run(
+    """List the files that git tracks, relative to the repository."""
+    result = subprocess.run(
         ["git", "ls-files"], cwd=ROOT, capture_output=True, text=True, check=True
     )
-    return done.stdout.splitlines()
+    return result.stdout.splitlines()
 
 
 def expected():
-    """The wheel's files, without its metadata."""
+    """Yield the files that the wheel must have, besides its metadata."""
     for file in tracked():
         if file.startswith("kerashash/"):
             yield file
@@ -37,10 +37,10 @@ def expected():
             yield f"kerashash/pretrained/{file.removeprefix('zoo/')}"
 
 
-def check(name, actual, wanted, exact):
-    """Compare two sets of files; returns the number of differences."""
-    missing = sorted(wanted - actual)
-    extra = sorted(actual - wanted) if exact else []
+def check(name, actual, required, exact):
+    """Print the differences between two sets of files, and return their number."""
+    missing = sorted(required - actual)
+    extra = sorted(actual - required) if exact else []
     for file in missing:
         print(f"{name}: lacks {file}")
     for file in extra:
@@ -65,18 +65,22 @@ def main():
     faults = check(wheel.name, files, {*expected()}, exact=True)
     with tarfile.open(source) as archive:
         names = {name.partition("/")[2] for name in archive.getnames()}
-    needed = {
-        file.replace("kerashash/pretrained/", "zoo/") for file in expected()
-    } | {"setup.cfg", "pyproject.toml", "README.md", "LICENSE"}
-    faults += check(source.name, names, needed, exact=False)
-    strange = [
+    required = {
+        "setup.cfg",
+        "pyproject.toml",
+        "README.md",
+        "LICENSE",
+        *(file.replace("kerashash/pretrained/", "zoo/") for file in expected()),
+    }
+    faults += check(source.name, names, required, exact=False)
+    unwanted = [
         name
         for name in (*files, *names)
         if "__pycache__" in name or name.endswith((".pyc", ".npy", ".part", ".keras"))
     ]
-    for name in strange:
+    for name in unwanted:
         print(f"should not be distributed: {name}")
-    return 1 if faults or strange else 0
+    return 1 if faults or unwanted else 0
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""Write results.csv, card.md and the zoo's table in README.md from the entries' cards.
+"""Write results.csv, the card.md files and the zoo's table in README.md from the cards.
 
 python scripts/zoo_tables.py
 """
@@ -15,26 +15,30 @@ START, END = "<!-- scripts/zoo_tables.py -->\n", "<!-- end -->\n"
 
 
 def table(entries):
-    """A row for each entry, in Markdown: its first metric."""
+    """Build the Markdown table, with the first metric of each entry as its row."""
     columns = ("entry", "data", "backbone", "metric", "value", "learned", "over seeds")
     columns = (*columns, "paper")
     lines = [_line(columns), "|---" * len(columns) + "|"]
     for card in entries:
         first, data, backbone = card["metrics"][0], card["data"], card["backbone"]
-        # The first definition is kerashash's own: expected over the orders of ties.
+        # The first of them has the definition of the first metric, ties "expected".
         learned = [
             cards.number(metric["value"])
             for metric in card["metrics"]
             if metric["name"] == first["name"] and metric.get("database") == "learned"
         ]
-        of = f"that of `{backbone['of']}`" if "of" in backbone else "none: columns"
-        of = backbone.get("name", of)
+        if "name" in backbone:
+            backbone_text = cards.joined(backbone["name"])
+        elif "of" in backbone:
+            backbone_text = f"that of `{backbone['of']}`"
+        else:
+            backbone_text = "none: columns"
         lines.append(
             _line(
                 (
                     f"`{card['name']}`" + " (surrogate)" * ("surrogate" in card),
                     f"{data['name']} {data.get('protocol', '')}".strip(),
-                    cards.joined(of),
+                    backbone_text,
                     first["name"],
                     cards.number(first["value"]),
                     "".join(learned[:1]),

@@ -157,3 +157,57 @@ def test_bad_arguments_are_named(pets, tmp_path):
     ):
         with pytest.raises(ValueError, match=f"`{name}` must be"):
             from_directory(pets, **options)
+
+
+def test_hidden_files_and_folders_do_not_count(pets):
+    for hidden in ("cat/.ipynb_checkpoints", "cat/sub/.trash/x", ".git", "__MACOSX"):
+        write(pets / hidden / "0.png", (0, 0, 0))
+    write(pets / "cat" / "._00.png", (0, 0, 0))
+    (pets / "cat" / "folder.png").mkdir()
+    data = from_directory(pets, image_size=16)
+    assert data.class_names == ("cat", "dog", "newt")
+    assert len(data.x) == 34
+
+
+def test_one_image_a_class_leaves_none_for_queries(tmp_path):
+    for label in ("a", "b"):
+        write(tmp_path / label / "0.png", (0, 0, 0))
+    with pytest.raises(ValueError, match="`path` must hold two or more images of a"):
+        from_directory(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("../secret.png", r"file outside of it: '\.\./secret\.png'"),
+        ("../nothing.png", "file outside of it"),
+        ("cat/../../secret.png", "file outside of it"),
+        ("/etc/hostname", "file outside of it"),
+        ("{parent}/secret.png", "file outside of it"),
+        ("cat/link.png", r"file outside of it: 'cat/link\.png'"),
+        ("linked/secret.png", "file outside of it"),
+        ("cat/../cat/00.png", r"two names: 'cat/\.\./cat/00\.png', 'cat/00\.png'"),
+        ("./cat/00.png", "Received again in line 3"),
+        ("{parent}/pets/cat/00.png", "one file under two names"),
+        ("cat/again.png", "one file under two names"),
+        ("cat/\0.png", "`labels` must"),
+        ("x" * 5000, "`labels` must"),
+    ],
+)
+def test_a_table_names_files_of_the_folder_once(pets, tmp_path, name, message):
+    write(tmp_path / "secret.png", (0, 0, 0))
+    (pets / "cat" / "link.png").symlink_to(tmp_path / "secret.png")
+    (pets / "cat" / "again.png").symlink_to(pets / "cat" / "00.png")
+    (pets / "linked").symlink_to(tmp_path)
+    table = tmp_path / "labels.csv"
+    name = name.format(parent=tmp_path)
+    table.write_text(f"file,labels\ncat/00.png,a\n{name},b\n")
+    with pytest.raises(ValueError, match=message):
+        from_directory(pets, table)
+
+
+def test_links_out_of_the_folder_are_not_followed(pets, tmp_path):
+    write(tmp_path / "secret.png", (0, 0, 0))
+    (pets / "cat" / "link.png").symlink_to(tmp_path / "secret.png")
+    with pytest.raises(ValueError, match=r"`path` must hold images.*'cat/link\.png'"):
+        from_directory(pets)

@@ -4,6 +4,7 @@ from kerashash.data.augmentation import augmented
 from kerashash.data.directory import from_directory
 from kerashash.data.distributions import DistributionData, load_distributions
 from kerashash.data.feature_cache import cache_features
+from kerashash.data.image_reading import read_images
 from kerashash.data.images import EncodedImages
 from kerashash.data.indexing import indexed
 from kerashash.data.loading import list_datasets as list
@@ -23,4 +24,5 @@ __all__ = [
     "list",
     "load",
     "load_distributions",
+    "read_images",
 ]

@@ -6,25 +6,25 @@ import hashlib
 import os
 import pathlib
 import warnings
+from collections.abc import Iterable
 
 import numpy as np
-import tensorflow as tf
 
 from kerashash.checks import check_choices, check_integer, listing
 from kerashash.data import protocols
+from kerashash.data.image_reading import SUFFIXES, decode, printable
 from kerashash.data.images import EncodedImages
 from kerashash.data.inputs import progress
 from kerashash.data.retrieval_data import RetrievalData
 from kerashash.data.sources import Source
 
-SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".gif")
 CHOICES = {"corrupt": ("raise", "skip")}
 
 
 def from_directory(
     path: str | os.PathLike[str],
     labels: str | os.PathLike[str] | None = None,
-    image_size: int = 224,
+    image_size: int | None = None,
     query_share: float = 0.1,
     seed: int = 0,
     corrupt: str = "raise",
@@ -35,19 +35,24 @@ def from_directory(
     The same share of each class is drawn as queries; the other images train and are the
     database. The draw depends only on the seed and the names of the files.
 
+    Images are read as `kerashash.data.read_images` reads them, which says the formats.
+    Hidden files and folders, whose names begin with a dot, do not count.
+
     Args:
         path: path of a folder. Without `labels`, each of its subfolders is a class,
-            with images at any depth.
+            with images at any depth. Symbolic links must not lead out of it.
         labels: path or None; a CSV file with the header ``file,labels``. Each line
             holds the path of an image, relative to `path`, and its labels, separated by
             ``;``; a line without labels is an image without labels. Images that are not
             in the file are left out.
-        image_size: int, at least 1; the side in pixels to which images are resized.
+        image_size: int or None; the side in pixels to which images are resized. None is
+            the side that the model takes to which they are passed, as for a list of
+            paths, and otherwise 224.
         query_share: float in (0, 1); the share of each class that becomes queries.
         seed: int in [0, 2^32); the seed of the draw and of the order of the training
             images.
-        corrupt: str; what to do about files that do not decode to their end as a JPEG,
-            PNG, BMP or GIF image: "raise", or "skip" to leave them out with a
+        corrupt: str; what to do about files that do not decode to their end, or whose
+            names are not UTF-8: "raise", or "skip" to leave them out with a
             `UserWarning`.
         verbose: "auto", 0 or 1; each image is decoded once to check it. "auto" shows a
             progress bar if that takes long, 1 always, 0 never.
@@ -59,9 +64,12 @@ def from_directory(
     Raises:
         TypeError: if an argument has the wrong type.
         ValueError: if an argument is out of range, the folder holds no images, the CSV
-            file is malformed, or images are missing or corrupt; the error names them.
+            file is malformed, images are missing, corrupt, outside of `path` or listed
+            under two names, or no class has an image to spare for a query; the error
+            names them.
 
     Example:
+        >>> import tensorflow as tf
         >>> for label in ("cat", "dog"):
         ...     for i in range(5):
         ...         os.makedirs(f"pets/{label}", exist_ok=True)
@@ -75,7 +83,8 @@ def from_directory(
         (('cat', 'dog'), 8, 2)
     """
     check_choices(CHOICES, corrupt=corrupt)
-    check_integer("image_size", image_size)
+    if image_size is not None:
+        check_integer("image_size", image_size)
     check_integer("seed", seed, least=0, most=2**32 - 1)
     if not 0 < query_share < 1:
         raise ValueError(f"`query_share` must be in (0, 1). Received: {query_share}.")
@@ -87,7 +96,9 @@ def from_directory(
     )
     faults = _find_corrupt(folder, sorted(labels_of), verbose)
     if faults:
-        files = listing([f"{name} ({fault})" for name, fault in faults.items()])
+        files = listing(
+            [f"{printable(name)} ({fault})" for name, fault in faults.items()]
+        )
         if corrupt == "raise":
             raise ValueError(
                 "`path` must hold only images that decode to their end; "
@@ -120,6 +131,12 @@ def from_directory(
     _, splits = protocols.Protocol(protocols.stratified(query_share)).apply(
         source, int(seed)
     )
+    if not len(splits["query"]):
+        raise ValueError(
+            "`path` must hold two or more images of a class, of which one becomes a "
+            f"query. Received in {folder}: one image of each of {len(class_names)} "
+            "classes."
+        )
     protocol = f"{query_share:g} of each class are queries"
     return source.retrieval_data(folder.resolve().name, protocol, int(seed), splits)
 
@@ -129,12 +146,15 @@ def _labels_from_folders(folder: pathlib.Path) -> dict[str, list[str]]:
     labels_of: dict[str, list[str]] = {}
     empty = []
     for class_folder in sorted(folder.iterdir()):
-        if not class_folder.is_dir() or class_folder.name.startswith("."):
+        if not class_folder.is_dir() or _is_hidden(class_folder.name):
             continue
+        files = [file.relative_to(folder) for file in class_folder.rglob("*")]
         images = [
-            file.relative_to(folder).as_posix()
-            for file in class_folder.rglob("*")
-            if file.suffix.lower() in SUFFIXES and not file.name.startswith(".")
+            file.as_posix()
+            for file in files
+            if file.suffix.lower() in SUFFIXES
+            and not any(map(_is_hidden, file.parts))
+            and (folder / file).is_file()
         ]
         labels_of |= {name: [class_folder.name] for name in images}
         if not images:
@@ -145,7 +165,38 @@ def _labels_from_folders(folder: pathlib.Path) -> dict[str, list[str]]:
             f"({', '.join(SUFFIXES)}). Received: {folder}, "
             + (f"without images in {empty[:10]}." if empty else "without folders.")
         )
+    _check_inside(folder, labels_of, "path")
     return labels_of
+
+
+def _is_hidden(name: str) -> bool:
+    """Say whether a file or folder is not meant to be seen."""
+    # `__MACOSX` holds the resource forks of archives that macOS has packed.
+    return name.startswith(".") or name == "__MACOSX"
+
+
+def _check_inside(folder: pathlib.Path, names: Iterable[str], argument: str) -> None:
+    """Check that images lie in the folder, links followed, each under one name."""
+    root = folder.resolve()
+    name_of: dict[pathlib.Path, str] = {}
+    for name in sorted(names):
+        try:
+            file = (folder / name).resolve()
+        except (OSError, RuntimeError, ValueError) as error:
+            raise ValueError(
+                f"`{argument}` must name files. Received: {printable(name)!r}, {error}."
+            ) from error
+        if not file.is_relative_to(root):
+            raise ValueError(
+                f"`{argument}` must hold images in {folder}. Received a file outside "
+                f"of it: {printable(name)!r}."
+            )
+        if file in name_of:
+            raise ValueError(
+                f"`{argument}` must hold each image once. Received one file under two "
+                f"names: {printable(name_of[file])!r}, {printable(name)!r}."
+            )
+        name_of[file] = name
 
 
 def _read_csv(
@@ -181,7 +232,9 @@ def _read_csv(
             )
         labels = [label.strip() for label in line[1].split(";")]
         labels_of[name] = [label for label in labels if label]
-    missing = [name for name in labels_of if not (folder / name).is_file()]
+    # Before any file is looked at: whether one exists elsewhere is nobody's business.
+    _check_inside(folder, labels_of, "labels")
+    missing = [name for name in labels_of if not os.path.isfile(folder / name)]
     if missing:
         raise ValueError(
             f"`labels` must name files in {folder}. Missing: {listing(missing)}."
@@ -195,13 +248,12 @@ def _find_corrupt(
     """Map the names of the images that do not decode to what is wrong with them."""
 
     def fault(name: str) -> str | None:
-        data = (folder / name).read_bytes()
-        if not data:
-            return "empty"
+        if printable(name) != name:
+            return "a name that is not UTF-8"
         try:
-            tf.io.decode_image(data, channels=3, expand_animations=False)
-        except tf.errors.InvalidArgumentError:
-            return "not an image, or truncated"
+            decode((folder / name).read_bytes())
+        except (OSError, ValueError) as error:
+            return str(error)
         return None
 
     with concurrent.futures.ThreadPoolExecutor(os.cpu_count()) as pool:

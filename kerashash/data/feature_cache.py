@@ -15,7 +15,7 @@ import numpy.typing as npt
 import tensorflow as tf
 
 from kerashash import backbones
-from kerashash.backbones.images import leaves
+from kerashash.backbones.images import input_size, leaves
 from kerashash.checks import check_integer
 from kerashash.data import inputs
 from kerashash.data.images import EncodedImages
@@ -70,23 +70,26 @@ def cache_features(
         )
     check_integer("batch_size", batch_size)
     network = backbones.get(backbone)
+    images = data.x
+    if isinstance(images, EncodedImages):
+        images = images.at_size(input_size(network))
     try:
-        shape = network.compute_output_shape((None, *data.x.shape[1:]))
+        shape = network.compute_output_shape((None, *images.shape[1:]))
     except ValueError as error:
         raise ValueError(
-            f"`backbone` must take images of shape {data.x.shape[1:]}. Received a "
+            f"`backbone` must take images of shape {images.shape[1:]}. Received a "
             f"network of input shape {getattr(network, 'input_shape', None)}."
         ) from error
-    file = pathlib.Path(folder).expanduser() / f"{_digest(network, data.x)}.npy"
+    file = pathlib.Path(folder).expanduser() / f"{_digest(network, images)}.npy"
     run = tf.function(
         lambda x: tf.cast(network(x, training=False), tf.float32),
         reduce_retracing=True,
     )
     x = computed(
         file,
-        (len(data.x), *shape[1:]),
+        (len(images), *shape[1:]),
         np.float32,
-        lambda start: run(data.x[start : start + batch_size]).numpy(),
+        lambda start: run(images[start : start + batch_size]).numpy(),
         batch_size,
         verbose=verbose,
     )

@@ -7,6 +7,8 @@ import numpy as np
 import numpy.typing as npt
 import tensorflow as tf
 
+from kerashash.data.image_reading import DEFAULT_SIZE, decode, resize
+
 
 class EncodedImages:
     """An array of image files; indexing decodes and resizes the selected images.
@@ -16,16 +18,19 @@ class EncodedImages:
 
     Args:
         read: function of row numbers, an int array ``(m,)``; it returns the contents of
-            their JPEG, PNG, BMP or GIF files, a list of m bytes objects.
+            their image files, a list of m bytes objects, in a format of
+            `kerashash.data.read_images`.
         n: int; the number of images.
-        image_size: int; the side in pixels to which images are resized (bicubic,
-            antialiased), whatever their aspect ratio.
+        image_size: int or None; the side in pixels to which images are resized
+            (bicubic, antialiased), whatever their aspect ratio. None is the side that
+            the model takes to which they are passed, and otherwise 224.
         stamp: str that identifies the images: where shape and stamp are equal,
             `kerashash.data.cache_features` takes the images to be the same.
 
     Attributes:
         shape: ``(n, image_size, image_size, 3)``.
         dtype: uint8.
+        has_open_size: bool; whether `image_size` is None.
 
     Example:
         >>> file = tf.io.encode_png(tf.zeros((8, 4, 3), tf.uint8)).numpy()
@@ -40,10 +45,12 @@ class EncodedImages:
         self,
         read: Callable[[npt.NDArray[np.int64]], list[bytes]],
         n: int,
-        image_size: int,
+        image_size: int | None,
         stamp: str,
     ) -> None:
-        self.shape = (n, image_size, image_size, 3)
+        self.has_open_size = image_size is None
+        side = DEFAULT_SIZE if image_size is None else image_size
+        self.shape = (n, side, side, 3)
         self.stamp = stamp
         self._read = read
 
@@ -72,16 +79,26 @@ class EncodedImages:
         Returns:
             uint8 tensor ``(image_size, image_size, 3)``.
         """
-        image = tf.io.decode_image(file, channels=3, expand_animations=False)
-        image.set_shape((None, None, 3))
-        size = self.shape[1:3]
-        # An image of the right size keeps its exact pixels.
-        image = tf.cond(
-            tf.reduce_all(tf.shape(image)[:2] == size),
-            lambda: image,
-            lambda: _resized(image, size),
+        image = tf.numpy_function(
+            lambda data: resize(decode(data), self.shape[1]),
+            [file],
+            tf.uint8,
+            stateful=False,
         )
         return tf.ensure_shape(image, self.shape[1:])
+
+    def at_size(self, size: int | None) -> "EncodedImages":
+        """Return the images in the size that a model takes, if their size is open.
+
+        Args:
+            size: int or None; the side in pixels, None if the model leaves it open.
+
+        Returns:
+            `EncodedImages`: these themselves if they were given a size.
+        """
+        if size is None or not self.has_open_size:
+            return self
+        return EncodedImages(self._read, len(self), size, self.stamp)
 
     def __getitem__(self, rows: Any) -> npt.NDArray[np.uint8]:
         rows = np.arange(len(self))[rows]
@@ -91,9 +108,3 @@ class EncodedImages:
         for row, image in enumerate(images.as_numpy_iterator()):
             pixels[row] = image
         return pixels.reshape(*rows.shape, *self.shape[1:])
-
-
-def _resized(image: tf.Tensor, size: tuple[int, ...]) -> tf.Tensor:
-    """Resize a uint8 image to ``(height, width)``, with rounding to uint8."""
-    image = tf.image.resize(image, size, "bicubic", antialias=True)
-    return tf.cast(tf.round(tf.clip_by_value(image, 0.0, 255.0)), tf.uint8)

@@ -11,6 +11,7 @@ import numpy.typing as npt
 import tensorflow as tf
 
 from kerashash.checks import check_array, check_integer
+from kerashash.data.image_reading import at_size, read_batch
 
 Item = TypeVar("Item")
 
@@ -40,7 +41,7 @@ def batches(
     """
     check_integer("batch_size", batch_size)
     if isinstance(x, tf.data.Dataset):
-        return _dataset_batches(x, batch_size, shape)
+        return _dataset_batches(at_size(x, image_size), batch_size, shape)
     if isinstance(x, str | os.PathLike):
         raise TypeError(
             f"`x` must be a list of paths, not one path. Received: {x!r}. "
@@ -54,8 +55,7 @@ def batches(
             )
         starts = range(0, len(x), batch_size)
         return (
-            np.stack([read_image(path, image_size) for path in x[s : s + batch_size]])
-            for s in starts
+            read_batch(x[s : s + batch_size], image_size, "x") for s in starts
         ), len(starts)
     array = check_array(np.asarray(x), shape)
     starts = range(0, len(array), batch_size)
@@ -160,33 +160,6 @@ def check_batches(
             f"`{owner}` needs label rows of width num_classes={num_classes}. "
             f"Received width: {width}."
         )
-
-
-def read_image(path: str | os.PathLike[str], size: int) -> npt.NDArray[np.float32]:
-    """Read an image file as RGB, resized to a square.
-
-    Args:
-        path: path of a JPEG, PNG, BMP or GIF (first frame) file.
-        size: int; the side in pixels. The aspect ratio is not kept.
-
-    Returns:
-        float32 array ``(size, size, 3)``, values in [0, 255].
-
-    Raises:
-        ValueError: if the file is missing or not an image; the error names it.
-    """
-    try:
-        image = tf.io.decode_image(
-            tf.io.read_file(os.fspath(path)), channels=3, expand_animations=False
-        )
-    except tf.errors.OpError as error:
-        problem = "no such file" if not os.path.exists(path) else "not a readable image"
-        raise ValueError(
-            f"`x` must hold paths of image files. Received: {os.fspath(path)!r} "
-            f"({problem})."
-        ) from error
-    image = tf.image.resize(image, (size, size), "bicubic", antialias=True)
-    return np.clip(image.numpy(), 0.0, 255.0)
 
 
 def collect(

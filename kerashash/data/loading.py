@@ -159,7 +159,8 @@ def load(
             None is the environment variable TFDS_DATA_DIR or, without it,
             ~/tensorflow_datasets.
         image_size: int or None; the side in pixels to which photographs are resized.
-            None is 224, and the only value for other data sets.
+            None is the side that the model takes to which they are passed, and
+            otherwise 224; it is the only value for other data sets.
         allow_missing: bool; whether photographs may be missing. The protocol then
             applies to those that are there, and a `UserWarning` says how many are not.
 

@@ -9,6 +9,7 @@ import numpy as np
 import numpy.typing as npt
 import tensorflow as tf
 
+from kerashash.data.image_reading import rereadable, rereadable_map
 from kerashash.data.images import EncodedImages
 from kerashash.data.protocols import Rows
 
@@ -28,7 +29,8 @@ class RetrievalData:
     ``query`` and ``database`` keep their order.
 
     All splits read from the one array `x`; none is a copy. Photographs stay encoded in
-    it. They are decoded and resized by several threads as they are read.
+    it. They are decoded and resized by several threads as they are read: to the size
+    that the data set was given, or else to that of the model that they are passed to.
 
     Attributes:
         name: str; the data set.
@@ -113,9 +115,12 @@ class RetrievalData:
         time they are iterated over; None if the protocol has none."""
         if "unlabelled" not in self.splits:
             return None
-        return self._dataset("unlabelled", shuffle=True).map(
-            lambda x, y: (x, {"index": y["index"]})
-        )
+
+        def without_labels(dataset: tf.data.Dataset) -> tf.data.Dataset:
+            return dataset.map(lambda x, y: (x, {"index": y["index"]}))
+
+        labelled = self._dataset("unlabelled", shuffle=True)
+        return rereadable_map(labelled, without_labels)
 
     @property
     def train_rows(self) -> npt.NDArray[np.int32]:
@@ -147,7 +152,21 @@ class RetrievalData:
 
     def _dataset(self, split: str, shuffle: bool = False) -> tf.data.Dataset:
         """Build the data set of a split."""
-        rows, images = self.splits[split], self.x
+        images = self.x
+        dataset = self._dataset_of(images, split, shuffle)
+        if isinstance(images, EncodedImages) and images.has_open_size:
+            # Cached: a new data set would start again with the order of its epochs.
+            reread = functools.cache(
+                lambda size: self._dataset_of(images.at_size(size), split, shuffle)
+            )
+            return rereadable(dataset, reread)
+        return dataset
+
+    def _dataset_of(
+        self, images: npt.NDArray[Any] | EncodedImages, split: str, shuffle: bool
+    ) -> tf.data.Dataset:
+        """Build the data set of a split of `images`, which are `x` in some size."""
+        rows = self.splits[split]
         read_images: Callable[[Rows], npt.NDArray[Any]]
         shape: tuple[int | None, ...]
         if isinstance(images, EncodedImages):

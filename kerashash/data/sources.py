@@ -100,8 +100,7 @@ def photographs(
     Args:
         name: str; "mirflickr25k", "nus_wide" or "flowers17".
         data_dir: path or None, as for `prepared`.
-        image_size: int or None; the side in pixels to which images are resized. None is
-            224.
+        image_size: int or None; as of `EncodedImages`.
         allow_missing: bool; whether to accept a data set with missing images.
 
     Returns:
@@ -156,7 +155,7 @@ def photographs(
     # The size too: copies with the same names may hold images of another resolution.
     stamp = f"{builder.info.dataset_size} {names}"
     return Source(
-        EncodedImages(read, n, image_size or 224, stamp),
+        EncodedImages(read, n, image_size, stamp),
         labels,
         np.repeat([split == "test" for split in splits], [*map(len, parts)]),
         class_names,

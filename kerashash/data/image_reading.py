@@ -1,0 +1,294 @@
+"""Image files to pixels: the one reader of every route, whatever an image comes by."""
+
+import concurrent.futures
+import functools
+import io
+import os
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import tensorflow as tf
+
+from kerashash.checks import check_integer, listing
+
+#: How the names of image files end, in lower case.
+SUFFIXES = (
+    ".avif",
+    ".bmp",
+    ".gif",
+    ".jpeg",
+    ".jpg",
+    ".png",
+    ".tif",
+    ".tiff",
+    ".webp",
+)
+#: The side in pixels to which images are resized where nothing else is known.
+DEFAULT_SIZE = 224
+# Pixels that an image may have: a few kilobytes of PNG can stand for gigabytes.
+_MAX_PIXELS = 1 << 27
+# Tag of the orientation in EXIF, and the pixels upright by its value.
+_ORIENTATION = 0x0112
+_UPRIGHT: dict[int, Callable[[Any], Any]] = {
+    2: lambda image: image[:, ::-1],
+    3: lambda image: image[::-1, ::-1],
+    4: lambda image: image[::-1],
+    5: lambda image: image.swapaxes(0, 1),
+    6: lambda image: image[::-1].swapaxes(0, 1),
+    7: lambda image: image[::-1, ::-1].swapaxes(0, 1),
+    8: lambda image: image.swapaxes(0, 1)[::-1],
+}
+# What TensorFlow decodes. Its JPEG decoder rounds in its own way, with which all
+# trained entries have met photographs.
+_BY_TENSORFLOW = ("JPEG", "MPO", "PNG", "GIF")
+# Methods of a `tf.data.Dataset` that leave the images as they are.
+_KEEP_IMAGES = (
+    "batch",
+    "prefetch",
+    "repeat",
+    "shard",
+    "skip",
+    "take",
+    "unbatch",
+    "with_options",
+)
+
+
+def read_images(
+    paths: Sequence[str | os.PathLike[str]], image_size: int
+) -> npt.NDArray[np.uint8]:
+    """Read image files as one array, as `HashModel.encode` reads a list of paths.
+
+    The same reader serves `kerashash.data.from_directory` and the data sets of
+    photographs: a file gives the same pixels, and the same code, by every route.
+
+    The formats are AVIF, BMP, GIF, JPEG, PNG, TIFF and WebP; of several frames the
+    first is read. Images are turned upright as their EXIF orientation says.
+    Transparency is dropped; gray and palette images become RGB.
+
+    Args:
+        paths: list of paths.
+        image_size: int, at least 1; the side in pixels to which images are resized
+            (bicubic, antialiased), whatever their aspect ratio.
+
+    Returns:
+        uint8 array ``(n, image_size, image_size, 3)``.
+
+    Raises:
+        TypeError: if `paths` is one path or `image_size` not an integer.
+        ValueError: if files are missing or not readable images; the error names them.
+
+    Example:
+        >>> file = tf.io.encode_png(tf.zeros((8, 4, 3), tf.uint8))
+        >>> tf.io.write_file("black.png", file)
+        >>> read_images(["black.png"], image_size=6).shape
+        (1, 6, 6, 3)
+    """
+    check_integer("image_size", image_size)
+    if isinstance(paths, str | os.PathLike):
+        raise TypeError(
+            f"`paths` must be a list of paths, not one path. Received: {paths!r}."
+        )
+    return read_batch(paths, image_size, "paths")
+
+
+def read_batch(
+    paths: Sequence[str | os.PathLike[str]], image_size: int, argument: str
+) -> npt.NDArray[np.uint8]:
+    """As `read_images`; errors name the argument of the caller."""
+
+    def read(path: str | os.PathLike[str]) -> npt.NDArray[np.uint8] | str:
+        try:
+            with open(path, "rb") as file:
+                return resize(decode(file.read()), image_size)
+        except FileNotFoundError:
+            return "no such file"
+        except (OSError, ValueError) as error:
+            return str(error)
+
+    with concurrent.futures.ThreadPoolExecutor(os.cpu_count()) as pool:
+        images = [*pool.map(read, paths)]
+    faults = [
+        f"{printable(path)!r} ({image})"
+        for path, image in zip(paths, images, strict=True)
+        if isinstance(image, str)
+    ]
+    if faults:
+        raise ValueError(
+            f"`{argument}` must hold paths of image files. Received {listing(faults)}."
+        )
+    pixels = np.empty((len(images), image_size, image_size, 3), np.uint8)
+    for row, image in enumerate(images):
+        pixels[row] = image
+    return pixels
+
+
+def decode(data: bytes) -> npt.NDArray[np.uint8]:
+    """Decode the content of an image file to upright RGB pixels.
+
+    Args:
+        data: bytes; AVIF, BMP, GIF, JPEG, PNG, TIFF or WebP.
+
+    Returns:
+        uint8 array ``(height, width, 3)``.
+
+    Raises:
+        ValueError: if it is no image of these formats, is truncated, or has more than
+            134 million pixels.
+
+    Example:
+        >>> decode(tf.io.encode_png(tf.zeros((8, 4, 3), tf.uint8)).numpy()).shape
+        (8, 4, 3)
+    """
+    from PIL import Image, ImageOps
+
+    if not data:
+        raise ValueError("empty")
+    # Errors of all kinds: a damaged file reaches any line of a decoder.
+    try:
+        picture = Image.open(io.BytesIO(data))
+        too_large = picture.width * picture.height > _MAX_PIXELS
+    except Image.DecompressionBombError:
+        too_large = True
+    except Exception as error:
+        raise ValueError("not a readable image") from error
+    if too_large:
+        raise ValueError(f"more than {_MAX_PIXELS // 10**6} million pixels")
+    try:
+        if picture.format in _BY_TENSORFLOW:
+            image = tf.io.decode_image(data, channels=3, expand_animations=False)
+            return _upright(image.numpy(), _orientation(picture))
+        turned = ImageOps.exif_transpose(picture)
+        if turned.mode.startswith("I;16"):
+            # Pillow would clip 16 bits to 8, not scale them.
+            gray = (np.asarray(turned) >> 8).astype(np.uint8)
+            return np.repeat(gray[:, :, None], 3, axis=2)
+        if turned.mode in ("I", "F"):
+            raise ValueError(f"pixels of mode {turned.mode}")
+        return np.asarray(turned.convert("RGB"))
+    except Exception as error:
+        raise ValueError("not an image, or truncated") from error
+
+
+def _orientation(picture: Any) -> int:
+    """Return the EXIF orientation of an opened image, 1 if there is none."""
+    try:
+        return int(picture.getexif().get(_ORIENTATION, 1))
+    # The image may be whole although its tags are damaged.
+    except Exception:
+        return 1
+
+
+def _upright(image: npt.NDArray[np.uint8], orientation: int) -> npt.NDArray[np.uint8]:
+    """Turn an image as its EXIF orientation says; values out of 1 to 8 count as 1."""
+    turn = _UPRIGHT.get(orientation)
+    return image if turn is None else np.ascontiguousarray(turn(image))
+
+
+def resize(image: npt.NDArray[np.uint8], size: int) -> npt.NDArray[np.uint8]:
+    """Resize to a square (bicubic, antialiased), rounded to uint8.
+
+    Args:
+        image: uint8 array ``(height, width, 3)``.
+        size: int; the side in pixels.
+
+    Returns:
+        uint8 array ``(size, size, 3)``: `image` itself if it has that size.
+
+    Example:
+        >>> resize(np.zeros((8, 4, 3), np.uint8), 6).shape
+        (6, 6, 3)
+    """
+    if image.shape[:2] == (size, size):
+        return image
+    resized = tf.image.resize(image, (size, size), "bicubic", antialias=True)
+    return np.rint(np.clip(resized.numpy(), 0.0, 255.0)).astype(np.uint8)
+
+
+def printable(path: str | os.PathLike[str]) -> str:
+    """Return a path with the bytes escaped that are not UTF-8.
+
+    Args:
+        path: path.
+
+    Returns:
+        str that can be printed and encoded.
+
+    Example:
+        >>> printable(os.fsdecode(b"caf\\xe9.png"))
+        'caf\\\\udce9.png'
+    """
+    return os.fspath(path).encode("utf-8", "backslashreplace").decode()
+
+
+def rereadable(
+    dataset: tf.data.Dataset, reread: Callable[[int], tf.data.Dataset]
+) -> tf.data.Dataset:
+    """Make a data set of images that a model can have in another size.
+
+    Its files are then decoded and resized once, to the size that the model takes, as
+    those of a list of paths are, not to one size and then to another. The data set
+    keeps that ability under `batch`, `take` and the like.
+
+    Args:
+        dataset: `tf.data.Dataset`.
+        reread: function of the side in pixels; it returns the same data set with images
+            of that size.
+
+    Returns:
+        `dataset`, for `at_size`.
+    """
+    dataset.reread_at = reread
+    for name in _KEEP_IMAGES:
+        setattr(dataset, name, _keeping(dataset, name, reread))
+    return dataset
+
+
+def rereadable_map(
+    dataset: tf.data.Dataset, function: Callable[[tf.data.Dataset], tf.data.Dataset]
+) -> tf.data.Dataset:
+    """Apply a function that leaves the images as they are; keep `at_size` possible.
+
+    Args:
+        dataset: `tf.data.Dataset`.
+        function: data set -> data set.
+
+    Returns:
+        `tf.data.Dataset`, ``function(dataset)``.
+    """
+    reread = getattr(dataset, "reread_at", None)
+    if reread is None:
+        return function(dataset)
+    return rereadable(function(dataset), lambda size: function(reread(size)))
+
+
+def _keeping(
+    dataset: tf.data.Dataset, name: str, reread: Callable[[int], tf.data.Dataset]
+) -> Callable[..., tf.data.Dataset]:
+    """A method of a data set whose result is rereadable, too."""
+    method = getattr(dataset, name)
+
+    @functools.wraps(method)
+    def keeping(*args: Any, **kwargs: Any) -> tf.data.Dataset:
+        return rereadable(
+            method(*args, **kwargs),
+            lambda size: getattr(reread(size), name)(*args, **kwargs),
+        )
+
+    return keeping
+
+
+def at_size(dataset: tf.data.Dataset, size: int | None) -> tf.data.Dataset:
+    """Return a data set with its images in the size that a model takes.
+
+    Args:
+        dataset: `tf.data.Dataset`.
+        size: int or None; the side in pixels, None to leave it.
+
+    Returns:
+        `tf.data.Dataset`: `dataset` itself unless it is `rereadable`.
+    """
+    reread = getattr(dataset, "reread_at", None)
+    return dataset if reread is None or size is None else reread(size)

@@ -1,0 +1,212 @@
+"""One reader for images, whichever way they come."""
+
+import io
+import os
+
+import keras
+import numpy as np
+import pytest
+from PIL import Image, ImageOps
+
+import kerashash
+from kerashash.data import image_reading, read_images
+
+
+def photograph(size=(60, 44), seed=0):
+    """A smooth RGB picture, (height, width, 3)."""
+    rng = np.random.default_rng(seed)
+    coarse = Image.fromarray(rng.integers(0, 256, (6, 6, 3), np.uint8))
+    return np.asarray(coarse.resize(size, Image.Resampling.BICUBIC))
+
+
+def encoded(image, kind, mode="RGB", **options):
+    buffer = io.BytesIO()
+    Image.fromarray(image).convert(mode).save(buffer, kind, **options)
+    return buffer.getvalue()
+
+
+@pytest.mark.parametrize("kind", ["JPEG", "PNG", "TIFF", "WEBP"])
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_images_are_turned_upright(kind, orientation):
+    """What other programs show, for each orientation of EXIF."""
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    lossless = {"lossless": True} if kind == "WEBP" else {}
+    data = encoded(photograph(), kind, exif=exif, **lossless)
+    shown = ImageOps.exif_transpose(Image.open(io.BytesIO(data))).convert("RGB")
+    actual = image_reading.decode(data)
+    assert actual.shape == ((44, 60, 3) if orientation < 5 else (60, 44, 3))
+    tolerance = 12 if kind == "JPEG" else 0  # decoders of JPEG round differently
+    np.testing.assert_allclose(actual.astype(int), np.asarray(shown), atol=tolerance)
+
+
+@pytest.mark.filterwarnings("ignore:Corrupt EXIF data")
+def test_damaged_tags_leave_the_image():
+    data = encoded(photograph(), "JPEG")
+    damaged = data[:2] + b"\xff\xe1\x00\x10Exif\0\0II*\0\xff\xff" + b"\0\0" + data[2:]
+    np.testing.assert_array_equal(
+        image_reading.decode(damaged), image_reading.decode(data)
+    )
+
+
+@pytest.mark.parametrize(
+    ("kind", "mode", "tolerance"),
+    [
+        ("BMP", "RGB", 0),
+        ("BMP", "P", 0),
+        ("BMP", "L", None),
+        ("BMP", "1", None),
+        ("PNG", "P", 0),
+        ("PNG", "RGBA", 0),
+        ("PNG", "1", None),
+        ("GIF", "P", 0),
+        ("TIFF", "RGB", 0),
+        ("TIFF", "CMYK", 2),
+        ("WEBP", "RGBA", 40),
+        ("AVIF", "RGB", 40),
+        ("JPEG", "L", None),
+    ],
+)
+def test_formats_are_read_as_rgb(kind, mode, tolerance):
+    image = photograph()
+    if mode == "P":
+        image = np.asarray(Image.fromarray(image).convert("P").convert("RGB"))
+    actual = image_reading.decode(encoded(image, kind, mode))
+    assert (actual.shape, actual.dtype) == (image.shape, np.uint8)
+    if tolerance is None:
+        assert (actual[..., 0] == actual[..., 1]).all()
+        assert actual.max() - actual.min() > 100
+        return
+    error = np.abs(actual.astype(int) - image)
+    assert error.max() <= 3 * tolerance
+    assert error.mean() <= tolerance / 4
+
+
+def test_sixteen_bits_are_scaled_to_eight():
+    gray = (np.arange(256, dtype=np.uint16) * 257).reshape(16, 16)
+    for kind in ("PNG", "TIFF"):
+        buffer = io.BytesIO()
+        Image.fromarray(gray).save(buffer, kind)
+        actual = image_reading.decode(buffer.getvalue())
+        np.testing.assert_array_equal(actual[..., 1], gray // 257)
+
+
+@pytest.mark.parametrize(
+    ("data", "fault"),
+    [
+        (b"", "empty"),
+        (b"<html>", "not a readable image"),
+        (encoded(photograph(), "JPEG")[:-400], "truncated"),
+        (encoded(photograph(), "PNG")[:-400], "truncated"),
+        (encoded(photograph(), "BMP")[:-400], "truncated"),
+        (encoded(photograph(), "WEBP")[:-40], "truncated|not a readable image"),
+    ],
+)
+def test_faults_are_named(data, fault):
+    with pytest.raises(ValueError, match=fault):
+        image_reading.decode(data)
+
+
+def test_a_small_file_does_not_become_gigabytes():
+    image = Image.new("1", (14_000, 14_000))
+    buffer = io.BytesIO()
+    image.save(buffer, "PNG")
+    with pytest.raises(ValueError, match="more than 134 million pixels"):
+        image_reading.decode(buffer.getvalue())
+
+
+@pytest.fixture(scope="module")
+def model():
+    """A model of images of 20 x 20."""
+    keras.utils.set_random_seed(0)
+    layers = [keras.layers.Rescaling(1 / 255), keras.layers.Flatten()]
+    net = keras.Sequential([keras.Input((20, 20, 3)), *layers])
+    return kerashash.AdaLabelHash(net, bits=96, num_classes=2)
+
+
+@pytest.fixture
+def folder(tmp_path):
+    """Photographs of all formats and sizes, in two classes."""
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    kinds = ("jpg", "png", "bmp", "gif", "webp", "tif", "avif", "JPEG")
+    for label in range(2):
+        (tmp_path / "all" / str(label)).mkdir(parents=True)
+        for i, kind in enumerate(kinds):
+            image = photograph((60 + 9 * i, 90 - 9 * i), seed=2 * i + label)
+            file = tmp_path / "all" / str(label) / f"{i}.{kind}"
+            options = {"exif": exif} if kind.lower() in ("jpeg", "jpg", "png") else {}
+            Image.fromarray(image).save(file, **options)
+    return tmp_path / "all"
+
+
+@pytest.mark.parametrize("image_size", [None, 20])
+def test_a_file_has_one_code_by_every_route(folder, model, image_size):
+    data = kerashash.data.from_directory(folder, image_size=image_size)
+    assert len(data.x) == 16
+    paths = [folder / name for name in data.names[data.splits["database"]]]
+    expected = model.encode(paths)
+    assert len(np.unique(expected, axis=0)) == len(paths)
+    np.testing.assert_array_equal(model.encode(read_images(paths, 20)), expected)
+    for dataset in (
+        data.database,
+        data.database.batch(3),
+        data.database.batch(4).prefetch(2),
+    ):
+        np.testing.assert_array_equal(model.encode(dataset), expected)
+    half = data.database.skip(2).take(5).batch(2)
+    np.testing.assert_array_equal(model.encode(half), expected[2:7])
+    # As users of `tf.data` see it.
+    side = image_size or 224
+    assert data.database.element_spec[0].shape == (side, side, 3)
+    assert data.x[:1].shape == (1, side, side, 3)
+
+
+def test_features_are_cached_in_the_size_of_the_backbone(folder, model, tmp_path):
+    data = kerashash.data.from_directory(folder)
+    features = kerashash.data.cache_features(data, model.backbone, tmp_path / "cache")
+    x = read_images([folder / name for name in data.names], 20)
+    np.testing.assert_allclose(
+        features.x, model.backbone.predict(x, verbose=0), rtol=1e-6
+    )
+
+
+def test_a_shuffled_split_goes_on_in_its_order(folder):
+    train = kerashash.data.from_directory(folder).train
+    epochs = [
+        [int(y["index"]) for _, y in image_reading.at_size(train, 8)] for _ in range(3)
+    ]
+    assert len({tuple(epoch) for epoch in epochs}) == 3
+
+
+def test_wrong_files_are_all_named(model, folder):
+    paths = sorted((folder / "0").iterdir())
+    paths[1].write_bytes(b"text")
+    paths[3].unlink()
+    with pytest.raises(ValueError, match=r"`x` must.*2 files: .*1\.png.*3\.gif.*no su"):
+        model.encode(paths)
+    with pytest.raises(ValueError, match=r"`paths` must hold.*1 file: .*1\.png"):
+        read_images(paths[:2], 20)
+    with pytest.raises(TypeError, match="`paths` must be a list of paths"):
+        read_images("a.png", 20)
+    with pytest.raises(ValueError, match="`image_size` must be at least 1"):
+        read_images(paths[:1], 0)
+    assert read_images([], 20).shape == (0, 20, 20, 3)
+
+
+@pytest.mark.skipif(os.name != "posix", reason="names of files are text elsewhere")
+def test_names_that_are_not_utf_8_are_read_or_named(model, folder):
+    path = os.fsdecode(os.fsencode(folder / "0") + b"/caf\xe9.png")
+    try:
+        os.link(folder / "0" / "1.png", path)
+    except OSError:
+        pytest.skip("this file system refuses such names")
+    np.testing.assert_array_equal(
+        model.encode([path]), model.encode([folder / "0" / "1.png"])
+    )
+    message = r"1 file: 0/caf\\udce9\.png \(a name that is not UTF-8\)"
+    with pytest.raises(ValueError, match=message):
+        kerashash.data.from_directory(folder)
+    with pytest.warns(UserWarning, match=message):
+        data = kerashash.data.from_directory(folder, corrupt="skip")
+    assert len(data.x) == 16

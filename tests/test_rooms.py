@@ -11,6 +11,7 @@ PLAN = [
     "deprecation",
     "installed",
     "files",
+    "mat_files",
     "checks",
     "codes",
     "maths",

@@ -6,11 +6,11 @@ from typing import Any, Self
 
 import keras
 import numpy as np
-import scipy.io
 import tensorflow as tf
 from keras import layers
 
 from kerashash.backbones.images import ResizeImages
+from kerashash.mat_files import read_mat
 
 
 @keras.saving.register_keras_serializable(package="kerashash")
@@ -108,10 +108,7 @@ class CNNF(keras.Model):
     def _load_matconvnet(self, path: str | os.PathLike[str]) -> None:
         """Copy the weights of a MatConvNet file, of either version of the format."""
         try:
-            # `fspath` refuses integers, which SciPy would take for file descriptors.
-            net = scipy.io.loadmat(
-                os.fspath(path), squeeze_me=True, struct_as_record=False
-            )
+            net = read_mat(path, squeeze=True)
             net = net.get("net", SimpleNamespace(**net))
             mean = getattr(net, "meta", net).normalization.averageImage
             center = self.get_layer("center")
@@ -129,7 +126,7 @@ class CNNF(keras.Model):
                 if name == "fc6":
                     kernel = np.reshape(kernel, (6 * 6 * 256, 4096))
                 self.get_layer(name).set_weights([kernel, bias])
-        except Exception as error:  # SciPy's reader raises many types of error
+        except Exception as error:  # whatever a file lacks
             raise ValueError(
                 "`weights` must be None or a path of MatConvNet's imagenet-vgg-f.mat. "
                 f"Received: {path!r} ({type(error).__name__}: {error})."

@@ -6,6 +6,7 @@ from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
 from kerashash.checks import listing
+from kerashash.mat_files import read_mat
 
 if TYPE_CHECKING:
     import os
@@ -59,16 +60,8 @@ def load_mat(path: "str | os.PathLike[str]") -> dict[str, Any]:
 
     Raises:
         FileNotFoundError: if there is no such file.
-        ValueError: if it is not a .mat file; the error names it.
+        ValueError: if it is not a .mat file, or damaged; the error names it.
     """
-    from scipy.io import loadmat
-    from scipy.io.matlab import MatReadError
-
     path = pathlib.Path(path)
     check_files([path])
-    try:
-        return loadmat(path)
-    except (MatReadError, ValueError, NotImplementedError) as error:
-        raise ValueError(
-            f"{path} must be a .mat file. Received: {type(error).__name__}: {error}."
-        ) from error
+    return read_mat(path)

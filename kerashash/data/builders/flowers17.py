@@ -61,7 +61,14 @@ def read_splits(
     missing = [name for name in SPLITS if name not in arrays]
     if missing:
         raise ValueError(f"{path} must hold the arrays {SPLITS}. Missing: {missing}.")
-    splits = {name: arrays[name].ravel().astype(np.int64) for name in SPLITS}
+    splits = {}
+    for name in SPLITS:
+        ids = np.asarray(arrays[name]).ravel()
+        if ids.dtype.kind not in "uif" or not np.isfinite(ids).all():
+            raise ValueError(
+                f"{path}: `{name}` must hold numbers. Received dtype: {ids.dtype}."
+            )
+        splits[name] = ids.astype(np.int64)
     for name, ids in splits.items():
         values, counts = np.unique(ids, return_counts=True)
         wrong = values[(counts > 1) | (values < 1) | (values > num_images)]

@@ -11,7 +11,6 @@ from keras import layers
 
 from kerashash.backbones.images import ResizeImages
 from kerashash.mat_files import read_mat
-from kerashash.mat_files import read_mat
 
 
 @keras.saving.register_keras_serializable(package="kerashash")

@@ -114,3 +114,82 @@ def test_bad_arguments_are_named(digits, tmp_path):
     with pytest.raises(ValueError, match="`backbone` must take images of shape"):
         kerashash.data.cache_features(digits, network(width=32), tmp_path)
     assert not files(tmp_path)
+
+
+EXPECTED = np.random.default_rng(0).normal(size=(47, 3, 2)).astype(np.float32)
+
+
+def compute(file, step=4, shape=EXPECTED.shape):
+    """The array of a file, and the first rows of the steps that were computed."""
+    calls = []
+
+    def rows(start):
+        calls.append(start)
+        return EXPECTED[: shape[0]][start : start + step]
+
+    return feature_cache.computed(file, shape, np.float32, rows, step, verbose=0), calls
+
+
+def flip(data, position):
+    return data[:position] + bytes([data[position] ^ 1]) + data[position + 1 :]
+
+
+@pytest.mark.parametrize(
+    ("damage", "computed_again"),
+    [
+        (lambda data: data[: len(data) // 2], 12),  # the checksums are at the end
+        (lambda data: data[:128], 12),
+        (lambda data: data[:3], 12),
+        (lambda data: b"", 12),
+        (lambda data: bytes(len(data)), 12),
+        (lambda data: flip(data, 128 + 24 * 21), 1),
+        (lambda data: flip(data, 20), 12),
+        (lambda data: flip(data, len(data) - 1), 1),
+        (lambda data: flip(data, 128 + 24 * 47), 12),
+        (lambda data: data[: 128 + 24 * 47], 12),  # one of 0.1, without checksums
+    ],
+)
+@pytest.mark.parametrize("suffix", [".npy", ".npy.part"])
+def test_damaged_files_are_mended(tmp_path, damage, computed_again, suffix):
+    file = tmp_path / "x.npy"
+    whole, _ = compute(file)
+    data = file.read_bytes()
+    del whole
+    file.rename(file.with_suffix(suffix))
+    file.with_suffix(suffix).write_bytes(damage(data))
+    actual, calls = compute(file)
+    np.testing.assert_array_equal(actual, EXPECTED)
+    assert len(calls) == computed_again
+    assert files(tmp_path) == ["x.npy"]
+    assert compute(file)[1] == []
+    np.testing.assert_array_equal(np.load(file), EXPECTED)
+
+
+def test_a_file_of_another_shape_is_not_taken(tmp_path):
+    compute(tmp_path / "x.npy", shape=(10, 3, 2))
+    actual, calls = compute(tmp_path / "x.npy")
+    np.testing.assert_array_equal(actual, EXPECTED)
+    assert len(calls) == 12
+
+
+def test_a_file_is_read_and_mended_with_another_step(tmp_path):
+    file = tmp_path / "x.npy"
+    compute(file, step=4)
+    assert compute(file, step=6)[1] == []
+    file.write_bytes(flip(file.read_bytes(), 128 + 24 * 13))  # in rows 12 to 15
+    actual, calls = compute(file, step=6)
+    np.testing.assert_array_equal(actual, EXPECTED)
+    assert calls == [12]
+
+
+def test_the_later_of_two_writers_goes_on(tmp_path):
+    file = tmp_path / "x.npy"
+
+    def other(start):
+        if start == 8:
+            assert compute(file)[1][0] == 8
+        return EXPECTED[start : start + 4]
+
+    with pytest.raises(OSError, match=r"Another process is writing.*x\.npy\.part"):
+        feature_cache.computed(file, EXPECTED.shape, np.float32, other, 4, verbose=0)
+    assert compute(file)[1] == []

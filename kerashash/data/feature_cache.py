@@ -4,10 +4,13 @@ import dataclasses
 import hashlib
 import io
 import json
+import math
 import os
 import pathlib
+import secrets
+import struct
 from collections.abc import Callable
-from typing import Any
+from typing import Any, BinaryIO, cast
 
 import keras
 import numpy as np
@@ -20,6 +23,10 @@ from kerashash.checks import check_integer
 from kerashash.data import inputs
 from kerashash.data.images import EncodedImages
 from kerashash.data.retrieval_data import RetrievalData
+
+# What follows the array in a file: magic bytes, its writer's number, rows of a block.
+_TRAILER = struct.Struct("<8sQQ")
+_MAGIC = b"kh-sums1"
 
 
 def cache_features(
@@ -34,7 +41,8 @@ def cache_features(
     Methods then train on vectors, in seconds. All images of the data set, whatever
     their split, pass through the backbone once. Their features are cached in a file in
     `folder`, named by a digest of the images and the backbone. Later calls, with any
-    protocol and seed, read that file. A call that was interrupted is resumed.
+    protocol and seed, read that file. A call that was interrupted is resumed, and what
+    is damaged in a file is computed again.
 
     Args:
         data: `RetrievalData`.
@@ -140,9 +148,10 @@ def computed(
 ) -> npt.NDArray[Any]:
     """Open an array on disk; if the file does not exist, compute it in steps first.
 
-    The computation is atomic and resumable: rows are appended in order to
-    ``file + ".part"``, which is renamed when it is complete and resumed where it ends
-    after an interruption.
+    The computation is atomic and resumable: the rows are written to ``file + ".part"``,
+    which is renamed when it is complete and resumed after an interruption. Checksums
+    follow the array in the file, one for each step. Steps of a file that do not match
+    theirs are computed again.
 
     Args:
         file: path that ends in ``.npy``.
@@ -160,52 +169,127 @@ def computed(
         OSError: if the file cannot be written, or another process is writing it.
     """
     file = pathlib.Path(file)
+    part = file.with_suffix(".npy.part")
+    layout = _Layout(shape, np.dtype(dtype))
+    if file.exists():
+        with file.open("rb") as stream:
+            complete = layout.valid_rows(stream).all()
+        if not complete:
+            os.replace(file, part)
     if not file.exists():
         file.parent.mkdir(parents=True, exist_ok=True)
-        part = file.with_suffix(".npy.part")
-        _write(part, shape, np.dtype(dtype), function, step, verbose)
+        _write(part, layout, function, step, verbose)
         os.replace(part, file)
     return np.load(file, mmap_mode="r")
 
 
+class _Layout:
+    """Where the rows of an array and the checksums of its blocks lie in a file.
+
+    The file is that of `np.save`, followed by `_MAGIC`, a number that its writer has
+    drawn, the rows of a block, and 8 bytes of the sha256 of each block. All these
+    places are known before the first row is written.
+
+    Args:
+        shape: tuple of int; the shape of the array.
+        dtype: NumPy dtype.
+    """
+
+    def __init__(self, shape: tuple[int, ...], dtype: np.dtype[Any]) -> None:
+        buffer = io.BytesIO()
+        np.lib.format.write_array_header_1_0(
+            buffer, {"descr": dtype.str, "fortran_order": False, "shape": shape}
+        )
+        self.header = buffer.getvalue()
+        self.rows, self.dtype = shape[0], dtype
+        self.row_size = dtype.itemsize * math.prod(shape[1:])  # bytes
+        self.end_of_rows = len(self.header) + self.rows * self.row_size
+
+    def size(self, step: int) -> int:
+        """The size of the file in bytes, with blocks of `step` rows."""
+        return self.end_of_rows + _TRAILER.size + 8 * -(-self.rows // step)
+
+    def place(self, row: int) -> int:
+        """The position of a row in the file."""
+        return len(self.header) + row * self.row_size
+
+    def checksum(self, stream: BinaryIO, start: int, step: int) -> bytes:
+        """The checksum of the block that begins with row `start`, as it is on disk."""
+        stream.seek(self.place(start))
+        size = (min(start + step, self.rows) - start) * self.row_size
+        return hashlib.sha256(stream.read(size)).digest()[:8]
+
+    def writer(self, stream: BinaryIO) -> tuple[bytes, int, int]:
+        """The magic bytes, the writer's number and the rows of a block, all 0 where the
+        file is too short."""
+        stream.seek(self.end_of_rows)
+        trailer = stream.read(_TRAILER.size)
+        return _TRAILER.unpack(trailer.ljust(_TRAILER.size, b"\0"))
+
+    def valid_rows(self, stream: BinaryIO) -> npt.NDArray[np.bool_]:
+        """Which rows lie in blocks that match their checksums."""
+        valid = np.zeros(self.rows, bool)
+        stream.seek(0)
+        if stream.read(len(self.header)) != self.header:
+            return valid
+        magic, _, step = self.writer(stream)
+        if magic != _MAGIC or step < 1:
+            return valid
+        starts = range(0, self.rows, step)
+        checksums = stream.read(8 * len(starts)).ljust(8 * len(starts), b"\0")
+        for block, start in enumerate(starts):
+            expected = checksums[8 * block : 8 * block + 8]
+            valid[start : start + step] = self.checksum(stream, start, step) == expected
+        return valid
+
+
 def _write(
     part: pathlib.Path,
-    shape: tuple[int, ...],
-    dtype: np.dtype[Any],
+    layout: _Layout,
     function: Callable[[int], npt.NDArray[Any]],
     step: int,
     verbose: str | int,
 ) -> None:
     """Write the rows that are still missing from a partial file."""
-    buffer = io.BytesIO()
-    np.lib.format.write_array_header_1_0(
-        buffer, {"descr": dtype.str, "fortran_order": False, "shape": shape}
-    )
-    header = buffer.getvalue()
-    row_size = dtype.itemsize * int(np.prod(shape[1:]))  # bytes
+    number = secrets.randbits(64)
     # Not mode "a", which writes at the end of the file even if another process has
     # moved it.
     part.touch()
-    with part.open("r+b") as stream:
-        size = os.fstat(stream.fileno()).st_size
-        done = 0
-        if stream.read(len(header)) == header:
-            # Whole steps only: in another batch, the same row may differ in its last
-            # digits.
-            done = (size - len(header)) // row_size // step * step
-        else:
-            stream.seek(0)
-            stream.write(header)
-        end = len(header) + done * row_size
-        stream.truncate(end)
-        stream.seek(end)
-        starts = range(done, shape[0], step)
-        for start in inputs.progress(starts, len(starts), "Features", verbose):
-            rows = np.asarray(function(start), dtype)
-            if os.fstat(stream.fileno()).st_size != stream.tell():
+    with part.open("r+b", buffering=0) as raw:
+        stream = cast(BinaryIO, raw)
+        valid = layout.valid_rows(stream)
+        starts = range(0, layout.rows, step)
+        # Whole blocks only: in another batch, the same row may differ in its last
+        # digits.
+        missing = [s for s in starts if not valid[s : s + step].all()]
+        present = {*starts} - {*missing}
+        checksums = [
+            layout.checksum(stream, s, step) if s in present else bytes(8)
+            for s in starts
+        ]
+        stream.truncate(layout.size(step))
+        _write_at(stream, 0, layout.header)
+        trailer = _TRAILER.pack(_MAGIC, number, step)
+        _write_at(stream, layout.end_of_rows, trailer + b"".join(checksums))
+        table = layout.end_of_rows + len(trailer)
+        for start in inputs.progress(missing, len(missing), "Features", verbose):
+            rows = np.asarray(function(start), layout.dtype)
+            size = os.fstat(stream.fileno()).st_size
+            if layout.writer(stream)[1] != number or size != layout.size(step):
                 raise OSError(f"Another process is writing {part}.")
-            stream.write(_bytes_of(rows))
-            stream.flush()
+            data = _bytes_of(rows)
+            # The checksum last: a block is there once it matches.
+            _write_at(stream, layout.place(start), data)
+            checksum = hashlib.sha256(data).digest()[:8]
+            _write_at(stream, table + 8 * (start // step), checksum)
+
+
+def _write_at(stream: BinaryIO, position: int, data: bytes | memoryview) -> None:
+    """Write all of the data at a position of an unbuffered file."""
+    stream.seek(position)
+    rest = memoryview(data)
+    while rest:
+        rest = rest[stream.write(rest) :]
 
 
 def _digest(backbone: keras.layers.Layer, x: npt.NDArray[Any] | EncodedImages) -> str:

@@ -1,11 +1,12 @@
-"""DCDH: image, label and fused streams agree on one discrete code per image."""
+"""DCDH: image, label and fusion streams that agree on one binary code per image."""
 
 import functools
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import keras
 import numpy as np
+import numpy.typing as npt
 import tensorflow as tf
 
 from kerashash.checks import check_choices, check_least, from_preset
@@ -30,7 +31,10 @@ PRESETS = {
 }
 
 
-def _solved_codes(model, similarity, u):
+def _solved_codes(
+    model: "DCDH", similarity: LabelSimilarity, u: npt.NDArray[np.float32]
+) -> SolvedCodes:
+    """Make B as the paper learns it."""
     return SolvedCodes(
         model.train_codes,
         similarity,
@@ -41,19 +45,22 @@ def _solved_codes(model, similarity, u):
     )
 
 
-def _ranked_codes(model, similarity, u):
+def _ranked_codes(model: "DCDH", similarity: LabelSimilarity, u: Any) -> RankedCodes:
+    """Make B as the extension learns it; it does not start from U."""
     return RankedCodes(model.train_codes, similarity, model.options["code_rate"])
 
 
-#: How B is learned, by `pair_loss`: what makes it, and whether it starts from U.
-LEARNED_CODES = {
+#: For each `pair_loss`: the function that makes B, and whether B starts from U.
+LEARNED_CODES: dict[str, tuple[Callable[..., SolvedCodes | RankedCodes], bool]] = {
     "squares": (_solved_codes, True),
     "average_precision": (_ranked_codes, False),
 }
 
 
-def _multi_layer_perceptron(units, bits, name):
-    """A stream's network, which ends in continuous codes."""
+def _multi_layer_perceptron(
+    units: Iterable[int], bits: int, name: str
+) -> keras.Sequential:
+    """Build the network of a stream, which ends in continuous codes."""
     layers = []
     for width in units:
         layers += [
@@ -69,65 +76,70 @@ class DCDH(HashModel):
     """Deep collaborative discrete hashing.
 
     Three streams give continuous codes in (-1, 1): u_v of the image, u_l of its labels,
-    u_f of the outer product of the two. All share one matrix B of binary codes, with a
-    row for each training image.
+    and u_f of the outer product of these two. All three share one matrix B of binary
+    codes, with a row for each training image.
 
     Solves:
-        min  L_v + lambda L_l + mu (L_f + focal)  over the networks and B
-        L_w = ||U_w B^T - K S||_F^2 + alpha ||B - U_w||_F^2
+        min  L_v + lambda L_l + mu (L_f + focal)  over the networks and B    (eq. 8)
+        L_w = ||U_w B^T - K S||_F^2 + alpha ||B - U_w||_F^2          (eq. 3, 4 and 5)
+        focal = focal loss of a linear classifier of u_f                (eq. 6 and 7)
 
-    alternating between the networks (back-propagation, B fixed) and B (discrete cyclic
-    coordinate descent, networks fixed). S_ij is 1 if images i and j share a label and
-    -1, or a balancing value, if not. No n x n matrix is built.
+    by alternating between the networks (back-propagation, B fixed) and B (discrete
+    cyclic coordinate descent, networks fixed, eq. 9 to 11). S_ij is 1 if images i and j
+    share a label; if not, it is -1 or a value that balances the two kinds of pair. No
+    n x n matrix is built.
 
-    A query is encoded by the image stream, sgn(u_v). Training images have the learned
-    codes `learned_codes()`.
+    A query is encoded by the image stream alone, sgn(u_v) (eq. 12). The training images
+    also have learned codes, their rows of B: `learned_codes()`.
 
-    ``pair_loss="average_precision"`` is an extension, not the paper's. The squares ask
-    for inner products of +-K, which no short codes reach where images have several
-    labels, and the misfit costs ranking. The extension asks for the ranking itself: the
-    first term of L_w becomes one minus the average precision of u_i as a query of B
-    (`kerashash.maths.losses.average_precision_loss`). B then has one code for each
-    distinct row of labels, which moves against the loss' gradient in every step. An
-    epoch costs O(n p K) for p distinct rows of labels, in place of O(n K^2).
+    Extension:
+        ``pair_loss="average_precision"`` is not in the paper. The squares ask for inner
+        products of +-K, which short codes cannot reach if images have several labels,
+        and the misfit costs ranking quality. The extension optimises the ranking
+        itself: the first term of L_w becomes one minus the average precision of u_i as
+        a query of B (`kerashash.maths.losses.average_precision_loss`). B then has one
+        code for each distinct row of labels, which moves against the gradient of the
+        loss in every step. An epoch costs O(n p K) for p distinct rows of labels,
+        instead of O(n K^2).
 
     Args:
         backbone: images or vectors -> features: a name known to
             `kerashash.backbones.get`, any `keras.Model`, or a list of these.
-        bits: int, the code length K.
-        num_classes: int, the number of labels.
-        num_train: int, the number of training rows; their indices are 0 to
+        bits: int; the code length K.
+        num_classes: int; the number of labels.
+        num_train: int; the number of training rows. Their indices are 0 to
             num_train - 1.
-        variant: "full"; "V", the image stream alone (lambda = mu = 0); or "S",
-            image and label streams without fusion (mu = 0).
-        b_update: of squares: "epoch" updates all of B after each epoch; "batch" updates
-            the rows of the batch in each step, under the global objective.
-        s_mode: of squares: "balanced" gives dissimilar pairs the value -#similar /
-            #dissimilar; "pm1" gives them -1. With few similar pairs "pm1" has a
-            collapsed minimum, into which short trainings fall: all u are equal and all
-            rows of B their opposite, so that every pair counts as dissimilar. None for
-            the preset's.
-        focal: "sigmoid" for any labels; "softmax" for one label an image. None
-            for the preset's.
-        pair_loss: "squares" or "average_precision".
-        label_loss_weight: float, lambda.
-        fusion_loss_weight: float, mu.
-        focal_weight: float, weight of the focal loss inside the mu term.
-        quantization_weight: float, alpha, on the scale of a sum over all training rows.
+        variant: str; "full"; "V" for the image stream alone (lambda = mu = 0); or "S"
+            for the image and label streams without fusion (mu = 0).
+        b_update: str; for squares. "epoch" updates all of B after each epoch; "batch"
+            updates the rows of the batch in each step, under the objective of all rows.
+        s_mode: str or None; for squares. "balanced" gives dissimilar pairs the value
+            -#similar / #dissimilar, "pm1" the value -1. With few similar pairs, "pm1"
+            has a collapsed minimum, in which short training runs end: all u are equal
+            and all rows of B are their opposite, so that every pair counts as
+            dissimilar. None takes the preset's.
+        focal: str or None; the classifier of the focal loss: "sigmoid" for any number
+            of labels per image, "softmax" for exactly one. None takes the preset's.
+        pair_loss: str; "squares" or "average_precision".
+        label_loss_weight: float; lambda.
+        fusion_loss_weight: float; mu.
+        focal_weight: float; a further weight of the focal loss, inside the mu term.
+        quantization_weight: float; alpha, relative to the sum over all pairs above.
             With average precision, use about num_train * bits / 10.
-        code_rate: float, of average precision: the learning rate at which Adam moves B,
-            as a multiple of that of the model's optimizer, whose schedule it follows.
-        label_units: ints, hidden widths of the label stream.
-        fusion_units: ints, hidden widths of the fusion stream.
-        detach_fusion: bool; True keeps the gradient of the fusion stream from the
-            two streams it fuses.
-        preset: "default": balanced S and sigmoid focal loss; "paper": S of +-1 and
-            softmax focal loss.
+        code_rate: float; for average precision. The learning rate at which Adam moves
+            B, as a multiple of that of the model's optimizer, whose schedule it
+            follows.
+        label_units: ints; the hidden widths of the label stream.
+        fusion_units: ints; the hidden widths of the fusion stream.
+        detach_fusion: bool; True stops the gradient of the fusion stream from reaching
+            the two streams that it fuses.
+        preset: str; "default" has balanced S and the sigmoid focal loss, "paper" has S
+            of +-1 and the softmax focal loss.
         **kwargs: further arguments of `keras.Model`.
 
     Training data:
-        Batches ``(x, {"label": (batch, num_classes), "index": (batch,)})``, each
-        index once an epoch; or plain arrays.
+        Batches ``(x, {"label": (batch, num_classes), "index": (batch,)})``, with each
+        index once an epoch; or arrays.
 
     Raises:
         TypeError, ValueError: if an argument is out of range.
@@ -145,16 +157,18 @@ class DCDH(HashModel):
 
     Reference:
         Z. Wang, Z. Zhang, Y. Luo, Z. Huang, Deep Collaborative Discrete Hashing
-        with Semantic-Invariant Structure, SIGIR 2019.
+        with Semantic-Invariant Structure, SIGIR 2019. It writes rho for K in S, and has
+        samples in columns where this class has them in rows.
 
     Differences:
-        Terms are means over pairs, divided by K^2. The bit update is
-        z = sgn(q - B' U'^T u), the minimiser; eq. 11 prints the opposite sign, the
-        maximiser. The three objectives are solved for their one B together. Balanced S
-        and the sigmoid focal loss are the defaults; the paper's S of +-1 and softmax
-        focal loss come with ``preset="paper"``. The average precision is ours
-        (`kerashash.methods.learned_codes.RankedCodes`); unlike the bit update, its step
-        may raise the objective.
+        L_w is a mean over pairs, divided by K^2, and the focal loss a mean over images.
+        The softmax focal loss sums over the labels that an image has; eq. 6 and 7 sum
+        over all classes. The bit update is z = sgn(q - B' U'^T u), the minimiser;
+        eq. 11 prints the opposite sign, the maximiser, and eq. 10 writes gamma for the
+        alpha of eq. 9. The three objectives are solved for their one B together.
+        Balanced S and the sigmoid focal loss are the defaults. With average precision
+        (`kerashash.methods.learned_codes.RankedCodes`), a step of B may raise the
+        objective; the bit update never does.
     """
 
     reported = ("loss", "visual_loss", "label_loss", "fusion_loss", "focal_loss")
@@ -180,7 +194,7 @@ class DCDH(HashModel):
         detach_fusion: bool = False,
         preset: str = "default",
         **kwargs: Any,
-    ):
+    ) -> None:
         options = {
             "variant": variant,
             "b_update": b_update,
@@ -208,7 +222,7 @@ class DCDH(HashModel):
             "detach_fusion": bool(detach_fusion),
         }
         self.label_net = self.fusion_net = None
-        # The weight of each stream in the joint objective, eq. 8.
+        # The weight of each stream's L_w in eq. 8.
         self.stream_weights = [1.0]
         if variant in ("full", "S"):
             self.stream_weights.append(float(label_loss_weight))
@@ -220,10 +234,10 @@ class DCDH(HashModel):
             self.classifier = keras.layers.Dense(
                 num_classes, dtype="float32", name="classifier"
             )
-        self.shared_codes: Any = None  # B; `fit` makes it from the training data
+        self.shared_codes: Any = None  # B, which `prepare` makes
         self.build_if_known()
 
-    def build(self, input_shape):
+    def build(self, input_shape: Any) -> None:
         super().build(input_shape)
         if self.label_net is not None:
             self.label_net.build((None, self.num_classes))
@@ -231,36 +245,42 @@ class DCDH(HashModel):
             self.fusion_net.build((None, self.bits**2))
             self.classifier.build((None, self.bits))
 
-    # ---------------------------------------------------------------- streams
+    # ----------------------------------------------------------------- streams
 
     def streams(
         self, x: tf.Tensor, labels: tf.Tensor, training: bool
     ) -> tuple[tf.Tensor, tf.Tensor | None]:
-        """Continuous codes of all streams of the variant.
+        """Compute the continuous codes of all streams of the variant.
 
         Args:
-            x: tensor ``(batch, ...)``, images or vectors.
+            x: tensor ``(batch, ...)``; images or vectors.
             labels: float tensor ``(batch, num_classes)``.
-            training: bool.
+            training: bool; whether dropout is on.
 
         Returns:
-            ``(u, logits)``: float32 ``(batch, streams, bits)`` in the order image,
-            label, fusion; and float32 ``(batch, num_classes)``, or None without the
-            fusion stream.
+            ``(u, logits)``: float32 ``(batch, streams, bits)``, in the order image,
+            label, fusion; and float32 ``(batch, num_classes)``, the classifier's output
+            for the focal loss, or None without the fusion stream.
         """
+        # U_v = tanh(F_v(x)), eq. 3.
         visual = self(x, training=training)  # (batch, bits)
         if self.label_net is None:
             return tf.stack([visual], axis=1), None
+        # tanh(U_l) with U_l = F_l(labels), eq. 4.
         label = self.label_net(labels, training=training)  # (batch, bits)
         if self.fusion_net is None:
             return tf.stack([visual, label], axis=1), None
+        # tanh(U) with U = F(outer product of the two), eq. 5.
         pair = [label, visual]
         if self.options["detach_fusion"]:
             pair = [tf.stop_gradient(u) for u in pair]
-        fused = self.fusion_net(self.fusion(pair), training=training)  # (batch, bits)
-        return tf.stack([visual, label, fused], axis=1), self.classifier(fused)
+        outer = self.fusion(pair)  # (batch, bits^2)
+        fused = self.fusion_net(outer, training=training)  # (batch, bits)
+        # F_c(u), eq. 6.
+        logits = self.classifier(fused)  # (batch, num_classes)
+        return tf.stack([visual, label, fused], axis=1), logits
 
-    # ----------------------------------------------------------------- losses
+    # ------------------------------------------------------------------ losses
 
     def compute_losses(
         self,
@@ -269,65 +289,66 @@ class DCDH(HashModel):
         labels: tf.Tensor,
         codes: tf.Tensor,
     ) -> dict[str, tf.Tensor]:
-        """The objective on one batch, eq. 8, and its terms.
+        """Compute the objective on one batch, eq. 8, and its terms.
 
         Args:
-            u, logits: as `streams` gives them.
+            u, logits: as `streams` returns them.
             labels: float tensor ``(batch, num_classes)``.
-            codes: float tensor ``(batch, bits)`` over {-1, +1}, the images' rows of B.
+            codes: float tensor ``(batch, bits)`` over {-1, +1}; the images' rows of B.
 
         Returns:
-            dict of scalar float tensors: "loss", and each term that the variant has.
+            dict of scalar float tensors: "loss" and each term that the variant has.
         """
         similarity_loss = self.shared_codes.loss_of(labels)
-        pairs = self.num_train * self.bits**2
-        alpha = self.options["quantization_weight"] / pairs
+        scale = self.num_train * self.bits**2  # so that L_w is a mean over pairs
+        alpha = self.options["quantization_weight"] / scale
 
-        def stream_loss(u):  # eq. 3, 4 and 6: (batch, bits) -> ()
-            gap = tf.reduce_mean(tf.reduce_sum((codes - u) ** 2, axis=1))
-            return similarity_loss(u) + alpha * gap
+        def stream_loss(u_w: tf.Tensor) -> tf.Tensor:
+            """Compute L_w of one stream: ``(batch, bits)`` -> scalar."""
+            quantization = tf.reduce_mean(tf.reduce_sum((codes - u_w) ** 2, axis=1))
+            return similarity_loss(u_w) + alpha * quantization
 
-        names = ("visual_loss", "label_loss", "fusion_loss")
+        stream_names = ("visual_loss", "label_loss", "fusion_loss")
         terms = {
-            name: stream_loss(u_w)
-            for name, u_w in zip(names, tf.unstack(u, axis=1), strict=False)
+            name: stream_loss(u_w)  # eq. 3, 4 and 5
+            for name, u_w in zip(stream_names, tf.unstack(u, axis=1), strict=False)
         }
         if logits is not None:
             sigmoid = self.options["focal"] == "sigmoid"
             focal_loss = losses.sigmoid_focal if sigmoid else losses.softmax_focal
             weight = self.options["focal_weight"]
-            terms["focal_loss"] = weight * focal_loss(labels, logits)  # eq. 7
-        # A variant lacks terms: those are 0.
+            terms["focal_loss"] = weight * focal_loss(labels, logits)  # eq. 6 and 7
+        # The terms that variants V and S lack count as 0.
         visual, label, fusion, focal = (
-            terms.get(name, 0.0) for name in (*names, "focal_loss")
+            terms.get(name, 0.0) for name in (*stream_names, "focal_loss")
         )
         lam = self.options["label_loss_weight"]
         mu = self.options["fusion_loss_weight"]
         return {"loss": visual + lam * label + mu * (fusion + focal), **terms}  # eq. 8
 
-    # ------------------------------------------------------------- train_step
+    # -------------------------------------------------------------- train_step
 
-    def train_step(self, data):
+    def train_step(self, data: Any) -> dict[str, tf.Tensor]:
         batch = self.unpack(data)
         learning_rate = self.optimizer.learning_rate
         codes = self.shared_codes.rows(batch.index)  # (batch, bits)
 
-        # Network step: eq. 8, B fixed.
+        # Network step: eq. 8 with B fixed, by back-propagation.
         with tf.GradientTape(persistent=True) as tape:
             u, logits = self.streams(batch.x, batch.labels, training=True)
             values = self.compute_losses(u, logits, batch.labels, codes)
             loss = values["loss"] = self.regularized(values["loss"])
         self.minimize(tape, loss)
 
-        # Discrete step: eq. 9 to 11, networks fixed. With b_update="epoch" it follows
-        # in `epoch_step`, and the codes of the streams are only taken up here.
+        # Discrete step: eq. 9 to 11 with the networks fixed. With b_update="epoch", it
+        # follows in `epoch_step`, and this only stores U.
         gradients = tape.gradient(loss, self.shared_codes.variables)
         self.shared_codes.after_batch(batch, u, gradients, learning_rate)
 
         # Metrics.
         return self.report(**values)
 
-    def test_step(self, data):
+    def test_step(self, data: Any) -> dict[str, tf.Tensor]:
         batch = self.unpack(data)
         if self.shared_codes is None:
             raise ValueError(
@@ -336,26 +357,27 @@ class DCDH(HashModel):
                 "process; `kerashash.evaluate(model, data)` measures retrieval."
             )
         u, logits = self.streams(batch.x, batch.labels, training=False)
-        # An image outside the training set has the code of its image stream.
-        codes = discrete.sign(u[:, 0])
+        # Outside the training set there is no row of B: the code is that of a query.
+        codes = discrete.sign(u[:, 0])  # eq. 12
         return self.report(**self.compute_losses(u, logits, batch.labels, codes))
 
-    # --------------------------------------------------------------- plumbing
+    # ---------------------------------------------------------------- plumbing
 
     def prepare(self, batches: Iterable[Any], verbose: str | int) -> None:
-        make, starts_from_u = LEARNED_CODES[self.options["pair_loss"]]
+        # Collects the labels of all training rows, and makes B.
+        make_codes, starts_from_u = LEARNED_CODES[self.options["pair_loss"]]
 
         @tf.function(reduce_retracing=True)
-        def first_u(x, labels):
-            # Without U, the images need not pass through the network.
+        def initial_u(x: tf.Tensor, labels: tf.Tensor) -> tf.Tensor:
+            # If U is not needed, labels stand in, and no image passes the network.
             return self.streams(x, labels, False)[0] if starts_from_u else labels
 
         check = functools.partial(self.check_labels, name="label")
-        labels, u = inputs.collect(batches, self.num_train, first_u, check, verbose)
+        labels, u = inputs.collect(batches, self.num_train, initial_u, check, verbose)
         balanced = self.options["s_mode"] == "balanced"
-        self.shared_codes = make(self, LabelSimilarity(labels, balanced), u)
+        self.shared_codes = make_codes(self, LabelSimilarity(labels, balanced), u)
         self._codes_before = self.train_codes.numpy()
-        # Traced functions hold the codes of an earlier `fit`.
+        # Functions traced by an earlier `fit` hold the codes of that `fit`.
         self.train_function = self.test_function = None
 
     def epoch_step(self) -> dict[str, float]:
@@ -363,5 +385,5 @@ class DCDH(HashModel):
         before, self._codes_before = self._codes_before, self.train_codes.numpy()
         return {"learned_bit_flips": float(np.mean(before != self._codes_before))}
 
-    def get_config(self):
+    def get_config(self) -> dict[str, Any]:
         return {**super().get_config(), **self.options}

@@ -1,12 +1,12 @@
-"""B, the codes of the training rows, and the two ways in which DCDH learns them.
+"""The two ways in which DCDH learns B, the codes of its training rows.
 
-Both classes have one interface, called in this order:
+Both classes have one interface, and a training step calls it in this order:
 
-- ``rows(index)``: codes of training rows, for the network step;
-- ``loss_of(labels)``: the loss over similarities, as a function of continuous codes;
-- ``variables``: what takes part in the network step's gradient, if anything;
-- ``after_batch(batch, u, gradients, learning_rate)``: what moves B in a step;
-- ``after_epoch()``: what moves B after an epoch. From then on `codes` is up to date.
+- ``rows(index)``: the codes of training rows, for the network step;
+- ``loss_of(labels)``: the similarity loss, as a function of continuous codes;
+- ``variables``: variables whose gradient the network step also computes, if any;
+- ``after_batch(batch, u, gradients, learning_rate)``: updates B within an epoch;
+- ``after_epoch()``: updates B after an epoch. Then `codes` is up to date.
 """
 
 import functools
@@ -15,33 +15,41 @@ from typing import Any
 
 import keras
 import numpy as np
+import numpy.typing as npt
 import tensorflow as tf
 
 from kerashash.maths import discrete, losses
 from kerashash.maths.similarity import LabelSimilarity, shares_label
 from kerashash.methods.hash_model import Batch
 
-# Rows solved at a time: the block of S has rows x patterns entries.
-_BLOCK = 8192
+# Rows of B solved at a time: a block of S then has _BLOCK_ROWS x patterns entries.
+_BLOCK_ROWS = 8192
 
 
 class SolvedCodes:
-    """Codes that fit squares, solved bit by bit.
+    """Codes that minimise squared errors, solved bit by bit: the paper's B.
 
     Solves:
-        argmin over B of sum_w w (||U_w B^T - K S||_F^2 + alpha ||B - U_w||_F^2)
+        argmin over B of sum_w c_w (||U_w B^T - K S||_F^2 + alpha ||B - U_w||_F^2)
         subject to  B in {-1, +1}^(n x K)
 
-    by `kerashash.maths.discrete.dcc`, where U_w are the continuous codes of stream w as
-    training has last seen them. A step never increases the objective. Nothing of size n
-    x n is kept: S acts through the p distinct label rows (the patterns).
+    Expanded, each stream w has the objective (eq. 9)
+    ``||U_w B^T||^2 - 2 tr(B^T (K S U_w + alpha U_w)) + const``. Their weighted sum is
+    ``tr(B G B^T) - 2 tr(B Q^T)`` (eq. 10) with
+
+        G = sum_w c_w U_w^T U_w,  Q = K S M + alpha M,  M = sum_w c_w U_w
+
+    which `kerashash.maths.discrete.dcc` solves bit by bit (eq. 11). U_w holds the
+    continuous codes of stream w from the latest pass over each training row. An update
+    never increases the objective. Nothing of size n x n is kept: products with S need
+    only the p distinct label rows, the patterns.
 
     Args:
-        codes: int8 variable ``(n, bits)``, B; 0 in rows that have no code yet.
+        codes: int8 variable ``(n, bits)``; B, with 0 in rows that have no code yet.
         similarity: `LabelSimilarity` of the n training rows.
-        u: float32 array ``(n, streams, bits)``, continuous codes of all streams.
-        stream_weights: floats, the weight w of each stream.
-        quantization_weight: float, alpha.
+        u: float32 array ``(n, streams, bits)``; continuous codes of all streams.
+        stream_weights: list of float; the weight c_w of each stream.
+        quantization_weight: float; alpha.
         by_batch: bool; True updates the rows of each batch in its step, False all rows
             after each epoch.
 
@@ -54,16 +62,16 @@ class SolvedCodes:
         TensorShape([2, 4])
 
     Reference:
-        DCDH (Wang et al., SIGIR 2019), eq. 9 to 11.
+        DCDH (Wang et al., SIGIR 2019), eq. 9 to 11; eq. 11 prints the opposite sign.
     """
 
-    variables: tuple[Any, ...] = ()
+    variables: tuple[Any, ...] = ()  # B has no gradient
 
     def __init__(
         self,
         codes: Any,
         similarity: LabelSimilarity,
-        u: Any,
+        u: npt.NDArray[np.float32],
         stream_weights: list[float],
         quantization_weight: float,
         by_batch: bool,
@@ -72,25 +80,28 @@ class SolvedCodes:
         self.codes, self.similarity = codes, similarity
         self._stream_weights = stream_weights
         self._alpha, self._by_batch = quantization_weight, by_batch
-        # Not weights of a model: derived anew from the data and B in each `fit`.
+        # Not weights of the model: each `fit` computes them from the data and B.
         buffer = functools.partial(tf.Variable, trainable=False)
         self.u = buffer(u)  # (n, streams, bits)
-        self.gram = buffer(tf.zeros((bits, bits)))  # G = sum_w w U_w^T U_w
-        self.sums = buffer(tf.zeros((patterns, bits)))  # sum_w w U_w by pattern
+        self.gram = buffer(tf.zeros((bits, bits)))  # G
+        self.sums = buffer(tf.zeros((patterns, bits)))  # M, summed by pattern
         self.code_gram = buffer(tf.zeros((bits, bits)))  # B^T B
-        self.code_sums = buffer(tf.zeros((patterns, bits)))  # B by pattern
+        self.code_sums = buffer(tf.zeros((patterns, bits)))  # B, summed by pattern
         if not np.all(codes.numpy()):
-            start = discrete.sign(self._weighted(self.u))
-            codes.assign(tf.cast(start, tf.int8))
+            initial = discrete.sign(self._weighted(self.u))
+            codes.assign(tf.cast(initial, tf.int8))
             self.solve()
         self.recompute()
 
     def rows(self, index: Any) -> tf.Tensor:
-        """Codes of training rows: float32 tensor ``(m, bits)`` over {-1, +1}."""
+        """Return codes of training rows: float32 ``(m, bits)`` over {-1, +1}."""
         return tf.cast(tf.gather(self.codes.value, index), tf.float32)
 
     def loss_of(self, labels: tf.Tensor) -> Callable[[tf.Tensor], tf.Tensor]:
-        """The first term of L_w for images with these labels ``(batch, classes)``."""
+        """Return the first term of L_w as a function of U_w of a batch.
+
+        ``labels`` ``(batch, num_classes)`` are those of the batch.
+        """
         return functools.partial(
             losses.similarity_regression,
             code_gram=self.code_gram,
@@ -102,12 +113,12 @@ class SolvedCodes:
     def after_batch(
         self, batch: Batch, u: tf.Tensor, gradients: Any, learning_rate: Any
     ) -> None:
-        """Take up U of the batch; with `by_batch` update its rows of B as well."""
+        """Store U of the batch; with `by_batch`, update its rows of B as well."""
         if self._by_batch:
-            old = tf.gather(self.u, batch.index)
-            self.gram.assign_add(self._gram(u) - self._gram(old))
+            old_u = tf.gather(self.u, batch.index)
+            self.gram.assign_add(self._gram(u) - self._gram(old_u))
             pattern_of = tf.gather(self.similarity.pattern_of, batch.index)
-            change = self._weighted(u) - self._weighted(old)
+            change = self._weighted(u) - self._weighted(old_u)
             self.sums.scatter_add(tf.IndexedSlices(change, pattern_of))
         self.u.scatter_update(tf.IndexedSlices(u, batch.index))
         if self._by_batch:
@@ -117,14 +128,15 @@ class SolvedCodes:
         """Update all of B, unless its rows are updated by batch."""
         if not self._by_batch:
             self.solve()
-        # Sums that are updated by batch drift by rounding: start the epoch exact.
+        # Sums that are updated by batch accumulate rounding errors.
         self.recompute()
 
     def solve(self) -> None:
-        """Discrete step over all rows."""
+        """Discrete step over all rows of B."""
         self.recompute()
-        for start in range(0, self.codes.shape[0], _BLOCK):
-            rows = tf.range(start, min(start + _BLOCK, self.codes.shape[0]))
+        n = self.codes.shape[0]
+        for start in range(0, n, _BLOCK_ROWS):
+            rows = tf.range(start, min(start + _BLOCK_ROWS, n))
             pattern_of = tf.gather(self.similarity.pattern_of, rows)
             labels = tf.gather(self.similarity.patterns, pattern_of)
             old = tf.gather(self.codes.value, rows)
@@ -145,7 +157,7 @@ class SolvedCodes:
         self.code_sums.scatter_add(tf.IndexedSlices(new - old, pattern_of))
 
     def recompute(self) -> None:
-        """All sums, exactly, from U and B."""
+        """Compute all sums exactly, from U and B."""
         codes = tf.cast(self.codes.value, tf.float32)
         self.gram.assign(self._gram(self.u))
         self.sums.assign(self.similarity.sum_by_pattern(self._weighted(self.u)))
@@ -153,44 +165,45 @@ class SolvedCodes:
         self.code_sums.assign(self.similarity.sum_by_pattern(codes))
 
     def _solved(self, old: tf.Tensor, labels: tf.Tensor, u: tf.Tensor) -> tf.Tensor:
-        """Eq. 11 for some rows: int8 ``(m, bits)``, with G and Q of all streams.
+        """Solve eq. 11 for m rows of B: int8 ``(m, bits)``.
 
-        ``old`` are their rows of B, ``labels`` ``(m, classes)``, ``u`` ``(m, streams,
-        bits)``.
+        Args:
+            old: int8 tensor ``(m, bits)``; the rows as they are.
+            labels: float tensor ``(m, num_classes)``; label rows of these images.
+            u: float tensor ``(m, streams, bits)``; continuous codes of these images.
         """
         bits = self.codes.shape[1]
-        # Q = K S M + alpha M,  M = sum_w w U_w
-        similar = self.similarity.product(labels, self.sums)
-        target = bits * similar + self._alpha * self._weighted(u)
+        similar = self.similarity.product(labels, self.sums)  # rows of S M
+        target = bits * similar + self._alpha * self._weighted(u)  # Q: (m, bits)
         return discrete.dcc(old, self.gram, target)
 
     def _weighted(self, u: tf.Tensor) -> tf.Tensor:
-        """sum_w w U_w: ``(n, bits)``."""
+        """Compute M, the sum over streams of c_w U_w: ``(n, bits)``."""
         return tf.einsum("nsk,s->nk", u, tf.constant(self._stream_weights))
 
     def _gram(self, u: tf.Tensor) -> tf.Tensor:
-        """sum_w w U_w^T U_w: ``(bits, bits)``."""
+        """Compute G, the sum over streams of c_w U_w^T U_w: ``(bits, bits)``."""
         weighted = u * tf.constant(self._stream_weights)[:, None]
         return tf.einsum("nsk,nsl->kl", weighted, u)
 
 
 class RankedCodes:
-    """Codes that learn towards a better ranking, one for each distinct row of labels.
+    """Codes trained for their ranking, one for each distinct row of labels.
 
-    The codes are the signs of real numbers that move against the gradient of the loss,
-    in every step, by Adam. The loss is that of the signs; its gradient passes to the
-    real numbers by a straight-through estimator of a tanh.
+    This is an extension of DCDH. The codes are the signs of latent real numbers, which
+    Adam updates in every step. The loss is computed from the signs; a straight-through
+    estimator passes its gradient to the tanh of the real numbers.
 
     Args:
-        codes: int8 variable ``(n, bits)``, B. Where it has a row that is 0, B starts
-            from random hyperplanes of the labels: like labels have like codes, and each
-            bit halves the rows.
+        codes: int8 variable ``(n, bits)``; B. If it has rows of 0, which have no code
+            yet, B starts from random hyperplanes in the space of labels: similar label
+            rows get similar codes, and each bit splits the training rows in half.
         similarity: `LabelSimilarity` of the n training rows.
-        code_rate: float, the learning rate of B, as a multiple of that of the model.
+        code_rate: float; the learning rate of B, as a multiple of the model's.
 
     Attributes:
-        real: `tf.Variable` ``(p, bits)``, a row for each of the p patterns of
-            `similarity`.
+        real: `tf.Variable` ``(p, bits)``; the latent numbers, with a row for each of
+            the p patterns of `similarity`.
 
     Example:
         >>> similarity = LabelSimilarity(np.eye(3), balanced=False)
@@ -199,7 +212,7 @@ class RankedCodes:
         TensorShape([2, 8])
 
     Reference:
-        M. Courbariaux et al., Binarized Neural Networks, 2016, for the estimator.
+        The estimator: M. Courbariaux et al., Binarized Neural Networks, 2016.
     """
 
     def __init__(
@@ -211,10 +224,11 @@ class RankedCodes:
             sums = similarity.sum_by_pattern(tf.cast(codes.value, tf.float32))
             real = sums / similarity.counts[:, None]
         else:
-            classes, bits = similarity.patterns.shape[1], codes.shape[1]
-            side = similarity.patterns @ keras.random.normal((classes, bits))
-            middle = np.median(tf.gather(side, similarity.pattern_of), axis=0)
-            real = discrete.sign(side - middle)
+            num_classes, bits = similarity.patterns.shape[1], codes.shape[1]
+            planes = keras.random.normal((num_classes, bits), dtype="float32")
+            projected = similarity.patterns @ planes
+            median = np.median(tf.gather(projected, similarity.pattern_of), axis=0)
+            real = discrete.sign(projected - median)
         self.real = tf.Variable(0.5 * real)
         self.variables = (self.real,)
         self._optimizer = keras.optimizers.Adam()
@@ -222,17 +236,22 @@ class RankedCodes:
         self.after_epoch()
 
     def rows(self, index: Any) -> tf.Tensor:
-        """Codes of training rows: float32 tensor ``(m, bits)`` over {-1, +1}."""
+        """Return codes of training rows: float32 ``(m, bits)`` over {-1, +1}."""
         pattern_of = tf.gather(self.similarity.pattern_of, index)
         return discrete.sign(tf.gather(self.real, pattern_of))
 
     def loss_of(self, labels: tf.Tensor) -> Callable[[tf.Tensor], tf.Tensor]:
-        """One minus the average precision of images with these labels ``(batch,
-        classes)`` as queries of B."""
+        """Return one minus the average precision, as a function of U_w of a batch.
+
+        The images of the batch, with label rows ``labels`` ``(batch, num_classes)``,
+        are queries of B.
+        """
         soft = tf.tanh(self.real)
+        # Straight-through estimator: the value of the sign, the gradient of the tanh.
+        codes = soft + tf.stop_gradient(discrete.sign(soft) - soft)
         return functools.partial(
             losses.average_precision_loss,
-            codes=soft + tf.stop_gradient(discrete.sign(soft) - soft),
+            codes=codes,
             similar=tf.cast(shares_label(labels, self.similarity.patterns), tf.float32),
             counts=self.similarity.counts,
         )
@@ -240,7 +259,7 @@ class RankedCodes:
     def after_batch(
         self, batch: Batch, u: tf.Tensor, gradients: Any, learning_rate: Any
     ) -> None:
-        """One step of Adam on the real numbers."""
+        """Apply one step of Adam to the real numbers."""
         self._optimizer.learning_rate = self._code_rate * learning_rate
         self._optimizer.apply(gradients, self.variables)
 

@@ -1,4 +1,4 @@
-"""What DDH promises."""
+"""DDH: its losses in closed form, its memory bank and its options."""
 
 import keras
 import numpy as np
@@ -43,29 +43,29 @@ def test_losses_equal_the_sums_over_all_pairs(digits, kind, pair_weight):
     z = model.continuous_codes(x)[index].astype(float)
 
     bank = model.bank.z.numpy().astype(float)
-    wanted = (weight[index] * (z @ bank.T / 8 - s[index]) ** 2).mean()
+    expected = (weight[index] * (z @ bank.T / 8 - s[index]) ** 2).mean()
     arguments = (tf.constant(z, tf.float32), tf.constant(index))
-    np.testing.assert_allclose(model._bank_pairs(*arguments), wanted, rtol=1e-4)
+    np.testing.assert_allclose(model._bank_pairs(*arguments), expected, rtol=1e-4)
 
     block = np.ix_(index, index)
-    wanted = (weight[block] * (z @ z.T / 8 - s[block]) ** 2).mean()
-    np.testing.assert_allclose(model._batch_pairs(*arguments), wanted, rtol=1e-4)
+    expected = (weight[block] * (z @ z.T / 8 - s[block]) ** 2).mean()
+    np.testing.assert_allclose(model._batch_pairs(*arguments), expected, rtol=1e-4)
 
 
 def test_statistics_of_the_bank_are_those_of_its_rows(digits, monkeypatch):
     x = digits.arrays("train")[0][:200]
     model = DDH(mlp(64), 8, 200)
     model.compile(optimizer="adam")
-    exact = model.epoch_step
+    recompute = model.epoch_step
     model.fit(x, epochs=1, verbose=0)
-    start = model.bank
+    bank = model.bank
     monkeypatch.setattr(model, "prepare", lambda *a: None)
-    monkeypatch.setattr(model, "epoch_step", dict)  # which would recompute them
+    monkeypatch.setattr(model, "epoch_step", dict)  # it would recompute the statistics
     model.fit(x, epochs=3, verbose=0)
-    running = start.gram.numpy(), start.total.numpy()
-    exact()
-    np.testing.assert_allclose(running[0], start.gram, rtol=1e-3, atol=1e-2)
-    np.testing.assert_allclose(running[1], start.total, rtol=1e-3, atol=1e-2)
+    running = bank.gram.numpy(), bank.total.numpy()
+    recompute()
+    np.testing.assert_allclose(running[0], bank.gram, rtol=1e-3, atol=1e-2)
+    np.testing.assert_allclose(running[1], bank.total, rtol=1e-3, atol=1e-2)
 
 
 @pytest.mark.parametrize("mode", ["bank", "batch"])
@@ -82,14 +82,14 @@ def test_learns_without_labels_and_does_not_collapse(digits, mode):
     assert kerashash.evaluate(model, digits)["mAP@ALL"] > 0.5  # random codes: 0.10
 
 
-def test_labels_are_passed_over_when_neighbours_tell(digits):
+def test_labels_are_ignored_if_neighbours_define_similarity(digits):
     data = digits.train.batch(64)
     results = []
     for dataset in (data, data.map(lambda x, y: (x, {"index": y["index"]}))):
         keras.utils.set_random_seed(0)
         model = DDH(mlp(64), 8, digits.num_train)
         model.compile(optimizer="adam")
-        # One order for both: the data set has a new one each time.
+        # The same order for both; a data set shuffles anew in each pass.
         model.fit(dataset.take(0).concatenate(dataset), epochs=1, verbose=0)
         results.append(model.history.history["loss"][0])
     assert abs(results[0] - results[1]) < 0.05

@@ -1,4 +1,4 @@
-"""What DSRE promises."""
+"""DSRE: its terms, its solvers for B and W, and its options."""
 
 import keras
 import numpy as np
@@ -65,7 +65,7 @@ def test_ridge_and_dcc_leave_w_to_the_solver(digit_pairs):
 
 
 @pytest.mark.parametrize("divergence", ["js", "kl"])
-def test_divergence_falls_when_it_is_all_that_counts(digit_pairs, divergence):
+def test_divergence_falls_when_it_dominates_the_loss(digit_pairs, divergence):
     x, labels, _ = digit_pairs
     model = DSRE(
         mlp(128),
@@ -85,7 +85,7 @@ def test_divergence_falls_when_it_is_all_that_counts(digit_pairs, divergence):
 def test_p_features(digit_pairs):
     x = tf.constant(digit_pairs[0][:40])
     frozen = keras.Sequential([keras.Input((128,)), keras.layers.Dense(3)])
-    for source, wanted in (
+    for source, expected in (
         (None, x),
         ("input", x),
         ("penultimate", "backbone"),
@@ -93,16 +93,16 @@ def test_p_features(digit_pairs):
     ):
         model = DSRE(mlp(128), 8, 10, p_features=source)
         features = model.backbone(x)
-        wanted = features if isinstance(wanted, str) else wanted
-        found = model._affinity_features(x, features)
-        np.testing.assert_array_equal(found, wanted)
-        again = DSRE.from_config(model.get_config())
-        assert len(again.trainable_variables) == len(model.trainable_variables)
+        expected = features if isinstance(expected, str) else expected
+        affinity_features = model._affinity_features(x, features)
+        np.testing.assert_array_equal(affinity_features, expected)
+        rebuilt = DSRE.from_config(model.get_config())
+        assert len(rebuilt.trainable_variables) == len(model.trainable_variables)
     images = keras.Sequential([keras.Input((8, 8, 1)), keras.layers.Flatten()])
     assert DSRE(images, 8, 10).get_config()["p_features"] == "penultimate"
 
 
-def test_a_last_batch_of_one_image_is_fine(digit_pairs):
+def test_a_last_batch_of_one_image_gives_a_finite_loss(digit_pairs):
     x, labels, _ = digit_pairs
     model = DSRE(mlp(128), 8, 10)
     model.compile(optimizer="adam")
@@ -116,9 +116,10 @@ def test_images_without_labels_are_similar_to_nothing(digit_pairs):
     u = tf.random.normal((4, 8))
     none = tf.zeros((4, 10))
     values = model.compute_losses(x[:4], None, u, none, discrete.sign(u))
-    half = u @ tf.transpose(u) / 2
-    off = tf.boolean_mask(tf.nn.softplus(half), 1 - tf.eye(4))
-    np.testing.assert_allclose(values["pair_loss"], tf.reduce_mean(off), rtol=1e-5)
+    t = u @ tf.transpose(u) / 2
+    off_diagonal = tf.boolean_mask(tf.nn.softplus(t), 1 - tf.eye(4))
+    expected = tf.reduce_mean(off_diagonal)
+    np.testing.assert_allclose(values["pair_loss"], expected, rtol=1e-5)
 
 
 @pytest.mark.parametrize(

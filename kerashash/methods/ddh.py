@@ -1,4 +1,4 @@
-"""DDH: codes from neighbourhoods, without labels."""
+"""DDH: codes learned without labels, from nearest neighbours."""
 
 import functools
 from collections.abc import Iterable
@@ -28,11 +28,12 @@ CHOICES = {
 }
 
 
-def presets(bits, num_train):
-    """The options that the paper sets differently."""
+def presets(bits: int, num_train: int) -> dict[str, dict[str, Any]]:
+    """Return the options that depend on the preset."""
     return {
         "default": {"pair_weight": "balanced", "quantization_weight": 0.05},
-        # Its lambda_1 = 15 weighs a sum over images against a sum over pairs.
+        # The paper's lambda_1 = 15 weighs a sum over images and bits against a sum over
+        # pairs; here both are means.
         "paper": {
             "pair_weight": "uniform",
             "quantization_weight": 15.0 * bits / num_train,
@@ -45,47 +46,53 @@ class DDH(HashModel):
     """Deep discrete hashing with self-supervised pairwise labels.
 
     Solves:
-        min  J_1 + J_2 + lambda_2 / 2 (||W||^2 + ||c||^2)
-        J_1 = 1/2 mean over pairs of w_ij (z_i . z_j / K - s_ij)^2
-        J_2 = lambda / 2 mean over images and bits of (z - sgn(z))^2
+        min  J_1 + J_2 + lambda_2 / 2 (||W||^2 + ||c||^2)  over the network (eq. 7, 12)
+        J_1 = 1/2 mean over pairs of w_ij (z_i . z_j / K - s_ij)^2        (eq. 5, 10)
+        J_2 = lambda / 2 mean over images and bits of (z - b)^2                (eq. 6)
+        z = W^T phi(x) + c,  b = sgn(z)                                    (eq. 4, 11)
 
-    over the network; W and c are the hash layer's. The hash code of an image is
-    sgn(z). S is fixed before training: s_ij is 1 if i and j are expanded neighbours
-    by the backbone's features (`kerashash.maths.similarity.expanded_neighbours`) and
-    -1 if not. The method needs no labels.
+    where phi is the backbone, and W and c are the hash layer's. The hash code of an
+    image is b. S is fixed before training (eq. 1 to 3): s_ij is 1 if i and j are
+    neighbours by the backbone's features, after an expansion of the neighbourhoods
+    (`kerashash.maths.similarity.expanded_neighbours`), and -1 if not. No labels are
+    needed.
 
     Args:
         backbone: images or vectors -> features: a name known to
             `kerashash.backbones.get`, any `keras.Model`, or a list of these.
-        bits: int, the code length K.
-        num_train: int, the number of training rows; their indices are 0 to
+        bits: int; the code length K.
+        num_train: int; the number of training rows N. Their indices are 0 to
             num_train - 1.
-        num_classes: int, the number of labels, for ``similarity="labels"``.
-        similarity: "neighbours", or "labels", the supervised variant: s_ij is 1 if i
-            and j share a label.
-        mode: "bank" pairs each image of a batch with all training images, whose z it
-            keeps; "batch" with the others of its batch.
-        neighbours, lists: int, K_1 and K_2 of the expansion.
-        neighbour_backbone: where neighbours are looked for: name or `keras.Model` of
-            the inputs, not trained; None is the backbone as it is when `fit` begins.
-            Set it where a backbone is fine-tuned and training is resumed.
-        pair_weight: "balanced" gives similar and dissimilar pairs the same total
-            weight; "uniform" weighs all pairs alike, and then needs plain stochastic
-            gradient descent: with Adam all codes become equal. None for the preset's.
-        quantization_weight: float, lambda; from 0.02 to 0.1 is safe, much above 0.1
-            all codes become equal. None for the preset's.
-        head_penalty: float, lambda_2.
-        preset: "default"; "paper": uniform pair weights and lambda = 15 K / num_train.
+        num_classes: int or None; the number of labels, for ``similarity="labels"``.
+        similarity: str; "neighbours", or "labels" for the supervised variant, where
+            s_ij is 1 if i and j share a label.
+        mode: str; "bank" pairs each image of a batch with all training images, from a
+            memory bank of their z; "batch" pairs it with the other images of its batch.
+        neighbours, lists: int; K_1 and K_2 of the neighbourhoods.
+        neighbour_backbone: the network in whose features neighbours are searched: a
+            name or a `keras.Model` of the inputs, which is not trained. None takes the
+            backbone as it is when `fit` begins. Set it if the backbone is fine-tuned
+            and training may be resumed.
+        pair_weight: str or None; w_ij. "balanced" gives similar and dissimilar pairs
+            the same total weight; "uniform" is 1 for all pairs, and needs plain
+            stochastic gradient descent: with Adam, all codes become equal. None takes
+            the preset's.
+        quantization_weight: float or None; lambda. 0.02 to 0.1 is safe; much above 0.1,
+            all codes become equal. None takes the preset's.
+        head_penalty: float; lambda_2.
+        preset: str; "default" has balanced pairs and lambda 0.05; "paper" has uniform
+            pair weights and lambda = 15 K / N, from its lambda_1 = 15.
         **kwargs: further arguments of `keras.Model`.
 
     Training data:
-        Batches ``(x, {"index": (batch,)})``, each index once an epoch (labels are
-        passed over); or a plain array. ``similarity="labels"`` needs ``"label": (batch,
+        Batches ``(x, {"index": (batch,)})``, with each index once an epoch (labels are
+        ignored), or an array. ``similarity="labels"`` needs ``"label": (batch,
         num_classes)`` as well.
 
     XLA:
-        ``jit_compile=True`` needs ``similarity="labels"``: neighbours of a batch are
-        lists of no fixed length, and Keras warns that it goes on without.
+        ``jit_compile=True`` needs ``similarity="labels"``. With neighbours, the
+        neighbour lists of a batch have no fixed length: Keras warns and does not
+        compile.
 
     Raises:
         TypeError, ValueError: if an argument is out of range.
@@ -102,12 +109,14 @@ class DDH(HashModel):
 
     Reference:
         J. Song, T. He, H. Fan, L. Gao, Deep Discrete Hashing with Self-supervised
-        Pairwise Labels, ECML PKDD 2017.
+        Pairwise Labels, ECML PKDD 2017. It writes L for K from eq. 5 on.
 
     Differences:
-        Terms are means over pairs and images. Pairs are balanced, since about 97 of
-        100 are dissimilar and no codes can be opposite to each other all at once: the
-        first thing unweighted pairs do is shrink z.
+        Terms are means over pairs and images. Pairs are balanced by default: about 97 %
+        are dissimilar, and codes cannot all be opposite to each other, so that gradient
+        descent on unweighted pairs first shrinks z. The bank's codes are constants in
+        the gradient. Eq. 12 prints the square of ||W||^2 + ||c||^2; and lambda_2 is the
+        same whatever the number of pairs, over which the paper sums.
     """
 
     reported = ("loss", "pair_loss", "quantization_loss")
@@ -132,10 +141,10 @@ class DDH(HashModel):
         head_penalty: float = 1e-5,
         preset: str = "default",
         **kwargs: Any,
-    ):
+    ) -> None:
         super().__init__(backbone, bits, num_classes, hash_activation=None, **kwargs)
         check_integer("num_train", num_train)
-        self.num_train = num_train  # without learned codes
+        self.num_train = num_train  # not passed on: that would add learned codes
         chosen = from_preset(
             presets(bits, num_train),
             preset,
@@ -171,93 +180,104 @@ class DDH(HashModel):
             **chosen,
             "head_penalty": head_penalty,
         }
-        # The lists of a batch have no static shape.
+        # The neighbour lists of a batch have no static shape.
         self.supports_jit = similarity == "labels"
-        self.bank: Any = None  # S and z of the training rows, from `prepare`
+        self.bank: Any = None  # S and z of the training rows, which `prepare` makes
         self.build_if_known()
 
+    # --------------------------------------------------------------- objective
+
     def compute_losses(self, z: tf.Tensor, index: tf.Tensor) -> dict[str, tf.Tensor]:
-        """The objective on one batch, and its terms.
+        """Compute the objective on one batch, eq. 12, and its terms.
 
         Args:
-            z: float tensor ``(batch, bits)``, continuous codes.
-            index: int32 tensor ``(batch,)``, row numbers of the images.
+            z: float tensor ``(batch, bits)``; continuous codes.
+            index: int32 tensor ``(batch,)``; row numbers of the images.
 
         Returns:
-            dict of scalar float tensors: "loss", "pair_loss" J_1 and
+            dict of scalar float tensors: "loss"; "pair_loss", J_1; and
             "quantization_loss", the mean in J_2.
         """
         options = self.options
-        signs = tf.stop_gradient(discrete.sign(z))
+        b = tf.stop_gradient(discrete.sign(z))  # eq. 4, 11: (batch, bits)
         if options["mode"] == "bank":
             pairs = self._bank_pairs(z, index)
         else:
             pairs = self._batch_pairs(z, index)
         values = {
-            "pair_loss": pairs / 2.0,
-            "quantization_loss": tf.reduce_mean((z - signs) ** 2),
+            "pair_loss": pairs / 2.0,  # eq. 5, with z for b as in eq. 10
+            "quantization_loss": tf.reduce_mean((z - b) ** 2),  # eq. 6
         }
         penalty = sum(
             tf.reduce_sum(tf.convert_to_tensor(v) ** 2)
             for v in (self.hash_head.kernel, self.hash_head.bias)
         )
         total = (
-            values["pair_loss"]  # eq. 6, 12
+            values["pair_loss"]
             + options["quantization_weight"] / 2.0 * values["quantization_loss"]
             + options["head_penalty"] / 2.0 * penalty
         )
         return {"loss": total, **values}
 
-    def _bank_pairs(self, z, index):
-        """Mean of w_ij (z_i . z_j / K - s_ij)^2 over the batch and all n rows.
+    def _bank_pairs(self, z: tf.Tensor, index: tf.Tensor) -> tf.Tensor:
+        """Mean of w_ij (z_i . z_j / K - s_ij)^2 over the batch, i, and all rows, j.
 
-        As if all pairs were dissimilar, which costs O(K^2) a row, and then the
-        similar ones put right, O(M K) for M of them.
+        First all pairs count as dissimilar, which costs O(K^2) per image by
+        ``sum_j (z_i . z_j / K + 1)^2 = z_i^T Z^T Z z_i / K^2 + 2 z_i . sum_j z_j / K +
+        N``. Then the M similar ones of an image are corrected in O(M K).
         """
         bank, n = self.bank, float(self.num_train)
         quadratic = tf.reduce_sum(z * (z @ bank.gram), axis=1) / self.bits**2
         linear = tf.linalg.matvec(z, bank.total) / self.bits
-        dissimilar = tf.reduce_sum(quadratic + 2.0 * linear + n)
+        as_dissimilar = tf.reduce_sum(quadratic + 2.0 * linear + n)
         if self.needs_labels:
             inner = tf.matmul(z, bank.z, transpose_b=True) / self.bits  # (batch, n)
-            similar = self._shares_label(index, bank.labels)
+            similar = self._shares_label(index, bank.labels)  # (batch, n)
         else:
             row, column = self._similar_pairs(index)
             similar = 1.0
             inner = tf.reduce_sum(tf.gather(z, row) * tf.gather(bank.z, column), axis=1)
-            inner = inner / self.bits
-        change = bank.positive * (inner - 1.0) ** 2 - bank.negative * (inner + 1) ** 2
-        total = bank.negative * dissimilar + tf.reduce_sum(similar * change)
+            inner = inner / self.bits  # (pairs,)
+        correction = (
+            bank.similar_weight * (inner - 1.0) ** 2
+            - bank.dissimilar_weight * (inner + 1) ** 2
+        )
+        total = bank.dissimilar_weight * as_dissimilar
+        total += tf.reduce_sum(similar * correction)
         return total / (n * tf.cast(tf.shape(z)[0], tf.float32))
 
-    def _batch_pairs(self, z, index):
+    def _batch_pairs(self, z: tf.Tensor, index: tf.Tensor) -> tf.Tensor:
         """Mean of w_ij (z_i . z_j / K - s_ij)^2 over the pairs of the batch."""
         bank = self.bank
-        inner = tf.matmul(z, z, transpose_b=True) / self.bits
+        inner = tf.matmul(z, z, transpose_b=True) / self.bits  # (batch, batch)
         if self.needs_labels:
             similar = self._shares_label(index, tf.gather(bank.labels, index))
         else:
             row, column = self._similar_pairs(index)
             size = tf.shape(index)[0]
+            # Where each training row is in the batch; -1 if it is not.
             position = tf.tensor_scatter_nd_update(
                 tf.fill([self.num_train], -1), index[:, None], tf.range(size)
             )
             column = tf.gather(position, column)
             inside = tf.where(column >= 0)[:, 0]
-            at = tf.stack([tf.gather(row, inside), tf.gather(column, inside)], axis=1)
+            pairs = tf.stack(
+                [tf.gather(row, inside), tf.gather(column, inside)], axis=1
+            )
             ones = tf.ones(tf.shape(inside)[0])
-            similar = tf.tensor_scatter_nd_update(tf.zeros([size, size]), at, ones)
+            similar = tf.tensor_scatter_nd_update(tf.zeros([size, size]), pairs, ones)
         return tf.reduce_mean(
-            similar * bank.positive * (inner - 1.0) ** 2
-            + (1.0 - similar) * bank.negative * (inner + 1.0) ** 2
+            similar * bank.similar_weight * (inner - 1.0) ** 2
+            + (1.0 - similar) * bank.dissimilar_weight * (inner + 1.0) ** 2
         )
 
-    def _shares_label(self, index, others):
+    def _shares_label(self, index: tf.Tensor, other_labels: tf.Tensor) -> tf.Tensor:
+        """1 where a row of the batch shares a label with another row: (batch, m)."""
         labels = tf.gather(self.bank.labels, index)
-        return tf.cast(similarities.shares_label(labels, others), tf.float32)
+        return tf.cast(similarities.shares_label(labels, other_labels), tf.float32)
 
-    def _similar_pairs(self, index):
-        """Pairs with s_ij = 1: the position of i in the batch, and j."""
+    def _similar_pairs(self, index: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+        """All pairs with s_ij = 1: positions of i in the batch, and row numbers j."""
         start = tf.gather(self.bank.offsets, index)
         count = tf.gather(self.bank.offsets, index + 1) - start
         row = tf.repeat(tf.range(tf.shape(index)[0]), count)
@@ -266,17 +286,19 @@ class DDH(HashModel):
         )
         return row, tf.gather(self.bank.columns, tf.repeat(start, count) + within)
 
-    def train_step(self, data):
+    # -------------------------------------------------------------- train_step
+
+    def train_step(self, data: Any) -> dict[str, tf.Tensor]:
         x, _, index = self.unpack(data)
 
-        # Network step: eq. 12; the codes of the bank are constants.
+        # Network step: eq. 12. The z of the bank are constants.
         with tf.GradientTape() as tape:
             z = self(x, training=True)  # (batch, bits)
             values = self.compute_losses(z, index)
             loss = values["loss"] = self.regularized(values["loss"])
         self.minimize(tape, loss)
 
-        # Discrete step: b = sgn(z), implicit. The bank takes the new z.
+        # Discrete step: b = sgn(z) has no state of its own. The bank takes the new z.
         if self.options["mode"] == "bank":
             bank = self.bank
             old = tf.gather(bank.z, index)
@@ -290,17 +312,22 @@ class DDH(HashModel):
         # Metrics.
         return self.report(**values)
 
-    def test_step(self, data):
+    def test_step(self, data: Any) -> dict[str, tf.Tensor]:
         raise ValueError(
-            "`DDH` has no loss on images outside its training set: whom they are near "
-            "is not known. `kerashash.evaluate(model, data)` and "
+            "`DDH` has no loss on images outside its training set, whose neighbours "
+            "are not known. `kerashash.evaluate(model, data)` and "
             "`kerashash.callbacks.RetrievalEvaluation` measure retrieval."
         )
 
-    # ---------------------------------------------------------------- bank and S
+    # ---------------------------------------------------------------- plumbing
 
-    def _codes_and_features(self, x, labels=None):
-        """z, and the features to find neighbours by, side by side."""
+    def _codes_and_features(
+        self, x: tf.Tensor, labels: tf.Tensor | None = None
+    ) -> tf.Tensor:
+        """Concatenate z and, unless labels decide, the features that find neighbours.
+
+        ``(batch, ...)`` -> ``(batch, bits + features)``.
+        """
         features = self.backbone(x, training=False)
         z = self.hash_head(features)
         if self.needs_labels:
@@ -311,7 +338,7 @@ class DDH(HashModel):
         return tf.concat([z, tf.cast(flat, tf.float32)], axis=1)
 
     def prepare(self, batches: Iterable[Any], verbose: str | int) -> None:
-        # Which rows are similar, and their z for the bank.
+        # Finds S, which stays fixed, and fills the bank.
         check = functools.partial(self.check_labels, name="label")
         labels, values = inputs.collect(
             batches,
@@ -323,9 +350,9 @@ class DDH(HashModel):
         z, features = values[:, : self.bits], values[:, self.bits :]
         buffer = functools.partial(tf.Variable, trainable=False)
         bank = self.bank = SimpleNamespace(
-            z=buffer(z),  # of all rows
+            z=buffer(z),  # Z: (n, bits)
             gram=buffer(tf.zeros((self.bits, self.bits))),  # Z^T Z
-            total=buffer(tf.zeros(self.bits)),  # sum of z
+            total=buffer(tf.zeros(self.bits)),  # sum of the rows of Z
         )
         if self.needs_labels:
             bank.labels = tf.constant(labels)
@@ -334,23 +361,25 @@ class DDH(HashModel):
             s = similarities.expanded_neighbours(
                 features, self.options["neighbours"], self.options["lists"]
             )
+            # Row i has the similar rows columns[offsets[i] : offsets[i + 1]].
             bank.offsets = tf.constant(s.indptr.astype(np.int32))
             bank.columns = tf.constant(s.indices.astype(np.int32))
             share = s.nnz / self.num_train**2
-        bank.positive = bank.negative = 1.0
-        # Nothing to balance if one kind of pair does not occur.
+        bank.similar_weight = bank.dissimilar_weight = 1.0
+        # With only one kind of pair there is nothing to balance.
         if self.options["pair_weight"] == "balanced" and 0.0 < share < 1.0:
-            bank.positive, bank.negative = 0.5 / share, 0.5 / (1.0 - share)
-        # A traced function holds the bank of an earlier `fit`.
+            bank.similar_weight = 0.5 / share
+            bank.dissimilar_weight = 0.5 / (1.0 - share)
+        # A function traced by an earlier `fit` holds the bank of that `fit`.
         self.train_function = None
         self.epoch_step()
 
     def epoch_step(self) -> dict[str, float]:
-        # Batch updates add up with rounding errors: start the epoch exact.
+        # Sums that are updated by batch accumulate rounding errors.
         z = tf.convert_to_tensor(self.bank.z)
         self.bank.gram.assign(tf.matmul(z, z, transpose_a=True))
         self.bank.total.assign(tf.reduce_sum(z, axis=0))
         return {}
 
-    def get_config(self):
+    def get_config(self) -> dict[str, Any]:
         return {**super().get_config(), **self.options}

@@ -1,4 +1,4 @@
-"""DSRE: codes that keep pairs, classes and neighbourhoods."""
+"""DSRE: codes that preserve similar pairs, classes and neighbourhoods."""
 
 import functools
 from collections.abc import Iterable
@@ -30,48 +30,56 @@ class DSRE(HashModel):
     """Deep supervised hashing with symmetric relative entropy.
 
     Solves:
-        min  J_1 + alpha J_2 + beta J_3 + eta J_q + lambda ||W||_F^2
-        J_1 = mean over pairs of log(1 + exp(t_ij)) - s_ij t_ij,  t_ij = u_i . u_j / 2
-        J_2 = mean ||y_i - W^T u_i||^2
-        J_3 = the divergence of P, which neighbours the features have, from Q, which
-              neighbours the continuous codes have
-        J_q = mean over images and bits of (u - b)^2,  b = sgn(u)
+        min  J_1 + alpha J_2 + beta J_3 + eta J_q + lambda ||W||_F^2          (eq. 11)
+        J_1 = mean over pairs of log(1 + exp(t_ij)) - s_ij t_ij                (eq. 2)
+        J_2 = mean over images of ||y_i - W^T u_i||^2                          (eq. 5)
+        J_3 = divergence of P, the neighbour probabilities of the features,
+              from Q, those of the continuous codes                       (eq. 6 to 8)
+        J_q = mean over images and bits of (u - b)^2
+        t_ij = u_i . u_j / 2,  b = sgn(u)                                     (eq. 12)
 
-    over the network and W. Pairs, P and Q are those of a batch: give it 64 images or
-    more. The hash code of an image is sgn(u).
+    over the network, which gives u, and the classifier W. The hash code of an image is
+    b. s_ij is 1 if images i and j share a label and 0 if not. Pairs, P and Q are those
+    of a batch, so use batches of 64 images or more.
 
-    With ``divergence="kl"`` it is DISH, the predecessor; with ``divergence=None,
-    b_update="dcc", w_update="ridge"`` it is DSDH, where J_2 is of the codes B:
-    mean ||y_i - W^T b_i||^2, solved bit by bit together with J_q after each epoch.
+    ``divergence="kl"`` gives DISH, the predecessor. ``divergence=None, b_update="dcc",
+    w_update="ridge"`` gives DSDH, where J_2 is computed from the codes, ``mean over
+    images of ||y_i - W^T b_i||^2``, and B minimises J_2 and J_q together, bit by bit,
+    after each epoch.
 
     Args:
         backbone: images or vectors -> features: a name known to
             `kerashash.backbones.get`, any `keras.Model`, or a list of these.
-        bits: int, the code length.
-        num_classes: int, the number of labels.
-        num_train: int or None, the number of training rows, whose learned codes are
-            then kept; "ridge" and "dcc" need it.
-        divergence: "js", symmetric relative entropy; "kl", relative entropy; or None.
-        p_features: where P takes its distances from: "input"; "penultimate", the
-            backbone's features; or a `keras.Model` of the inputs, not trained. None is
-            "input" for vectors, "penultimate" for images.
-        w_update: "bp" trains W with the network; "ridge" solves for it on B after each
-            epoch.
-        b_update: "sign" takes b = sgn(u); "dcc" learns B by discrete cyclic coordinate
-            descent after each epoch.
-        classification_weight: float, alpha.
-        divergence_weight: float, beta. Above 1 it costs more than it gives.
-        quantization_weight: float, eta.
-        classifier_penalty: float, lambda.
-        perplexity: float, about how many neighbours count in P; at most a third of the
-            batch.
-        hash_activation: "tanh" or "linear", of the hash layer; None for the preset's.
-        preset: "default": codes within (-1, 1), by tanh; "paper": a linear hash layer.
+        bits: int; the code length.
+        num_classes: int; the number of labels.
+        num_train: int or None; the number of training rows. If given, the model keeps
+            their learned codes; "ridge" and "dcc" need it.
+        divergence: str or None; J_3: "js" for the symmetric relative entropy
+            (Jensen-Shannon), "kl" for the relative entropy (Kullback-Leibler), None to
+            leave it out.
+        p_features: str, `keras.Model` or None; the features from which P is computed:
+            "input"; "penultimate" for those of the backbone; or a model of the inputs,
+            which is not trained. None is "input" for vectors and "penultimate" for
+            images.
+        w_update: str; "bp" trains W with the network, "ridge" solves for W, given B,
+            after each epoch.
+        b_update: str; "sign" takes b = sgn(u), "dcc" learns B by discrete cyclic
+            coordinate descent after each epoch.
+        classification_weight: float; alpha.
+        divergence_weight: float; beta. Above 1 it does more harm than good.
+        quantization_weight: float; eta.
+        classifier_penalty: float; lambda.
+        perplexity: float; roughly the number of neighbours that count in P. It is
+            limited to a third of the batch.
+        hash_activation: str or None; "tanh" or "linear", the activation of the hash
+            layer. None takes the preset's.
+        preset: str; "default" has codes in (-1, 1), by tanh; "paper" has a linear hash
+            layer (eq. 10).
         **kwargs: further arguments of `keras.Model`.
 
     Training data:
         Batches ``(x, labels)`` or ``(x, {"label": labels})`` with label rows ``(batch,
-        num_classes)``; with `num_train` also ``"index": (batch,)``; or plain arrays.
+        num_classes)``, and with `num_train` also ``"index": (batch,)``; or arrays.
 
     Raises:
         TypeError, ValueError: if an argument is out of range.
@@ -92,9 +100,11 @@ class DSRE(HashModel):
         DSDH: Q. Li, Z. Sun, R. He, T. Tan, Deep Supervised Discrete Hashing, NIPS 2017.
 
     Differences:
-        Terms are means over images and pairs. P is divided by n: as eq. 6 prints it, it
-        sums to n, and no Q of sum 1 could match it. Its widths, which the paper leaves
-        open, give each image the same perplexity. J_2 and Q are of u, as in eq. 11.
+        Terms are means over images and pairs. P is symmetrised with a division by 2n;
+        the paper prints 2 below eq. 6, with which P sums to n, so that no Q (of sum 1)
+        could match it. The widths of its Gaussians, which the paper leaves open, give
+        every image the same perplexity. J_2 and Q are functions of u, as in eq. 11,
+        where eq. 5 and 7 have b.
     """
 
     reported = (
@@ -125,7 +135,7 @@ class DSRE(HashModel):
         hash_activation: str | None = None,
         preset: str = "default",
         **kwargs: Any,
-    ):
+    ) -> None:
         choices = {"divergence": divergence, "w_update": w_update, "b_update": b_update}
         check_choices(CHOICES, **choices)
         weights = {
@@ -152,8 +162,8 @@ class DSRE(HashModel):
         chosen = from_preset(PRESETS, preset, hash_activation=hash_activation)
         super().__init__(backbone, bits, num_classes, num_train, **chosen, **kwargs)
         if p_features is None:
-            rank = len(getattr(self.backbone, "input_shape", (None, None)))
-            p_features = "input" if rank == 2 else "penultimate"
+            input_shape = getattr(self.backbone, "input_shape", (None, None))
+            p_features = "input" if len(input_shape) == 2 else "penultimate"
         if not isinstance(p_features, keras.Model) and p_features not in (
             "input",
             "penultimate",
@@ -164,8 +174,8 @@ class DSRE(HashModel):
             )
         self.consult("p_features", p_features)
         self.options = {**choices, **weights, "perplexity": float(perplexity), **chosen}
-        # W starts at 0: a random one draws all u to what predicts the mean label row
-        # with it, and few distinct codes remain.
+        # A random W would first pull all u to the one point from which W predicts the
+        # mean label row, and leave few distinct codes: W starts at 0.
         self.classifier = keras.layers.Dense(
             num_classes,
             use_bias=False,
@@ -174,12 +184,14 @@ class DSRE(HashModel):
             dtype="float32",
             name="classifier",
         )
-        self.rows: Any = None  # labels and U of the training rows, from `prepare`
+        self.rows: Any = None  # labels and U of all training rows, set by `prepare`
         self.build_if_known()
 
-    def build(self, input_shape):
+    def build(self, input_shape: Any) -> None:
         super().build(input_shape)
         self.classifier.build((None, self.bits))
+
+    # --------------------------------------------------------------- objective
 
     def compute_losses(
         self,
@@ -189,26 +201,26 @@ class DSRE(HashModel):
         labels: tf.Tensor,
         codes: tf.Tensor,
     ) -> dict[str, tf.Tensor]:
-        """The objective on one batch, and its terms.
+        """Compute the objective on one batch, eq. 11, and its terms.
 
         Args:
-            x: tensor ``(batch, ...)``, images or vectors.
-            features: float tensor ``(batch, ...)``, the backbone's of x.
-            u: float tensor ``(batch, bits)``, continuous codes.
-            labels: float tensor ``(batch, num_classes)``.
-            codes: float tensor ``(batch, bits)`` over {-1, +1}.
+            x: tensor ``(batch, ...)``; images or vectors.
+            features: float tensor ``(batch, ...)``; the backbone's features of x.
+            u: float tensor ``(batch, bits)``; continuous codes.
+            labels: float tensor ``(batch, num_classes)``; y.
+            codes: float tensor ``(batch, bits)`` over {-1, +1}; b.
 
         Returns:
-            dict of scalar float tensors: "loss", and each term of the objective.
+            dict of scalar float tensors: "loss" and each term of the objective.
         """
         options = self.options
         similar = tf.cast(similarity.shares_label(labels, labels), tf.float32)
         classified = codes if options["b_update"] == "dcc" else u
         error = tf.reduce_sum((labels - self.classifier(classified)) ** 2, axis=1)
         values = {
-            "pair_loss": losses.pairwise_likelihood(u, similar),  # eq. 2
-            "class_loss": tf.reduce_mean(error),  # eq. 5
-            "quantization_loss": tf.reduce_mean((u - codes) ** 2),
+            "pair_loss": losses.pairwise_likelihood(u, similar),  # J_1: eq. 2
+            "class_loss": tf.reduce_mean(error),  # J_2: eq. 5
+            "quantization_loss": tf.reduce_mean((u - codes) ** 2),  # J_q
         }
         total = (
             values["pair_loss"]
@@ -220,15 +232,16 @@ class DSRE(HashModel):
         if options["divergence"] is not None:
             p = similarity.gaussian_affinity(
                 self._affinity_features(x, features), options["perplexity"]
-            )
+            )  # eq. 6: (batch, batch)
+            q = similarity.student_t_affinity(u)  # eq. 7: (batch, batch)
             js = options["divergence"] == "js"
             divergence = losses.js_divergence if js else losses.kl_divergence
-            q = similarity.student_t_affinity(u)
-            values["divergence_loss"] = divergence(tf.stop_gradient(p), q)  # eq. 8
+            values["divergence_loss"] = divergence(tf.stop_gradient(p), q)  # J_3: eq. 8
             total += options["divergence_weight"] * values["divergence_loss"]
         return {"loss": total, **values}
 
-    def _affinity_features(self, x, features):
+    def _affinity_features(self, x: tf.Tensor, features: tf.Tensor) -> tf.Tensor:
+        """Return the features from which P is computed: float32 ``(batch, dim)``."""
         if isinstance(self.p_features, keras.Model):
             features = self.p_features(x, training=False)
         elif self.p_features == "input":
@@ -236,13 +249,15 @@ class DSRE(HashModel):
         flat = tf.reshape(features, (tf.shape(features)[0], -1))
         return tf.stop_gradient(tf.cast(flat, tf.float32))
 
-    def train_step(self, data):
+    # -------------------------------------------------------------- train_step
+
+    def train_step(self, data: Any) -> dict[str, tf.Tensor]:
         x, labels, index = self.unpack(data)
 
-        # Network step: eq. 11, over the network and W.
+        # Network step: eq. 11, over the network, and over W if w_update="bp".
         with tf.GradientTape() as tape:
             features = self.backbone(x, training=True)
-            u = self.hash_head(features)  # (batch, bits)
+            u = self.hash_head(features)  # eq. 10: (batch, bits)
             if self.options["b_update"] == "dcc":
                 codes = tf.gather(self.train_codes.value, index)
                 codes = tf.cast(codes, tf.float32)
@@ -252,42 +267,22 @@ class DSRE(HashModel):
             loss = values["loss"] = self.regularized(values["loss"])
         self.minimize(tape, loss)
 
-        # Discrete step: after the epoch, from the codes that are collected here.
+        # Discrete step: after the epoch, in `epoch_step`, from the U stored here.
         if self.needs_index:
             self.rows.u.scatter_update(tf.IndexedSlices(u, index))
 
         # Metrics.
         return self.report(**values)
 
-    def test_step(self, data):
+    def test_step(self, data: Any) -> dict[str, tf.Tensor]:
         x, labels, _ = self.unpack(data)
         features = self.backbone(x, training=False)
         u = self.hash_head(features)
         codes = discrete.sign(u)
         return self.report(**self.compute_losses(x, features, u, labels, codes))
 
-    # ---------------------------------------------------------------- B and W
-
-    def prepare(self, batches: Iterable[Any], verbose: str | int) -> None:
-        # Labels and first continuous codes; B starts from these where it is empty.
-        if not self.needs_index:
-            return
-        encode = tf.function(
-            lambda x, labels: self(x, training=False), reduce_retracing=True
-        )
-        check = functools.partial(self.check_labels, name="label")
-        labels, u = inputs.collect(batches, self.num_train, encode, check, verbose)
-        self.rows = SimpleNamespace(
-            labels=tf.constant(labels), u=tf.Variable(u, trainable=False)
-        )
-        # A traced function holds the codes of an earlier `fit`.
-        self.train_function = None
-        if not self.train_codes.numpy().all():
-            self.train_codes.assign(tf.cast(discrete.sign(u), tf.int8))
-            if self.options["w_update"] == "ridge":
-                self._solve_classifier()
-
     def epoch_step(self) -> dict[str, float]:
+        # The discrete step of B, then of W.
         if not self.needs_index:
             return {}
         before = self.train_codes.numpy()
@@ -299,13 +294,14 @@ class DSRE(HashModel):
             self._solve_classifier()
         return {"learned_bit_flips": float((before != self.train_codes.numpy()).mean())}
 
-    def _solve_codes(self):
-        """Discrete step: min ||Y - B W||^2 + eta / (alpha K) ||U - B||^2 over B."""
+    def _solve_codes(self) -> None:
+        """B step of DSDH: min ||Y - B W||^2 + eta / (alpha K) ||U - B||^2 over B."""
         gram, target = self._code_problem()
         codes = discrete.dcc(self.train_codes.value, gram, target, sweeps=10)
         self.train_codes.assign(codes)
 
-    def _code_problem(self):
+    def _code_problem(self) -> tuple[tf.Tensor, tf.Tensor]:
+        """The B step in the form of `discrete.dcc`: G = W W^T, Q = Y W^T + pull U."""
         w = tf.convert_to_tensor(self.classifier.kernel)  # (bits, num_classes)
         options = self.options
         pull = options["quantization_weight"] / (
@@ -314,13 +310,36 @@ class DSRE(HashModel):
         target = tf.matmul(self.rows.labels, w, transpose_b=True) + pull * self.rows.u
         return tf.matmul(w, w, transpose_b=True), target
 
-    def _solve_classifier(self):
-        """Classifier step: min alpha / n ||Y - B W||^2 + lambda ||W||^2 over W."""
+    def _solve_classifier(self) -> None:
+        """W step of DSDH: min alpha / n ||Y - B W||^2 + lambda ||W||^2 over W."""
         options = self.options
         weight = max(options["classification_weight"], 1e-12)
         penalty = self.num_train * options["classifier_penalty"] / weight
         codes = tf.cast(self.train_codes.value, tf.float32)
         self.classifier.kernel.assign(discrete.ridge(codes, self.rows.labels, penalty))
 
-    def get_config(self):
+    # ---------------------------------------------------------------- plumbing
+
+    def prepare(self, batches: Iterable[Any], verbose: str | int) -> None:
+        # Collects labels and initial U; B starts from the signs of U unless it has
+        # codes already.
+        if not self.needs_index:
+            return
+        encode = tf.function(
+            lambda x, labels: self(x, training=False), reduce_retracing=True
+        )
+        check = functools.partial(self.check_labels, name="label")
+        labels, u = inputs.collect(batches, self.num_train, encode, check, verbose)
+        self.rows = SimpleNamespace(
+            labels=tf.constant(labels),  # Y: (n, num_classes)
+            u=tf.Variable(u, trainable=False),  # U: (n, bits)
+        )
+        # A function traced by an earlier `fit` holds the rows of that `fit`.
+        self.train_function = None
+        if not self.train_codes.numpy().all():
+            self.train_codes.assign(tf.cast(discrete.sign(u), tf.int8))
+            if self.options["w_update"] == "ridge":
+                self._solve_classifier()
+
+    def get_config(self) -> dict[str, Any]:
         return {**super().get_config(), **self.options}

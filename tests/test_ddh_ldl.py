@@ -1,3 +1,5 @@
+"""DDH-LDL: its three stages, its predictions and its options."""
+
 import keras
 import numpy as np
 import pytest
@@ -12,7 +14,7 @@ SMALL = {"code_units": (64, 32), "function_units": (64,), "threshold": 0.5}
 
 @pytest.fixture(scope="module")
 def smooth():
-    """Label distributions that follow a few features: x, d; 40 rows are queries."""
+    """Features and label distributions that depend on them; 40 rows are queries."""
     rng = np.random.default_rng(0)
     x = rng.normal(size=(240, 8)).astype(np.float32)
     d = np.exp(x @ rng.normal(size=(8, 4)))
@@ -48,10 +50,10 @@ def test_beats_the_mean_distribution(smooth, options, batch_size):
     assert len(history["function_loss"]) == 2 * epochs
     assert history["code_loss"][-1] < 0.5 * history["code_loss"][0]
     assert history["function_loss"][-1] < history["function_loss"][0]
-    found = ld.measures(d[:40], model.predict_distribution(x[:40], k=10))
+    predicted = ld.measures(d[:40], model.predict_distribution(x[:40], k=10))
     mean = ld.measures(d[:40], np.tile(d[40:].mean(axis=0), (40, 1)))
-    assert found["kl"] < 0.5 * mean["kl"]
-    assert found["intersection"] > mean["intersection"]
+    assert predicted["kl"] < 0.5 * mean["kl"]
+    assert predicted["intersection"] > mean["intersection"]
 
 
 def test_training_rows_and_queries_are_encoded_alike(smooth):
@@ -60,14 +62,10 @@ def test_training_rows_and_queries_are_encoded_alike(smooth):
     model.fit(x[40:], d[40:], epochs=5, verbose=0)
     encoded = model.encode(x[40:], packed=False)
     np.testing.assert_array_equal(model.learned_codes(), encoded)
-    wanted = ld.hashed_distribution(
-        model.encode(x[:40]), encoded_bytes(encoded), d[40:], 30, 32
+    expected = ld.hashed_distribution(
+        model.encode(x[:40]), np.packbits(encoded > 0, axis=1), d[40:], 30, 32
     )
-    np.testing.assert_allclose(model.predict_distribution(x[:40]), wanted, atol=2e-6)
-
-
-def encoded_bytes(codes):
-    return np.packbits(codes > 0, axis=1)
+    np.testing.assert_allclose(model.predict_distribution(x[:40]), expected, atol=2e-6)
 
 
 def test_codes_are_those_of_the_rotated_function_network(smooth):
@@ -118,14 +116,14 @@ def test_resumes_in_the_stage_where_it_stopped(smooth, tmp_path, stop):
     keras.utils.set_random_seed(1)
     options = {"code_epochs": 3, "dropout": 0.0}
     whole = build(200, **options)
-    wanted = fit(whole, 6)
+    expected = fit(whole, 6)
     keras.utils.set_random_seed(1)
     part = build(200, **options)
     losses = fit(part, stop)
     part.save(tmp_path / "part.keras")
     resumed = keras.saving.load_model(tmp_path / "part.keras")
     losses += fit(resumed, 6 - stop)
-    np.testing.assert_allclose(losses, wanted, rtol=2e-3)
+    np.testing.assert_allclose(losses, expected, rtol=2e-3)
     assert (resumed.learned_codes() == whole.learned_codes()).mean() > 0.99
 
 

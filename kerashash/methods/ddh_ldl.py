@@ -1,8 +1,8 @@
-"""DDH-LDL: hash codes whose neighbours have like label distributions."""
+"""DDH-LDL: hash codes whose neighbours have similar label distributions."""
 
 import functools
 import warnings
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Sequence
 from types import SimpleNamespace
 from typing import Any
 
@@ -52,24 +52,26 @@ PRESETS = {
     },
 }
 
-# Rows that a network sees at a time outside of training.
-_BLOCK = 8192
+# Rows that a network processes at a time outside of training.
+_BLOCK_ROWS = 8192
 
 
-def _dense(units, **kwargs):
-    """Started as by the paper's code: uniform within +-fan_in ** -0.5."""
+def _dense(units: int, **kwargs: Any) -> keras.layers.Dense:
+    """A dense layer initialised as in the authors' code: +-fan_in^-0.5, uniform."""
     uniform = keras.initializers.VarianceScaling(1 / 3, "fan_in", "uniform")
     return keras.layers.Dense(units, kernel_initializer=uniform, **kwargs)
 
 
-def _perceptron(units, dropout=0.0, last_dtype=None):
+def _perceptron(
+    units: Sequence[int], dropout: float = 0.0, last_dtype: str | None = None
+) -> list[keras.layers.Layer]:
     """Dense layers, each with batch normalization and tanh."""
     layers = []
     for number, width in enumerate(units):
         dtype = last_dtype if number == len(units) - 1 else None
         layers += [
             *([keras.layers.Dropout(dropout)] if dropout else []),
-            # The normalization would take a bias away again.
+            # No bias: batch normalization would cancel it.
             _dense(width, use_bias=False, dtype=dtype),
             keras.layers.BatchNormalization(momentum=0.9, epsilon=1e-5, dtype=dtype),
             keras.layers.Activation("tanh", dtype=dtype),
@@ -78,22 +80,27 @@ def _perceptron(units, dropout=0.0, last_dtype=None):
 
 
 class CodeNetwork(keras.layers.Layer):
-    """Stage 1's network: features and their aggregates to continuous codes, eq. 1 to 4.
+    """Network of stage 1: features and their aggregates to continuous codes.
 
     Formula:
-        h = tanh(W (W_1 F_mlp + W_2 F_gcn)),  F_mlp = MLP(x),  F_gcn = tanh((A X) W_g)
+        F_mlp = MLP(x)                                       (eq. 1)
+        F_gcn = tanh((A X) W_g)                              (eq. 3)
+        h = tanh(W (W_1 F_mlp + W_2 F_gcn))                  (eq. 4)
 
     Args:
-        bits: int, the code length.
-        units: ints, widths of the MLP's layers; the last is that of both branches.
-        gcn: bool; False leaves the graph's branch out.
+        bits: int; the code length.
+        units: ints; the widths of the MLP's layers. The last is that of both branches.
+        gcn: bool; False leaves out the branch of the graph convolution.
+        **kwargs: further arguments of `keras.layers.Layer`.
 
     Call:
         ``[x, aggregated]``, rows of X and of A X, both ``(batch, dim)`` -> float32
         ``(batch, bits)``.
     """
 
-    def __init__(self, bits, units, gcn, **kwargs):
+    def __init__(
+        self, bits: int, units: Sequence[int], gcn: bool, **kwargs: Any
+    ) -> None:
         super().__init__(**kwargs)
         width = units[-1]
         self.mlp = keras.Sequential(_perceptron(units), name="mlp")
@@ -110,7 +117,7 @@ class CodeNetwork(keras.layers.Layer):
             self.gcn_fusion = _dense(width, name="gcn_fusion")
         self.code = _dense(bits, activation="tanh", dtype="float32", name="code")
 
-    def build(self, input_shape):
+    def build(self, input_shape: Any) -> None:
         features, aggregated = input_shape
         self.mlp.build(features)
         width = self.mlp.output_shape
@@ -120,33 +127,35 @@ class CodeNetwork(keras.layers.Layer):
             self.gcn_fusion.build(width)
         self.code.build(width)
 
-    def call(self, inputs, training=None):
+    def call(self, inputs: Any, training: bool | None = None) -> tf.Tensor:
         x, aggregated = inputs
-        fused = self.mlp_fusion(self.mlp(x, training=training))  # eq. 1
+        f_mlp = self.mlp(x, training=training)  # eq. 1: (batch, width)
+        fused = self.mlp_fusion(f_mlp)
         if self.gcn is not None:
-            fused += self.gcn_fusion(self.gcn([aggregated]))  # eq. 3
+            f_gcn = self.gcn([aggregated])  # eq. 3: (batch, width)
+            fused += self.gcn_fusion(f_gcn)
         return self.code(fused)  # eq. 4: (batch, bits)
 
 
 @keras.saving.register_keras_serializable(package="kerashash")
 class Rotation(keras.layers.Layer):
-    """Stage 2's result: continuous codes turned by R, eq. 8, which is not trained.
+    """Result of stage 2: the rotation R of continuous codes, eq. 8. It is not trained.
 
     Call:
         ``(batch, bits)`` -> float32 ``(batch, bits)``.
     """
 
-    def __init__(self, **kwargs):
+    def __init__(self, **kwargs: Any) -> None:
         kwargs["dtype"] = "float32"
         super().__init__(**kwargs)
 
-    def build(self, input_shape):
+    def build(self, input_shape: Any) -> None:
         bits = input_shape[-1]
         self.matrix = self.add_weight(
             name="matrix", shape=(bits, bits), initializer="identity", trainable=False
         )
 
-    def call(self, inputs):
+    def call(self, inputs: tf.Tensor) -> tf.Tensor:
         return tf.matmul(inputs, self.matrix)
 
 
@@ -154,68 +163,77 @@ class Rotation(keras.layers.Layer):
 class DDHLDL(HashModel):
     """Deep discrete hashing for label distribution learning.
 
-    Solves, one after the other in one `fit`:
-        1. codes:  min mean_ij (cos(h_i, h_j) - s_ij)^2  over the code network
-           h = tanh(W (W_1 MLP(x) + W_2 tanh((A X) W_g)))
-        2. rotation:  min ||B - H R||^2 + alpha ||B - D P||^2,  R^T R = I
-        3. function:  min mean (g(x) R - H R)^2  over the function network g
+    Solves, in three stages of one `fit`:
+        1. codes:     min  mean_ij (cos(h_i, h_j) - s_ij)^2  over the code network h
+                      (`CodeNetwork`, eq. 1, 3 and 4)                      (eq. 5)
+        2. rotation:  min  ||B - H R||^2 + alpha ||B - D P||^2  over B, R and P
+                      subject to  R^T R = I                                (eq. 8 to 11)
+        3. function:  min  mean (g(x) R - H R)^2  over the function network g  (eq. 6)
 
-    S holds the cosines of label distributions D, those below the threshold set to 0;
-    A is S as the adjacency of a graph of the training rows. The code network needs the
-    label distributions; the function network g learns from it to do without. The hash
-    code of x is sgn(g(x) R), for training rows and queries alike. The backbone is not
-    trained.
+    S holds the cosines of the label distributions D, with those below the threshold set
+    to 0 (eq. 2); A is S as the adjacency matrix of a graph of the training rows. The
+    code network needs label distributions; the function network g learns to do without
+    them. The hash code of x is sgn(g(x) R), for training rows and queries alike. The
+    backbone is not trained.
 
     Args:
         backbone: images or vectors -> features: a name known to
             `kerashash.backbones.get`, any `keras.Model`, or a list of these.
-            "features" takes vectors as they are; bring them to like scales by a model
-            of one adapted `kerashash.backbones.QuantileEncoding`.
-        bits: int, the code length.
-        num_classes: int, the width of a label distribution.
-        num_train: int, the number of training rows; their indices are 0 to
+            "features" takes vectors as they are. To bring columns to comparable scales,
+            use a model of one adapted `kerashash.backbones.QuantileEncoding`.
+        bits: int; the code length.
+        num_classes: int; the width of a label distribution.
+        num_train: int; the number of training rows. Their indices are 0 to
             num_train - 1.
-        code_epochs: int; the first epochs train the code network, the others the
-            function network.
-        gcn: bool; False leaves the graph's branch out (ablation I).
-        rotation: bool; False leaves the rotation out, R = I (ablation II).
-        adjacency: "sym", "row" or "raw", as in
-            `kerashash.maths.label_graph.aggregate`. None for the preset's.
-        target: "thresholded", S as above; "cosine" the target of the loss without
-            threshold.
-        teacher: "train" takes H from the code network with the batch statistics of
-            training; "inference" with its moving ones, which are far off after few
-            steps. None for the preset's.
-        threshold: float in [0, 1], beta; None for the preset's. Where label
-            distributions are much alike, as they are in Movie, a low one calls all rows
-            similar, and most bits become the same for all.
-        label_weight: float, alpha.
-        dom_iterations: int, of the rotation; 1 makes it independent of the labels. None
-            for the preset's.
-        dropout: float in [0, 1), before the function network's layers. None for the
+        code_epochs: int; how many epochs train the code network, before the remaining
+            ones train the function network.
+        gcn: bool; False leaves out the branch of the graph convolution (DDH-LDL-I in
+            the paper's ablation).
+        rotation: bool; False leaves out the rotation, R = I (DDH-LDL-II).
+        adjacency: str or None; how A is normalised: "sym", "row" or "raw", as in
+            `kerashash.maths.label_graph.aggregate`. None takes the preset's.
+        target: str; s_ij of stage 1: "thresholded", as in eq. 5, or "cosine", without
+            the threshold.
+        teacher: str or None; how the code network computes H for stages 2 and 3:
+            "train" with the statistics of the batch, as in training; "inference" with
+            the moving statistics, which are far off after few steps. None takes the
             preset's.
-        code_units, function_units: tuples of ints, the widths of the dense layers; the
-            last of `code_units` is that of both branches. None for the preset's.
-        preset: "default"; "paper": what the authors' code sets for Movie, that is raw
-            adjacency, H with batch statistics, threshold 0.5, one iteration, no
-            dropout, code network 2048-1024-512, function network 2048-1024. Its
-            training is one batch, learning rate 2e-4, 71 epochs.
+        threshold: float in [0, 1], or None; beta. If most label distributions are
+            alike, as in Movie, a low threshold makes all rows similar, and most bits
+            become equal for all rows. None takes the preset's.
+        label_weight: float; alpha.
+        dom_iterations: int or None; the iterations of stage 2, the paper's discrete
+            optimization module. With 1, the rotation does not depend on the labels.
+            None takes the preset's.
+        dropout: float in [0, 1), or None; the rate before each dense layer of the
+            function network. None takes the preset's.
+        code_units, function_units: ints, or None; the widths of the dense layers of the
+            two networks. The last of `code_units` is that of both branches; the
+            function network ends in one more layer, of `bits` units. None takes the
+            preset's.
+        preset: str; "default", or "paper" for the settings of the authors' code for
+            Movie: raw adjacency, H with batch statistics, threshold 0.5, one iteration,
+            no dropout, code network 2048-1024-512, function network 2048-1024. To train
+            as that code does, use one batch, learning rate 2e-4, ``code_epochs=20`` and
+            71 epochs; it also has ``target="cosine"``.
         **kwargs: further arguments of `keras.Model`.
 
     Training data:
-        Batches ``(x, {"label": (batch, num_classes), "index": (batch,)})``, labels at
-        least 0 that sum to 1; or plain arrays ``(x, d)``, in batches of 1024 unless
-        `batch_size` is given, ``len(x)`` for one batch. Zeros count as 1e-6.
+        Batches ``(x, {"label": (batch, num_classes), "index": (batch,)})``, with labels
+        of at least 0 that sum to 1, and each index once an epoch. Or arrays ``(x, d)``,
+        in batches of 1024 unless `batch_size` is given; ``batch_size=len(x)`` is one
+        batch. Labels below 1e-6 count as 1e-6.
 
     Epochs:
-        ``fit(..., epochs=code_epochs + E)`` trains the function network for E epochs.
-        The optimizer starts anew with it, learning rate schedule included. A further
-        `fit` goes on where the model is, also after `save` and `load_model`. Learned
-        codes and `predict_distribution` are those of the end of the last `fit`.
+        ``fit(..., epochs=code_epochs + E)`` trains the function network for E epochs,
+        for which the optimizer's step count and learning rate schedule start again.
+        Another `fit` continues in the stage that the model has reached, also after
+        `save` and `load_model`. Learned codes and `predict_distribution` are those of
+        the end of the latest `fit`.
 
-        A few E are best: the function network soon overfits the training rows. Choose E
-        on held-out rows, predicting for them by
-        `kerashash.retrieval.hashed_distribution` from `encode`.
+        A small E is best: the function network soon overfits the training rows. Choose
+        E on held-out rows: encode them and the training rows, and predict with
+        `kerashash.retrieval.hashed_distribution`.
 
     Raises:
         TypeError, ValueError: if an argument is out of range.
@@ -234,10 +252,12 @@ class DDHLDL(HashModel):
         Learning, IEEE Signal Processing Letters 2022.
 
     Differences:
-        Two stages, as the authors' code, instead of one sum. The default networks are
-        smaller, which does better on held-out rows of Movie. Terms are means. A X is
-        computed once, so that training needs no graph and takes batches of any size;
-        there is no dropout of X, which a mean over thousands of rows cancels out.
+        The two losses are minimised one after the other, as in the authors' code, not
+        as the sum of eq. 7. Terms are means. The default networks are smaller, which
+        does better on held-out rows of Movie. A X is computed once, so that training
+        needs no graph and takes batches of any size. The authors' code has dropout on X
+        before the aggregation, which a mean over thousands of rows cancels; here there
+        is none.
     """
 
     reported = ("loss", "code_loss", "function_loss")
@@ -264,7 +284,7 @@ class DDHLDL(HashModel):
         function_units: Iterable[int] | None = None,
         preset: str = "default",
         **kwargs: Any,
-    ):
+    ) -> None:
         chosen = from_preset(
             PRESETS,
             preset,
@@ -303,24 +323,162 @@ class DDHLDL(HashModel):
         self.code_network = CodeNetwork(
             bits, options["code_units"], gcn, name="code_network"
         )
-        declare = functools.partial(
+        # Weights of the model, so that a saved model resumes in its stage.
+        add_state = functools.partial(
             self.add_weight, initializer="zeros", trainable=False
         )
-        self.epochs_done = declare(name="epochs_done", shape=(), dtype="int32")
-        self.train_distributions = declare(
+        self.epochs_done = add_state(name="epochs_done", shape=(), dtype="int32")
+        self.train_distributions = add_state(
             name="train_distributions", shape=(num_train, num_classes), dtype="float32"
         )
-        self.rows: Any = None  # features and targets of the training rows
+        self.rows: Any = None  # features and targets of all training rows, in `fit`
         self._features = tf.function(
             lambda x: tf.cast(self.backbone(x, training=False), tf.float32),
             reduce_retracing=True,
         )
         self.build_if_known()
 
-    def build(self, input_shape):
+    def build(self, input_shape: Any) -> None:
         super().build(input_shape)
         features = self.backbone.compute_output_shape(input_shape)
         self.code_network.build([features, features])
+
+    # -------------------------------------------------------------- train_step
+
+    def train_step(self, data: Any) -> dict[str, tf.Tensor]:
+        batch, rows = self.unpack(data), self.rows
+        x = tf.gather(rows.x, batch.index)  # (batch, dim)
+
+        # Network step: eq. 5 in stage 1, eq. 6 in stage 3.
+        with tf.GradientTape() as tape:
+            if rows.targets is None:
+                network, loss_name = self.code_network, "code_loss"
+                aggregated = tf.gather(rows.aggregated, batch.index)  # (batch, dim)
+                h = network([x, aggregated], training=True)  # (batch, bits)
+                thresholded = self.options["target"] == "thresholded"
+                threshold = self.options["threshold"] if thresholded else None
+                loss = label_graph.relation_loss(h, batch.labels, threshold)
+            else:
+                network, loss_name = self.hash_head, "function_loss"
+                rotated = network(x, training=True)  # g(x) R: (batch, bits)
+                targets = tf.gather(rows.targets, batch.index)  # H R: (batch, bits)
+                loss = tf.reduce_mean((rotated - targets) ** 2)
+        self.minimize(tape, loss, network.trainable_variables)
+
+        # Discrete step: stage 2, once, in `epoch_step` after the last epoch of stage 1.
+
+        # Metrics.
+        return self.report(**{"loss": loss, loss_name: loss})
+
+    # ------------------------------------------------------------------ stages
+
+    def prepare(self, batches: Iterable[Any], verbose: str | int) -> None:
+        # Computes all features once, and continues in the stage reached.
+        check = functools.partial(self.check_labels, name="label")
+        d, x = inputs.collect(
+            batches, self.num_train, self._built_features, check, verbose
+        )
+        self.train_distributions.assign(d)
+        x = aggregated = tf.constant(x)
+        if self.options["gcn"]:
+            aggregated = label_graph.aggregate(
+                d, x, self.options["threshold"], self.options["adjacency"]
+            )
+        self.rows = SimpleNamespace(x=x, aggregated=aggregated, targets=None)
+        if not self._is_in_stage_1():
+            self._begin_stage_3(self._stage_1_codes())
+        # With the variables of both networks, before one of them builds it alone.
+        if not self.optimizer.built:
+            self.optimizer.build(self.trainable_variables)
+        # A function traced by an earlier `fit` holds the rows of that `fit`.
+        self.train_function = None
+
+    def epoch_step(self) -> dict[str, float]:
+        was_in_stage_1 = self._is_in_stage_1()
+        self.epochs_done.assign_add(1)
+        if was_in_stage_1 and not self._is_in_stage_1():
+            h = self._stage_1_codes()
+            self._solve_stage_2(h)
+            self._begin_stage_3(h)
+            # The learning rate schedule starts again; the traced function is stage 1's.
+            self.optimizer.iterations.assign(0)
+            self.make_train_function(force=True)
+        return {}
+
+    def _is_in_stage_1(self) -> bool:
+        return int(self.epochs_done.numpy()) < self.options["code_epochs"]
+
+    def _stage_1_codes(self) -> tf.Tensor:
+        """H, the code network's continuous codes of all training rows: (n, bits)."""
+        return self._in_blocks(
+            lambda x, aggregated, training: self.code_network(
+                [x, aggregated], training=training
+            ),
+            self.rows.x,
+            self.rows.aggregated,
+            training=self.options["teacher"] == "train",
+        )
+
+    def _solve_stage_2(self, h: tf.Tensor) -> None:
+        """Discrete step: P (eq. 9), R (eq. 10) and B (eq. 11). Only R is kept."""
+        if self.options["rotation"]:
+            rotation, _, _ = discrete.label_rotation(
+                h,
+                self.train_distributions,
+                self.options["label_weight"],
+                self.options["dom_iterations"],
+            )
+            self.hash_head.layers[-1].matrix.assign(rotation)
+
+    def _begin_stage_3(self, h: tf.Tensor) -> None:
+        """Set the targets of the function network, H R.
+
+        It ends in R itself, which is orthogonal: the error is that of g(x) and H.
+        """
+        self.rows.targets = h @ self.hash_head.layers[-1].matrix
+
+    # -------------------------------------------------------------- prediction
+
+    def predict_distribution(
+        self,
+        x: Any,
+        k: int = 30,
+        batch_size: int = 128,
+        verbose: str | int = "auto",
+    ) -> npt.NDArray[np.float32]:
+        """Predict label distributions: the mean over the nearest training rows.
+
+        Args:
+            x: as for `encode`.
+            k: int; the number of nearest training rows, by Hamming distance of hash
+                codes, from 1 to num_train. Of equally near rows, the ones with the
+                lowest index are taken.
+            batch_size, verbose: as for `encode`.
+
+        Returns:
+            float32 array ``(n, num_classes)``; rows sum to 1.
+
+        Raises:
+            TypeError, ValueError: as for `encode`; if `k` is out of range; if the
+                function network has not been trained.
+
+        Reference:
+            Eq. 12.
+        """
+        return hashed_distribution(
+            self.encode(x, batch_size, verbose=verbose),
+            self.learned_codes(),
+            self.train_distributions.numpy(),
+            k,
+            self.bits,
+        )
+
+    def learned_codes(self) -> npt.NDArray[np.int8]:
+        if self.epochs_done.numpy() and not self.train_codes.numpy().any():
+            raise ValueError(f"`DDHLDL` has no learned codes yet: {self._progress()}")
+        return super().learned_codes()
+
+    # ---------------------------------------------------------------- plumbing
 
     def check_labels(
         self, y: npt.ArrayLike, n: int | None = None, name: str = "y"
@@ -353,169 +511,48 @@ class DDHLDL(HashModel):
         self.rows = None
         return history
 
-    def train_step(self, data):
-        batch, rows = self.unpack(data), self.rows
-        x = tf.gather(rows.x, batch.index)
-
-        # Network step: eq. 5 in stage 1, eq. 6 in stage 3.
-        with tf.GradientTape() as tape:
-            if rows.targets is None:
-                network, name = self.code_network, "code_loss"
-                aggregated = tf.gather(rows.aggregated, batch.index)
-                h = network([x, aggregated], training=True)  # (batch, bits)
-                threshold = self._target_threshold()
-                loss = label_graph.relation_loss(h, batch.labels, threshold)
-            else:
-                network, name = self.hash_head, "function_loss"
-                rotated = network(x, training=True)  # (batch, bits)
-                targets = tf.gather(rows.targets, batch.index)
-                loss = tf.reduce_mean((rotated - targets) ** 2)
-        self.minimize(tape, loss, network.trainable_variables)
-
-        # Discrete step: stage 2, once, after the last epoch of stage 1.
-
-        # Metrics.
-        return self.report(**{"loss": loss, name: loss})
-
-    # ------------------------------------------------------------- the stages
-
-    def prepare(self, batches: Iterable[Any], verbose: str | int) -> None:
-        # All features, once; training goes on in the stage where it is.
-        check = functools.partial(self.check_labels, name="label")
-        d, x = inputs.collect(
-            batches, self.num_train, self._built_features, check, verbose
-        )
-        self.train_distributions.assign(d)
-        x = aggregated = tf.constant(x)
-        if self.options["gcn"]:
-            aggregated = label_graph.aggregate(
-                d, x, self.options["threshold"], self.options["adjacency"]
-            )
-        self.rows = SimpleNamespace(x=x, aggregated=aggregated, targets=None)
-        if not self._is_in_stage_1():
-            self._begin_stage_3(self._stage_1_codes())
-        # For both networks, before the first of them asks for its own slots.
-        if not self.optimizer.built:
-            self.optimizer.build(self.trainable_variables)
-        # A traced function holds the features of an earlier `fit`.
-        self.train_function = None
-
-    def _built_features(self, x, d):
-        if not self.built:
-            self.build((None, *x.shape[1:]))
-        return self._features(x)
-
-    def epoch_step(self) -> dict[str, float]:
-        was_in_stage_1 = self._is_in_stage_1()
-        self.epochs_done.assign_add(1)
-        if was_in_stage_1 and not self._is_in_stage_1():
-            h = self._stage_1_codes()
-            self._solve_stage_2(h)
-            self._begin_stage_3(h)
-            # Learning rate schedule and graph start anew.
-            self.optimizer.iterations.assign(0)
-            self.make_train_function(force=True)
-        return {}
-
-    def _is_in_stage_1(self):
-        return int(self.epochs_done.numpy()) < self.options["code_epochs"]
-
-    def _progress(self):
+    def _progress(self) -> str:
         return (
             f"`fit` has done {int(self.epochs_done.numpy())} epochs, and the first "
             f"code_epochs={self.options['code_epochs']} train the code network."
         )
 
-    def _stage_1_codes(self):
-        """H: continuous codes of all training rows by the code network."""
-        training = self.options["teacher"] == "train"
-        return self._in_blocks(
-            lambda x, z, training: self.code_network([x, z], training=training),
-            self.rows.x,
-            self.rows.aggregated,
-            training=training,
-        )
+    def _built_features(self, x: Any, d: Any) -> tf.Tensor:
+        """Features of a batch, whose shape builds the model if need be."""
+        if not self.built:
+            self.build((None, *x.shape[1:]))
+        return self._features(x)
 
-    def _solve_stage_2(self, h):
-        """Discrete step: R, P and B from H and D, eq. 8 to 11. Only R is kept."""
-        if self.options["rotation"]:
-            rotation, _, _ = discrete.label_rotation(
-                h,
-                self.train_distributions,
-                self.options["label_weight"],
-                self.options["dom_iterations"],
-            )
-            self.hash_head.layers[-1].matrix.assign(rotation)
+    def _in_blocks(
+        self,
+        network: Callable[..., tf.Tensor],
+        *values: tf.Tensor,
+        training: bool = False,
+    ) -> tf.Tensor:
+        """Output of a network for all training rows, in blocks: ``(n, bits)``.
 
-    def _begin_stage_3(self, h):
-        """The function network's targets: H R."""
-        self.rows.targets = h @ self.hash_head.layers[-1].matrix
-
-    def _in_blocks(self, network, *values, training=False):
-        """A network's output for all training rows."""
-        count = -(-self.num_train // _BLOCK)
+        Each of ``values`` has n rows.
+        """
+        count = -(-self.num_train // _BLOCK_ROWS)
         codes = np.empty((self.num_train, self.bits), np.float32)
         for start in range(count):
-            # Every count-th row: each block has the statistics of all.
-            rows = (value[start::count] for value in values)
-            codes[start::count] = network(*rows, training=training).numpy()
+            # Every count-th row, so that a block's statistics are those of all rows.
+            block = (value[start::count] for value in values)
+            codes[start::count] = network(*block, training=training).numpy()
         return tf.constant(codes)
 
-    def _target_threshold(self):
-        thresholded = self.options["target"] == "thresholded"
-        return self.options["threshold"] if thresholded else None
-
-    # ------------------------------------------------------------- prediction
-
-    def predict_distribution(
-        self,
-        x: Any,
-        k: int = 30,
-        batch_size: int = 128,
-        verbose: str | int = "auto",
-    ) -> npt.NDArray[np.float32]:
-        """Label distributions: the mean of the nearest training rows' by hash code.
-
-        Args:
-            x: as in `encode`.
-            k: int, 1 to num_train, the number of neighbours.
-            batch_size, verbose: as in `encode`.
-
-        Returns:
-            float32 ``(n, num_classes)``; rows sum to 1.
-
-        Raises:
-            TypeError, ValueError: as `encode`; if `k` is out of range; if the function
-                network has not been trained.
-
-        Reference:
-            Eq. 12. Of rows equally far, those of lower index count.
-        """
-        return hashed_distribution(
-            self.encode(x, batch_size, verbose=verbose),
-            self.learned_codes(),
-            self.train_distributions.numpy(),
-            k,
-            self.bits,
-        )
-
-    def learned_codes(self) -> npt.NDArray[np.int8]:
-        if self.epochs_done.numpy() and not self.train_codes.numpy().any():
-            raise ValueError(f"`DDHLDL` has no learned codes yet: {self._progress()}")
-        return super().learned_codes()
-
-    def get_config(self):
+    def get_config(self) -> dict[str, Any]:
         return {**super().get_config(), **self.options}
 
 
-def _check_options(**options):
-    """Refuse options out of range, naming them."""
+def _check_options(**options: Any) -> None:
+    """Check the constructor's options; an error names the one that is wrong."""
     check_choices(CHOICES, **{name: options[name] for name in CHOICES})
     for name in ("num_classes", "num_train", "code_epochs", "dom_iterations"):
         check_integer(name, options[name])
     for name in ("code_units", "function_units"):
         if not options[name]:
-            raise ValueError(f"`{name}` must hold a width or more. Received: ().")
+            raise ValueError(f"`{name}` must hold at least one width. Received: ().")
         for width in options[name]:
             check_integer(name, width)
     if not 0 <= options["threshold"] <= 1:

@@ -1,4 +1,4 @@
-"""What many tests need."""
+"""Fixtures and helpers that several test modules use."""
 
 import functools
 import os
@@ -33,8 +33,8 @@ def digits():
 
 @pytest.fixture(scope="session")
 def digit_pairs():
-    """Two noisy digits side by side, one or two labels: x, labels, and how many of
-    the rows are queries (the first ones)."""
+    """Pairs of noisy digits with one or two labels: x, labels, and the number of
+    queries, which are the first rows."""
     rng = np.random.default_rng(0)
     x, labels = kerashash.data.load("digits").arrays("database")
     a, b = rng.integers(0, len(x), (2, 1800))
@@ -44,7 +44,7 @@ def digit_pairs():
 
 
 def mlp(width, units=(128,)):
-    """A small network on vectors."""
+    """Make a small network on vectors."""
     layers = [keras.layers.Dense(u, activation="relu") for u in units]
     return keras.Sequential([keras.Input((width,)), *layers])
 
@@ -56,8 +56,8 @@ def _source(name):
 
 
 def load_once(name, protocol, seed=0):
-    """`kerashash.data.load`, which reads each data set once for all tests; skips where
-    it is not prepared."""
+    """Call `kerashash.data.load`, reading each data set only once for all tests; skip
+    the test if the data set is not prepared."""
     if name != "digits" and not tfds.builder(name).is_prepared():
         pytest.skip(f"{name} is not prepared on this machine")
     with pytest.MonkeyPatch.context() as patch:

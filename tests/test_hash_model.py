@@ -1,3 +1,5 @@
+"""HashModel: encoding, its input checks, and models on another backbone."""
+
 import subprocess
 import sys
 
@@ -39,14 +41,14 @@ def test_encode_is_the_sign_of_the_continuous_code(model, rng):
 
 def test_encode_takes_arrays_and_data_sets_batched_or_not(model, rng):
     x = rng.normal(size=(37, 6)).astype(np.float32)
-    wanted = model.encode(x)
+    expected = model.encode(x)
     only_x = tf.data.Dataset.from_tensor_slices(x)
     pairs = tf.data.Dataset.from_tensor_slices((x, {"label": np.eye(3)[[0] * 37]}))
-    for given in (x.tolist(), only_x, only_x.batch(8), pairs, pairs.batch(8)):
-        np.testing.assert_array_equal(model.encode(given, batch_size=5), wanted)
+    for source in (x.tolist(), only_x, only_x.batch(8), pairs, pairs.batch(8)):
+        np.testing.assert_array_equal(model.encode(source, batch_size=5), expected)
 
 
-def test_a_backbone_that_knows_no_shape_takes_data_sets(digits):
+def test_a_backbone_without_an_input_shape_takes_data_sets(digits):
     model = kerashash.AdaLabelHash("features", bits=8, num_classes=10)
     assert model.encode(digits.query).shape == (300, 1)
     assert model.encode(digits.query.batch(50)).shape == (300, 1)
@@ -57,9 +59,9 @@ def test_encode_takes_image_files(image_model, rng, tmp_path):
     paths = [tmp_path / f"{i}.png" for i in range(3)]
     for path, image in zip(paths, images, strict=True):
         tf.io.write_file(str(path), tf.io.encode_png(image))
-    wanted = image_model.encode(images)
-    np.testing.assert_array_equal(image_model.encode(paths, batch_size=2), wanted)
-    # A network of networks, as `with_backbone` gives them.
+    expected = image_model.encode(images)
+    np.testing.assert_array_equal(image_model.encode(paths, batch_size=2), expected)
+    # A network that contains networks, as `with_backbone` may make it.
     head = keras.Sequential([keras.Input((784,)), keras.layers.Dense(4)])
     nested = keras.Sequential([image_model.backbone, head])
     model = kerashash.AdaLabelHash(nested, bits=12, num_classes=3)
@@ -147,9 +149,9 @@ def test_with_backbone_keeps_the_trained_head(rng):
     model.compile("adam")
     x = rng.normal(size=(20, 6)).astype(np.float32)
     model.fit(lower(x), np.arange(20) % 3, verbose=0)
-    joined = model.with_backbone(whole)
-    np.testing.assert_array_equal(joined.encode(x), model.encode(lower(x).numpy()))
-    np.testing.assert_array_equal(joined.learned_codes(), model.learned_codes())
+    moved = model.with_backbone(whole)
+    np.testing.assert_array_equal(moved.encode(x), model.encode(lower(x).numpy()))
+    np.testing.assert_array_equal(moved.learned_codes(), model.learned_codes())
 
 
 def test_import_is_light():

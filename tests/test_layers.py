@@ -1,3 +1,5 @@
+"""Layers: each computes its formula, and survives a round trip of its config."""
+
 import keras
 import numpy as np
 import pytest
@@ -57,9 +59,9 @@ def test_label_codewords_score_by_inner_product():
 
 def test_outer_product_fusion_is_the_outer_product(rng):
     a, b = rng.normal(size=(4, 3)), rng.normal(size=(4, 5))
-    found = OuterProductFusion()([tf.constant(a), tf.constant(b)])
-    wanted = [np.outer(x, y).ravel() for x, y in zip(a, b, strict=True)]
-    np.testing.assert_allclose(found, wanted, rtol=1e-6)
+    fused = OuterProductFusion()([tf.constant(a), tf.constant(b)])
+    expected = [np.outer(x, y).ravel() for x, y in zip(a, b, strict=True)]
+    np.testing.assert_allclose(fused, expected, rtol=1e-6)
 
 
 @pytest.mark.parametrize("sparse", [False, True])
@@ -68,20 +70,21 @@ def test_graph_convolution_is_the_formula(rng, sparse):
     a = (rng.random((6, 6)) < 0.4).astype(np.float32)
     layer = GraphConvolution(3, activation="tanh", use_bias=False)
     adjacency = tf.sparse.from_dense(a) if sparse else tf.constant(a)
-    found = layer([tf.constant(x), adjacency])
-    wanted = np.tanh(a @ x @ layer.get_weights()[0])
-    np.testing.assert_allclose(found, wanted, rtol=1e-4, atol=1e-5)
+    output = layer([tf.constant(x), adjacency])
+    expected = np.tanh(a @ x @ layer.get_weights()[0])
+    np.testing.assert_allclose(output, expected, rtol=1e-4, atol=1e-5)
 
 
 @pytest.mark.parametrize("use_bias", [False, True])
-def test_graph_convolution_of_aggregates_equals_that_with_the_graph(rng, use_bias):
+def test_graph_convolution_of_aggregates_equals_one_with_the_graph(rng, use_bias):
     x = rng.normal(size=(6, 4)).astype(np.float32)
     a = rng.random((6, 6)).astype(np.float32)
     layer = GraphConvolution(
         3, activation="tanh", use_bias=use_bias, bias_initializer="normal"
     )
-    whole = layer([tf.constant(x), tf.constant(a)])
-    np.testing.assert_allclose(layer([tf.constant(a @ x)]), whole, rtol=1e-4, atol=1e-5)
+    expected = layer([tf.constant(x), tf.constant(a)])
+    output = layer([tf.constant(a @ x)])
+    np.testing.assert_allclose(output, expected, rtol=1e-4, atol=1e-5)
 
 
 def test_graph_convolution_trains_and_round_trips(rng):

@@ -1,4 +1,7 @@
-"""Methods of learning to hash: one paper, one file."""
+"""Methods of learning to hash, one file per paper.
+
+`HashModel`, in `kerashash.methods.hash_model`, is their common base class.
+"""
 
 from kerashash.methods.adalabel import AdaLabelHash
 from kerashash.methods.dcdh import DCDH

@@ -1,4 +1,4 @@
-"""AdaLabelHash: codes attracted by codewords that are learned for the labels."""
+"""AdaLabelHash: hash codes attracted by codewords, which are learned for the labels."""
 
 from typing import Any
 
@@ -12,40 +12,41 @@ from kerashash.methods.layers import LabelCodewords
 from kerashash.methods.self_training import self_train
 
 
-def presets(bits):
-    """The options that the paper sets differently."""
+def presets(bits: int) -> dict[str, dict[str, Any]]:
+    """Return the options that depend on the preset."""
     return {"default": {"margin": bits / 4}, "paper": {"margin": 1.0}}
 
 
 @keras.saving.register_keras_serializable(package="kerashash")
 class AdaLabelHash(HashModel):
-    """Adaptive labeling: each label owns a codeword, learned with the network.
+    """Adaptive labeling: every label has a codeword, learned with the network.
 
     Solves:
-        min over the network and z of the mean over positive (i, j) of
-        max(0, m - u_i . v_j + max_t u_i . v_t [t not a label of i])
-        with u = tanh(F(x)), v = tanh(z)
+        min over the network F and z of the mean over positives (i, j) of
+        max(0, m - u_i . v_j + max_t u_i . v_t [t is not a label of i])
+        with u_i = tanh(F(x_i)) and v_j = tanh(z_j)
 
-    All of it by back-propagation; the method has no discrete variable. The hash
-    code of an image is sgn(u).
+    where (i, j) is a positive if image i has label j. There is no discrete variable:
+    everything is learned by back-propagation. The hash code of an image is sgn(u).
 
     Args:
         backbone: images or vectors -> features: a name known to
             `kerashash.backbones.get`, any `keras.Model`, or a list of these.
-        bits: int, the code length.
-        num_classes: int, the number of labels.
-        margin: float, m, in units of the inner product of two codes (range
-            +-bits). None for the preset's.
-        floor: bool; True puts a floor of 0 under the hardest negative score, as
-            the equation is printed; False takes it as it is.
-        preset: "default": margin ``bits / 4``, which retrieves better, most of all with
-            several labels an image; "paper": margin 1, half a bit.
+        bits: int; the code length.
+        num_classes: int; the number of labels.
+        margin: float or None; m, in units of the inner product of two codes, which lies
+            between -bits and bits. None takes the preset's.
+        floor: bool; True counts the score of the hardest negative as at least 0, as the
+            equation is printed; False takes the score itself.
+        preset: str; "default" has the margin ``bits / 4``, which retrieves better,
+            above all if images have several labels. "paper" has the margin 1, which is
+            half a bit.
         **kwargs: further arguments of `keras.Model`.
 
     Training data:
         ``(x, labels)`` or ``(x, {"label": labels})`` with label rows ``(batch,
-        num_classes)``: 1 has the label, 0 has it not, -1 unknown. `self_train` adds
-        images without labels.
+        num_classes)``: 1 if the image has the label, 0 if not, -1 if unknown.
+        `self_train` also learns from images without labels.
 
     Raises:
         TypeError, ValueError: if an argument is out of range.
@@ -62,7 +63,7 @@ class AdaLabelHash(HashModel):
 
     Reference:
         H.-F. Yang, C.-H. Tu, C.-S. Chen, Adaptive Labeling for Deep Learning to
-        Hash, CVPR Workshops 2019.
+        Hash, CVPR Workshops 2019, eq. 1.
 
     Differences:
         The loss is the mean over positives instead of the sum.
@@ -79,7 +80,7 @@ class AdaLabelHash(HashModel):
         floor: bool = True,
         preset: str = "default",
         **kwargs: Any,
-    ):
+    ) -> None:
         check_integer("num_classes", num_classes)
         super().__init__(backbone, bits, num_classes, **kwargs)
         margin = from_preset(presets(bits), preset, margin=margin)["margin"]
@@ -90,24 +91,28 @@ class AdaLabelHash(HashModel):
         self.codewords = LabelCodewords(num_classes, bits, name="codewords")
         self.build_if_known()
 
-    def build(self, input_shape):
+    def build(self, input_shape: Any) -> None:
         super().build(input_shape)
         self.codewords.build((None, self.bits))
 
+    # --------------------------------------------------------------- objective
+
     def compute_hash_loss(self, u: tf.Tensor, labels: tf.Tensor) -> tf.Tensor:
-        """The objective on one batch.
+        """Compute the objective on one batch, eq. 1.
 
         Args:
-            u: float tensor ``(batch, bits)``, continuous codes.
-            labels: float tensor ``(batch, num_classes)``.
+            u: float tensor ``(batch, bits)``; continuous codes.
+            labels: float tensor ``(batch, num_classes)``; values in {-1, 0, 1}.
 
         Returns:
             Scalar float tensor.
         """
-        scores = self.codewords(u)  # (batch, num_classes)
+        scores = self.codewords(u)  # u_i . v_j: (batch, num_classes)
         return losses.codeword_hinge(labels, scores, self.margin, self.floor)  # eq. 1
 
-    def train_step(self, data):
+    # -------------------------------------------------------------- train_step
+
+    def train_step(self, data: Any) -> dict[str, tf.Tensor]:
         x, labels, _ = self.unpack(data)
 
         # Network step: eq. 1, over the network's weights and the codewords.
@@ -121,26 +126,28 @@ class AdaLabelHash(HashModel):
         # Metrics.
         return self.report(loss=loss)
 
-    def test_step(self, data):
+    def test_step(self, data: Any) -> dict[str, tf.Tensor]:
         x, labels, _ = self.unpack(data)
         u = self(x, training=False)
         return self.report(loss=self.regularized(self.compute_hash_loss(u, labels)))
 
+    # ---------------------------------------------------------------- plumbing
+
     def scores(self, x: tf.Tensor) -> tf.Tensor:
-        """Scores of the labels, by inference.
+        """Score the labels of images, as at inference.
 
         Args:
-            x: tensor ``(batch, ...)``, images or vectors.
+            x: tensor ``(batch, ...)``; images or vectors.
 
         Returns:
-            float32 tensor ``(batch, num_classes)``: inner products of continuous codes
+            float32 tensor ``(batch, num_classes)``; inner products of continuous codes
             and codewords.
         """
         return self.codewords(self(x, training=False))
 
     self_train = self_train
 
-    def get_config(self):
+    def get_config(self) -> dict[str, Any]:
         config = super().get_config()
-        del config["num_train"]
+        del config["num_train"]  # there are no learned codes
         return {**config, "margin": self.margin, "floor": self.floor}

@@ -1,6 +1,6 @@
-"""HashModel: what all methods of learning to hash have in common."""
+"""HashModel: the base class of all methods of learning to hash."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from typing import Any, NamedTuple, Self
 
 import keras
@@ -23,14 +23,14 @@ if keras.backend.backend() != "tensorflow":
 
 
 class Batch(NamedTuple):
-    """A batch of training data, as `HashModel.unpack` gives it to a `train_step`.
+    """A batch of training data, as `HashModel.unpack` returns it.
 
     Attributes:
-        x: tensor ``(batch, ...)``, images or vectors.
-        labels: float32 tensor ``(batch, num_classes)``; None if the method learns
+        x: tensor ``(batch, ...)``; images or vectors.
+        labels: float32 tensor ``(batch, num_classes)``, or None if the method learns
             without labels.
-        index: int32 tensor ``(batch,)``, the row number of each example in the training
-            set; None if the data has none.
+        index: int32 tensor ``(batch,)``; the row number of each example in the training
+            set. None if the data has no index.
     """
 
     x: Any
@@ -43,31 +43,31 @@ class HashModel(keras.Model):
 
     Calling the model gives continuous codes; `encode` gives hash codes.
 
-    A method subclasses it and overrides `train_step` in three labelled blocks: network
-    step, discrete step, metrics. In it, it calls `unpack`, `regularized`, `minimize`
-    and `report`. It may override the hooks `prepare` (once, before the first epoch),
+    A method is a subclass that overrides `train_step`, written in three blocks: network
+    step, discrete step, metrics. It calls `unpack`, `regularized`, `minimize` and
+    `report` there. It may override the hooks `prepare` (once, before the first epoch),
     `epoch_step` (after each epoch) and `check_labels`, and these class attributes:
 
-    - ``reported``: names of the values that `report` is given, "loss" among them;
+    - ``reported``: the names of the values passed to `report`, including "loss";
     - ``needs_labels``: whether the method learns from labels;
     - ``unknown_labels``: whether a label may be -1, "not known";
-    - ``needs_index``: whether it needs the row number of each training example; by
-      default, if the model keeps learned codes;
-    - ``networks``: names of the constructor's arguments that are networks, each also an
-      attribute of the model;
-    - ``refused``: arguments of `fit` that mean nothing to the method.
+    - ``needs_index``: whether the method needs the row number of each training example;
+      by default, if the model keeps learned codes;
+    - ``networks``: the names of the constructor's arguments that are networks; each is
+      also an attribute of the model;
+    - ``refused``: the arguments of `fit` that the method does not support.
 
     Args:
         backbone: images or vectors -> features: a name known to
             `kerashash.backbones.get`, any `keras.Model`, or a list of these.
-        bits: int, the code length.
-        num_classes: int or None, the width of a label row.
-        num_train: int or None. If given, the model keeps a learned hash code for
-            each of that many training rows, as a non-trainable weight.
-        hash_activation: activation of the hash layer, "tanh" or None.
-        hash_initializer: kernel initializer of the hash layer.
-        head: layer from features to float32 continuous codes, or None for a
-            `HashHead` with the two options above.
+        bits: int; the code length.
+        num_classes: int or None; the width of a label row.
+        num_train: int or None; the number of training rows. If given, the model keeps a
+            learned hash code for each of them, in a non-trainable weight.
+        hash_activation: str or None; the activation of the hash layer, such as "tanh".
+        hash_initializer: str; the kernel initializer of the hash layer.
+        head: layer from features to float32 continuous codes. None is a `HashHead` with
+            the two options above.
         **kwargs: further arguments of `keras.Model`.
 
     Call:
@@ -95,7 +95,7 @@ class HashModel(keras.Model):
     """
 
     reported: tuple[str, ...] = ("loss",)
-    needs_labels: Any = True  # a bool, or a property that gives one
+    needs_labels: Any = True  # a bool, or a property with a bool
     unknown_labels = False
     needs_index: Any = property(lambda self: self.train_codes is not None)
     networks: tuple[str, ...] = ("backbone",)
@@ -111,7 +111,7 @@ class HashModel(keras.Model):
         hash_initializer: str = "glorot_uniform",
         head: keras.layers.Layer | None = None,
         **kwargs: Any,
-    ):
+    ) -> None:
         packed_width(bits)
         for name, value in (("num_classes", num_classes), ("num_train", num_train)):
             if value is not None:
@@ -145,7 +145,7 @@ class HashModel(keras.Model):
             lambda x: self(x, training=False), reduce_retracing=True
         )
 
-    def build(self, input_shape):
+    def build(self, input_shape: Any) -> None:
         if not self.backbone.built:
             self.backbone.build(input_shape)
         features = self.backbone.compute_output_shape(input_shape)
@@ -153,46 +153,46 @@ class HashModel(keras.Model):
             self.hash_head.build(features)
 
     def build_if_known(self) -> None:
-        """Build now if the backbone knows its input shape.
+        """Build the model now if the backbone knows its input shape.
 
-        A subclass calls this last in ``__init__``, so that its model can be saved,
-        summarised and used without a first batch.
+        A subclass calls this at the end of ``__init__``, so that the model can be
+        saved, summarised and used before it has seen a batch.
         """
         shape = self._batch_shape()
         if shape is not None:
             self.build(shape)
 
     def _batch_shape(self) -> tuple[int | None, ...] | None:
-        """Shape of a batch of inputs, None where any size will do; None if unknown."""
+        """Shape of a batch of inputs, with None for any size; None if unknown."""
         if self.built:
             return (None, *self._build_shapes_dict["input_shape"][1:])
         return getattr(self.backbone, "input_shape", None)
 
-    def call(self, inputs, training=None):
+    def call(self, inputs: tf.Tensor, training: bool | None = None) -> tf.Tensor:
         return self.hash_head(self.backbone(inputs, training=training))
 
-    def compute_output_shape(self, input_shape):
+    def compute_output_shape(self, input_shape: Any) -> tuple[int | None, int]:
         return (input_shape[0], self.bits)
 
     def consult(self, name: str, network: Any) -> None:
-        """Set an attribute to a network that the method consults and never trains.
+        """Set an attribute to a network that the method uses and never trains.
 
-        Keras tracks what is assigned to an attribute, in a list too, and would train it
-        with the model: its weights would get no gradients and take slots in the
-        optimizer. Set past Keras' own ``__setattr__`` it is not tracked. It is saved
-        with the model all the same, as one of its `layers`.
+        Keras tracks a network that is assigned to an attribute, even inside a list, and
+        would count its weights as trainable: they would get no gradient and take up
+        memory in the optimizer. This bypasses Keras' ``__setattr__``. The network is
+        saved with the model all the same, because `layers` includes it.
 
         Args:
-            name: str, the attribute.
-            network: `keras.Model`, or what stands in its place, such as None.
+            name: str; the name of the attribute.
+            network: `keras.Model`, or a value that takes its place, such as None.
         """
         object.__setattr__(self, name, network)
         if isinstance(network, keras.layers.Layer):
             self._consulted.append(network)
 
     @property
-    def layers(self):
-        """The layers that Keras tracks, then the networks that the method consults."""
+    def layers(self) -> list[keras.layers.Layer]:
+        """The layers that Keras tracks, then the networks set by `consult`."""
         return [*super().layers, *self._consulted]
 
     def encode(
@@ -202,24 +202,29 @@ class HashModel(keras.Model):
         packed: bool = True,
         verbose: str | int = "auto",
     ) -> npt.NDArray[Any]:
-        """Hash codes of images or vectors.
+        """Compute the hash codes of images or vectors.
 
-        A bit is 1 (+1) where the continuous code is at least 0.
+        A bit is 1 (+1) if the continuous code is at least 0.
 
         Args:
-            x: array ``(n, ...)``; `tf.data.Dataset` of ``x`` or ``(x, y)``,
-                batched or not; or a list of paths of image files.
-            batch_size: int, rows encoded at a time.
-            packed: bool; True gives bytes, False codes over {-1, +1}.
-            verbose: "auto" shows a progress bar on long work, 1 always, 0 never.
+            x: array ``(n, ...)``; `tf.data.Dataset` of ``x`` or ``(x, y)``, batched or
+                not; or list of paths of image files, which are read as
+                `kerashash.data.read_images` reads them. Images are RGB with values in
+                [0, 255], integers or floats, unless the backbone is a network of your
+                own that takes others; images of floats in 0..1 or -1..1 cause a
+                `UserWarning`.
+            batch_size: int; rows encoded at a time.
+            packed: bool; True returns packed bytes, False codes over {-1, +1}.
+            verbose: str or int; "auto" shows a progress bar on long work, 1 always, 0
+                never.
 
         Returns:
-            uint8 ``(n, ceil(bits / 8))``, most significant bit first, or int8
-            ``(n, bits)`` over {-1, +1}.
+            uint8 array ``(n, ceil(bits / 8))``, most significant bit first; or int8
+            array ``(n, bits)`` over {-1, +1}.
 
         Raises:
-            TypeError, ValueError: if `x` is no such input, has the wrong shape or
-                is not finite.
+            TypeError, ValueError: if `x` is none of these, has the wrong shape or is
+                not finite.
 
         Example:
             >>> import keras, kerashash
@@ -238,27 +243,32 @@ class HashModel(keras.Model):
     def continuous_codes(
         self, x: Any, batch_size: int = 128, verbose: str | int = "auto"
     ) -> npt.NDArray[np.float32]:
-        """Continuous codes, of which `encode` takes the signs.
+        """Compute the continuous codes, whose signs are the hash codes.
 
         Args:
-            x, batch_size, verbose: as in `encode`.
+            x, batch_size, verbose: as for `encode`.
 
         Returns:
-            float32 ``(n, bits)``.
+            float32 array ``(n, bits)``.
 
         Raises:
-            TypeError, ValueError: as `encode`.
+            TypeError, ValueError: as for `encode`.
         """
         batches = self._continuous_batches(x, batch_size, verbose)
         return np.concatenate([np.zeros((0, self.bits), np.float32), *batches])
 
-    def _continuous_batches(self, x, batch_size, verbose):
+    def _continuous_batches(
+        self, x: Any, batch_size: int, verbose: str | int
+    ) -> Iterator[npt.NDArray[np.float32]]:
+        """Yield the continuous codes of each batch."""
         image_size = input_size(self.backbone)
         source, steps = inputs.batches(x, batch_size, self._batch_shape(), image_size)
         source = inputs.progress(source, steps, "Encoding", verbose)
+        watch = inputs.BatchWatch(self.backbone)
         for number, batch in enumerate(source):
+            watch.check_images(batch)
             continuous = self._encode_batch(batch).numpy()
-            # The inputs too: on some processors, ReLU turns NaN into 0.
+            # Inputs are checked as well: on some processors, ReLU turns NaN into 0.
             if not (_is_finite(continuous) and _is_finite(batch)):
                 raise ValueError(
                     "`x` must give finite codes. Received NaN or infinity, in the "
@@ -267,18 +277,18 @@ class HashModel(keras.Model):
             yield continuous
 
     def learned_codes(self) -> npt.NDArray[np.int8]:
-        """The codes learned for the training rows by the discrete step.
+        """Return the codes that the discrete step has learned for the training rows.
 
         Returns:
             int8 array ``(num_train, bits)`` over {-1, +1}, in order of the index.
 
         Raises:
-            ValueError: if the method keeps none, or has not been trained.
+            ValueError: if the model keeps no learned codes or has not been trained.
         """
         if self.train_codes is None:
             raise ValueError(
-                f"`{type(self).__name__}` learns no codes of its training rows. "
-                "Encode them instead: database='encoded'."
+                f"`{type(self).__name__}` learns no codes for its training rows. "
+                "Encode them instead, with database='encoded'."
             )
         codes = self.train_codes.numpy()
         if not codes.all():
@@ -298,22 +308,22 @@ class HashModel(keras.Model):
         callbacks: Any = None,
         **kwargs: Any,
     ) -> keras.callbacks.History:
-        """Train, as `keras.Model.fit`.
+        """Train the model, as `keras.Model.fit` does.
 
         Args:
-            x: `tf.data.Dataset` of batches ``(x, {"label", "index"})``, or an array
-                ``(n, ...)``.
-            y: labels if `x` is an array: class ids ``(n,)`` or label rows
-                ``(n, num_classes)``; the index is then added.
-            batch_size, epochs, verbose, callbacks, **kwargs: as in
-                `keras.Model.fit`. There are no sample weights and there is no
-                `validation_split`: a split would take rows from the learned codes.
+            x: `tf.data.Dataset` of batches ``(x, {"label", "index"})``, or array
+                ``(n, ...)``. Values of images are in [0, 255], as for `encode`.
+            y: the labels if `x` is an array: class ids ``(n,)`` or label rows
+                ``(n, num_classes)``. The index is then added.
+            batch_size, epochs, verbose, callbacks, **kwargs: as for `keras.Model.fit`.
+                Weights of samples or classes are not supported, nor is
+                `validation_split`, which would take rows from the learned codes.
 
         Returns:
             `keras.callbacks.History`.
 
         Raises:
-            TypeError, ValueError: if the data is not what the method trains on.
+            TypeError, ValueError: if the method cannot train on the data.
         """
         for name in self.refused:
             value = kwargs.get(name)
@@ -322,6 +332,9 @@ class HashModel(keras.Model):
                     f"`{name}` is not supported by `{type(self).__name__}`. "
                     f"Received: {name}={value!r:.60}."
                 )
+        watch = inputs.BatchWatch(
+            self.backbone, self.check_labels if self.needs_labels else None
+        )
         if isinstance(x, tf.data.Dataset):
             if y is not None:
                 raise ValueError(
@@ -335,47 +348,53 @@ class HashModel(keras.Model):
                 self.needs_index,
                 type(self).__name__,
             )
-            batches = x
-            # A data set brings its own order; Keras would warn that it ignores True.
+            batches = x = watch.over(x)
+            # A data set has its own order; Keras would warn that it ignores True.
             kwargs.setdefault("shuffle", False)
         else:
             x = checks.check_array(x, self._batch_shape())
+            watch.check_images(x)
             rows: dict[str, Any] = {"index": np.arange(len(x), dtype=np.int32)}
             if self.needs_labels:
                 rows["label"] = self.check_labels(y, len(x))
             y = rows
             size = batch_size or 32
             batches = (
-                (x[s : s + size], {k: v[s : s + size] for k, v in y.items()})
-                for s in range(0, len(x), size)
+                (
+                    x[start : start + size],
+                    {name: value[start : start + size] for name, value in y.items()},
+                )
+                for start in range(0, len(x), size)
             )
-        self.prepare(batches, verbose)
+        with watch:
+            self.prepare(batches, verbose)
         callbacks = [] if callbacks is None else callbacks
         if isinstance(callbacks, keras.callbacks.Callback):
             callbacks = [callbacks]
-        return super().fit(
-            x,
-            y,
-            batch_size=batch_size,
-            epochs=epochs,
-            verbose=verbose,
-            # `_EpochStep` first: the user's callbacks see the codes of this epoch.
-            callbacks=[_EpochStep(), *callbacks],
-            **kwargs,
-        )
+        with watch:
+            return super().fit(
+                x,
+                y,
+                batch_size=batch_size,
+                epochs=epochs,
+                verbose=verbose,
+                # `_EpochStep` first: the user's callbacks see the codes of this epoch.
+                callbacks=[_EpochStep(), *callbacks],
+                **kwargs,
+            )
 
     def check_labels(
         self, y: npt.ArrayLike, n: int | None = None, name: str = "y"
     ) -> npt.NDArray[np.float32]:
-        """Hook: turn what the user gave as labels into label rows.
+        """Hook: check the labels that a user passes, and return label rows.
 
-        Called on the labels of arrays before training, and on those of each batch by a
-        `prepare` that passes it to `kerashash.data.inputs.collect`.
+        `fit` calls it with labels in arrays. A `prepare` that passes it to
+        `kerashash.data.inputs.collect` has it called with the labels of each batch.
 
         Args:
             y: array of labels, in any form that the method takes.
-            n: int or None, the number of rows to demand.
-            name: str, the argument to name in an error.
+            n: int or None; the number of rows required, None for any.
+            name: str; the argument to name in an error.
 
         Returns:
             float32 array ``(n, num_classes)``.
@@ -386,52 +405,52 @@ class HashModel(keras.Model):
         return checks.check_labels(y, self.num_classes, n, self.unknown_labels, name)
 
     def prepare(self, batches: Iterable[Any], verbose: str | int) -> None:
-        """Hook: look at the training data once. By default nothing is looked at.
+        """Hook: pass over the training data once. By default it does nothing.
 
-        `fit` calls it eagerly, after its arguments are checked and before the first
-        epoch. Methods that keep a row for each training example find labels, first
-        codes or neighbours here (`kerashash.data.inputs.collect`).
+        `fit` calls it eagerly, after it has checked its arguments and before the first
+        epoch. Methods that keep a row for each training example compute labels, initial
+        codes or neighbours here, with `kerashash.data.inputs.collect`.
 
         Args:
             batches: iterable of ``(x, {"label": (batch, num_classes), "index":
-                (batch,)})``, one epoch of the data that is trained on; without "label"
-                where the method needs none.
-            verbose: "auto", 1 or 0, whether to show progress, as of `fit`.
+                (batch,)})``, one epoch of the training data; without "label" if the
+                method needs none.
+            verbose: str or int; "auto", 1 or 0, as for `encode`.
 
         Raises:
-            ValueError: if the data is not what the method trains on.
+            ValueError: if the method cannot train on the data.
         """
 
     def epoch_step(self) -> dict[str, float]:
-        """Hook: what a method does after each epoch, before the user's callbacks.
+        """Hook: runs after each epoch, before the user's callbacks.
 
-        Called eagerly. A discrete step over all training rows belongs here.
+        It is called eagerly. A discrete step over all training rows belongs here.
 
         Returns:
-            dict from names to floats, added to the epoch's logs.
+            dict of floats by name, which are added to the epoch's logs.
         """
         return {}
 
-    # AutoGraph, which Keras leaves on for `test_step`, cannot make a named tuple.
+    # AutoGraph, which Keras applies to `test_step`, cannot construct a named tuple.
     @tf.autograph.experimental.do_not_convert
     def unpack(self, data: Any) -> Batch:
-        """Split what Keras passes to `train_step` or `test_step`.
+        """Split the data that Keras passes to `train_step` or `test_step`.
 
         Args:
             data: ``(x, y)``, where y is a tensor of label rows ``(batch, num_classes)``
                 or a dict with "label", "index" or both.
 
         Returns:
-            `Batch`; its labels are None for a method that learns without them.
+            `Batch`. Its labels are None if the method learns without labels.
 
         Raises:
-            ValueError: if labels are of the wrong shape, or there are sample weights.
+            ValueError: if labels have the wrong shape, or there are sample weights.
         """
         x, y, weight = keras.utils.unpack_x_y_sample_weight(data)
         if weight is not None:
             raise ValueError(
                 f"`{type(self).__name__}` takes no sample weights. Received elements "
-                "of three parts."
+                "(x, y, sample_weight)."
             )
         index = y.get("index") if isinstance(y, dict) else None
         if not self.needs_labels:
@@ -446,10 +465,10 @@ class HashModel(keras.Model):
         return Batch(x, labels, index)
 
     def regularized(self, loss: tf.Tensor) -> tf.Tensor:
-        """Add the penalties of layers, such as their kernel regularizers, to a loss.
+        """Add the penalties of layers, such as kernel regularizers, to a loss.
 
         Args:
-            loss: scalar float tensor.
+            loss: scalar float tensor; the loss without them.
 
         Returns:
             Scalar float tensor.
@@ -462,10 +481,10 @@ class HashModel(keras.Model):
         """Apply one step of the optimizer.
 
         Args:
-            tape: `tf.GradientTape` under which the loss was computed.
+            tape: `tf.GradientTape` that recorded the loss.
             loss: scalar float tensor.
-            variables: list of variables to move; None for all trainable ones of the
-                model.
+            variables: list of the variables to update. None is all trainable variables
+                of the model.
         """
         with tape:
             loss = self.optimizer.scale_loss(loss)
@@ -473,30 +492,30 @@ class HashModel(keras.Model):
         self.optimizer.apply(tape.gradient(loss, variables), variables)
 
     def report(self, **values: tf.Tensor) -> dict[str, tf.Tensor]:
-        """Update the epoch's running means: what `train_step` returns.
+        """Update the running means of the epoch, and return them for `train_step`.
 
         Args:
-            **values: scalar float tensors by name; the names are among ``reported``.
+            **values: scalar float tensors; each name is in ``reported``.
 
         Returns:
-            dict from names to the means of the epoch so far.
+            dict of scalar float tensors: the mean of each value in the epoch so far.
         """
         for name, value in values.items():
             self.trackers[name].update_state(value)
         return {name: self.trackers[name].result() for name in values}
 
     def with_backbone(self, backbone: keras.layers.Layer) -> Self:
-        """The same trained model behind another backbone.
+        """Return the same trained model on another backbone.
 
-        Puts a model that was trained on mid-level features back behind the whole
-        network: split a backbone, train on its upper part, then pass the whole.
+        This completes a model that was trained on mid-level features: split a backbone,
+        train on its upper part, then pass the whole backbone here.
 
         Args:
             backbone: `keras.Model` whose features have the width of this model's.
 
         Returns:
-            A new model of the same class. It shares `backbone` and the networks that
-            the method consults, and has copies of all other weights.
+            A new model of the same class. It shares `backbone` and the networks set by
+            `consult`, and has copies of all other weights.
 
         Example:
             >>> import kerashash
@@ -511,7 +530,7 @@ class HashModel(keras.Model):
         config = {**self.get_config(), **networks, "backbone": backbone}
         model = type(self).from_config(config)
         if not model.built and self.built:
-            # A backbone such as "features" does not know what it takes.
+            # A backbone such as "features" does not know its input shape.
             model.build(self._batch_shape())
         for new, old in zip(_head_variables(model), _head_variables(self), strict=True):
             new.assign(old)
@@ -519,10 +538,11 @@ class HashModel(keras.Model):
 
     @classmethod
     def from_preset(cls, name: str) -> Self:
-        """A trained model of the zoo, if it is of this class.
+        """Load a trained model of the zoo, if it is of this class.
 
         Args:
-            name: str, as of `kerashash.zoo.load`, which loads a model of any class.
+            name: str; the entry, as for `kerashash.zoo.load`, which loads a model of
+                any class.
 
         Returns:
             A model of the class on which this is called, or of a subclass.
@@ -545,7 +565,7 @@ class HashModel(keras.Model):
             )
         return model
 
-    def get_config(self):
+    def get_config(self) -> dict[str, Any]:
         networks = {name: getattr(self, name) for name in self.networks}
         return {
             "name": self.name,
@@ -561,7 +581,7 @@ class HashModel(keras.Model):
         }
 
     @classmethod
-    def from_config(cls, config):
+    def from_config(cls, config: dict[str, Any]) -> Self:
         config = dict(config)
         for name in cls.networks:
             if isinstance(config.get(name), dict):
@@ -570,20 +590,21 @@ class HashModel(keras.Model):
 
 
 class _EpochStep(keras.callbacks.Callback):
-    """Runs `HashModel.epoch_step` and adds its values to the epoch's logs."""
+    """Calls `HashModel.epoch_step` and adds its values to the epoch's logs."""
 
-    def on_epoch_end(self, epoch, logs=None):
+    def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
         values = self.model.epoch_step()
         if logs is not None:
             logs.update(values)
 
 
-def _is_finite(x):
+def _is_finite(x: npt.ArrayLike | tf.Tensor) -> bool:
+    """Whether all numbers are finite; integers and bools are."""
     x = np.asarray(x)
-    return x.dtype.kind in "biu" or np.isfinite(x).all()
+    return x.dtype.kind in "biu" or bool(np.isfinite(x).all())
 
 
-def _head_variables(model):
-    """The variables of a model that are not its backbone's."""
+def _head_variables(model: HashModel) -> list[keras.Variable]:
+    """The variables of a model without those of its backbone."""
     backbone = {id(variable) for variable in model.backbone.variables}
     return [v for v in model.variables if id(v) not in backbone]

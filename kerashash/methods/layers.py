@@ -1,4 +1,4 @@
-"""Layers that methods of learning to hash share."""
+"""Keras layers for the methods of learning to hash."""
 
 from typing import Any
 
@@ -20,14 +20,14 @@ __all__ = [
 
 @keras.saving.register_keras_serializable(package="kerashash")
 class HashHead(keras.layers.Dense):
-    """Features to continuous codes: a dense layer that computes in float32.
+    """The hash layer, features to continuous codes: a dense layer in float32.
 
-    Codes decide by the sign of values around 0, so they stay in float32 under
-    a mixed precision policy.
+    A hash code is the sign of values near 0, so the layer computes in float32 under a
+    mixed precision policy as well.
 
     Args:
-        bits: int, the code length.
-        activation: as in `keras.layers.Dense`; "tanh" or None.
+        bits: int; the code length.
+        activation: str or None; as for `keras.layers.Dense`.
         **kwargs: further arguments of `keras.layers.Dense`.
 
     Call:
@@ -41,12 +41,14 @@ class HashHead(keras.layers.Dense):
         TensorShape([2, 12])
     """
 
-    def __init__(self, bits: int, activation: str | None = "tanh", **kwargs: Any):
+    def __init__(
+        self, bits: int, activation: str | None = "tanh", **kwargs: Any
+    ) -> None:
         hash_codes.packed_width(bits)
         kwargs["dtype"] = "float32"
         super().__init__(bits, activation=activation, **kwargs)
 
-    def get_config(self):
+    def get_config(self) -> dict[str, Any]:
         config = super().get_config()
         config["bits"] = config.pop("units")
         return config
@@ -59,13 +61,13 @@ class LabelCodewords(keras.layers.Layer):
     Formula:
         v_j = tanh(z_j),  score_ij = u_i . v_j
 
-    The free variables z are the table of a `keras.layers.Embedding`. They start
-    within +-0.05: started within +-1 the codewords keep their random signs and
-    retrieval suffers.
+    The variables z are the table of a `keras.layers.Embedding`, initialised within
+    +-0.05. Initialised within +-1, the codewords would keep their random signs, and
+    retrieval would suffer.
 
     Args:
-        num_classes: int, the number of labels.
-        bits: int, the code length.
+        num_classes: int; the number of labels.
+        bits: int; the code length.
         **kwargs: further arguments of `keras.layers.Layer`.
 
     Call:
@@ -83,7 +85,7 @@ class LabelCodewords(keras.layers.Layer):
         2019, section 3.
     """
 
-    def __init__(self, num_classes: int, bits: int, **kwargs: Any):
+    def __init__(self, num_classes: int, bits: int, **kwargs: Any) -> None:
         kwargs["dtype"] = "float32"
         super().__init__(**kwargs)
         self.num_classes = num_classes
@@ -96,35 +98,35 @@ class LabelCodewords(keras.layers.Layer):
             name="embedding",
         )
 
-    def build(self, input_shape):
+    def build(self, input_shape: Any) -> None:
         self.embedding.build()
 
     def codewords(self) -> tf.Tensor:
-        """Continuous codewords, float32 ``(num_classes, bits)`` within (-1, 1)."""
+        """Return continuous codewords: float32 ``(num_classes, bits)`` in (-1, 1)."""
         return tf.tanh(self.embedding(tf.range(self.num_classes)))
 
     def hash_codes(self) -> tf.Tensor:
-        """Binary codewords, int8 ``(num_classes, bits)`` over {-1, +1}."""
+        """Return binary codewords: int8 ``(num_classes, bits)`` over {-1, +1}."""
         return tf.cast(discrete.sign(self.codewords()), tf.int8)
 
-    def call(self, inputs):
+    def call(self, inputs: tf.Tensor) -> tf.Tensor:
         return tf.matmul(inputs, self.codewords(), transpose_b=True)
 
-    def compute_output_shape(self, input_shape):
+    def compute_output_shape(self, input_shape: Any) -> tuple[int | None, ...]:
         return (*input_shape[:-1], self.num_classes)
 
-    def get_config(self):
+    def get_config(self) -> dict[str, Any]:
         config = super().get_config()
-        config.pop("dtype")
+        config.pop("dtype")  # always float32
         return {**config, "num_classes": self.num_classes, "bits": self.bits}
 
 
 @keras.saving.register_keras_serializable(package="kerashash")
 class OuterProductFusion(keras.layers.Layer):
-    """All products of one stream's bits with another's.
+    """Outer product of two streams of continuous codes, flattened.
 
     Formula:
-        vec(a_i (x) b_i)
+        vec(a b^T) for each row a of one stream and row b of the other
 
     Call:
         ``[a, b]`` of shapes ``(batch, p)`` and ``(batch, q)`` ->
@@ -137,32 +139,32 @@ class OuterProductFusion(keras.layers.Layer):
         array([[ 3.,  5.,  6., 10.]], dtype=float32)
 
     Reference:
-        DCDH (Wang et al., SIGIR 2019), section 2.4.
+        DCDH (Wang et al., SIGIR 2019), section 2.4, eq. 5.
     """
 
-    def call(self, inputs):
+    def call(self, inputs: Any) -> tf.Tensor:
         a, b = (tf.convert_to_tensor(value) for value in inputs)
         product = tf.einsum("bi,bj->bij", a, b)  # (batch, p, q)
         return tf.reshape(product, (-1, a.shape[-1] * b.shape[-1]))
 
-    def compute_output_shape(self, input_shape):
+    def compute_output_shape(self, input_shape: Any) -> tuple[int | None, int]:
         (batch, p), (_, q) = input_shape
         return (batch, p * q)
 
 
 @keras.saving.register_keras_serializable(package="kerashash")
 class GraphConvolution(GCNConv):
-    """Spektral's graph convolution, callable under Keras 3.
+    """Spektral's graph convolution, made to work with Keras 3.
 
     Formula:
-        activation(A (X W) + b)
+        activation(A X W + b)
 
-    A is used as given: normalise it, and add self-loops, beforehand. Where A and X do
-    not change, A X may be computed beforehand, too: rows of it are then nodes without
-    a graph, in batches of any size.
+    A is used as given: normalise it and add self-loops beforehand. If A and X do not
+    change, A X can be computed beforehand as well. The layer then needs no graph, and
+    takes rows of A X in batches of any size.
 
     Args:
-        channels: int, the number of output features.
+        channels: int; the number of output features.
         **kwargs: further arguments of `spektral.layers.GCNConv`.
 
     Call:
@@ -180,13 +182,13 @@ class GraphConvolution(GCNConv):
         Convolutional Networks, ICLR 2017, eq. 2.
     """
 
-    def build(self, input_shape):
-        # Spektral demands two shapes and looks at the first.
+    def build(self, input_shape: Any) -> None:
+        # Spektral requires two shapes and uses the first.
         super().build([input_shape[0], None])
 
-    # Keras 3 hands `mask=[None, None]` to a call that takes a mask, and Spektral
-    # multiplies by its first entry: this signature takes none.
-    def call(self, inputs):
+    # Keras 3 passes `mask=[None, None]` to a call that takes a mask, and Spektral
+    # multiplies by the first entry. This signature takes no mask.
+    def call(self, inputs: Any) -> tf.Tensor:
         if len(inputs) == 2:
             return super().call(inputs)
         (aggregated,) = inputs

@@ -1,4 +1,4 @@
-"""Self-training: the rules by hand, the data stream, and what it gains."""
+"""Self-training: pseudo-labels by hand, the training data, and the gain in mAP."""
 
 import keras
 import numpy as np
@@ -20,7 +20,7 @@ def test_rules_by_hand():
     labels, confidence, _ = self_training.pseudo_labels(scores, "multi", 2, 1)
     assert labels[0].tolist() == [1, -1, 1, -1, 0]
     np.testing.assert_allclose(confidence[0], 0.4)
-    # round(0.8 * 5) = 4 would leave nothing unknown.
+    # round(0.8 * 5) = 4 would leave no label unknown.
     labels, _, _ = self_training.pseudo_labels(scores, "multi")
     assert labels[0].tolist() == [1, 0, -1, 0, 0]
     _, sharp, _ = self_training.pseudo_labels(scores, temperature=0.1)
@@ -29,13 +29,14 @@ def test_rules_by_hand():
 
 def test_most_confident_takes_a_share_of_each_label(rng):
     confidence, predicted = rng.random(300), rng.integers(0, 3, 300)
-    predicted[confidence > 0.9] = 0  # the confident ones are of one label
-    chosen = self_training.most_confident(confidence, predicted, 0.25)
+    predicted[confidence > 0.9] = 0  # the most confident images have one label
+    selected = self_training.most_confident(confidence, predicted, 0.25)
     for label in range(3):
         of_label = predicted == label
-        assert chosen[of_label].sum() == round(0.25 * of_label.sum())
-        kept, left = confidence[of_label & chosen], confidence[of_label & ~chosen]
-        assert kept.min() >= left.max()
+        assert selected[of_label].sum() == round(0.25 * of_label.sum())
+        kept = confidence[of_label & selected]
+        dropped = confidence[of_label & ~selected]
+        assert kept.min() >= dropped.max()
 
 
 def test_unknown_labels_have_no_loss_and_no_gradient(rng):
@@ -65,22 +66,25 @@ def test_self_training_beats_the_labelled_images_alone(digits):
     labelled, unlabelled = few_labels(digits)
     model = build()
     model.fit(*labelled, batch_size=32, epochs=30, verbose=0)
-    alone = kerashash.evaluate(model, digits, verbose=0)["mAP@ALL"]
+    labelled_only = kerashash.evaluate(model, digits, verbose=0)["mAP@ALL"]
     history = model.self_train(
         labelled, unlabelled, epochs=4, first_epochs=0, batch_size=32, verbose=0
     )
-    assert kerashash.evaluate(model, digits, verbose=0)["mAP@ALL"] > alone + 0.02
+    self_trained = kerashash.evaluate(model, digits, verbose=0)["mAP@ALL"]
+    assert self_trained > labelled_only + 0.02
     assert history.epoch == list(range(12))
-    kept = history.history["pseudo_labelled"]
+    pseudo_labelled = history.history["pseudo_labelled"]
     n = len(unlabelled)
-    assert len(kept) == 12
-    np.testing.assert_allclose(kept[::4], [0.3 * n, 0.6 * n, 0.9 * n], atol=10)
+    assert len(pseudo_labelled) == 12
+    np.testing.assert_allclose(
+        pseudo_labelled[::4], [0.3 * n, 0.6 * n, 0.9 * n], atol=10
+    )
     assert len(history.history["loss"]) == 12
 
 
 @pytest.mark.parametrize("batched", [False, True])
 def test_labels_stay_with_their_images_in_a_data_set_that_reshuffles(batched):
-    """Each image is its own label: any mix-up shows in the training batches."""
+    """Each image equals its label row, so a wrong pairing shows in a batch."""
     x = np.repeat(np.eye(4, dtype=np.float32), 25, axis=0)
     y = np.repeat(np.arange(4), 25)
     model = AdaLabelHash(
@@ -103,7 +107,7 @@ def test_labels_stay_with_their_images_in_a_data_set_that_reshuffles(batched):
     model.self_train(
         labelled, unlabelled, epochs=2, first_epochs=0, quantile=1.0, verbose=0
     )
-    # Rounds with a third, two thirds, and all of the images, 4 labels of 25.
+    # Rounds with 1/3, 2/3 and all of the 25 images of each of the 4 labels.
     assert len(seen) == 2 * (3 * 20 + 4 * (8 + 17 + 25))
     assert all(seen)
 
@@ -115,11 +119,11 @@ def test_threshold_keeps_what_is_probable(digits):
     p = tf.nn.softmax(model.codewords(model.continuous_codes(unlabelled))).numpy()
     p = np.sort(p.max(axis=1))
     options = {"select": "threshold", "rounds": 1, "first_epochs": 0, "verbose": 0}
-    for threshold, wanted in ((p[-200:-198].mean(), 199), (1.0, 0)):
+    for threshold, expected in ((p[-200:-198].mean(), 199), (1.0, 0)):
         history = model.self_train(
             labelled, unlabelled, 1, threshold=threshold, **options
         )
-        assert abs(history.history["pseudo_labelled"][-1] - wanted) <= 1
+        assert abs(history.history["pseudo_labelled"][-1] - expected) <= 1
 
 
 def test_several_labels(digit_pairs):

@@ -1,4 +1,8 @@
-"""Self-training: a model's own confident answers as labels of unlabelled images."""
+"""Self-training: a model's confident predictions serve as labels of unlabelled images.
+
+Data sets are batched or not when a user passes them; inside this module they hold
+single images.
+"""
 
 from typing import Any
 
@@ -40,39 +44,38 @@ def self_train(
 ) -> keras.callbacks.History:
     """Train on images with and without labels, in rounds.
 
-    The first round trains on the labelled images. Each further round labels all
-    unlabelled images by the model as it is, keeps the confident ones, and goes on
-    training with these and the labelled images.
+    The first round trains on the labelled images. Each further round predicts the
+    labels of all unlabelled images with the current model, keeps the confident
+    predictions (pseudo-labels), and continues training on these and the labelled
+    images.
 
     Args:
         model: a compiled `AdaLabelHash`, or another `HashModel` that has a method
-            ``scores`` from images to float scores of the labels, ``(batch,
-            num_classes)``.
-        labelled: `tf.data.Dataset` of ``(x, labels)`` or ``(x, {"label"})``,
-            batched or not; or a pair of arrays ``(x, y)`` as for `fit`.
-        unlabelled: `tf.data.Dataset` of ``(x, {"index"})``, batched or not, of
-            known length n, each index from 0 to n - 1 once: the elements may come
-            in a new order each time. `kerashash.data.indexed(images)` makes one;
-            or an array ``(n, ...)``.
-        epochs: int, of each round.
-        rounds: int, T, how many rounds use unlabelled images.
-        first_epochs: int or None, of the first round; 0 leaves it out, for a model
-            already trained; None is `epochs`.
+            ``scores``, images -> float scores of the labels ``(batch, num_classes)``.
+        labelled: `tf.data.Dataset` of ``(x, labels)`` or ``(x, {"label"})``, batched or
+            not; or pair of arrays ``(x, y)``, as for `fit`.
+        unlabelled: `tf.data.Dataset` of ``(x, {"index"})``, batched or not, of known
+            length n, with each index from 0 to n - 1 once; the order may change with
+            every pass. `kerashash.data.indexed(images)` makes one. Or array ``(n,
+            ...)``.
+        epochs: int; the epochs of each round.
+        rounds: int; T, the number of rounds that use unlabelled images.
+        first_epochs: int or None; the epochs of the first round. 0 skips it, for a
+            model that is already trained. None is `epochs`.
         batch_size: int.
-        select: "quantile" keeps in round t the most confident share
-            ``quantile * t / T`` of each predicted label; "threshold", the paper's
-            rule, keeps what is at least as probable as `threshold`.
-        quantile: float in [0, 1], or None: 0.9, or 0.6 for the rule "multi". With
-            labels enough for a good model, less does better: 0.3 for CIFAR-10 with
-            5,000 labels.
-        threshold: float in [0, 1]. How probable the labels of a trained model are
-            depends on the margin and the number of labels: look first.
-        rule, top_k, bottom_k, temperature: as in
-            `pseudo_labels`.
-        verbose, callbacks: as in `fit`.
+        select: str; "quantile" keeps, in round t, the most confident share
+            ``quantile * t / T`` of the images of each predicted label. "threshold", the
+            paper's rule, keeps predictions whose probability is at least `threshold`.
+        quantile: float in [0, 1], or None for 0.9, or 0.6 with the rule "multi". If
+            there are enough labels for a good model, less is better: 0.3 for CIFAR-10
+            with 5,000 labels.
+        threshold: float in [0, 1]. Which probabilities a trained model gives depends on
+            the margin and the number of labels: look at them first.
+        rule, top_k, bottom_k, temperature: as for `pseudo_labels`.
+        verbose, callbacks: as for `fit`.
 
     Returns:
-        `keras.callbacks.History` of all rounds in order; ``pseudo_labelled`` is the
+        `keras.callbacks.History` of all rounds in order. ``pseudo_labelled`` is the
         number of unlabelled images in training.
 
     Raises:
@@ -89,7 +92,8 @@ def self_train(
 
     Reference:
         H.-F. Yang, C.-H. Tu, C.-S. Chen, Adaptive Labeling for Deep Learning to Hash,
-        CVPR Workshops 2019, section 4. It leaves thresholds, rounds and k open.
+        CVPR Workshops 2019, section 4. It does not give the threshold, the number of
+        rounds, or k.
     """
     first_epochs = epochs if first_epochs is None else first_epochs
     check_integer("epochs", epochs)
@@ -101,13 +105,13 @@ def self_train(
         if not 0 <= value <= 1:
             raise ValueError(f"`{name}` must be in [0, 1]. Received: {value}.")
 
-    def label(scores):
+    def predict_labels(scores: npt.ArrayLike) -> tuple[npt.NDArray[Any], ...]:
         return pseudo_labels(scores, rule, top_k, bottom_k, temperature)
 
-    label(np.zeros((1, model.num_classes)))  # refuse bad options before any training
+    predict_labels(np.zeros((1, model.num_classes)))  # check options before training
     labelled = _labelled_examples(model, labelled)
     unlabelled, count = _unlabelled_examples(model, unlabelled)
-    scores_of = tf.function(model.scores, reduce_retracing=True)
+    compute_scores = tf.function(model.scores, reduce_retracing=True)
 
     history = keras.callbacks.History()
     history.set_model(model)
@@ -116,24 +120,24 @@ def self_train(
         dataset, pseudo_labelled = labelled, 0
         if number:
             _, scores = inputs.collect(
-                unlabelled.batch(batch_size), count, scores_of, verbose=verbose
+                unlabelled.batch(batch_size), count, compute_scores, verbose=verbose
             )
-            labels, confidence, predicted = label(scores)
+            labels, confidence, predicted = predict_labels(scores)
             if select == "quantile":
                 share = quantile * number / rounds
-                confident = most_confident(confidence, predicted, share)
+                selected = most_confident(confidence, predicted, share)
             else:
-                confident = confidence >= threshold
-            pseudo_labelled = int(confident.sum())
-            dataset = joined(labelled, unlabelled, labels, confident)
+                selected = confidence >= threshold
+            pseudo_labelled = int(selected.sum())
+            dataset = joined(labelled, unlabelled, labels, selected)
         round_epochs = epochs if number else first_epochs
         if not round_epochs:
             continue
-        done = len(history.epoch)
+        epochs_done = len(history.epoch)
         round_history = model.fit(
             dataset.batch(batch_size).prefetch(tf.data.AUTOTUNE),
-            initial_epoch=done,
-            epochs=done + round_epochs,
+            initial_epoch=epochs_done,
+            epochs=epochs_done + round_epochs,
             verbose=verbose,
             callbacks=callbacks,
         )
@@ -146,12 +150,12 @@ def self_train(
     return history
 
 
-def _labelled_examples(model, labelled):
-    """A data set of single images and label rows."""
+def _labelled_examples(model: HashModel, labelled: Any) -> tf.data.Dataset:
+    """Make a data set of images and label rows, in any order; check the labels."""
     if isinstance(labelled, tf.data.Dataset):
-        checked = labelled if is_batched(labelled) else labelled.batch(1)
+        batched = labelled if is_batched(labelled) else labelled.batch(1)
         inputs.check_batches(
-            checked, model.num_classes, True, False, type(model).__name__
+            batched, model.num_classes, True, False, type(model).__name__
         )
         return labelled_rows(labelled)
     if not isinstance(labelled, tuple | list) or len(labelled) != 2:
@@ -164,8 +168,10 @@ def _labelled_examples(model, labelled):
     return tf.data.Dataset.from_tensor_slices(rows).shuffle(len(x))
 
 
-def _unlabelled_examples(model, unlabelled):
-    """A data set of single images and their index, and how many there are."""
+def _unlabelled_examples(
+    model: HashModel, unlabelled: Any
+) -> tuple[tf.data.Dataset, int]:
+    """Make a data set of ``(x, {"index"})``, in any order, and count its images."""
     if isinstance(unlabelled, tf.data.Dataset):
         return unlabelled_rows(unlabelled)
     x = check_array(unlabelled, model._batch_shape(), "unlabelled")
@@ -181,26 +187,27 @@ def pseudo_labels(
     bottom_k: int | None = None,
     temperature: float = 1.0,
 ) -> tuple[npt.NDArray[np.int8], npt.NDArray[np.float64], npt.NDArray[np.intp]]:
-    """Label rows for unlabelled images, from the scores of their labels.
+    """Predict label rows for unlabelled images from the scores of their labels.
 
     Formula:
         p = softmax(scores / temperature)
-        "single": has the most probable label and no other
-        "multi": has the top_k most probable labels, has not the bottom_k least probable
-        ones; the rest is unknown
+        "single": 1 for the label with the highest p, 0 for the others
+        "multi": 1 for the top_k labels with the highest p, 0 for the bottom_k labels
+        with the lowest p, -1 (unknown) for the rest
 
     Args:
-        scores: float array ``(n, classes)``.
-        rule: "single" where an image has one label; "multi" where it may have several.
-        top_k: int, at least 1; more than 1 retrieves worse unless images have more.
-        bottom_k: int, at least 0; None is round(0.8 classes), less if that would leave
-            no label unknown. Both are for "multi".
+        scores: float array ``(n, num_classes)``.
+        rule: str; "single" if an image has one label, "multi" if it can have several.
+        top_k: int, at least 1; for "multi". More than 1 retrieves worse, unless images
+            have more labels.
+        bottom_k: int, at least 0, or None; for "multi". None is round(0.8 num_classes),
+            or less so that at least one label stays unknown.
         temperature: float, positive.
 
     Returns:
-        ``(labels, confidence, predicted)``: int8 ``(n, classes)``, 1 has the label, 0
-        has it not, -1 unknown; float ``(n,)``, the mean p of the positive labels; and
-        int ``(n,)``, the most probable label.
+        ``(labels, confidence, predicted)``: int8 ``(n, num_classes)`` over {-1, 0, 1};
+        float ``(n,)``, the mean p of the labels set to 1; and int ``(n,)``, the label
+        with the highest p.
 
     Raises:
         ValueError: if an argument is out of range.
@@ -214,25 +221,25 @@ def pseudo_labels(
         CVPR Workshops 2019, section 4.
     """
     scores = np.asarray(scores, np.float64)
-    classes = scores.shape[1]
+    num_classes = scores.shape[1]
     check_choices({"rule": RULES}, rule=rule)
     if not temperature > 0:
         raise ValueError(f"`temperature` must be positive. Received: {temperature}.")
     if rule == "single":
-        top_k, bottom_k = 1, classes - 1
+        top_k, bottom_k = 1, num_classes - 1
     elif bottom_k is None:
-        bottom_k = max(0, min(round(0.8 * classes), classes - top_k - 1))
-    if top_k < 1 or bottom_k < 0 or top_k + bottom_k > classes:
+        bottom_k = max(0, min(round(0.8 * num_classes), num_classes - top_k - 1))
+    if top_k < 1 or bottom_k < 0 or top_k + bottom_k > num_classes:
         raise ValueError(
             "`top_k` must be at least 1, `bottom_k` at least 0 and both together at "
-            f"most the number of labels, {classes}. Received: top_k={top_k}, "
+            f"most the number of labels, {num_classes}. Received: top_k={top_k}, "
             f"bottom_k={bottom_k}."
         )
     p = np.exp((scores - scores.max(axis=1, keepdims=True)) / temperature)
     p /= p.sum(axis=1, keepdims=True)
     order = np.argsort(-p, axis=1, kind="stable")
     labels = np.full(scores.shape, -1, np.int8)
-    np.put_along_axis(labels, order[:, classes - bottom_k :], 0, axis=1)
+    np.put_along_axis(labels, order[:, num_classes - bottom_k :], 0, axis=1)
     np.put_along_axis(labels, order[:, :top_k], 1, axis=1)
     confidence = np.take_along_axis(p, order[:, :top_k], axis=1).mean(axis=1)
     return labels, confidence, order[:, 0]
@@ -241,42 +248,43 @@ def pseudo_labels(
 def most_confident(
     confidence: npt.NDArray[Any], predicted: npt.NDArray[Any], share: float
 ) -> npt.NDArray[np.bool_]:
-    """Of the images of each predicted label, the most confident.
+    """Select, for each predicted label, the images that are most confident.
 
-    Takes as large a share of each label, so that none crowds out another, and needs no
-    threshold: how probable a satisfied margin is depends on the number of labels.
+    Every label keeps the same share, so that no label crowds out another. No threshold
+    is needed: the probability at which a margin is satisfied depends on the number of
+    labels.
 
     Args:
         confidence: float array ``(n,)``.
-        predicted: int array ``(n,)``.
+        predicted: int array ``(n,)``; the predicted label of each image.
         share: float in [0, 1].
 
     Returns:
-        bool array ``(n,)``; of a label predicted m times, round(share m) images. Ties
-        go to the smaller index.
+        bool array ``(n,)``, True for the selected images: round(share m) of the m
+        images with the same predicted label. Ties go to the lower index.
 
     Example:
         >>> most_confident(np.array([0.2, 0.9, 0.5]), np.array([0, 0, 1]), 0.5)
         array([False,  True, False])
     """
-    chosen = np.zeros(len(confidence), bool)
+    selected = np.zeros(len(confidence), bool)
     for label in np.unique(predicted):
         rows = np.flatnonzero(predicted == label)
-        best = np.argsort(-confidence[rows], kind="stable")
-        chosen[rows[best[: round(share * len(rows))]]] = True
-    return chosen
+        order = np.argsort(-confidence[rows], kind="stable")
+        selected[rows[order[: round(share * len(rows))]]] = True
+    return selected
 
 
-def is_batched(labelled):
-    """Whether a data set of ``(x, labels)`` or ``(x, {"label"})`` is in batches."""
+def is_batched(labelled: tf.data.Dataset) -> bool:
+    """Whether a data set of ``(x, labels)`` or ``(x, {"label"})`` is batched."""
     spec = labelled.element_spec
     y = spec[1] if isinstance(spec, tuple) and len(spec) == 2 else None
     label = y.get("label") if isinstance(y, dict) else y
     return isinstance(label, tf.TensorSpec) and label.shape.rank == 2
 
 
-def labelled_rows(labelled):
-    """Single images with float32 label rows, of known number."""
+def labelled_rows(labelled: tf.data.Dataset) -> tf.data.Dataset:
+    """Make a data set of images and float32 label rows, of known length."""
     rows = labelled.unbatch() if is_batched(labelled) else labelled
     rows = rows.apply(tf.data.experimental.assert_cardinality(_count(rows, "labelled")))
     return rows.map(
@@ -287,8 +295,8 @@ def labelled_rows(labelled):
     )
 
 
-def unlabelled_rows(unlabelled):
-    """Single images ``(x, {"index"})``, and how many there are.
+def unlabelled_rows(unlabelled: tf.data.Dataset) -> tuple[tf.data.Dataset, int]:
+    """Make a data set of ``(x, {"index"})``, and count its images.
 
     Raises:
         ValueError: if the elements have no index.
@@ -307,37 +315,42 @@ def unlabelled_rows(unlabelled):
     return rows, _count(unlabelled, "unlabelled")
 
 
-def joined(labelled, unlabelled, labels, chosen):
-    """Labelled and chosen images, mixed; each element comes with its own label row.
+def joined(
+    labelled: tf.data.Dataset,
+    unlabelled: tf.data.Dataset,
+    labels: npt.NDArray[np.integer],
+    selected: npt.NDArray[np.bool_],
+) -> tf.data.Dataset:
+    """Mix the labelled images with the selected unlabelled ones.
 
     Args:
-        labelled, unlabelled: as `labelled_rows` and `unlabelled_rows` give them.
-        labels: int array ``(n, classes)``, label rows of the unlabelled images by
-            index.
-        chosen: bool array ``(n,)``, which of them to take.
+        labelled, unlabelled: as `labelled_rows` and `unlabelled_rows` return them.
+        labels: int array ``(n, num_classes)``; pseudo-labels of the unlabelled images,
+            by index.
+        selected: bool array ``(n,)``; which unlabelled images to take, by index.
 
     Returns:
         `tf.data.Dataset` of single images and float32 label rows.
     """
-    sizes = int(labelled.cardinality()), int(np.sum(chosen))
+    sizes = int(labelled.cardinality()), int(np.sum(selected))
     if not sizes[1]:
         return labelled
-    # Looked up by index: the order of the images may change with each epoch.
-    labels, chosen = tf.constant(labels), tf.constant(chosen)
-    pseudo = unlabelled.filter(lambda x, y: tf.gather(chosen, y["index"]))
-    pseudo = pseudo.map(
+    # Looked up by index, because the order of the images may change with every pass.
+    labels, selected = tf.constant(labels), tf.constant(selected)
+    pseudo_labelled = unlabelled.filter(lambda x, y: tf.gather(selected, y["index"]))
+    pseudo_labelled = pseudo_labelled.map(
         lambda x, y: (x, tf.cast(tf.gather(labels, y["index"]), tf.float32))
     )
     mixed = tf.data.Dataset.sample_from_datasets(
-        [labelled, pseudo],
+        [labelled, pseudo_labelled],
         weights=[size / sum(sizes) for size in sizes],
         rerandomize_each_iteration=True,
     )
     return mixed.apply(tf.data.experimental.assert_cardinality(sum(sizes)))
 
 
-def _count(dataset, name):
-    """Number of elements; where it is unknown, as after `unbatch`, they are counted."""
+def _count(dataset: tf.data.Dataset, name: str) -> int:
+    """Return the number of elements; count them if it is unknown, as by `unbatch`."""
     count = int(dataset.cardinality())
     if count == tf.data.INFINITE_CARDINALITY:
         raise ValueError(

@@ -1,3 +1,5 @@
+"""SSDH: its objective by hand, and training on several labels per image."""
+
 import keras
 import numpy as np
 import pytest
@@ -26,8 +28,8 @@ def test_loss_is_the_objective_by_hand(classification, rng):
         p = np.exp(z) / np.exp(z).sum(axis=1, keepdims=True)
         e1 = -np.log(p[labels == 1]).mean()
     else:
-        wrong = np.where(labels == 1, np.maximum(1 - z, 0), np.maximum(z, 0))
-        e1 = (wrong**2 / 2).sum(axis=1).mean()
+        gap = np.where(labels == 1, np.maximum(1 - z, 0), np.maximum(z, 0))
+        e1 = (gap**2 / 2).sum(axis=1).mean()
     e2 = -((a - 0.5) ** 2).mean()
     e3 = ((a.mean(axis=1) - 0.5) ** 2).mean()
     values = model.compute_losses(tf.constant(u), tf.constant(labels))
@@ -55,10 +57,10 @@ def test_learns_images_of_several_labels(digit_pairs):
     model.compile(keras.optimizers.Adam(1e-3))
     model.fit(x[queries:], labels[queries:], batch_size=64, epochs=20, verbose=0)
     codes = model.encode(x)
-    value = evaluation.mean_average_precision(
+    mean_ap = evaluation.mean_average_precision(
         codes[:queries], labels[:queries], codes[queries:], labels[queries:], bits=16
     )
-    assert value > 0.45  # random codes: 0.34
+    assert mean_ap > 0.45  # random codes: 0.34
 
 
 def test_squared_hinge_is_zero_beyond_the_margins():

@@ -1,4 +1,4 @@
-"""Baselines: the methods that papers compare with, one file each."""
+"""Baselines: the methods that papers compare with, one file per paper."""
 
 from kerashash.baselines.ssdh import SSDH
 

@@ -1,4 +1,4 @@
-"""SSDH: a classifier whose last hidden layer is a hash code."""
+"""SSDH: a classifier whose last hidden layer becomes the hash code."""
 
 from typing import Any
 
@@ -16,34 +16,34 @@ CHOICES = {"classification": ("softmax", "hinge")}
 class SSDH(HashModel):
     """Supervised semantics-preserving deep hashing.
 
-    A latent layer of as many units as the code has bits lies before a linear
-    classifier: images of a class are to have like codes since these are all that the
-    classifier sees.
+    A latent layer, with one unit per bit, precedes a linear classifier. The classifier
+    sees nothing else, so images of one class are driven to similar codes.
 
     Solves:
         min  alpha E_1 + beta E_2 + gamma E_3  over the network and the classifier
-        E_1 = mean classification loss of W^T a + c
+        E_1 = mean over images of the classification loss of W^T a + c
         E_2 = - mean over images and bits of (a - 1/2)^2
         E_3 = mean over images of (mean over bits of a - 1/2)^2
 
-    with the latent activations a in (0, 1). E_2 pulls them to 0 and 1, E_3 sets half of
-    the bits of each image. A bit of the hash code is 1 where a is at least 1/2.
+    with the latent activations a in (0, 1). E_2 drives each of them to 0 or 1; E_3
+    balances each image, half of whose bits are to be 1. A bit of the hash code is 1 if
+    a is at least 1/2.
 
     Args:
         backbone: images or vectors -> features: a name known to
             `kerashash.backbones.get`, any `keras.Model`, or a list of these.
-        bits: int, the code length.
-        num_classes: int, the number of labels.
-        classification: "softmax" for one label an image; "hinge", squared, for several
-            (`kerashash.maths.losses.squared_hinge`).
-        classification_weight: float, alpha.
-        binary_weight: float, beta.
-        balance_weight: float, gamma.
+        bits: int; the code length.
+        num_classes: int; the number of labels.
+        classification: str; the classification loss: "softmax" for one label per image,
+            "hinge" for several (`kerashash.maths.losses.squared_hinge`).
+        classification_weight: float; alpha.
+        binary_weight: float; beta.
+        balance_weight: float; gamma.
         **kwargs: further arguments of `keras.Model`.
 
     Training data:
         ``(x, labels)`` or ``(x, {"label": labels})`` with label rows ``(batch,
-        num_classes)``; or plain arrays.
+        num_classes)``; or arrays.
 
     Raises:
         TypeError, ValueError: if an argument is out of range.
@@ -64,8 +64,8 @@ class SSDH(HashModel):
         those of the published code.
 
     Differences:
-        Terms are means over images. The latent activations are (1 + u) / 2 of the
-        continuous codes u = tanh(z), that is a sigmoid of 2 z.
+        Terms are means over images. The latent activations are a = (1 + u) / 2, where
+        u = tanh(z) are the continuous codes; that is, the sigmoid of 2 z instead of z.
     """
 
     reported = ("loss", "class_loss", "binary_loss", "balance_loss")
@@ -80,7 +80,7 @@ class SSDH(HashModel):
         binary_weight: float = 1.0,
         balance_weight: float = 1.0,
         **kwargs: Any,
-    ):
+    ) -> None:
         check_integer("num_classes", num_classes)
         check_choices(CHOICES, classification=classification)
         weights = {
@@ -96,20 +96,22 @@ class SSDH(HashModel):
         )
         self.build_if_known()
 
-    def build(self, input_shape):
+    def build(self, input_shape: Any) -> None:
         super().build(input_shape)
         self.classifier.build((None, self.bits))
 
+    # --------------------------------------------------------------- objective
+
     def compute_losses(self, u: tf.Tensor, labels: tf.Tensor) -> dict[str, tf.Tensor]:
-        """The objective on one batch and its terms.
+        """Compute the objective on one batch and its terms.
 
         Args:
-            u: float tensor ``(batch, bits)``, continuous codes.
+            u: float tensor ``(batch, bits)``; continuous codes.
             labels: float tensor ``(batch, num_classes)``.
 
         Returns:
-            dict of scalar float tensors: "loss", "class_loss" E_1, "binary_loss" E_2
-            and "balance_loss" E_3.
+            dict of scalar float tensors: "loss"; "class_loss", E_1; "binary_loss", E_2;
+            and "balance_loss", E_3.
         """
         a = (1.0 + u) / 2.0  # (batch, bits)
         logits = self.classifier(a)  # (batch, num_classes)
@@ -130,10 +132,12 @@ class SSDH(HashModel):
             "balance_loss": balance_loss,
         }
 
-    def train_step(self, data):
+    # -------------------------------------------------------------- train_step
+
+    def train_step(self, data: Any) -> dict[str, tf.Tensor]:
         batch = self.unpack(data)
 
-        # Network step: over the network and the classifier.
+        # Network step, over the network and the classifier.
         with tf.GradientTape() as tape:
             u = self(batch.x, training=True)  # (batch, bits)
             values = self.compute_losses(u, batch.labels)
@@ -145,12 +149,14 @@ class SSDH(HashModel):
         # Metrics.
         return self.report(**values)
 
-    def test_step(self, data):
+    def test_step(self, data: Any) -> dict[str, tf.Tensor]:
         batch = self.unpack(data)
         u = self(batch.x, training=False)
         return self.report(**self.compute_losses(u, batch.labels))
 
-    def get_config(self):
+    # ---------------------------------------------------------------- plumbing
+
+    def get_config(self) -> dict[str, Any]:
         config = super().get_config()
-        del config["num_train"]  # no learned codes
+        del config["num_train"]  # there are no learned codes
         return {**config, **self.options}

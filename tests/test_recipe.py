@@ -61,7 +61,7 @@ def backbone(folder):
 
 
 def write(folder, method, training, metrics=(MAP,), **tables):
-    """A recipe's file; tables and metrics by their content."""
+    """Write the file of a recipe, with the given tables and metrics."""
     lines = [f'[entry]\nname = "small"\nmethod = "{method}"\nlicence = "Apache-2.0"']
     for metric in metrics:
         lines.append("[[entry.metrics]]")
@@ -81,7 +81,7 @@ def write(folder, method, training, metrics=(MAP,), **tables):
 
 @pytest.fixture
 def small_world(tmp_path, rng, monkeypatch):
-    """Images of two colours in place of CIFAR-10, and a backbone's weights."""
+    """Images of two colours instead of CIFAR-10, and the weights of a backbone."""
     labels = np.eye(2, dtype=np.uint8)[np.arange(60) % 2]
     x = rng.integers(0, 120, (60, 16, 16, 3)) + 120 * labels[:, None, None, [0, 1, 1]]
     rows = np.arange(60)
@@ -130,8 +130,8 @@ def test_recipe_makes_an_entry_that_loads_and_verifies(
             model.encode(data.database), codes["database_codes"]
         )
 
-    # The features of the frozen layers, and of the network as trained, are found again,
-    # and fine-tuning changed what lies above the cut, and only that.
+    # The features of the frozen layers and of the trained network are in the cache, and
+    # fine-tuning has changed the layers above the cut only.
     cached = {path: path.stat().st_mtime_ns for path in (folder / "cache").iterdir()}
     assert len(cached) == 2
     start = kerashash.backbones.get(
@@ -151,7 +151,7 @@ def test_recipe_makes_an_entry_that_loads_and_verifies(
         assert np.array_equal(old, new) == same
 
 
-def test_fine_tuning_goes_on_where_it_was_stopped(small_world, monkeypatch):
+def test_fine_tuning_resumes_where_it_was_stopped(small_world, monkeypatch):
     _, folder = small_world
     path = write(folder, "AdaLabelHash", FINE_TUNED, model="margin = 3.0")
     callback, epochs, states = keras.callbacks.BackupAndRestore, [], []
@@ -173,10 +173,10 @@ def test_fine_tuning_goes_on_where_it_was_stopped(small_world, monkeypatch):
     with pytest.raises(InterruptedError):
         recipes.train(path, folder / "zoo", cache_dir=folder / "cache")
     assert not (folder / "zoo" / "small").exists()
-    path.write_text(path.read_text().replace("Apache-2.0", "MIT"))  # words alone
+    path.write_text(path.read_text().replace("Apache-2.0", "MIT"))  # not trained on
     entry = recipes.train(path, folder / "zoo", cache_dir=folder / "cache")
     assert epochs == [0, 1]
-    np.testing.assert_array_equal(states[2], states[1])  # the first round, as it was
+    np.testing.assert_array_equal(states[2], states[1])  # as after the first round
     assert zoo.verify(entry.path)
     assert not list((folder / "cache").glob("*unfinished"))
 
@@ -203,8 +203,8 @@ def test_entries_on_frozen_features_share_a_backbone(small_world):
     with np.load(first.path / "codes.npz") as codes:
         np.testing.assert_array_equal(model.encode(data.query), codes["query_codes"])
 
-    # Others on the same network, of which they say only whose it is; of one a part of
-    # the images has no labels, and the last asks for none.
+    # Further recipes name only the entry whose backbone they use. The first also trains
+    # on images without labels, the second without any labels.
     semi = ON_FEATURES + "\n[training.self_train]\nlearning_rate = 1e-3\nepochs = 1"
     neighbours = "neighbours = 3\nlists = 2\nneighbour_backbone = 'features'"
     for method, training, options in (
@@ -217,7 +217,7 @@ def test_entries_on_frozen_features_share_a_backbone(small_world):
         entry = recipes.train(path, folder / method, cache_dir=cache)
         assert entry.card["shared"][0]["sha256"] == first.card["shared"][0]["sha256"]
         assert zoo.verify(entry.path)
-    # The network of the first, and that with its hidden layer.
+    # Features of the first network, and of it with the hidden layer.
     assert len([*cache.glob("*.npy")]) == 2
     with pytest.raises(ValueError, match="`seeds` must be at least 1"):
         recipes.train(path, folder / "zoo", seeds=0)
@@ -279,12 +279,12 @@ def test_an_entry_of_label_distributions(tmp_path, rng):
     with h5py.File(entry.path / "model.weights.h5") as file:
         assert "optimizer" not in file
     model = zoo.load(entry.path)
-    found = label_distribution.measures(
+    measured = label_distribution.measures(
         rows.d_query, model.predict_distribution(rows.x_query, k=5)
     )
-    # The model keeps the distributions in half precision.
+    # The entry stores the distributions in half precision.
     stored = {m["name"]: m["value"] for m in entry.card["metrics"]}
-    assert found == pytest.approx(stored, abs=1e-3)
+    assert measured == pytest.approx(stored, abs=1e-3)
 
 
 def test_random_shift_moves_whole_images():
@@ -308,7 +308,7 @@ def test_random_shift_moves_whole_images():
         (None, "`recipe` must be a recipe file"),
     ],
 )
-def test_what_is_no_recipe_is_refused(tmp_path, text, message):
+def test_files_that_are_no_recipe_are_refused(tmp_path, text, message):
     path = tmp_path / "recipe.toml"
     if text is not None:
         path.write_text(text)
@@ -364,7 +364,7 @@ def test_wrong_keys_of_a_recipe_are_named(tmp_path, old, new, message):
 
 def test_a_recipe_cannot_be_changed(tmp_path):
     recipe = recipes.read(write(tmp_path, "AdaLabelHash", FINE_TUNED))
-    assert [one.augment for one in recipe.training.rounds] == [True, False]
+    assert [choices.augment for choices in recipe.training.rounds] == [True, False]
     with pytest.raises(dataclasses.FrozenInstanceError):
         recipe.training.shift = 2
 
@@ -374,25 +374,23 @@ def test_recipes_of_entries_are_recipes(name):
     recipe, card = recipes.read(zoo.recipe_path(name)), zoo.entry(name).card
     assert recipe.name == name
     assert recipe.method.__name__ == card["method"]
-    if not card.get("surrogate"):  # whose cards say what stands in for the data
+    if not card.get("surrogate"):  # their cards name a substitute backbone
         assert recipe.backbone.table() == card["backbone"]
 
 
 @pytest.mark.parametrize("hidden", ["hidden_units = 8", ""])
 def test_a_recipe_on_vectors(tmp_path, hidden):
-    backbone_ = f'name = "features"\n{hidden}'
-    path = write(
-        tmp_path, "SSDH", ON_FEATURES, backbone=backbone_, data='name = "digits"'
-    )
+    table = f'name = "features"\n{hidden}'
+    path = write(tmp_path, "SSDH", ON_FEATURES, backbone=table, data='name = "digits"')
     entry = recipes.train(path, tmp_path / "zoo", cache_dir=tmp_path / "cache")
     assert zoo.verify(entry.path)
     assert type(zoo.load(entry.path)).__name__ == "SSDH"
 
 
-def test_feature_maps_too_small_to_be_moved_are_refused(small_world):
+def test_feature_maps_smaller_than_the_shift_are_refused(small_world):
     _, folder = small_world
     path = write(folder, "AdaLabelHash", FINE_TUNED)
     path.write_text(path.read_text().replace("image_size = 64", "image_size = 32"))
-    with pytest.raises(ValueError, match="block6d' leaves 1 x 1"):
+    with pytest.raises(ValueError, match="1 x 1 after 'block6d'"):
         recipes.train(path, folder / "zoo", cache_dir=folder / "cache")
     assert not (folder / "cache").exists()

@@ -1,4 +1,4 @@
-"""From a recipe file to a trained entry of the zoo."""
+"""Train entries of the zoo from recipe files."""
 
 from kerashash.recipes.recipe import Recipe, read
 from kerashash.recipes.runs import train

@@ -1,62 +1,65 @@
-"""Training on features: the upper layers of a backbone with a method, or it alone.
+"""Training on features: of a method with the upper layers of a backbone, or alone.
 
-The first layers stay as they are, so what they give for each training image, and for
-its mirror image, is computed once and kept on disk.
+The lower layers are frozen, so their output for each training image and for its mirror
+image is computed once and stored on disk
+(`kerashash.data.feature_cache.mirrored_features`).
 """
 
+import os
 import pathlib
+from collections.abc import Sequence
+from typing import Any
 
 import keras
 import numpy as np
+import numpy.typing as npt
 import tensorflow as tf
 
-from kerashash.data import augmentation, inputs
+from kerashash.data import EncodedImages, augmentation, inputs
+from kerashash.methods import HashModel
+from kerashash.recipes.recipe import Round
 
 
 def fit(
-    model,
-    features,
-    labels,
-    seed,
-    backup_dir=None,
-    log_dir=None,
+    model: HashModel,
+    features: npt.NDArray[Any],
+    labels: npt.NDArray[Any],
+    seed: int,
+    backup_dir: str | os.PathLike[str] | None = None,
+    log_dir: str | os.PathLike[str] | None = None,
     *,
-    batch_size,
-    weight_decay,
-    shift,
-    rounds,
-):
+    batch_size: int,
+    weight_decay: float,
+    shift: int,
+    rounds: Sequence[Round],
+) -> None:
     """Train on mid-level features with AdamW, in rounds of cosine decay.
 
-    With a `backup_dir` a training that was stopped goes on after its last whole epoch.
+    With a `backup_dir`, interrupted training resumes after its last complete epoch.
 
     Args:
-        model: a `HashModel` whose backbone takes the features.
-        features: array ``(n, 2, height, width, channels)``: of an image and of its
-            mirror image.
-        labels: array ``(n, classes)``.
+        model: `HashModel` whose backbone takes the features.
+        features: array ``(n, 2, height, width, channels)``; feature maps of each image
+            and of its mirror image.
+        labels: array ``(n, num_classes)``.
         seed: int.
-        backup_dir: path of a folder of this training's own, for its state after each
-            epoch, or None.
+        backup_dir: path of a folder for the state of this training after each epoch,
+            used by no other training; or None.
         log_dir: path of a folder for TensorBoard logs, or None.
         batch_size: int.
         weight_decay: float.
-        shift: int, by how many cells a feature map is moved at most.
-        rounds: sequence of `kerashash.recipes.recipe.Round`: its ``epochs``;
-            ``warmup_epochs``, in which the rate rises to ``learning_rate``; and
-            ``augment``: True draws the image or its mirror image and moves its feature
-            map; False takes the image as it is, so that the codes of a database of
-            training images settle.
+        shift: int; the largest shift of a feature map, in cells.
+        rounds: sequence of `kerashash.recipes.recipe.Round`.
     """
     steps = -(-len(labels) // batch_size)
-    done = 0
+    epochs_done = 0
     for number, choices in enumerate(rounds):
-        warmup = int(choices.warmup_epochs * steps)
+        warmup_steps = int(choices.warmup_epochs * steps)
         rate = keras.optimizers.schedules.CosineDecay(
             0.0,
-            choices.epochs * steps - warmup,
+            choices.epochs * steps - warmup_steps,
             warmup_target=choices.learning_rate,
-            warmup_steps=warmup,
+            warmup_steps=warmup_steps,
         )
         model.compile(keras.optimizers.AdamW(rate, weight_decay=weight_decay))
         dataset = _batches(
@@ -71,30 +74,39 @@ def fit(
             backup = keras.callbacks.BackupAndRestore(
                 pathlib.Path(backup_dir) / str(number),
                 double_checkpoint=True,
-                delete_checkpoint=False,  # a round that is done is not done again
+                # A round that is complete is not repeated when training resumes.
+                delete_checkpoint=False,
             )
             callbacks.append(backup)
         model.fit(
             dataset,
-            initial_epoch=done,
-            epochs=done + choices.epochs,
+            initial_epoch=epochs_done,
+            epochs=epochs_done + choices.epochs,
             callbacks=callbacks,
         )
-        done += choices.epochs
+        epochs_done += choices.epochs
 
 
-def fit_head(model, features, labels, *, epochs, batch_size, learning_rate):
-    """Train what lies above the backbone on its features, kept in memory.
+def fit_head(
+    model: HashModel,
+    features: npt.NDArray[Any],
+    labels: npt.NDArray[Any],
+    *,
+    epochs: int,
+    batch_size: int,
+    learning_rate: float,
+) -> tuple[HashModel, keras.callbacks.History]:
+    """Train the layers above the backbone, on the backbone's output in memory.
 
-    Cheap enough for many epochs: it fits the codes of the training images, where they
-    are the database.
+    This is cheap enough for many epochs, which fit the codes of the training images
+    where these are the database.
 
     Args:
         model: a trained `HashModel`.
-        features: array ``(n, ...)``, inputs of its backbone.
-        labels: array ``(n, classes)``.
+        features: array ``(n, ...)``; inputs of the model's backbone.
+        labels: array ``(n, num_classes)``.
         epochs, batch_size: int.
-        learning_rate: float, at the start of a cosine decay.
+        learning_rate: float; the initial rate of a cosine decay.
 
     Returns:
         ``(model, history)``: a model with the same backbone, and its
@@ -102,23 +114,29 @@ def fit_head(model, features, labels, *, epochs, batch_size, learning_rate):
     """
     vectors = outputs(model.backbone, features)
     head = model.with_backbone(network(vectors))
-    options = {"epochs": epochs, "batch_size": batch_size}
-    history = fit_vectors(head, vectors, labels, learning_rate=learning_rate, **options)
+    history = fit_vectors(
+        head,
+        vectors,
+        labels,
+        epochs=epochs,
+        batch_size=batch_size,
+        learning_rate=learning_rate,
+    )
     return head.with_backbone(model.backbone), history
 
 
 def fit_vectors(
-    model,
-    x,
-    y,
-    log_dir=None,
+    model: HashModel,
+    x: npt.NDArray[Any],
+    y: npt.NDArray[Any],
+    log_dir: str | os.PathLike[str] | None = None,
     *,
-    epochs,
-    batch_size,
-    learning_rate,
-    decay_epochs=None,
-):
-    """Train on vectors in memory with Adam and cosine decay.
+    epochs: int,
+    batch_size: int,
+    learning_rate: float,
+    decay_epochs: int | None = None,
+) -> keras.callbacks.History:
+    """Train on vectors in memory, with Adam and cosine decay.
 
     Args:
         model: `HashModel` whose backbone takes the vectors.
@@ -126,8 +144,9 @@ def fit_vectors(
         y: labels of the rows, as for `HashModel.fit`.
         log_dir: path of a folder for TensorBoard logs, or None.
         epochs, batch_size: int.
-        learning_rate: float, at the start of the decay.
-        decay_epochs: int, over how many epochs it decays; None is all.
+        learning_rate: float; the initial rate of the decay.
+        decay_epochs: int or None; the number of epochs over which the rate decays. None
+            is all epochs.
 
     Returns:
         `keras.callbacks.History`.
@@ -141,19 +160,23 @@ def fit_vectors(
     )
 
 
-def network(x, layers=()):
-    """Layers as a network of rows like those of an array; none passes them on."""
+def network(
+    x: npt.NDArray[Any] | EncodedImages, layers: Sequence[keras.layers.Layer] = ()
+) -> keras.Sequential:
+    """Make a network for the rows of an array; without layers, it is the identity."""
     return keras.Sequential(
         [keras.Input(x.shape[1:]), *(layers or [keras.layers.Identity()])]
     )
 
 
-def outputs(network, features, batch_size=256):
-    """What a network gives for features kept in memory or on disk.
+def outputs(
+    network: keras.Model, features: npt.NDArray[Any], batch_size: int = 256
+) -> npt.NDArray[np.float32]:
+    """Compute the output of a network for features in memory or on disk.
 
     Args:
-        network: `keras.Model`, used as in inference.
-        features: array ``(n, ...)``, inputs of the network.
+        network: `keras.Model`; it runs in inference mode.
+        features: array ``(n, ...)``; inputs of the network.
         batch_size: int.
 
     Returns:
@@ -161,22 +184,37 @@ def outputs(network, features, batch_size=256):
     """
     run = tf.function(lambda x: network(x, training=False), reduce_retracing=True)
     starts = range(0, len(features), batch_size)
-    rows = inputs.progress(starts, len(starts), "Features of the fine-tuned layers")
+    starts_with_bar = inputs.progress(
+        starts, len(starts), "Features of the fine-tuned layers"
+    )
     return np.concatenate(
-        [run(features[i : i + batch_size].astype(np.float32)) for i in rows]
+        [
+            run(features[start : start + batch_size].astype(np.float32))
+            for start in starts_with_bar
+        ]
     )
 
 
-def _batches(features, labels, batch_size, shift, seed):
-    """Batches of features as they are, or mirrored and moved up to `shift` cells."""
+def _batches(
+    features: npt.NDArray[Any],
+    labels: npt.NDArray[Any],
+    batch_size: int,
+    shift: int | None,
+    seed: int,
+) -> tf.data.Dataset:
+    """Make batches of features for `HashModel.fit`.
+
+    With a `shift`, each feature map is that of the image or of its mirror image, drawn
+    at random, moved by up to `shift` cells. None takes the features of the image.
+    """
     random = np.random.default_rng(seed)
 
-    def gather(index):
+    def read(index: npt.NDArray[np.int64]) -> npt.NDArray[Any]:
         view = 0 if shift is None else random.integers(2, size=len(index))
         return features[index, view]
 
-    def load(index):
-        x = tf.numpy_function(gather, [index], tf.float16)
+    def load(index: tf.Tensor) -> tuple[tf.Tensor, dict[str, tf.Tensor]]:
+        x = tf.numpy_function(read, [index], tf.float16)
         x = tf.cast(tf.ensure_shape(x, (None, *features.shape[2:])), tf.float32)
         label = tf.gather(tf.constant(labels, tf.float32), index)
         if shift is not None:
@@ -187,11 +225,11 @@ def _batches(features, labels, batch_size, shift, seed):
     return order.batch(batch_size).map(load).prefetch(4)
 
 
-def freeze_statistics(network):
-    """Leave the batch statistics of a pretrained network as they are.
+def freeze_statistics(network: keras.Model) -> None:
+    """Freeze the batch normalization layers of a pretrained network.
 
-    Steadier in a short training, and the codes seen in training are those that `encode`
-    gives.
+    This is more stable in short training runs, and the codes in training are the ones
+    that `encode` computes.
     """
     for layer in network.layers:
         if isinstance(layer, keras.layers.BatchNormalization):

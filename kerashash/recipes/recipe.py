@@ -1,21 +1,22 @@
-"""A recipe: how an entry of the zoo is trained, read from TOML and checked once.
+"""Recipes: how to train an entry of the zoo, read from TOML and checked once.
 
-A recipe is a file of five tables:
+A recipe is a file with five tables:
 
-- ``entry``: what the card says, with ``name``, ``method`` and ``metrics``
+- ``entry``: the content of the card, with ``name``, ``method`` and ``metrics``
   (`kerashash.zoo.save`);
-- ``data``: arguments of `kerashash.data.load`; without ``seed`` each training draws its
-  own splits;
+- ``data``: arguments of `kerashash.data.load`. Without ``seed``, each training run
+  draws its own splits;
 - ``backbone``: arguments of `kerashash.backbones.get`, or ``of``, the entry whose
-  backbone it is; ``encoding`` ("quantiles" or "standardized") of its features,
-  ``hidden_units`` on them, and the rate of ``dropout`` after each of these two. Columns
-  of numbers have no backbone but these three;
+  backbone to use. Further keys add layers on its features: ``encoding`` ("quantiles" or
+  "standardized"), ``hidden_units``, and the rate of ``dropout`` after each of these
+  two. For columns of numbers there are only these three keys;
 - ``model``: ``bits`` and other options of the method;
-- ``training``: ``seed``, ``epochs``, ``batch_size`` and ``learning_rate`` on features
-  that are computed once, and ``self_train`` (`kerashash.methods.self_training`) on
-  unlabelled images. With ``fine_tune_after``, the layers of the backbone after that one
-  train too (`kerashash.recipes.fitting.fit`), in ``rounds``, and then the ``head``
-  alone; a ``first_head`` before.
+- ``training``: ``seed``, and either ``epochs``, ``batch_size`` and ``learning_rate``
+  for training on features that are computed once, optionally continued by
+  ``self_train`` on unlabelled images (`kerashash.methods.self_training`); or
+  ``fine_tune_after``, a layer of the backbone. The layers after it then train as well
+  (`kerashash.recipes.fitting.fit`): in ``rounds``, optionally after a ``first_head``,
+  and at the end the ``head`` alone.
 """
 
 import dataclasses
@@ -30,20 +31,28 @@ from kerashash import baselines, methods
 from kerashash.checks import check_choices, check_integer
 
 _TABLES = ("entry", "data", "backbone", "model", "training")
-#: What a recipe may train, by name.
+#: The methods and baselines that a recipe can train, by name.
 METHODS = {
-    name: getattr(room, name)
-    for room in (methods, baselines)
-    for name in room.__all__
+    name: getattr(module, name)
+    for module in (methods, baselines)
+    for name in module.__all__
     if name != "HashModel"
 }
-#: What the encoding of features may be called.
+#: Names of the encodings of features.
 ENCODINGS = ("quantiles", "standardized")
+# Keys of the backbone's table that add layers on its features.
+_LAYERS = ("encoding", "hidden_units", "dropout")
 
 
 @dataclasses.dataclass(frozen=True)
 class VectorTraining:
-    """Training on vectors in memory: arguments of `fitting.fit_vectors`."""
+    """Training on vectors in memory, as for `kerashash.recipes.fitting.fit_vectors`.
+
+    Attributes:
+        epochs: int.
+        batch_size: int.
+        learning_rate: float; the initial rate of a cosine decay.
+    """
 
     epochs: int
     batch_size: int
@@ -55,8 +64,8 @@ class SelfTraining:
     """Further training on unlabelled images.
 
     Attributes:
-        learning_rate: float.
-        options: dict, arguments of `kerashash.methods.self_training.self_train`.
+        learning_rate: float; the rate of Adam.
+        options: dict; arguments of `kerashash.methods.self_training.self_train`.
     """
 
     learning_rate: float
@@ -65,7 +74,17 @@ class SelfTraining:
 
 @dataclasses.dataclass(frozen=True)
 class Round:
-    """A round of fine-tuning, as of `fitting.fit`."""
+    """A round of fine-tuning, as for `kerashash.recipes.fitting.fit`.
+
+    Attributes:
+        epochs: int.
+        warmup_epochs: float; the epochs in which the learning rate rises linearly, at
+            the start of the round.
+        learning_rate: float; the rate after the warm-up, from which it decays.
+        augment: bool; True draws the image or its mirror image and shifts its feature
+            map. False takes the image as it is, so that the codes of training images
+            that are the database settle.
+    """
 
     epochs: int
     warmup_epochs: float
@@ -75,7 +94,17 @@ class Round:
 
 @dataclasses.dataclass(frozen=True)
 class FineTuning:
-    """Training of the backbone's layers after one of them, then of the head alone."""
+    """Training of the upper layers of the backbone, then of the head alone.
+
+    Attributes:
+        fine_tune_after: str; the last layer of the backbone that is frozen.
+        batch_size: int.
+        weight_decay: float.
+        shift: int; the largest shift of a feature map, in cells.
+        rounds: tuple of `Round`.
+        head: `VectorTraining` of the layers above the backbone, after the rounds.
+        first_head: `VectorTraining` of these layers before the rounds, or None.
+    """
 
     fine_tune_after: str
     batch_size: int
@@ -88,12 +117,14 @@ class FineTuning:
 
 @dataclasses.dataclass(frozen=True)
 class Backbone:
-    """What lies between images, or columns, and the method.
+    """The network between images, or columns of numbers, and the method.
 
     Attributes:
-        network: dict, arguments of `kerashash.backbones.get`, or ``of``; empty for
+        network: dict; arguments of `kerashash.backbones.get`, or ``of``. Empty for
             columns.
-        encoding, hidden_units, dropout: of the layers on top of it, or None.
+        encoding: str or None; the encoding of its features.
+        hidden_units: int or None; the width of a dense layer after that.
+        dropout: float or None; the dropout rate after each of these two layers.
     """
 
     network: Mapping[str, Any]
@@ -102,7 +133,7 @@ class Backbone:
     dropout: float | None = None
 
     def table(self) -> dict[str, Any]:
-        """The recipe's table."""
+        """Return the table as it is in the recipe."""
         layers = {name: getattr(self, name) for name in _LAYERS}
         return {
             **self.network,
@@ -110,19 +141,16 @@ class Backbone:
         }
 
 
-_LAYERS = ("encoding", "hidden_units", "dropout")
-
-
 @dataclasses.dataclass(frozen=True)
 class Recipe:
-    """A recipe, checked; `read` makes it.
+    """A recipe that has been checked; `read` returns it.
 
     Attributes:
-        text: str, the file's content.
-        entry: dict, what the card says.
-        data: dict, arguments of `kerashash.data.load`.
+        text: str; the content of the file.
+        entry: dict; the content of the card.
+        data: dict; arguments of `kerashash.data.load`.
         backbone: `Backbone`.
-        model: dict, options of the method, ``bits`` among them.
+        model: dict; options of the method, including ``bits``.
         seed: int.
         training: `VectorTraining` or `FineTuning`.
         self_train: `SelfTraining` or None.
@@ -145,17 +173,17 @@ class Recipe:
 
     @property
     def name(self) -> str:
-        """The entry's name."""
+        """The name of the entry."""
         return self.entry["name"]
 
     @property
     def method(self) -> type[methods.HashModel]:
-        """The class of the method, or of the baseline."""
+        """The class of the method or baseline."""
         return METHODS[self.entry["method"]]
 
 
 def read(path: str | os.PathLike[str]) -> Recipe:
-    """Read a recipe and check all of its keys.
+    """Read a recipe and check all its keys.
 
     Args:
         path: path of a TOML file.
@@ -164,8 +192,8 @@ def read(path: str | os.PathLike[str]) -> Recipe:
         `Recipe`.
 
     Raises:
-        TypeError, ValueError: if it is no such file; if a table or key is missing,
-            unknown or out of range.
+        TypeError, ValueError: if the file is not a recipe, or a table or key is
+            missing, unknown or out of range.
 
     Example:
         >>> from kerashash import zoo
@@ -186,6 +214,7 @@ def read(path: str | os.PathLike[str]) -> Recipe:
 
 
 def _parsed(text: str, tables: dict[str, Any]) -> Recipe:
+    """Check the tables of a recipe and make it."""
     _check_keys("recipe", tables, _TABLES)
     for name in _TABLES:
         if not isinstance(tables[name], dict):
@@ -194,7 +223,7 @@ def _parsed(text: str, tables: dict[str, Any]) -> Recipe:
     _check_keys("entry", entry, ("name", "method", "metrics"), optional=None)
     check_choices({"method": [*METHODS]}, method=entry["method"])
     _check_keys("data", tables["data"], ("name",), optional=None)
-    # What the data set gives is no option.
+    # The backbone and the data set determine these, so they are not options.
     options = {*inspect.signature(METHODS[entry["method"]]).parameters} - {
         "backbone",
         "num_classes",
@@ -209,7 +238,7 @@ def _parsed(text: str, tables: dict[str, Any]) -> Recipe:
         _check_keys("training.self_train", self_train, ("learning_rate",), None)
         self_train = SelfTraining(
             self_train["learning_rate"],
-            {k: v for k, v in self_train.items() if k != "learning_rate"},
+            {key: value for key, value in self_train.items() if key != "learning_rate"},
         )
     return Recipe(
         text=text,
@@ -226,6 +255,7 @@ def _parsed(text: str, tables: dict[str, Any]) -> Recipe:
 
 
 def _backbone(table: dict[str, Any]) -> Backbone:
+    """Check the table ``backbone``."""
     layers = {name: table[name] for name in _LAYERS if name in table}
     if "encoding" in layers:
         check_choices({"encoding": ENCODINGS}, encoding=layers["encoding"])
@@ -234,13 +264,14 @@ def _backbone(table: dict[str, Any]) -> Backbone:
     network = {name: value for name, value in table.items() if name not in _LAYERS}
     if "of" in network and len(network) > 1:
         raise ValueError(
-            "`backbone` must have no other keys of a network beside 'of', the entry "
-            f"whose backbone it is. Received: {sorted(network)}."
+            "`backbone` must have no other keys of a network with 'of', which names "
+            f"the entry whose backbone to use. Received: {sorted(network)}."
         )
     return Backbone(network, **layers)
 
 
 def _fine_tuning(table: dict[str, Any]) -> FineTuning:
+    """Check the table ``training`` with ``fine_tune_after``."""
     checked: dict[str, Any] = {
         name: _table(VectorTraining, f"training.{name}", table[name])
         for name in ("head", "first_head")
@@ -248,18 +279,18 @@ def _fine_tuning(table: dict[str, Any]) -> FineTuning:
     }
     if "rounds" in table:
         checked["rounds"] = tuple(
-            _table(Round, "training.rounds", one) for one in table["rounds"]
+            _table(Round, "training.rounds", choices) for choices in table["rounds"]
         )
     return _table(FineTuning, "training", {**table, **checked})
 
 
 def _table(kind: type, name: str, table: Any) -> Any:
-    """A table as a dataclass, its keys and numbers checked."""
+    """Check the keys and numbers of a table, and make the dataclass `kind` of it."""
     if not isinstance(table, dict):
         raise ValueError(f"`{name}` must be a table. Received: {table!r}.")
     fields = dataclasses.fields(kind)
-    required = [f.name for f in fields if f.default is dataclasses.MISSING]
-    _check_keys(name, table, required, {f.name for f in fields})
+    required = [field.name for field in fields if field.default is dataclasses.MISSING]
+    _check_keys(name, table, required, {field.name for field in fields})
     for key, value in table.items():
         if key in ("epochs", "batch_size"):
             check_integer(f"{name}.{key}", value)
@@ -281,7 +312,10 @@ def _check_keys(
     required: Collection[str],
     optional: Collection[str] | None = (),
 ) -> None:
-    """Refuse a table that lacks keys, or has others; None allows any others."""
+    """Check that a table has the required keys, and no others but the optional ones.
+
+    ``optional=None`` allows any key.
+    """
     missing = [key for key in required if key not in table]
     if missing:
         raise ValueError(

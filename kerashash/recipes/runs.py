@@ -1,7 +1,7 @@
-"""From a recipe to an entry: the ways in which a recipe trains.
+"""Train recipes and write their entries.
 
-Each way gives a `Run`. The model's weights are rounded to what an entry stores before
-it encodes.
+A recipe trains in one of three ways, each of which returns a `Run`. The model's weights
+are rounded to the precision that an entry stores before the model encodes.
 """
 
 import dataclasses
@@ -24,7 +24,7 @@ from kerashash.checks import check_integer
 from kerashash.data import feature_cache
 from kerashash.methods import HashModel
 from kerashash.recipes import fitting
-from kerashash.recipes.recipe import FineTuning, Recipe, read
+from kerashash.recipes.recipe import Backbone, FineTuning, Recipe, read
 from kerashash.zoo import card_metrics
 
 _ENCODINGS = {
@@ -34,12 +34,12 @@ _ENCODINGS = {
 
 
 class Run(NamedTuple):
-    """What a training gives.
+    """The result of training.
 
     Attributes:
-        model: `HashModel`, of what the data set holds.
-        codes: dict of arrays, as `zoo.save` takes them.
-        loss: float, of the last epoch.
+        model: `HashModel` of the inputs that the data set holds.
+        codes: dict of arrays; the codes and labels for `kerashash.zoo.save`.
+        loss: float; the loss of the last epoch.
     """
 
     model: HashModel
@@ -60,63 +60,64 @@ def train(
 
     Args:
         path: path of the recipe.
-        root: path of the folder in which the entry's folder is made; an entry of
-            that name is replaced.
-        seed: int or None, in place of the recipe's seed.
-        seeds: int, how often to train, each time with the next seed. The entry is
-            that of the first; its card has the metrics of all.
-        cache_dir: path of a folder for the features of the frozen layers, which a later
-            run uses again, and for the state of fine-tuning after each epoch, from
+        root: path of the folder in which to write the entry's folder. An entry of the
+            same name is replaced.
+        seed: int or None; replaces the seed of the recipe.
+        seeds: int; how many times to train, each time with the next seed. The entry is
+            that of the first seed; its card has the metrics of all.
+        cache_dir: path of a folder for the features of the frozen layers, which later
+            runs use again, and for the state of fine-tuning after each epoch, from
             which a later run resumes. None is ``~/.cache/kerashash``.
-        data_dir: passed to `kerashash.data.load`.
+        data_dir: path or None; as for `kerashash.data.load`.
         log_dir: path of a folder for TensorBoard logs, or None.
 
     Returns:
         `kerashash.zoo.Entry`.
 
     Raises:
-        TypeError, ValueError: if the recipe is wrong.
+        TypeError, ValueError: if the recipe is wrong or does not fit the data.
 
     Example:
         >>> from kerashash import zoo
         >>> path = zoo.recipe_path("ssdh-digits-48")
-        >>> train(path, "my-zoo", cache_dir="features").name
+        >>> import contextlib, io
+        >>> with contextlib.redirect_stdout(io.StringIO()):  # the log of the epochs
+        ...     entry = train(path, "my-zoo", cache_dir="features")
+        >>> entry.name
         'ssdh-digits-48'
     """
     recipe = read(path)
     check_integer("seeds", seeds)
-    cache = pathlib.Path(cache_dir or "~/.cache/kerashash").expanduser()
-    first = recipe.seed if seed is None else seed
+    cache_dir = pathlib.Path(cache_dir or "~/.cache/kerashash").expanduser()
+    first_seed = recipe.seed if seed is None else seed
     metrics = recipe.entry["metrics"]
     values, minutes = [], []
-    for number in range(first, first + seeds):
+    for number in range(first_seed, first_seed + seeds):
         keras.utils.set_random_seed(number)
         rows = data.load(**{"seed": number, **recipe.data}, data_dir=data_dir)
         start = time.monotonic()
-        finished = run(recipe, rows, number, cache, log_dir)
+        result = run(recipe, rows, number, cache_dir, log_dir)
         minutes.append((time.monotonic() - start) / 60)
-        values.append(
-            card_metrics.measure(metrics, finished.codes, recipe.model["bits"])
-        )
-        if number == first:
-            first_run = finished
+        values.append(card_metrics.measure(metrics, result.codes, recipe.model["bits"]))
+        if number == first_seed:
+            first_run = result
     if seeds > 1:
         metrics = [
             {**metric, "by_seed": [*by_seed]}
             for metric, by_seed in zip(metrics, zip(*values, strict=True), strict=True)
         ]
-    # The data is not missing: it was trained on.
+    # "missing" says what an entry without weights needs; it has them now.
     about = {key: value for key, value in recipe.entry.items() if key != "missing"}
     card = {
         **about,
         "metrics": metrics,
-        "data": {"seed": first, **recipe.data},
+        "data": {"seed": first_seed, **recipe.data},
         "counts": {
             split: getattr(rows, f"num_{split}")
             for split in ("train", "query", "database")
         },
         "backbone": recipe.backbone.table(),
-        "seed": first,
+        "seed": first_seed,
         "training": {
             "minutes": round(minutes[0], 1),
             "loss": first_run.loss,
@@ -132,7 +133,7 @@ def train(
         root,
         overwrite=True,
     )
-    shutil.rmtree(backups(recipe, cache), ignore_errors=True)
+    shutil.rmtree(backups(recipe, cache_dir), ignore_errors=True)
     return entry
 
 
@@ -143,11 +144,11 @@ def run(
     cache_dir: str | os.PathLike[str],
     log_dir: str | os.PathLike[str] | None = None,
 ) -> Run:
-    """Train by a recipe, in the way that it describes.
+    """Train as a recipe describes.
 
     Args:
         recipe: `Recipe`.
-        rows: what `kerashash.data.load` gives.
+        rows: the data set, from `kerashash.data.load`.
         seed: int.
         cache_dir: path of a folder for features.
         log_dir: path of a folder for TensorBoard logs, or None.
@@ -161,18 +162,18 @@ def run(
     if isinstance(rows, data.DistributionData):
         return _on_columns(recipe, rows, log_dir)
     if isinstance(recipe.training, FineTuning):
-        return _fine_tuned(recipe, rows, seed, cache_dir, log_dir)
+        return _fine_tuned(recipe, recipe.training, rows, seed, cache_dir, log_dir)
     return _on_features(recipe, rows, cache_dir, log_dir)
 
 
 def model_for(recipe: Recipe, network: keras.layers.Layer, rows: Any) -> HashModel:
-    """The recipe's model on a network, not trained.
+    """Make the untrained model of a recipe on a network.
 
     Args:
         recipe: `Recipe`.
-        network: its backbone.
-        rows: what `kerashash.data.load` gives: its numbers of classes and training
-            rows go to the model.
+        network: `keras.layers.Layer`; the backbone of the model.
+        rows: the data set, from `kerashash.data.load`, which gives the model its
+            numbers of classes and training rows.
 
     Returns:
         `HashModel`.
@@ -181,20 +182,28 @@ def model_for(recipe: Recipe, network: keras.layers.Layer, rows: Any) -> HashMod
     sizes = {}
     if "num_train" in parameters:
         sizes["num_train"] = rows.num_train
-    # DDH, which learns without labels, has a default.
+    # DDH, which learns without labels, has a default and needs no number.
     if parameters["num_classes"].default is inspect.Parameter.empty:
         sizes["num_classes"] = rows.num_classes
     return recipe.method(network, **sizes, **recipe.model)
 
 
 def backups(recipe: Recipe, cache_dir: str | os.PathLike[str]) -> pathlib.Path:
-    """Path of the folder for the state of a recipe's unfinished trainings."""
+    """Path of the folder for the state of a recipe's unfinished training runs."""
     return pathlib.Path(cache_dir) / f"{recipe.name}-unfinished"
 
 
-def _backup_dir(recipe, seed, cache_dir, *arrays):
-    """Path of the folder for the state of one training, named by what it depends on."""
-    # The text and metrics of the entry change nothing that is trained.
+def _backup_dir(
+    recipe: Recipe,
+    seed: int,
+    cache_dir: str | os.PathLike[str],
+    *arrays: npt.NDArray[Any],
+) -> pathlib.Path:
+    """Path of the folder for the state of one training run.
+
+    Its name is a digest of everything that the training depends on.
+    """
+    # Training depends on the method of the entry, not on its texts and metrics.
     choices = dataclasses.asdict(recipe)
     choices |= {"text": None, "entry": recipe.entry["method"]}
     digest = hashlib.sha256(json.dumps([choices, seed], default=str).encode())
@@ -203,24 +212,30 @@ def _backup_dir(recipe, seed, cache_dir, *arrays):
     return backups(recipe, cache_dir) / digest.hexdigest()[:16]
 
 
-def _fine_tuned(recipe, images, seed, cache_dir, log_dir):
-    """The method and the upper layers of the backbone together."""
-    training = recipe.training
+def _fine_tuned(
+    recipe: Recipe,
+    training: FineTuning,
+    images: data.RetrievalData,
+    seed: int,
+    cache_dir: str | os.PathLike[str],
+    log_dir: str | os.PathLike[str] | None,
+) -> Run:
+    """Train the method together with the upper layers of the backbone."""
     backbone = backbones.get(**recipe.backbone.network)
     lower, upper = backbones.split(backbone, training.fine_tune_after)
     height, width = lower.output.shape[1:3]
     if training.shift >= min(height, width):
         raise ValueError(
-            "`shift` must be less than the height and width of the feature maps that "
-            f"`fine_tune_after` leaves. Received: shift = {training.shift}, and "
-            f"{training.fine_tune_after!r} leaves {height} x {width}."
+            "`shift` must be less than the height and width of the feature maps after "
+            f"the layer `fine_tune_after`. Received: shift={training.shift}, and "
+            f"feature maps of {height} x {width} after {training.fine_tune_after!r}."
         )
     fitting.freeze_statistics(upper)
     x, labels = images.arrays("train")
     features = feature_cache.mirrored_features(lower, x, cache_dir)
     model = model_for(recipe, upper, images)
     if training.first_head:
-        # So that the backbone does not start on the gradients of a random head.
+        # A random head would pass random gradients to the pretrained layers.
         first_head = dataclasses.asdict(training.first_head)
         model, _ = fitting.fit_head(model, features[:, 0], labels, **first_head)
     fitting.fit(
@@ -239,20 +254,27 @@ def _fine_tuned(recipe, images, seed, cache_dir, log_dir):
     model, history = fitting.fit_head(model, features[:, 0], labels, **head)
     model = model.with_backbone(backbone)
     zoo.round_weights(model)
-    # Entries that train on this backbone find its features there.
+    # Recipes that use this entry's backbone read its features from the same cache.
     cached = data.cache_features(images, backbone, cache_dir)
     codes = _codes(recipe, model.with_backbone(fitting.network(cached.x)), cached)
     return Run(model, codes, history.history["loss"][-1])
 
 
-def _on_features(recipe, images, cache_dir, log_dir):
-    """The method on the features of a backbone that stays as it is: one known by name,
-    or that of another entry."""
-    network = recipe.backbone.network
-    if "of" in network:
-        backbone = zoo.load(network["of"]).backbone
+def _on_features(
+    recipe: Recipe,
+    images: data.RetrievalData,
+    cache_dir: str | os.PathLike[str],
+    log_dir: str | os.PathLike[str] | None,
+) -> Run:
+    """Train the method on the features of a frozen backbone.
+
+    The backbone is one with a name or that of another entry.
+    """
+    options = recipe.backbone.network
+    if "of" in options:
+        backbone = zoo.load(options["of"]).backbone
     else:
-        backbone = backbones.get(**network)
+        backbone = backbones.get(**options)
     zoo.round_weights(backbone)
     cached = data.cache_features(images, backbone, cache_dir)
     x, labels = cached.arrays("train")
@@ -263,17 +285,26 @@ def _on_features(recipe, images, cache_dir, log_dir):
     if recipe.self_train:
         model.compile(keras.optimizers.Adam(recipe.self_train.learning_rate))
         unlabelled, _ = cached.arrays("unlabelled")
-        options = recipe.self_train.options
-        model.self_train((x, labels), unlabelled, first_epochs=0, verbose=2, **options)
+        model.self_train(
+            (x, labels),
+            unlabelled,
+            first_epochs=0,
+            verbose=2,
+            **recipe.self_train.options,
+        )
     zoo.round_weights(model)
     codes = _codes(recipe, model, cached)
-    whole = keras.Sequential([backbone, *layers]) if layers else backbone
-    model = model.with_backbone(whole)
+    network = keras.Sequential([backbone, *layers]) if layers else backbone
+    model = model.with_backbone(network)
     return Run(model, codes, history.history["loss"][-1])
 
 
-def _on_columns(recipe, rows, log_dir):
-    """The method on columns of numbers, with label distributions."""
+def _on_columns(
+    recipe: Recipe,
+    rows: data.DistributionData,
+    log_dir: str | os.PathLike[str] | None,
+) -> Run:
+    """Train the method on columns of numbers, with label distributions."""
     x, d = rows.x_train, rows.d_train
     network = fitting.network(x, _layers(x, recipe.backbone))
     model = model_for(recipe, network, rows)
@@ -282,7 +313,7 @@ def _on_columns(recipe, rows, log_dir):
         x,
         d,
         log_dir,
-        # The schedule starts again with the function network.
+        # The learning rate schedule starts again with the function network.
         decay_epochs=model.options["code_epochs"],
         **dataclasses.asdict(recipe.training),
     )
@@ -296,9 +327,9 @@ def _on_columns(recipe, rows, log_dir):
     return Run(model, codes, history.history["loss"][-1])
 
 
-def _layers(x, backbone):
-    """Layers between columns or features and the method."""
-    layers = []
+def _layers(x: npt.NDArray[Any], backbone: Backbone) -> list[keras.layers.Layer]:
+    """Make the layers between features, or columns, and the method."""
+    layers: list[keras.layers.Layer] = []
     if backbone.encoding is not None:
         layers.append(_ENCODINGS[backbone.encoding]())
         layers[0].adapt(x)
@@ -310,15 +341,20 @@ def _layers(x, backbone):
     return layers
 
 
-def _codes(recipe, model, images):
-    """What an entry keeps: codes and labels of the splits that metrics need."""
-    splits = [s for s in ("query", "database", "validation") if s in images.splits]
+def _codes(
+    recipe: Recipe, model: HashModel, images: data.RetrievalData
+) -> dict[str, npt.NDArray[Any]]:
+    """Compute the codes that an entry stores, with the labels of their splits."""
     codes = {}
-    for split in splits:
+    for split in ("query", "database", "validation"):
+        if split not in images.splits:
+            continue
         x, codes[f"{split}_labels"] = images.arrays(split)
         codes[f"{split}_codes"] = model.encode(x)
-    if any(m.get("database") == "learned" for m in recipe.entry["metrics"]):
+    metrics = recipe.entry["metrics"]
+    if any(metric.get("database") == "learned" for metric in metrics):
         learned = codes["database_codes"].copy()
+        # Training images outside the database have the row -1.
         inside = images.train_rows >= 0
         rows = images.train_rows[inside]
         learned[rows] = np.packbits(model.learned_codes()[inside] > 0, axis=1)

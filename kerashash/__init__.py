@@ -1,21 +1,24 @@
 """kerashash: a Keras 3 / TensorFlow model zoo for learning to hash.
 
 Methods:
-    AdaLabelHash, DCDH, DSRE, DDH, DDHLDL: Keras models from images to hash codes, of
-    the base class HashModel. baselines has those that papers compare with.
+    AdaLabelHash, DCDH, DSRE, DDH, DDHLDL: Keras models from images to hash codes.
+        HashModel is their base class; `baselines` has the methods that papers compare
+        with.
 
 Functions and classes:
-    zoo.load: a trained model by name. load_model: one of your own, from its file.
-    data.load: a data set under a protocol. data.from_directory: your own folder.
-    HammingRanker: exact nearest neighbours of hash codes.
-    evaluate: retrieval measured, with the definition of each number.
-    callbacks.RetrievalEvaluation: the same while a model trains, for TensorBoard.
+    zoo.load: load a trained model by name.
+    load_model: load your own model from its file.
+    data.load: load a data set under a protocol.
+    data.from_directory: load your own folder of images.
+    HammingRanker: find the exact nearest neighbours of hash codes.
+    evaluate: measure retrieval, with the definition of each number.
+    callbacks.RetrievalEvaluation: measure it while a model trains, for TensorBoard.
 
 Modules:
     backbones, baselines, callbacks, codes, data, evaluation, maths, methods,
     monitoring, plots, recipes, retrieval, zoo.
 
-Public names load on first use: ``import kerashash`` does not import TensorFlow.
+Public names load on first use, so ``import kerashash`` does not import TensorFlow.
 """
 
 import importlib

@@ -1,12 +1,15 @@
-"""Old names that still work, with a `DeprecationWarning`, for one minor version."""
+"""Old names, which work for one more minor version with a `DeprecationWarning`."""
 
 import importlib
 import importlib.abc
-import importlib.machinery
 import sys
+import types
 import warnings
+from collections.abc import Callable, Mapping, Sequence
+from importlib.machinery import ModuleSpec
+from typing import Any
 
-#: Modules of version 0.1 by their old paths, and where they are now.
+#: The new path of each module that has moved since version 0.1, by its old path.
 MOVED_MODULES = {
     "kerashash.callbacks": "kerashash.monitoring.callbacks",
     "kerashash.discrete": "kerashash.maths.discrete",
@@ -19,42 +22,44 @@ MOVED_MODULES = {
     "kerashash.ranker": "kerashash.retrieval.ranker",
     "kerashash.similarity": "kerashash.maths.similarity",
 }
-#: The version that drops the old names.
+#: The version that removes the old names.
 REMOVED_IN = "0.3"
 
 
-def warn_deprecated(old, new, stacklevel=2):
-    """Say that a name is deprecated and what replaces it.
+def warn_deprecated(old: str, new: str, stacklevel: int = 2) -> None:
+    """Warn that a name is deprecated, and name its replacement.
 
     Args:
-        old: str, the name that was used.
-        new: str, the name to use.
-        stacklevel: int, as of `warnings.warn`; 2 is the caller of this function.
+        old: str; the name that was used.
+        new: str; the name to use instead.
+        stacklevel: int; as if the caller of this function called `warnings.warn` with
+            it: 2 points at the caller's caller.
 
     Example:
         >>> import warnings
         >>> with warnings.catch_warnings(record=True) as caught:
         ...     warnings.simplefilter("always")
-        ...     warn_deprecated("kerashash.losses", "kerashash.maths.losses")
+        ...     warn_deprecated("old", "new")
         >>> print(caught[0].message)
-        `kerashash.losses` is deprecated and goes in 0.3: use `kerashash.maths.losses`.
+        `old` is deprecated and will be removed in 0.3. Use `new` instead.
     """
     warnings.warn(
-        f"`{old}` is deprecated and goes in {REMOVED_IN}: use `{new}`.",
+        f"`{old}` is deprecated and will be removed in {REMOVED_IN}. "
+        f"Use `{new}` instead.",
         DeprecationWarning,
         stacklevel=stacklevel + 1,
     )
 
 
-def moved_names(module, homes):
-    """A ``__getattr__`` for a module from which names have moved.
+def moved_names(module: str, homes: Mapping[str, str]) -> Callable[[str], Any]:
+    """Make the ``__getattr__`` of a module from which names have moved.
 
     Args:
-        module: str, the module's name.
-        homes: dict of str: for each name that has moved, the module that has it now.
+        module: str; the name of the module.
+        homes: dict of str; the new module of each name that has moved.
 
     Returns:
-        Function from a name to its value.
+        Function from a name to its value, which warns.
 
     Example:
         >>> homes = {"sign": "kerashash.maths.discrete"}
@@ -66,7 +71,7 @@ def moved_names(module, homes):
         'sign'
     """
 
-    def __getattr__(name):
+    def __getattr__(name: str) -> Any:
         if name not in homes:
             raise AttributeError(f"module {module!r} has no attribute {name!r}")
         warn_deprecated(f"{module}.{name}", f"{homes[name]}.{name}")
@@ -76,33 +81,39 @@ def moved_names(module, homes):
 
 
 class _Alias(importlib.abc.Loader):
-    """Gives a moved module under its old name: the same object."""
+    """Loads the old path of a moved module as the same object as the new path."""
 
-    def __init__(self, target):
+    def __init__(self, target: str) -> None:
         self._target = target
 
-    def create_module(self, spec):
-        # `warnings` passes over the frames of the import system: the line that is
-        # named is the user's import statement.
+    def create_module(self, spec: ModuleSpec) -> types.ModuleType:
+        # `warnings` skips the frames of the import system, so the warning points at
+        # the import statement of the user.
         warn_deprecated(spec.name, self._target)
         module = importlib.import_module(self._target)
         self._spec = module.__spec__
         return module
 
-    def exec_module(self, module):
-        # It has run already. The import system has given it the alias' spec.
+    def exec_module(self, module: types.ModuleType) -> None:
+        # The module has run already; the import system has given it the alias' spec.
         module.__spec__ = self._spec
 
 
 class _Finder(importlib.abc.MetaPathFinder):
-    def find_spec(self, fullname, path=None, target=None):
+    """Finds moved modules by their old paths."""
+
+    def find_spec(
+        self,
+        fullname: str,
+        path: Sequence[str] | None = None,
+        target: types.ModuleType | None = None,
+    ) -> ModuleSpec | None:
         if fullname not in MOVED_MODULES:
             return None
-        loader = _Alias(MOVED_MODULES[fullname])
-        return importlib.machinery.ModuleSpec(fullname, loader)
+        return ModuleSpec(fullname, _Alias(MOVED_MODULES[fullname]))
 
 
-def install():
-    """Let the old paths of moved modules be imported."""
+def install() -> None:
+    """Make the old paths of moved modules importable."""
     if not any(isinstance(finder, _Finder) for finder in sys.meta_path):
         sys.meta_path.append(_Finder())

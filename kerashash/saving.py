@@ -1,11 +1,11 @@
-"""Models in files."""
+"""Load models from files."""
 
 import os
 import zipfile
 
 import keras
 
-# Both register their classes with Keras.
+# Importing these registers their classes with Keras.
 import kerashash.baselines
 import kerashash.methods  # noqa: F401
 from kerashash.methods import HashModel
@@ -14,10 +14,10 @@ __all__ = ["load_model"]
 
 
 def load_model(path: str | os.PathLike[str]) -> HashModel:
-    """Load a model that ``model.save(path)`` wrote.
+    """Load a model that ``model.save(path)`` has written.
 
-    `keras.saving.load_model` reads the same files, but knows a class only once it has
-    been imported: this function imports all of kerashash's.
+    `keras.saving.load_model` reads the same files, but only knows classes that have
+    been imported. This function imports all model classes of kerashash.
 
     Args:
         path: path of a ``.keras`` file.
@@ -38,12 +38,13 @@ def load_model(path: str | os.PathLike[str]) -> HashModel:
     """
     rule = "`path` must be a .keras file that holds a kerashash model."
     if not os.path.isfile(path) or not zipfile.is_zipfile(path):
-        what = "which is no such file" if os.path.exists(path) else "which is not there"
-        raise ValueError(f"{rule} Received: {os.fspath(path)!r}, {what}.")
+        exists = os.path.exists(path)
+        problem = "which is not one" if exists else "which does not exist"
+        raise ValueError(f"{rule} Received: {os.fspath(path)!r}, {problem}.")
     model = keras.saving.load_model(path)
     if not isinstance(model, HashModel):
         raise ValueError(
             f"{rule} Received: {os.fspath(path)!r}, which holds a "
-            f"{type(model).__name__}; keras.saving.load_model reads it."
+            f"{type(model).__name__}. Load it with keras.saving.load_model."
         )
     return model

@@ -1,4 +1,4 @@
-"""The contract that every method keeps, and what each method promises."""
+"""The contract of every method, and the properties of AdaLabelHash and DCDH."""
 
 import subprocess
 import sys
@@ -36,14 +36,14 @@ def build(method, width, classes, n, bits=16, **options):
 
 
 def rows_for(method, labels):
-    """Label rows, or label distributions where the method learns from these."""
+    """Label rows, or label distributions if the method learns from those."""
     if method is DDHLDL:
         return labels / labels.sum(axis=1, keepdims=True)
     return labels
 
 
 def loss_of(history):
-    """The loss of all epochs, or of those of the last stage."""
+    """The loss of all epochs, or of the epochs of the last stage."""
     return history.history.get("function_loss", history.history["loss"])
 
 
@@ -80,7 +80,7 @@ METHODS = pytest.mark.parametrize(
 )
 
 
-# Of these, one for each method and each kind of training data.
+# A subset with one case for each method and kind of training data.
 KINDS = pytest.mark.parametrize(
     ("method", "options"),
     [
@@ -97,7 +97,7 @@ KINDS = pytest.mark.parametrize(
 
 
 def sgd():
-    """An optimizer with state, whose graph is built sooner than Adam's."""
+    """An optimizer with state, whose graph is faster to build than Adam's."""
     return keras.optimizers.SGD(0.05, momentum=0.9)
 
 
@@ -135,7 +135,7 @@ def test_saves_and_resumes(method, options, digit_pairs, tmp_path):
     "load",
     [
         "import keras, kerashash; m = keras.saving.load_model('m.keras')",
-        # Keras after kerashash, which would know no class by then.
+        # Keras is imported after kerashash, so no class has been registered.
         "import kerashash; import keras; m = kerashash.load_model('m.keras')",
     ],
 )
@@ -150,13 +150,13 @@ def test_load_model_in_a_fresh_process(load, tmp_path, rng):
     subprocess.run([sys.executable, "-c", code], cwd=tmp_path, check=True)
 
 
-def test_load_model_names_what_is_no_model(tmp_path):
+def test_load_model_names_files_that_hold_no_model(tmp_path):
     mlp(4).save(tmp_path / "network.keras")
     (tmp_path / "text.keras").write_text("text")
     for name, received in (
         ("network.keras", "which holds a Sequential"),
-        ("text.keras", "which is no such file"),
-        ("none.keras", "which is not there"),
+        ("text.keras", "which is not one"),
+        ("none.keras", "which does not exist"),
     ):
         with pytest.raises(ValueError, match=f"`path` must be.*{name}.*{received}"):
             kerashash.load_model(tmp_path / name)
@@ -189,8 +189,9 @@ def test_consulted_networks_are_saved_and_never_trained(
     model.save(tmp_path / "model.keras")
     loaded = kerashash.load_model(tmp_path / "model.keras")
     moved = model.with_backbone(model.backbone)
-    for one in (model, loaded, moved):
-        for old, new in zip(before, getattr(one, argument).get_weights(), strict=True):
+    for other in (model, loaded, moved):
+        after = getattr(other, argument).get_weights()
+        for old, new in zip(before, after, strict=True):
             np.testing.assert_array_equal(old, new)
 
 
@@ -223,8 +224,8 @@ def test_fit_with_mixed_precision(method, options, digit_pairs):
 def test_presets(method, digit_pairs):
     x, labels, _ = digit_pairs
     model = build(method, 128, 10, 200, preset="paper")
-    again = method.from_config(model.get_config())
-    assert again.options == model.options
+    rebuilt = method.from_config(model.get_config())
+    assert rebuilt.options == model.options
     assert model.options != build(method, 128, 10, 200).options
     model.compile(keras.optimizers.SGD(0.01))
     rows = rows_for(method, labels[:200])
@@ -284,7 +285,7 @@ def test_wrong_training_data_is_named(method, options, rng):
     for name in ("sample_weight", "class_weight", "validation_split"):
         with pytest.raises(ValueError, match=f"`{name}` is not supported"):
             model.fit(x, y, **{name: 0.5})
-    model.fit(x, y, verbose=0)  # the failures left nothing behind
+    model.fit(x, y, verbose=0)  # the model still works after the errors
 
 
 def test_adalabel_takes_unknown_labels(digit_pairs):
@@ -330,15 +331,15 @@ def test_untrained_dcdh_has_no_learned_codes():
 
 
 def joint_objective(model, labels):
-    """The objective of B as the paper states it, with every pair in full."""
+    """The objective of B as in the paper, eq. 3 to 5 and 8, over all n x n pairs."""
     share = labels.astype(float) @ labels.T > 0
     s = np.where(share, 1.0, -model.shared_codes.similarity.dissimilar)
     b = model.learned_codes().astype(float)
     value = 0.0
     for stream, weight in enumerate(model.stream_weights):
         u = model.shared_codes.u.numpy()[:, stream].astype(float)
-        fit = ((u @ b.T - model.bits * s) ** 2).sum()
-        value += weight * (fit + 200.0 * ((b - u) ** 2).sum())
+        similarity = ((u @ b.T - model.bits * s) ** 2).sum()
+        value += weight * (similarity + 200.0 * ((b - u) ** 2).sum())
     return value
 
 
@@ -354,7 +355,7 @@ def test_dcdh_joint_objective_never_increases_in_the_b_step(
     step, changes = getattr(SolvedCodes, name), []
 
     def watched(solved, *arguments):
-        if model.shared_codes is None:  # the start: B is not there yet
+        if model.shared_codes is None:  # the first step, which makes B
             return step(solved, *arguments)
         before = joint_objective(model, labels)
         step(solved, *arguments)
@@ -384,7 +385,7 @@ def test_dcdh_loss_equals_the_objective_in_full(digit_pairs):
 def test_dcdh_running_statistics_are_those_of_u_and_b(digit_pairs):
     x, labels, _ = digit_pairs
     model = build(DCDH, 128, 10, 200, b_update="batch")
-    model.epoch_step = lambda: {}  # which would recompute them
+    model.epoch_step = lambda: {}  # it would recompute the statistics
     model.fit(x[:200], labels[:200], epochs=3, verbose=0)
     solved = model.shared_codes
     names = ("gram", "sums", "code_gram", "code_sums")
@@ -397,8 +398,8 @@ def test_dcdh_running_statistics_are_those_of_u_and_b(digit_pairs):
 
 
 def test_dcdh_needs_the_right_solver(digit_pairs, monkeypatch):
-    """sgn(U) alone, and the bit update with the sign as the paper prints it, are
-    worse than coordinate descent."""
+    """Coordinate descent is better than sgn(U), and sgn(U) is better than the bit
+    update with the sign that eq. 11 prints."""
     x, labels, queries = digit_pairs
     x, labels = x[:1200], labels[:1200]
 
@@ -419,7 +420,7 @@ def test_dcdh_needs_the_right_solver(digit_pairs, monkeypatch):
     assert values[sign_only] > values[wrong_sign] + 0.03
 
 
-def test_dcdh_ranking_starts_where_like_labels_have_like_codes(digit_pairs):
+def test_dcdh_ranking_starts_with_similar_codes_for_similar_labels(digit_pairs):
     x, labels, _ = digit_pairs
     x, labels = x[:400], labels[:400]
     options = {"pair_loss": "average_precision", "code_rate": 0}
@@ -437,17 +438,17 @@ def test_dcdh_ranking_starts_where_like_labels_have_like_codes(digit_pairs):
 def test_dcdh_ranking_moves_learned_codes_towards_a_better_ranking(digit_pairs):
     x, labels, _ = digit_pairs
     x, labels = x[:400], labels[:400]
-    found = {}
+    mean_ap_of = {}
     for rate in (0, 20):
         keras.utils.set_random_seed(0)
         options = {"pair_loss": "average_precision", "code_rate": rate}
         model = build(DCDH, 128, 10, 400, **options)
         history = model.fit(x, labels, batch_size=40, epochs=8, verbose=0).history
         assert any(history["learned_bit_flips"]) == (rate > 0)
-        found[rate] = evaluation.mean_average_precision(
+        mean_ap_of[rate] = evaluation.mean_average_precision(
             model.encode(x), labels, model.learned_codes(), labels, bits=16
         )
-    assert found[20] > found[0] + 0.01
+    assert mean_ap_of[20] > mean_ap_of[0] + 0.01
 
 
 def test_dcdh_evaluates_validation_data_and_learned_codes(digits):

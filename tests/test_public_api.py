@@ -1,6 +1,6 @@
-"""The public names: a committed list, each documented, typed and with an example.
+"""Public names: they are those of a committed list, documented, typed, with examples.
 
-After a change of the list on purpose: ``python tests/test_public_api.py``.
+After an intended change of the public names, run ``python tests/test_public_api.py``.
 """
 
 import importlib
@@ -37,7 +37,7 @@ MODULES = [
     "kerashash.retrieval",
     "kerashash.zoo",
 ]
-# Methods that Keras calls; its documentation says what they are given.
+# Methods that Keras calls; its documentation describes their arguments.
 OF_KERAS = {
     "adapt_from_config",
     "build",
@@ -62,22 +62,22 @@ def public_names():
 
 
 def public_objects():
-    """Functions and classes of the package, each under one of its public names, and
-    the methods that classes define themselves."""
-    found = {}
+    """Public functions and classes, each under one of its names, and the methods that
+    the classes define themselves."""
+    objects = {}
     for full in public_names():
         module, _, name = full.rpartition(".")
         value = getattr(importlib.import_module(module), name)
         if not (inspect.isfunction(value) or inspect.isclass(value)):
             continue
-        found.setdefault(id(value), (full, value))
+        objects.setdefault(id(value), (full, value))
         if not inspect.isclass(value):
             continue
         for method, member in vars(value).items():
             member = getattr(member, "__func__", member)
             if inspect.isfunction(member) and not method.startswith("_"):
-                found.setdefault(id(member), (f"{full}.{method}", member))
-    return dict(sorted(found.values()))
+                objects.setdefault(id(member), (f"{full}.{method}", member))
+    return dict(sorted(objects.values()))
 
 
 OBJECTS = public_objects()
@@ -89,7 +89,7 @@ FUNCTIONS = {
 
 
 def parameters(value):
-    # A class that takes over another library's arguments, or has none of its own.
+    # A class without its own constructor has another library's arguments or none.
     if inspect.isclass(value) and "__init__" not in vars(value):
         return []
     parameters = inspect.signature(value).parameters.values()

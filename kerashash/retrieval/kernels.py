@@ -20,12 +20,18 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
+from kerashash.checks import check_integer
 from kerashash.retrieval.layout import CHUNKS_PER_GROUP, LANES
 
 _CODES_PER_GROUP = LANES * CHUNKS_PER_GROUP
 _LANE = np.arange(LANES, dtype=np.uint8)
 # Most bytes whose distance, at most 8 per byte, fits in a uint8.
 _BYTES_PER_SUM = 31
+# Bytes of long codes that a step of a loop compares: a graph with operations for each
+# byte would take seconds to compile, and minutes for the longest codes.
+_BYTES_PER_STEP = 2 * _BYTES_PER_SUM
+# Up to so many, the loop would double the time of a search.
+_MAX_UNROLLED_BYTES = 128
 
 
 def hamming(
@@ -49,6 +55,26 @@ def hamming(
         >>> hamming(query, tf.cast(codes, tf.uint8)).numpy()[0, 0, :4]
         array([2, 1, 1, 0], dtype=uint8)
     """
+    width, step = queries.shape[1], _BYTES_PER_STEP
+    if width <= _MAX_UNROLLED_BYTES:
+        return _hamming_unrolled(queries, codes, dtype)
+    steps = (width - 1) // step  # at least a byte remains
+    looped = codes[..., : steps * step, :]
+    shape = tf.concat([tf.shape(codes)[:-2], [steps, step, LANES]], 0)
+    looped = tf.reshape(looped, shape)
+    query_steps = tf.reshape(queries[:, : steps * step], (-1, steps, step))
+    total = _hamming_unrolled(
+        queries[:, steps * step :], codes[..., steps * step :, :], dtype
+    )
+    for i in tf.range(steps):
+        total += _hamming_unrolled(query_steps[:, i], looped[..., i, :, :], dtype)
+    return total
+
+
+def _hamming_unrolled(
+    queries: tf.Tensor, codes: tf.Tensor, dtype: tf.DType
+) -> tf.Tensor:
+    """`hamming` with operations of its own for each byte of the codes."""
     total = tf.zeros((), dtype)
     # Sums stay in uint8 as long as they fit: more of them share a register.
     for start in range(0, queries.shape[1], _BYTES_PER_SUM):
@@ -78,6 +104,21 @@ def occupied(chunks: tf.Tensor, n: tf.Tensor) -> tf.Tensor:
     """
     count = tf.clip_by_value(n - chunks * LANES, 0, LANES)
     return tf.cast(count, tf.uint8)[..., None] > _LANE
+
+
+def check_bits(bits: int) -> None:
+    """Check a code length: distances are uint16, and their largest value is reserved.
+
+    Args:
+        bits: int; the code length.
+
+    Raises:
+        TypeError, ValueError: if it is no integer from 1 to 65,534.
+
+    Example:
+        >>> check_bits(48)
+    """
+    check_integer("bits", bits, most=tf.uint16.max - 1)
 
 
 class Kernels:
@@ -198,8 +239,9 @@ def _concrete(
     ).get_concrete_function(*signature)
 
 
-#: The `Kernels` for codes of a length: built, traced and compiled once.
-kernels_for = functools.cache(Kernels)
+#: The `Kernels` for codes of a length: built, traced and compiled once, and kept for
+#: the lengths used last. Each ranker keeps its own besides.
+kernels_for = functools.lru_cache(maxsize=8)(Kernels)
 
 
 @functools.cache

@@ -1,17 +1,16 @@
 """HammingRanker: exact nearest neighbours of hash codes."""
 
 import concurrent.futures
-import contextlib
 import os
-import tempfile
-import zipfile
-from collections.abc import Iterator
+import threading
+from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 import numpy.typing as npt
 
 from kerashash import codes as hash_codes
+from kerashash import files
 from kerashash.checks import check_integer
 from kerashash.retrieval import kernels, layout, serving
 from kerashash.retrieval.blocks import Block, in_order
@@ -23,6 +22,10 @@ if TYPE_CHECKING:
 _FORMAT = "kerashash ranker 1"
 # Most bytes that the codes or distances of a block of queries may take.
 _BLOCK_BYTES = 1 << 24
+# Indices are int32.
+_MAX_CODES = 2**31 - 1
+# A block's chunks are rounded up, and its codes are still counted in int32.
+_MAX_BLOCK_SIZE = 1 << 30
 
 
 class HammingRanker:
@@ -36,10 +39,18 @@ class HammingRanker:
     memory stays bounded. The shapes of blocks are rounded up, so that another number of
     queries, or a call of `add`, seldom requires a new compilation.
 
+    Threads may share a ranker. `add` and `remove` take turns, and a search that has
+    begun sees the database as it was then: blocks are replaced, never changed.
+
+    A ranker can be pickled and copied; `save` and `load` are for files of others, as
+    nothing is unpickled there.
+
     Args:
         codes: uint8 array ``(n, ceil(bits / 8))`` of packed codes, or array ``(n,
-            bits)`` over {-1, +1}; the database, at least one code.
-        bits: int or None; the code length. None is allowed for unpacked codes.
+            bits)`` over {-1, +1}; the database, at least one code and at most
+            2,147,483,647.
+        bits: int or None; the code length, at most 65,534. None is allowed for unpacked
+            codes.
         block_size: int; database codes per block.
 
     Attributes:
@@ -64,16 +75,40 @@ class HammingRanker:
         bits: int | None = None,
         block_size: int = 1 << 20,
     ) -> None:
+        self._block_size = check_integer("block_size", block_size, most=_MAX_BLOCK_SIZE)
+        codes = np.asarray(codes)
+        _check_count(codes)
+        if bits is not None:
+            kernels.check_bits(bits)
         packed, self.bits = hash_codes.as_packed(codes, bits)
+        kernels.check_bits(self.bits)
         if not len(packed):
             raise ValueError("`codes` must have at least one row. Received: 0 rows.")
-        self._block_size = check_integer("block_size", block_size)
+        self._set_up(packed)
+
+    def _set_up(self, packed: npt.NDArray[np.uint8]) -> None:
+        """Make what is not saved: the blocks, the kernels and the lock of writers."""
         self._kernels = kernels.kernels_for(self.bits)
+        self._writing = threading.Lock()
         self.blocks = self._split(packed)
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {
+            "bits": self.bits,
+            "block_size": self._block_size,
+            "codes": _packed(self.blocks),
+        }
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.bits, self._block_size = state["bits"], state["block_size"]
+        self._set_up(state["codes"])
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}(size={self.size}, bits={self.bits})"
 
     @property
     def size(self) -> int:
-        return sum(block.size for block in self.blocks)
+        return _size(self.blocks)
 
     def __len__(self) -> int:
         return self.size
@@ -97,11 +132,15 @@ class HammingRanker:
             >>> len(ranker)
             3
         """
+        codes = np.asarray(codes)
+        _check_count(codes)
         packed, _ = hash_codes.as_packed(codes, self.bits)
-        if len(packed):
-            *full_blocks, last = self.blocks
-            packed = np.concatenate([last.packed(), packed])
-            self.blocks = [*full_blocks, *self._split(packed, last.start)]
+        with self._writing:
+            if len(packed):
+                _check_count(packed, present=self.size)
+                *full_blocks, last = self.blocks
+                packed = np.concatenate([last.packed(), packed])
+                self.blocks = [*full_blocks, *self._split(packed, last.start)]
 
     def remove(self, indices: npt.ArrayLike) -> None:
         """Remove codes from the database; later codes move up, as in `np.delete`.
@@ -126,13 +165,18 @@ class HammingRanker:
                 "`indices` must be integers of shape (m,). Received shape: "
                 f"{indices.shape}, dtype: {indices.dtype}."
             )
-        wrong = indices[(indices < 0) | (indices >= self.size)]
+        with self._writing:
+            self._remove(indices)
+
+    def _remove(self, indices: npt.NDArray[Any]) -> None:
+        size = self.size
+        wrong = indices[(indices < 0) | (indices >= size)]
         if wrong.size:
             raise ValueError(
                 "`indices` must be from 0 to the database size - 1 = "
-                f"{self.size - 1}. Received: {wrong[:5].tolist()}."
+                f"{size - 1}. Received: {wrong[:5].tolist()}."
             )
-        remains = np.ones(self.size, bool)
+        remains = np.ones(size, bool)
         remains[indices.astype(np.int64)] = False
         if not remains.any():
             raise ValueError("`indices` must leave at least one code. Received: all.")
@@ -162,9 +206,9 @@ class HammingRanker:
             >>> HammingRanker([[1, 1], [1, -1]]).distances([[-1, -1]])
             array([[2, 1]], dtype=int32)
         """
-        packed = self._pack(queries)
-        distances = np.empty((len(packed), self.size), np.int32)
-        for rows, start, block_distances in self._distances_by_block(packed):
+        packed, blocks = self._pack(queries), self.blocks
+        distances = np.empty((len(packed), _size(blocks)), np.int32)
+        for rows, start, block_distances in self._distances_by_block(packed, blocks):
             stop = start + block_distances.shape[1]
             distances[rows, start:stop] = block_distances
         return distances
@@ -191,27 +235,26 @@ class HammingRanker:
             >>> HammingRanker([[1, 1], [1, -1]]).top_k([[-1, -1]], k=1)
             (array([[1]], dtype=int32), array([[1]], dtype=int32))
         """
-        k = self._check_k(k)
+        blocks = self.blocks
+        k = _check_k(k, blocks)
         packed = self._pack(queries)
         distances = np.empty((len(packed), k), np.int32)
         indices = np.empty((len(packed), k), np.int32)
 
         def rank(rows: slice, block_queries: npt.NDArray[np.uint8]) -> None:
             """Write the results of a block of queries; its last rows may be padding."""
-            results = [
-                block.nearest(self._kernels, block_queries, k) for block in self.blocks
-            ]
-            nearest, index = results[0]
-            if len(results) > 1:
-                nearest, index = (
-                    np.concatenate(parts, axis=1)
-                    for parts in zip(*results, strict=True)
-                )
-                nearest, index = in_order(nearest, index, k)
+            results: list[tuple[npt.NDArray[Any], npt.NDArray[np.int32]]] = []
+            for block in blocks:
+                results.append(block.nearest(self._kernels, block_queries, k))
+                # Not all at the end: for a large k, that would be a copy of the
+                # distances to the whole database.
+                if len(results) > 1 and sum(d.shape[1] for d, _ in results) >= 4 * k:
+                    results = [_merged(results, k)]
+            nearest, index = _merged(results, k)
             count = len(packed[rows])
             distances[rows], indices[rows] = nearest[:count], index[:count]
 
-        most_bytes = max(block.bytes_of_nearest(k) for block in self.blocks)
+        most_bytes = max(block.bytes_of_nearest(k) for block in blocks)
         query_blocks = [*layout.query_blocks(packed, _BLOCK_BYTES // most_bytes)]
         if len(query_blocks) == 1:
             rank(*query_blocks[0])
@@ -245,10 +288,10 @@ class HammingRanker:
             ([array([1], dtype=int32)], [array([1], dtype=int32)])
         """
         radius = check_integer("radius", radius, least=0, most=self.bits)
-        packed = self._pack(queries)
+        packed, blocks = self._pack(queries), self.blocks
         empty = np.zeros(0, np.int32)
         results = [[(empty, empty)] for _ in packed]
-        for rows, start, block_distances in self._distances_by_block(packed):
+        for rows, start, block_distances in self._distances_by_block(packed, blocks):
             for result, row in zip(results[rows], block_distances, strict=True):
                 inside = np.flatnonzero(row <= radius).astype(np.int32)
                 result.append((row[inside], inside + start))
@@ -263,25 +306,22 @@ class HammingRanker:
     def save(self, path: os.PathLike[str] | str) -> None:
         """Write the database to a file, atomically.
 
-        A failed call leaves no file, or the old one if there was one.
+        A failed call leaves no file, or the old one if there was one, and so does a
+        killed one: the next call removes what it has left, ``.NAME.kerashash-X.part``.
+        A file that is replaced keeps its mode, and a symbolic link stays one.
 
         Args:
             path: path-like; the file to write, in the format of `np.savez`.
 
+        Raises:
+            ValueError: if `path` exists and is not a file.
+            OSError: if the file cannot be written.
+
         Example:
             >>> HammingRanker([[1, 1], [1, -1]]).save("codes.ranker")
         """
-        path = os.path.abspath(path)
-        packed = np.concatenate([block.packed() for block in self.blocks])
-        descriptor, temporary = tempfile.mkstemp(dir=os.path.dirname(path))
-        try:
-            with open(descriptor, "wb") as file:
-                np.savez(file, format=_FORMAT, bits=self.bits, codes=packed)
-            os.replace(temporary, path)
-        except BaseException:
-            with contextlib.suppress(OSError):
-                os.remove(temporary)
-            raise
+        with files.replacing(path) as file:
+            np.savez(file, format=_FORMAT, bits=self.bits, codes=_packed(self.blocks))
 
     @classmethod
     def load(cls, path: os.PathLike[str] | str, block_size: int = 1 << 20) -> Self:
@@ -295,7 +335,7 @@ class HammingRanker:
             `HammingRanker`.
 
         Raises:
-            FileNotFoundError: if there is no such file.
+            OSError: if there is no such file, or it cannot be read.
             ValueError: if `save` did not write the file, or if it is damaged.
 
         Example:
@@ -303,13 +343,20 @@ class HammingRanker:
             >>> len(HammingRanker.load("codes.ranker"))
             2
         """
+        block_size = check_integer("block_size", block_size, most=_MAX_BLOCK_SIZE)
         try:
-            with np.load(path, allow_pickle=False) as file:
-                if file["format"] != _FORMAT:
-                    raise ValueError(f"unknown format {file['format']}")
-                packed, bits = file["codes"], int(file["bits"])
-            hash_codes.check_packed(packed, bits)
-        except (ValueError, TypeError, KeyError, EOFError, zipfile.BadZipFile) as error:
+            # `save` compresses nothing: a file is as large as its codes.
+            arrays = files.read_npz(path, compressed=False)
+            if arrays["format"].shape or arrays["format"] != _FORMAT:
+                raise ValueError(f"unknown format {str(arrays['format'])[:100]}")
+            if arrays["bits"].shape or arrays["bits"].dtype.kind not in "iu":
+                raise ValueError("`bits` is no integer")
+            bits = int(arrays["bits"])
+            kernels.check_bits(bits)
+            packed = hash_codes.check_packed(arrays["codes"], bits)
+            if not len(packed):
+                raise ValueError("no codes")
+        except (ValueError, TypeError, KeyError) as error:
             raise ValueError(
                 "`path` must be a file written by `HammingRanker.save`. Received: "
                 f"{os.fspath(path)!r}: {error}."
@@ -324,7 +371,9 @@ class HammingRanker:
         It needs TensorFlow only, not kerashash. ``tf.saved_model.load(path).search(x)``
         returns the ``(distances, indices)`` of ``top_k(model.encode(x), k)``, and the
         default signature returns them in a dict. `x` is float32, with pixels in
-        [0, 255] as everywhere in the package.
+        [0, 255] as everywhere in the package. Values that are not finite raise an
+        InvalidArgumentError. A killed call leaves a hidden folder
+        ``.NAME.kerashash-X``, which the next one removes.
 
         Args:
             model: `HashModel`; built, with the code length of the database.
@@ -337,15 +386,8 @@ class HammingRanker:
                 not built.
             FileExistsError: if `path` exists.
         """
-        serving.save(model, self, path, self._check_k(k))
-
-    def _check_k(self, k: int) -> int:
-        k = check_integer("k", k)
-        if k > self.size:
-            raise ValueError(
-                f"`k` must be at most the database size {self.size}. Received: k={k}."
-            )
-        return k
+        blocks = self.blocks
+        serving.save(model, self.bits, blocks, path, _check_k(k, blocks))
 
     def _pack(self, queries: npt.ArrayLike) -> npt.NDArray[np.uint8]:
         return hash_codes.as_packed(queries, self.bits, "queries")[0]
@@ -358,13 +400,53 @@ class HammingRanker:
         ]
 
     def _distances_by_block(
-        self, packed: npt.NDArray[np.uint8]
+        self, packed: npt.NDArray[np.uint8], blocks: Sequence[Block]
     ) -> Iterator[tuple[slice, int, npt.NDArray[Any]]]:
         """Yield a slice of the queries, the index of a database block's first code, and
         the distances between these queries and the block."""
-        most_bytes = max(block.bytes_of_distances for block in self.blocks)
+        most_bytes = max(block.bytes_of_distances for block in blocks)
         for rows, queries in layout.query_blocks(packed, _BLOCK_BYTES // most_bytes):
             count = len(packed[rows])  # without padding
-            for block in self.blocks:
+            for block in blocks:
                 distances = block.distances(self._kernels, queries)
                 yield rows, block.start, distances[:count]
+
+
+def _size(blocks: Sequence[Block]) -> int:
+    """The number of codes in blocks."""
+    return sum(block.size for block in blocks)
+
+
+def _packed(blocks: Sequence[Block]) -> npt.NDArray[np.uint8]:
+    """The packed codes of blocks."""
+    return np.concatenate([block.packed() for block in blocks])
+
+
+def _check_count(codes: npt.NDArray[Any], present: int = 0) -> None:
+    """Check that codes can be counted, before they are copied."""
+    if codes.ndim and present + len(codes) > _MAX_CODES:
+        raise ValueError(
+            f"`codes` must be at most {_MAX_CODES:,}, as indices are int32. Received: "
+            f"{len(codes):,}, with {present:,} in the database."
+        )
+
+
+def _check_k(k: int, blocks: Sequence[Block]) -> int:
+    k, size = check_integer("k", k), _size(blocks)
+    if k > size:
+        raise ValueError(
+            f"`k` must be at most the database size {size}. Received: k={k}."
+        )
+    return k
+
+
+def _merged(
+    results: Sequence[tuple[npt.NDArray[Any], npt.NDArray[np.int32]]], k: int
+) -> tuple[npt.NDArray[Any], npt.NDArray[np.int32]]:
+    """The k nearest of the nearest of several blocks, which are in order of index."""
+    if len(results) == 1:
+        return results[0]
+    nearest, index = (
+        np.concatenate(part, axis=1) for part in zip(*results, strict=True)
+    )
+    return in_order(nearest, index, k)

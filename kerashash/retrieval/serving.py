@@ -1,24 +1,26 @@
 """A SavedModel that maps inputs to the nearest codes of a database."""
 
 import os
-import shutil
-import tempfile
+import pathlib
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
 import tensorflow as tf
 
+from kerashash import files
 from kerashash.retrieval import kernels, layout
 
 if TYPE_CHECKING:
     import keras
 
-    from kerashash.retrieval.ranker import HammingRanker
+    from kerashash.retrieval.blocks import Block
 
 
 def save(
     model: "keras.Model",
-    ranker: "HammingRanker",
+    bits: int,
+    blocks: "Sequence[Block]",
     path: os.PathLike[str] | str,
     k: int,
 ) -> None:
@@ -29,49 +31,52 @@ def save(
             "`model` must be built, so that the shape of its inputs is known. "
             f"Received: {model.name}, which is not built."
         )
-    if model.bits != ranker.bits:
+    if model.bits != bits:
         raise ValueError(
-            f"`model` must have bits={ranker.bits}, as the database. Received: "
+            f"`model` must have bits={bits}, as the database. Received: "
             f"bits={model.bits}."
         )
     path = os.path.abspath(path)
-    if os.path.exists(path):
+    if os.path.lexists(path):
         raise FileExistsError(f"`path` must not exist. Received: {path!r}.")
     x = tf.TensorSpec((None, *shape[1:]), tf.float32, name="x")
-    module = _Search(model, ranker, k, x)
+    module = _Search(model, blocks, k, x)
     default = tf.function(
         lambda x: dict(zip(("distances", "indices"), module.search(x), strict=True)),
         input_signature=[x],
     )
-    temporary = tempfile.mkdtemp(dir=os.path.dirname(path))
-    try:
-        tf.saved_model.save(module, temporary, signatures=default)
-        os.chmod(temporary, 0o755)  # mkdtemp makes it 0o700
-        os.rename(temporary, path)
-    except BaseException:
-        shutil.rmtree(temporary, ignore_errors=True)
-        raise
+    with files.staging(pathlib.Path(path), overwrite=False) as folder:
+        tf.saved_model.save(module, folder, signatures=default)
 
 
 class _Search(tf.Module):
     """The model, the database and the search, as one module to save."""
 
     def __init__(
-        self, model: "keras.Model", ranker: "HammingRanker", k: int, x: tf.TensorSpec
+        self,
+        model: "keras.Model",
+        blocks: "Sequence[Block]",
+        k: int,
+        x: tf.TensorSpec,
     ) -> None:
         self._model = model
-        self._kernels = kernels.kernels_for(ranker.bits)
+        self._kernels = kernels.kernels_for(model.bits)
         self._k = k
         # Variables, because constants count towards the 2 GB limit of a graph.
         self.weights = [variable.value for variable in model.variables]
-        self.codes = [tf.Variable(b.codes, trainable=False) for b in ranker.blocks]
-        self._blocks = [(b.start, b.size) for b in ranker.blocks]
+        self.codes = [tf.Variable(b.codes, trainable=False) for b in blocks]
+        self._blocks = [(b.start, b.size) for b in blocks]
         # The public name of the SavedModel's function.
         self.search = tf.function(self._search, input_signature=[x])
 
     def _search(self, x: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
         """The k nearest codes of inputs: int32 distances and indices ``(q, k)``."""
+        # As `encode`, which refuses them: NaN would have neighbours otherwise.
+        tf.debugging.assert_all_finite(x, "`x` must be finite.")
         queries = _pack(self._model(x, training=False) >= 0)
+        rows = tf.shape(queries)[0]
+        # Kernels take at least one query: for none, a row that is dropped at the end.
+        queries = tf.pad(queries, [[0, tf.cast(rows == 0, tf.int32)], [0, 0]])
         results = []
         for codes, (start, size) in zip(self.codes, self._blocks, strict=True):
             k = min(self._k, size)
@@ -84,10 +89,10 @@ class _Search(tf.Module):
             tf.concat(parts, axis=1) for parts in zip(*results, strict=True)
         )
         # They are ordered by index, so a stable sort orders by (distance, index).
-        order = tf.argsort(distances, axis=1, stable=True)[:, : self._k]
+        order = tf.argsort(distances, axis=1, stable=True)[:rows, : self._k]
         return (
-            tf.gather(distances, order, batch_dims=1),
-            tf.gather(indices, order, batch_dims=1),
+            tf.gather(distances[:rows], order, batch_dims=1),
+            tf.gather(indices[:rows], order, batch_dims=1),
         )
 
 

@@ -80,9 +80,9 @@ class DCDH(HashModel):
     codes, with a row for each training image.
 
     Solves:
-        min  L_v + lambda L_l + mu (L_f + focal)  over the networks and B    (eq. 8)
-        L_w = ||U_w B^T - K S||_F^2 + alpha ||B - U_w||_F^2          (eq. 3, 4 and 5)
-        focal = focal loss of a linear classifier of u_f                (eq. 6 and 7)
+        min  L_v + lambda L_l + mu (L_f + focal)  over the networks and B       (eq. 8)
+        L_w = ||U_w B^T - K S||_F^2 + alpha ||B - U_w||_F^2            (eq. 3, 4 and 5)
+        focal = focal loss of a linear classifier of u_f                  (eq. 6 and 7)
 
     by alternating between the networks (back-propagation, B fixed) and B (discrete
     cyclic coordinate descent, networks fixed, eq. 9 to 11). S_ij is 1 if images i and j

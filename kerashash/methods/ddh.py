@@ -47,9 +47,9 @@ class DDH(HashModel):
 
     Solves:
         min  J_1 + J_2 + lambda_2 / 2 (||W||^2 + ||c||^2)  over the network (eq. 7, 12)
-        J_1 = 1/2 mean over pairs of w_ij (z_i . z_j / K - s_ij)^2        (eq. 5, 10)
-        J_2 = lambda / 2 mean over images and bits of (z - b)^2                (eq. 6)
-        z = W^T phi(x) + c,  b = sgn(z)                                    (eq. 4, 11)
+        J_1 = 1/2 mean over pairs of w_ij (z_i . z_j / K - s_ij)^2          (eq. 5, 10)
+        J_2 = lambda / 2 mean over images and bits of (z - b)^2                 (eq. 6)
+        z = W^T phi(x) + c,  b = sgn(z)                                     (eq. 4, 11)
 
     where phi is the backbone, and W and c are the hash layer's. The hash code of an
     image is b. S is fixed before training (eq. 1 to 3): s_ij is 1 if i and j are
@@ -112,11 +112,13 @@ class DDH(HashModel):
         Pairwise Labels, ECML PKDD 2017. It writes L for K from eq. 5 on.
 
     Differences:
-        Terms are means over pairs and images. Pairs are balanced by default: about 97 %
-        are dissimilar, and codes cannot all be opposite to each other, so that gradient
-        descent on unweighted pairs first shrinks z. The bank's codes are constants in
-        the gradient. Eq. 12 prints the square of ||W||^2 + ||c||^2; and lambda_2 is the
-        same whatever the number of pairs, over which the paper sums.
+        The paper's sums are means over pairs and images; the penalty of lambda_2 is not
+        divided by the number of pairs, nor squared as eq. 12 prints it. Pairs are
+        balanced by default: about 97 % are dissimilar, and codes cannot all be opposite
+        to each other, so that gradient descent on unweighted pairs first shrinks z.
+        Neighbours are searched in the features of the backbone unless
+        `neighbour_backbone` is given; the paper takes those of a ResNet. The bank's
+        codes are constants in the gradient.
     """
 
     reported = ("loss", "pair_loss", "quantization_loss")

@@ -83,9 +83,9 @@ class CodeNetwork(keras.layers.Layer):
     """Network of stage 1: features and their aggregates to continuous codes.
 
     Formula:
-        F_mlp = MLP(x)                                       (eq. 1)
-        F_gcn = tanh((A X) W_g)                              (eq. 3)
-        h = tanh(W (W_1 F_mlp + W_2 F_gcn))                  (eq. 4)
+        F_mlp = MLP(x)                                                          (eq. 1)
+        F_gcn = tanh((A X) W_g)                                                 (eq. 3)
+        h = tanh(W (W_1 F_mlp + W_2 F_gcn))                                     (eq. 4)
 
     Args:
         bits: int; the code length.
@@ -165,10 +165,10 @@ class DDHLDL(HashModel):
 
     Solves, in three stages of one `fit`:
         1. codes:     min  mean_ij (cos(h_i, h_j) - s_ij)^2  over the code network h
-                      (`CodeNetwork`, eq. 1, 3 and 4)                      (eq. 5)
+                      (`CodeNetwork`, eq. 1, 3 and 4)                           (eq. 5)
         2. rotation:  min  ||B - H R||^2 + alpha ||B - D P||^2  over B, R and P
-                      subject to  R^T R = I                                (eq. 8 to 11)
-        3. function:  min  mean (g(x) R - H R)^2  over the function network g  (eq. 6)
+                      subject to  R^T R = I                               (eq. 8 to 11)
+        3. function:  min  mean (g(x) R - H R)^2  over the function network g   (eq. 6)
 
     S holds the cosines of the label distributions D, with those below the threshold set
     to 0 (eq. 2); A is S as the adjacency matrix of a graph of the training rows. The
@@ -262,6 +262,7 @@ class DDHLDL(HashModel):
 
     reported = ("loss", "code_loss", "function_loss")
     needs_index = True
+    default_batch_size = 1024
     refused = (*HashModel.refused, "validation_data")
 
     def __init__(
@@ -486,30 +487,17 @@ class DDHLDL(HashModel):
         d = check_distributions(y, self.num_classes, n, name)
         return np.maximum(d, FLOOR)
 
-    def fit(
-        self,
-        x: Any = None,
-        y: Any = None,
-        batch_size: int | None = None,
-        epochs: int = 1,
-        verbose: str | int = "auto",
-        callbacks: Any = None,
-        **kwargs: Any,
-    ) -> keras.callbacks.History:
-        if batch_size is None and not isinstance(x, tf.data.Dataset):
-            batch_size = 1024
-        history = super().fit(x, y, batch_size, epochs, verbose, callbacks, **kwargs)
+    def finish(self) -> None:
         if self._is_in_stage_1():
             warnings.warn(
                 "The function network, which encodes, is not trained yet: "
                 f"{self._progress()}",
-                stacklevel=2,
+                stacklevel=3,
             )
         else:
             codes = discrete.sign(self._in_blocks(self.hash_head, self.rows.x))
             self.train_codes.assign(tf.cast(codes, tf.int8))
         self.rows = None
-        return history
 
     def _progress(self) -> str:
         return (

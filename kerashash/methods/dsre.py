@@ -30,13 +30,13 @@ class DSRE(HashModel):
     """Deep supervised hashing with symmetric relative entropy.
 
     Solves:
-        min  J_1 + alpha J_2 + beta J_3 + eta J_q + lambda ||W||_F^2          (eq. 11)
-        J_1 = mean over pairs of log(1 + exp(t_ij)) - s_ij t_ij                (eq. 2)
-        J_2 = mean over images of ||y_i - W^T u_i||^2                          (eq. 5)
+        min  J_1 + alpha J_2 + beta J_3 + eta J_q + lambda ||W||_F^2           (eq. 11)
+        J_1 = mean over pairs of log(1 + exp(t_ij)) - s_ij t_ij                 (eq. 2)
+        J_2 = mean over images of ||y_i - W^T u_i||^2                           (eq. 5)
         J_3 = divergence of P, the neighbour probabilities of the features,
-              from Q, those of the continuous codes                       (eq. 6 to 8)
+              from Q, those of the continuous codes                        (eq. 6 to 8)
         J_q = mean over images and bits of (u - b)^2
-        t_ij = u_i . u_j / 2,  b = sgn(u)                                     (eq. 12)
+        t_ij = u_i . u_j / 2,  b = sgn(u)                                      (eq. 12)
 
     over the network, which gives u, and the classifier W. The hash code of an image is
     b. s_ij is 1 if images i and j share a label and 0 if not. Pairs, P and Q are those

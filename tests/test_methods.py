@@ -101,6 +101,7 @@ def sgd():
     return keras.optimizers.SGD(0.05, momentum=0.9)
 
 
+@pytest.mark.slow
 @METHODS
 def test_learns_digits_from_a_data_set(method, options, digits):
     model = build(method, 64, 10, digits.num_train, **options)
@@ -195,6 +196,9 @@ def test_consulted_networks_are_saved_and_never_trained(
             np.testing.assert_array_equal(old, new)
 
 
+@pytest.mark.filterwarnings("ignore:Model doesn.t support `jit_compile")
+# DDH with neighbours cannot be compiled, and Keras says so.
+@pytest.mark.filterwarnings("ignore:Model doesn't support `jit_compile=True`")
 @KINDS
 def test_steps_per_execution_and_jit(method, options, digit_pairs):
     x, labels, _ = digit_pairs
@@ -205,6 +209,7 @@ def test_steps_per_execution_and_jit(method, options, digit_pairs):
     assert loss[-1] < loss[0]
 
 
+@pytest.mark.slow
 @METHODS
 def test_fit_with_mixed_precision(method, options, digit_pairs):
     x, labels, _ = digit_pairs
@@ -397,6 +402,7 @@ def test_dcdh_running_statistics_are_those_of_u_and_b(digit_pairs):
         )
 
 
+@pytest.mark.slow
 def test_dcdh_needs_the_right_solver(digit_pairs, monkeypatch):
     """Coordinate descent is better than sgn(U), and sgn(U) is better than the bit
     update with the sign that eq. 11 prints."""
@@ -420,6 +426,7 @@ def test_dcdh_needs_the_right_solver(digit_pairs, monkeypatch):
     assert values[sign_only] > values[wrong_sign] + 0.03
 
 
+@pytest.mark.slow
 def test_dcdh_ranking_starts_with_similar_codes_for_similar_labels(digit_pairs):
     x, labels, _ = digit_pairs
     x, labels = x[:400], labels[:400]
@@ -435,6 +442,7 @@ def test_dcdh_ranking_starts_with_similar_codes_for_similar_labels(digit_pairs):
     assert inner[share & ~same].mean() > inner[~share].mean() + 16
 
 
+@pytest.mark.slow
 def test_dcdh_ranking_moves_learned_codes_towards_a_better_ranking(digit_pairs):
     x, labels, _ = digit_pairs
     x, labels = x[:400], labels[:400]

@@ -46,7 +46,8 @@ class HashModel(keras.Model):
     A method is a subclass that overrides `train_step`, written in three blocks: network
     step, discrete step, metrics. It calls `unpack`, `regularized`, `minimize` and
     `report` there. It may override the hooks `prepare` (once, before the first epoch),
-    `epoch_step` (after each epoch) and `check_labels`, and these class attributes:
+    `epoch_step` (after each epoch), `finish` (after the last) and `check_labels`, and
+    these class attributes:
 
     - ``reported``: the names of the values passed to `report`, including "loss";
     - ``needs_labels``: whether the method learns from labels;
@@ -55,6 +56,7 @@ class HashModel(keras.Model):
       by default, if the model keeps learned codes;
     - ``networks``: the names of the constructor's arguments that are networks; each is
       also an attribute of the model;
+    - ``default_batch_size``: of `fit` on arrays;
     - ``refused``: the arguments of `fit` that the method does not support.
 
     Args:
@@ -99,6 +101,7 @@ class HashModel(keras.Model):
     unknown_labels = False
     needs_index: Any = property(lambda self: self.train_codes is not None)
     networks: tuple[str, ...] = ("backbone",)
+    default_batch_size = 32
     refused: tuple[str, ...] = ("sample_weight", "class_weight", "validation_split")
 
     def __init__(
@@ -358,7 +361,7 @@ class HashModel(keras.Model):
             if self.needs_labels:
                 rows["label"] = self.check_labels(y, len(x))
             y = rows
-            size = batch_size or 32
+            size = batch_size = batch_size or self.default_batch_size
             batches = (
                 (
                     x[start : start + size],
@@ -372,7 +375,7 @@ class HashModel(keras.Model):
         if isinstance(callbacks, keras.callbacks.Callback):
             callbacks = [callbacks]
         with watch:
-            return super().fit(
+            history = super().fit(
                 x,
                 y,
                 batch_size=batch_size,
@@ -382,6 +385,8 @@ class HashModel(keras.Model):
                 callbacks=[_EpochStep(), *callbacks],
                 **kwargs,
             )
+        self.finish()
+        return history
 
     def check_labels(
         self, y: npt.ArrayLike, n: int | None = None, name: str = "y"
@@ -430,6 +435,13 @@ class HashModel(keras.Model):
             dict of floats by name, which are added to the epoch's logs.
         """
         return {}
+
+    def finish(self) -> None:
+        """Hook: what a method does at the end of `fit`. By default nothing.
+
+        Called eagerly, after the last epoch and the user's callbacks; not if training
+        was interrupted.
+        """
 
     # AutoGraph, which Keras applies to `test_step`, cannot construct a named tuple.
     @tf.autograph.experimental.do_not_convert

@@ -7,6 +7,7 @@ import pytest
 from kerashash import cli
 
 
+@pytest.mark.slow
 def test_demo(tmp_path, capsys):
     assert cli.main(["demo", "--output", str(tmp_path)]) == 0
     output = capsys.readouterr().out

@@ -108,6 +108,7 @@ def small_world(tmp_path, rng, monkeypatch):
     return data, tmp_path
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("method", "database", "options"),
     [("AdaLabelHash", "encoded", "margin = 3.0"), ("DCDH", "learned", DCDH)],
@@ -151,6 +152,7 @@ def test_recipe_makes_an_entry_that_loads_and_verifies(
         assert np.array_equal(old, new) == same
 
 
+@pytest.mark.slow
 def test_fine_tuning_resumes_where_it_was_stopped(small_world, monkeypatch):
     _, folder = small_world
     path = write(folder, "AdaLabelHash", FINE_TUNED, model="margin = 3.0")
@@ -181,6 +183,7 @@ def test_fine_tuning_resumes_where_it_was_stopped(small_world, monkeypatch):
     assert not list((folder / "cache").glob("*unfinished"))
 
 
+@pytest.mark.slow
 def test_entries_on_frozen_features_share_a_backbone(small_world):
     data, folder = small_world
     network = f"{backbone(folder)}\nencoding = 'standardized'\nhidden_units = 8"
@@ -231,6 +234,7 @@ def test_entries_on_frozen_features_share_a_backbone(small_world):
         recipes.train(path, folder / "zoo", cache_dir=cache)
 
 
+@pytest.mark.slow
 def test_an_entry_of_codes_for_another_classifier(small_world):
     _, folder = small_world
     path = write(
@@ -249,6 +253,7 @@ def test_an_entry_of_codes_for_another_classifier(small_world):
     assert zoo.verify(entry.path)[0]["recomputed"] == value
 
 
+@pytest.mark.slow
 def test_an_entry_of_label_distributions(tmp_path, rng):
     x = rng.normal(size=(60, 5))
     d = np.exp(x[:, :3])

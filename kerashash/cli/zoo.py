@@ -42,15 +42,10 @@ def _list(options: argparse.Namespace) -> None:
     from kerashash import zoo
     from kerashash.zoo import cards, registry
 
-    names, untrained = registry.names(), zoo.recipe_only()
-    width = max(map(len, names + untrained))
-    for name in names:
-        card = registry.card(name)  # only the card: no weights are downloaded
-        if card is None:
-            raise ValueError(
-                f"The index.json of a registry lists {name!r}, but the registry has no "
-                "such entry."
-            )
+    # Only cards are read: no weights are downloaded.
+    listed, untrained = registry.list_cards(), zoo.recipe_only()
+    width = max(map(len, [*listed, *untrained]))
+    for name, card in listed.items():
         metric = card["metrics"][0]
         value = cards.number(metric["value"])
         surrogate = "  (surrogate)" if card.get("surrogate") else ""

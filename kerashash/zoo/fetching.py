@@ -5,8 +5,10 @@ import hashlib
 import http.client
 import os
 import pathlib
+import queue
 import ssl
 import sys
+import threading
 import time
 import urllib.error
 import urllib.request
@@ -20,7 +22,12 @@ T = TypeVar("T")
 
 _MAX_FAILURES = 4  # in a row, without progress
 _FIRST_PAUSE = 0.5  # seconds before the next request, doubled after each failure
-_TIMEOUT = 20.0  # seconds
+_TIMEOUT = 20.0  # seconds without a byte
+# Seconds for a whole download, tries and pauses included: so many, and one for so many
+# bytes. A server that sends a byte now and then would hold its caller for ever.
+_TOTAL_TIMEOUT = 40.0
+_LEAST_BYTES_PER_SECOND = 1 << 15
+_LOCK_PAUSE = 0.02  # seconds
 _CHUNK_BYTES = 1 << 20
 _MAX_TEXT_BYTES = 1 << 22
 _PROGRESS_BYTES = 1 << 24  # files from this size on show their progress
@@ -32,6 +39,10 @@ _NETWORK_ERRORS = (
     TimeoutError,
     ssl.SSLError,
 )
+
+
+class _TooLateError(TimeoutError):
+    """The deadline of a download has passed."""
 
 
 def fetch_file(
@@ -56,8 +67,9 @@ def fetch_file(
     Raises:
         ValueError: if the server's file has another size or sha256; nothing is kept.
         FileNotFoundError: if the server has no such file.
-        ConnectionError: if the server does not answer or cuts every connection; the
-            bytes received are kept.
+        ConnectionError: if the server does not answer, cuts every connection or takes
+            longer than 40 s and a second for each 32 KiB, or if another process holds
+            the folder for so long; the bytes received are kept.
         OSError: if the file cannot be written.
 
     Example:
@@ -73,12 +85,13 @@ def fetch_file(
     path.parent.mkdir(parents=True, exist_ok=True)
     # Named after the content: a part of an older version must not be resumed.
     part = path.with_name(f"{path.name}.{sha256[:8]}.part")
-    with _locked(path.parent):
+    deadline = _deadline(size)
+    with _locked(path.parent, deadline):
         if is_whole(path, sha256, size):  # another process has just fetched it
             return path
         part.touch()
         try:
-            _complete(url, part, sha256, size)
+            _complete(url, part, sha256, size, deadline)
         except ValueError:
             part.unlink()
             raise
@@ -106,10 +119,13 @@ def fetch_text(url: str, patient: bool = True) -> bytes:
         >>> fetch_text(source.as_uri())
         b'hash'
     """
+    deadline = _deadline()
 
     def read() -> bytes:
-        with _open(url) as response:
-            text = response.read(_MAX_TEXT_BYTES + 1)
+        with _open(url, deadline) as response:
+            text = b""
+            while chunk := _chunk(response, _MAX_TEXT_BYTES + 1 - len(text), deadline):
+                text += chunk
             if len(text) > _MAX_TEXT_BYTES:
                 raise ValueError(
                     f"{url} must have at most {_MAX_TEXT_BYTES} bytes. Received: more."
@@ -118,7 +134,7 @@ def fetch_text(url: str, patient: bool = True) -> bytes:
                 raise ConnectionResetError(f"cut after {len(text)} bytes")
             return text
 
-    return _retry(url, read, max_failures=_MAX_FAILURES if patient else 1)
+    return _retry(url, read, deadline, max_failures=_MAX_FAILURES if patient else 1)
 
 
 def is_whole(path: pathlib.Path, sha256: str, size: int) -> bool:
@@ -142,17 +158,35 @@ def is_whole(path: pathlib.Path, sha256: str, size: int) -> bool:
         return hashlib.file_digest(stream, "sha256").hexdigest() == sha256
 
 
+def _deadline(size: int = 0) -> float:
+    """When a download of so many bytes has taken too long, in monotonic seconds."""
+    return time.monotonic() + _TOTAL_TIMEOUT + size / _LEAST_BYTES_PER_SECOND
+
+
 @contextlib.contextmanager
-def _locked(folder: pathlib.Path) -> Iterator[None]:
+def _locked(folder: pathlib.Path, deadline: float) -> Iterator[None]:
     """Let one process at a time write to a folder, where the system has file locks."""
     with (folder / ".lock").open("a") as stream:
-        if sys.platform != "win32":
-            with contextlib.suppress(OSError):  # a file system without locks
-                fcntl.flock(stream, fcntl.LOCK_EX)
+        while sys.platform != "win32":
+            try:
+                fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                if time.monotonic() > deadline:
+                    raise ConnectionError(
+                        f"{folder} is being written to by another process, which has "
+                        "not ended in time. Try again later."
+                    ) from None
+                time.sleep(_LOCK_PAUSE)
+                continue
+            except OSError:  # a file system without locks
+                pass
+            break
         yield
 
 
-def _complete(url: str, part: pathlib.Path, sha256: str, size: int) -> None:
+def _complete(
+    url: str, part: pathlib.Path, sha256: str, size: int, deadline: float
+) -> None:
     """Fetch what is missing of a partial file, and verify the whole."""
     with part.open("r+b") as stream:
 
@@ -160,7 +194,12 @@ def _complete(url: str, part: pathlib.Path, sha256: str, size: int) -> None:
             return stream.seek(0, os.SEEK_END)
 
         for resumed_at in (received_bytes(), 0):
-            _retry(url, lambda: _append(url, stream, size), received_bytes)
+            _retry(
+                url,
+                lambda: _append(url, stream, size, deadline),
+                deadline,
+                received_bytes,
+            )
             stream.seek(0)
             received = hashlib.file_digest(stream, "sha256").hexdigest()
             if received == sha256:
@@ -175,7 +214,7 @@ def _complete(url: str, part: pathlib.Path, sha256: str, size: int) -> None:
             )
 
 
-def _append(url: str, stream: BinaryIO, size: int) -> None:
+def _append(url: str, stream: BinaryIO, size: int, deadline: float) -> None:
     """Make one request for the bytes that are missing at the end of a file."""
     start = stream.seek(0, os.SEEK_END)
     if start > size:
@@ -183,23 +222,24 @@ def _append(url: str, stream: BinaryIO, size: int) -> None:
     if start == size:
         return
     try:
-        response = _open(url, start)
+        response = _open(url, deadline, start)
     except urllib.error.HTTPError as error:
         if error.code != 416:
             raise
         start = stream.truncate(0)  # the server's file ends before ours does
-        response = _open(url)
+        response = _open(url, deadline)
     with response:
         if getattr(response, "status", None) != 206:
             start = 0  # the server ignores ranges and sends the whole file
             length = response.headers.get("Content-Length")
-            if length is not None and int(length) != size:
+            if length is not None and length.strip() != str(size):
                 raise ValueError(
                     f"{url} must have the {size} bytes that its card states. "
                     f"Received: {length} bytes."
                 )
         end = stream.seek(start)
-        while chunk := response.read(_CHUNK_BYTES):
+        while chunk := _chunk(response, _CHUNK_BYTES, deadline):
+            whole_mebibytes = end >> 20
             end += len(chunk)
             if end > size:
                 raise ValueError(
@@ -207,7 +247,8 @@ def _append(url: str, stream: BinaryIO, size: int) -> None:
                     f"Received: {end} and more."
                 )
             stream.write(chunk)
-            if size >= _PROGRESS_BYTES and sys.stderr.isatty():
+            shown = end >> 20 > whole_mebibytes or end == size
+            if shown and size >= _PROGRESS_BYTES and sys.stderr.isatty():
                 _show_progress(url, end, size)
     if end < size:
         raise ConnectionResetError(f"cut after {end} of {size} bytes")
@@ -219,25 +260,71 @@ def _show_progress(url: str, received: int, size: int) -> None:
     print(text, end="\n" if received == size else "", file=sys.stderr, flush=True)
 
 
-def _open(url: str, start: int = 0) -> Any:
-    """Send a request; what comes back is a `http.client.HTTPResponse`, or similar."""
+def _open(url: str, deadline: float, start: int = 0) -> Any:
+    """Send a request; what comes back is a `http.client.HTTPResponse`, or similar.
+
+    The names of hosts and the headers of an answer may take any time, without a limit
+    that the libraries know: a thread waits for them.
+    """
     headers = {"User-Agent": "kerashash"}
     if start:
         headers["Range"] = f"bytes={start}-"
-    request = urllib.request.Request(url, headers=headers)
-    return urllib.request.urlopen(request, timeout=_TIMEOUT)
+    left = deadline - time.monotonic()
+    if left <= 0:
+        raise _TooLateError("it has taken too long")
+    answers: queue.SimpleQueue[Any] = queue.SimpleQueue()
+    abandoned = threading.Event()
+
+    def ask() -> None:
+        answer: Any
+        try:
+            request = urllib.request.Request(url, headers=headers)
+            answer = urllib.request.urlopen(request, timeout=min(_TIMEOUT, left))
+        except BaseException as error:
+            answer = error
+        answers.put(answer)
+        if abandoned.is_set() and hasattr(answer, "close"):
+            answer.close()
+
+    threading.Thread(target=ask, daemon=True).start()
+    try:
+        answer = answers.get(timeout=left)
+    except queue.Empty:
+        abandoned.set()
+        raise _TooLateError("it has taken too long to answer") from None
+    if isinstance(answer, urllib.error.HTTPError):
+        answer.close()
+    # Of a redirect to what is no address, and the like.
+    if isinstance(answer, ValueError) and not isinstance(answer, OSError):
+        # Without its traceback, which would keep the connection open.
+        raise http.client.InvalidURL(str(answer)) from answer.with_traceback(None)
+    if isinstance(answer, BaseException):
+        raise answer
+    return answer
+
+
+def _chunk(response: Any, size: int, deadline: float) -> bytes:
+    """What has come of a response, at most so many bytes; none at its end."""
+    if time.monotonic() > deadline:
+        raise _TooLateError("it has taken too long")
+    # Not `read`, which waits until there are so many.
+    read = getattr(response, "read1", response.read)
+    chunk: bytes = read(size) if size else b""
+    return chunk
 
 
 def _retry(
     url: str,
     request: Callable[[], T],
+    deadline: float,
     progress: Callable[[], int] = lambda: 0,
     max_failures: int = _MAX_FAILURES,
 ) -> T:
     """Repeat a request until it succeeds.
 
     It is given up when it has failed `max_failures` times in a row and `progress`, a
-    number of bytes, has not grown meanwhile, or when the server refuses it.
+    number of bytes, has not grown meanwhile, when the server refuses it, or when the
+    deadline has passed.
     """
     failures, most_bytes = 0, progress()
     while True:
@@ -251,10 +338,14 @@ def _retry(
             failures = 0 if received > most_bytes else failures + 1
             most_bytes = max(most_bytes, received)
             refused = code is not None and code < 500 and code not in (408, 429)
-            if refused or failures >= max_failures:
+            pause = _FIRST_PAUSE * 2 ** max(failures - 1, 0)
+            late = isinstance(error, _TooLateError) or (
+                time.monotonic() + pause > deadline
+            )
+            if refused or late or failures >= max_failures:
                 raise ConnectionError(
                     f"{url} cannot be fetched: {error}. Try again when the server "
                     "answers (a cut download is resumed), or remove the server from "
                     "KERASHASH_ZOO."
                 ) from error
-            time.sleep(_FIRST_PAUSE * 2 ** max(failures - 1, 0))
+            time.sleep(pause)

@@ -69,10 +69,7 @@ def card(name: str) -> dict[str, Any] | None:
     if located is None:
         return None
     location, card_bytes = located
-    source = f"{location}/{name}/card.json"
-    content: dict[str, Any] = cards.parse_json(card_bytes, source, dict)
-    cards.check(content, source, name)
-    return content
+    return _parsed(location, name, card_bytes)
 
 
 def names() -> list[str]:
@@ -92,14 +89,48 @@ def names() -> list[str]:
         >>> "adalabel-cifar10-48" in names()
         True
     """
-    listed: set[str] = set()
+    return sorted({name for _, listed in _listed() for name in listed})
+
+
+def list_cards() -> dict[str, dict[str, Any]]:
+    """Read the cards of all entries that `names` lists.
+
+    A server is asked for the entries that it lists alone, and not for those of the
+    registries after it.
+
+    Returns:
+        dict of cards by name, sorted.
+
+    Raises:
+        ValueError, OSError: as `names`, or if a server lists an entry that it does not
+            have.
+
+    Example:
+        >>> list_cards()["adalabel-cifar10-48"]["bits"]
+        48
+    """
+    cards_by_name: dict[str, dict[str, Any]] = {}
+    for location, listed in _listed():
+        for name in sorted(set(listed) - set(cards_by_name)):
+            card_bytes = _card_at(location, name)
+            if card_bytes is None:
+                raise ValueError(
+                    f"The index.json of {location} lists {name!r}, but the registry "
+                    "has no such entry."
+                )
+            cards_by_name[name] = _parsed(location, name, card_bytes)
+    return dict(sorted(cards_by_name.items()))
+
+
+def _listed() -> Iterator[tuple[pathlib.Path | str, list[str]]]:
+    """The registries in order, each with the entries that it lists."""
     for location in _locations():
         if isinstance(location, str):
-            listed.update(remote.names(location))
+            listed = [*remote.names(location)]
         else:
             files.recover_all(location)
-            listed.update(path.parent.name for path in location.glob("*/card.json"))
-    return sorted(name for name in listed if cards.is_plain(name))
+            listed = [path.parent.name for path in location.glob("*/card.json")]
+        yield location, [name for name in listed if cards.is_plain(name)]
 
 
 def _locations() -> Iterator[pathlib.Path | str]:
@@ -141,11 +172,28 @@ def _location(text: str) -> pathlib.Path | str | None:
 def _locate(name: str) -> tuple[pathlib.Path | str, bytes] | None:
     """The first registry that has an entry, and the content of the entry's card."""
     for location in _locations() if cards.is_plain(name) else ():
-        if isinstance(location, str):
-            with contextlib.suppress(FileNotFoundError):
-                return location, remote.card(location, name)
-            continue
-        files.recover(location / name)
-        if (location / name / "card.json").is_file():
-            return location, (location / name / "card.json").read_bytes()
+        card_bytes = _card_at(location, name)
+        if card_bytes is not None:
+            return location, card_bytes
     return None
+
+
+def _card_at(location: pathlib.Path | str, name: str) -> bytes | None:
+    """The content of an entry's card, or None if a registry does not have the entry."""
+    if isinstance(location, str):
+        with contextlib.suppress(FileNotFoundError):
+            return remote.card(location, name)
+        return None
+    files.recover(location / name)
+    path = location / name / "card.json"
+    return path.read_bytes() if path.is_file() else None
+
+
+def _parsed(
+    location: pathlib.Path | str, name: str, card_bytes: bytes
+) -> dict[str, Any]:
+    """A card as a dict that `cards.check` accepts."""
+    source = f"{location}/{name}/card.json"
+    content: dict[str, Any] = cards.parse_json(card_bytes, source, dict)
+    cards.check(content, source, name)
+    return content

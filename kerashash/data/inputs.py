@@ -2,6 +2,7 @@
 
 import os
 import time
+import warnings
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any, TypeVar
 
@@ -10,6 +11,7 @@ import numpy as np
 import numpy.typing as npt
 import tensorflow as tf
 
+from kerashash.backbones.images import ResizeImages, input_size, leaves
 from kerashash.checks import check_array, check_integer
 from kerashash.data.image_reading import at_size, read_batch
 
@@ -160,6 +162,122 @@ def check_batches(
             f"`{owner}` needs label rows of width num_classes={num_classes}. "
             f"Received width: {width}."
         )
+
+
+class BatchWatch:
+    """Checks the batches that a model trains on or encodes, as they pass.
+
+    Labels that are wrong raise. Images of floats that seem to be scaled to 0..1 or
+    -1..1, where the network takes 0..255, cause one warning.
+
+    Use it as a context manager around what reads the data set: TensorFlow would report
+    an error in a data set in its own words.
+
+    Args:
+        network: `keras.Model` or layer; what the batches go to.
+        check_labels: function of label rows that raises if they are wrong, or None for
+            a method without labels. It is called with the rows and ``name="label"``.
+
+    Example:
+        >>> dataset = tf.data.Dataset.from_tensors((np.ones((1, 2)), [[2.0, 0.0]]))
+        >>> from kerashash.checks import check_labels
+        >>> check = lambda y, name: check_labels(y, 2, name=name)
+        >>> watch = BatchWatch(keras.layers.Dense(1), check)
+        >>> with watch:
+        ...     list(watch.over(dataset))
+        Traceback (most recent call last):
+        ValueError: `label` must contain only 0, 1. Received values: [2.].
+    """
+
+    def __init__(
+        self,
+        network: keras.layers.Layer,
+        check_labels: Callable[..., Any] | None = None,
+    ) -> None:
+        self._image_size = input_size(network)
+        # Of a network that does not begin with these layers, nobody knows the range.
+        self._takes_pixels = any(
+            isinstance(layer, ResizeImages | keras.layers.Rescaling)
+            for layer in leaves(network)
+        )
+        self._check_labels = check_labels
+        self._error: Exception | None = None
+
+    def __enter__(self) -> None:
+        self._error = None
+
+    def __exit__(self, kind: Any, error: BaseException | None, traceback: Any) -> None:
+        if self._error is not None and isinstance(error, tf.errors.OpError):
+            raise self._error from None
+
+    def over(self, dataset: tf.data.Dataset) -> tf.data.Dataset:
+        """Return a data set of batches ``(x, y)`` with the checks in it.
+
+        Args:
+            dataset: `tf.data.Dataset`; images are read in the size that the network
+                takes, where that is possible.
+
+        Returns:
+            `tf.data.Dataset` of the same elements.
+        """
+        dataset = at_size(dataset, self._image_size)
+        spec = dataset.element_spec
+        if not isinstance(spec, tuple) or len(spec) != 2:
+            return dataset
+        x = spec[0]
+        label = spec[1].get("label") if isinstance(spec[1], dict) else spec[1]
+        has_labels = self._check_labels is not None and isinstance(label, tf.TensorSpec)
+        has_pixels = (
+            self._takes_pixels and isinstance(x, tf.TensorSpec) and _is_float_images(x)
+        )
+
+        def check(x: Any, y: Any) -> tuple[Any, Any]:
+            if has_pixels:
+                limits = [tf.reduce_min(x), tf.reduce_max(x)]
+                tf.numpy_function(self._check_limits, limits, tf.bool)
+            if has_labels:
+                rows = y["label"] if isinstance(y, dict) else y
+                tf.numpy_function(self._check_rows, [rows], tf.bool)
+            return x, y
+
+        return dataset.map(check) if has_labels or has_pixels else dataset
+
+    def check_images(self, x: Any) -> None:
+        """Warn, once, of images that seem to be scaled.
+
+        Args:
+            x: array or tensor ``(n, ...)``.
+        """
+        if self._takes_pixels and len(x) and _is_float_images(x):
+            x = np.asarray(x)
+            self._check_limits(x.min(), x.max())
+
+    def _check_limits(self, low: np.floating[Any], high: np.floating[Any]) -> np.bool_:
+        # Images of one grey level, such as all black, tell nothing.
+        if self._takes_pixels and low < high and (high <= 1 or low < 0):
+            self._takes_pixels = False
+            received = "none above 1" if high <= 1 else "some below 0"
+            warnings.warn(
+                "`x` must hold images with values in [0, 255]. Received floats, "
+                f"{received}: the model scales images itself, and codes of images that "
+                "have been scaled before mean little.",
+                stacklevel=2,
+            )
+        return np.True_
+
+    def _check_rows(self, rows: npt.NDArray[Any]) -> np.bool_:
+        try:
+            assert self._check_labels is not None
+            self._check_labels(rows, name="label")
+        except (TypeError, ValueError) as error:
+            self._error = error
+            raise
+        return np.True_
+
+
+def _is_float_images(x: Any) -> bool:
+    """Say whether an array, a tensor or its spec is a batch of images of floats."""
+    return tf.TensorShape(x.shape).rank == 4 and tf.as_dtype(x.dtype).is_floating
 
 
 def collect(

@@ -182,7 +182,9 @@ def ridge(x: tf.Tensor, y: tf.Tensor, penalty: float) -> tf.Tensor:
         array([[1.],
                [2.]], dtype=float32)
     """
-    gram = tf.matmul(x, x, transpose_a=True) + penalty * tf.eye(x.shape[1])
+    gram = tf.matmul(x, x, transpose_a=True) + penalty * tf.eye(
+        x.shape[1], dtype=x.dtype
+    )
     return tf.linalg.solve(gram, tf.matmul(x, y, transpose_a=True))
 
 

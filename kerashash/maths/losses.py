@@ -302,8 +302,9 @@ def pairwise_likelihood(u: tf.Tensor, similar: tf.Tensor) -> tf.Tensor:
         Labels, IJCAI 2016, eq. 1; DSRE, eq. 4.
     """
     t = tf.matmul(u, u, transpose_b=True) / 2.0  # (batch, batch)
-    values = tf.nn.softplus(t) - similar * t
-    values = tf.linalg.set_diag(values, tf.zeros_like(u[:, 0]))
+    # XLA cannot compile the gradient of `set_diag` for a batch of unknown size.
+    off_diagonal = 1.0 - tf.eye(tf.shape(u)[0], dtype=u.dtype)
+    values = (tf.nn.softplus(t) - similar * t) * off_diagonal
     n = tf.cast(tf.shape(u)[0], u.dtype)
     return tf.math.divide_no_nan(tf.reduce_sum(values), n * (n - 1.0))
 

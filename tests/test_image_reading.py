@@ -36,6 +36,7 @@ def test_images_are_turned_upright(kind, orientation):
     shown = ImageOps.exif_transpose(Image.open(io.BytesIO(data))).convert("RGB")
     actual = image_reading.decode(data)
     assert actual.shape == ((44, 60, 3) if orientation < 5 else (60, 44, 3))
+    np.testing.assert_array_equal(image_reading.decode_tensor(data), actual)
     tolerance = 12 if kind == "JPEG" else 0  # decoders of JPEG round differently
     np.testing.assert_allclose(actual.astype(int), np.asarray(shown), atol=tolerance)
 

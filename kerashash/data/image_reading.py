@@ -142,20 +142,9 @@ def decode(data: bytes) -> npt.NDArray[np.uint8]:
         >>> decode(tf.io.encode_png(tf.zeros((8, 4, 3), tf.uint8)).numpy()).shape
         (8, 4, 3)
     """
-    from PIL import Image, ImageOps
+    from PIL import ImageOps
 
-    if not data:
-        raise ValueError("empty")
-    # Errors of all kinds: a damaged file reaches any line of a decoder.
-    try:
-        picture = Image.open(io.BytesIO(data))
-        too_large = picture.width * picture.height > _MAX_PIXELS
-    except Image.DecompressionBombError:
-        too_large = True
-    except Exception as error:
-        raise ValueError("not a readable image") from error
-    if too_large:
-        raise ValueError(f"more than {_MAX_PIXELS // 10**6} million pixels")
+    picture = _opened(data)
     try:
         if picture.format in _BY_TENSORFLOW:
             image = tf.io.decode_image(data, channels=3, expand_animations=False)
@@ -172,17 +161,75 @@ def decode(data: bytes) -> npt.NDArray[np.uint8]:
         raise ValueError("not an image, or truncated") from error
 
 
+# A function even outside of graphs, where `numpy_function` passes arrays of objects.
+@tf.function(input_signature=[tf.TensorSpec((), tf.string)])
+def decode_tensor(file: tf.Tensor) -> tf.Tensor:
+    """As `decode`, in a graph, where several threads can decode.
+
+    Args:
+        file: string tensor of shape ``()``.
+
+    Returns:
+        uint8 tensor ``(height, width, 3)``.
+
+    Example:
+        >>> decode_tensor(tf.io.encode_png(tf.zeros((8, 4, 3), tf.uint8))).shape
+        TensorShape([8, 4, 3])
+    """
+
+    def orientation_of(data: bytes) -> np.int64:
+        """The orientation, or 0 if TensorFlow does not decode the format."""
+        picture = _opened(data)
+        by_tensorflow = picture.format in _BY_TENSORFLOW
+        return np.int64(_orientation(picture) if by_tensorflow else 0)
+
+    orientation = tf.numpy_function(orientation_of, [file], tf.int64, stateful=False)
+    image = tf.cond(
+        orientation > 0,
+        lambda: tf.io.decode_image(file, channels=3, expand_animations=False),
+        lambda: tf.numpy_function(decode, [file], tf.uint8, stateful=False),
+    )
+    image = tf.cond(
+        orientation > 1,
+        lambda: tf.numpy_function(
+            _upright, [image, orientation], tf.uint8, stateful=False
+        ),
+        lambda: image,
+    )
+    return tf.ensure_shape(image, (None, None, 3))
+
+
+def _opened(data: bytes) -> Any:
+    """Read the header of an image file; refuse what is no image or too large."""
+    from PIL import Image
+
+    if not data:
+        raise ValueError("empty")
+    # Errors of all kinds: a damaged file reaches any line of a decoder.
+    try:
+        picture = Image.open(io.BytesIO(data))
+        too_large = picture.width * picture.height > _MAX_PIXELS
+    except Image.DecompressionBombError:
+        too_large = True
+    except Exception as error:
+        raise ValueError("not a readable image") from error
+    if too_large:
+        raise ValueError(f"more than {_MAX_PIXELS // 10**6} million pixels")
+    return picture
+
+
 def _orientation(picture: Any) -> int:
     """Return the EXIF orientation of an opened image, 1 if there is none."""
     try:
-        return int(picture.getexif().get(_ORIENTATION, 1))
+        orientation = int(picture.getexif().get(_ORIENTATION, 1))
     # The image may be whole although its tags are damaged.
     except Exception:
         return 1
+    return orientation if orientation in _UPRIGHT else 1
 
 
 def _upright(image: npt.NDArray[np.uint8], orientation: int) -> npt.NDArray[np.uint8]:
-    """Turn an image as its EXIF orientation says; values out of 1 to 8 count as 1."""
+    """Turn an image as its EXIF orientation, 1 to 8, says."""
     turn = _UPRIGHT.get(orientation)
     return image if turn is None else np.ascontiguousarray(turn(image))
 
@@ -201,10 +248,31 @@ def resize(image: npt.NDArray[np.uint8], size: int) -> npt.NDArray[np.uint8]:
         >>> resize(np.zeros((8, 4, 3), np.uint8), 6).shape
         (6, 6, 3)
     """
-    if image.shape[:2] == (size, size):
-        return image
-    resized = tf.image.resize(image, (size, size), "bicubic", antialias=True)
-    return np.rint(np.clip(resized.numpy(), 0.0, 255.0)).astype(np.uint8)
+    return resize_tensor(tf.constant(image), size).numpy()
+
+
+def resize_tensor(image: tf.Tensor, size: int) -> tf.Tensor:
+    """As `resize`, in a graph.
+
+    Args:
+        image: uint8 tensor ``(height, width, 3)``.
+        size: int; the side in pixels.
+
+    Returns:
+        uint8 tensor ``(size, size, 3)``.
+
+    Example:
+        >>> resize_tensor(tf.zeros((8, 4, 3), tf.uint8), 6).shape
+        TensorShape([6, 6, 3])
+    """
+
+    def resized() -> tf.Tensor:
+        pixels = tf.image.resize(image, (size, size), "bicubic", antialias=True)
+        return tf.cast(tf.round(tf.clip_by_value(pixels, 0.0, 255.0)), tf.uint8)
+
+    # An image of the right size keeps its exact pixels.
+    same = tf.reduce_all(tf.shape(image)[:2] == size)
+    return tf.ensure_shape(tf.cond(same, lambda: image, resized), (size, size, 3))
 
 
 def printable(path: str | os.PathLike[str]) -> str:

@@ -7,7 +7,7 @@ import numpy as np
 import numpy.typing as npt
 import tensorflow as tf
 
-from kerashash.data.image_reading import DEFAULT_SIZE, decode, resize
+from kerashash.data.image_reading import DEFAULT_SIZE, decode_tensor, resize_tensor
 
 
 class EncodedImages:
@@ -79,13 +79,7 @@ class EncodedImages:
         Returns:
             uint8 tensor ``(image_size, image_size, 3)``.
         """
-        image = tf.numpy_function(
-            lambda data: resize(decode(data), self.shape[1]),
-            [file],
-            tf.uint8,
-            stateful=False,
-        )
-        return tf.ensure_shape(image, self.shape[1:])
+        return resize_tensor(decode_tensor(file), self.shape[1])
 
     def at_size(self, size: int | None) -> "EncodedImages":
         """Return the images in the size that a model takes, if their size is open.

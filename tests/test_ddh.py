@@ -52,6 +52,28 @@ def test_losses_equal_the_sums_over_all_pairs(digits, kind, pair_weight):
     np.testing.assert_allclose(model._batch_pairs(*arguments), expected, rtol=1e-4)
 
 
+def test_paper_preset_is_the_papers_sum(digits):
+    """Eq. 12 with lambda_1 = 15 and lambda_2 = 1e-5, divided by N^2."""
+    x, _ = (a[:120] for a in digits.arrays("train"))
+    identity = keras.Sequential([keras.Input((64,)), keras.layers.Identity()])
+    model = fitted(x, "neighbours", neighbour_backbone=identity, preset="paper")
+    model.hash_head.kernel.assign(100 * model.hash_head.kernel)  # a penalty that counts
+    z = model.continuous_codes(x).astype(float)
+    model.bank.z.assign(z)
+    model.epoch_step()
+    s = np.where(similarity.expanded_neighbours(x, 5, 6).toarray(), 1.0, -1.0)
+    b = np.where(z >= 0, 1, -1)
+    weights = [w.astype(float) for w in model.hash_head.get_weights()]
+    expected = (
+        ((z @ z.T / 8 - s) ** 2).sum() / 2
+        + 15 / 2 * ((z - b) ** 2).sum()
+        + 1e-5 / 2 * sum((w**2).sum() for w in weights)
+    )
+    values = model.compute_losses(tf.constant(z, tf.float32), tf.range(120))
+    np.testing.assert_allclose(values["loss"], expected / 120**2, rtol=1e-4)
+    assert model.options["head_penalty"] == pytest.approx(1e-5 / 120**2)
+
+
 def test_statistics_of_the_bank_are_those_of_its_rows(digits, monkeypatch):
     x = digits.arrays("train")[0][:200]
     model = DDH(mlp(64), 8, 200)

@@ -123,8 +123,12 @@ def test_sigmoid_focal_by_hand():
 
 
 def test_softmax_focal_by_hand():
-    expected = 0.5**2 * -np.log(0.5)
     actual = losses.softmax_focal(t([[1, 0]]), t([[3.0, 3.0]]))
+    np.testing.assert_allclose(actual, 2 * 0.5**2 * -np.log(0.5), rtol=1e-5)
+    # p = 0.7, 0.2, 0.1: present with 0.2, absent with 0.7 and 0.1.
+    logits = np.log([[0.7, 0.2, 0.1]])
+    actual = losses.softmax_focal(t([[0, 1, 0]]), t(logits), gamma=3.0)
+    expected = 0.7**3 * -np.log(0.3) + 0.8**3 * -np.log(0.2) + 0.1**3 * -np.log(0.9)
     np.testing.assert_allclose(actual, expected, rtol=1e-5)
 
 

@@ -386,6 +386,50 @@ def test_dcdh_loss_equals_the_objective_in_full(digit_pairs):
     np.testing.assert_allclose(values["loss"], total, rtol=1e-4)
 
 
+@pytest.mark.parametrize("focal", ["sigmoid", "softmax"])
+def test_dcdh_loss_is_equation_8_by_hand(focal, digit_pairs):
+    """With S of +-1, and weights of which no two are equal."""
+    x, labels, _ = digit_pairs
+    x, labels = x[:60], labels[:60].astype(np.float32)
+    alpha, lam, mu, w, gamma = 50.0, 0.3, 0.7, 1.9, 3.0
+    model = build(
+        DCDH,
+        128,
+        10,
+        60,
+        s_mode="pm1",
+        focal=focal,
+        quantization_weight=alpha,
+        label_loss_weight=lam,
+        fusion_loss_weight=mu,
+        focal_weight=w,
+        focal_gamma=gamma,
+    )
+    model.fit(x, labels, epochs=1, verbose=0)
+    u, logits = model.streams(x, labels, training=False)
+    b = model.learned_codes().astype(np.float32)
+    s = np.where(labels @ labels.T > 0, 1, -1)
+    terms = [
+        (((v @ b.T - 16 * s) ** 2).sum() + alpha * ((b - v) ** 2).sum())
+        / (60**2 * 16**2)
+        for v in np.moveaxis(u.numpy(), 1, 0).astype(float)
+    ]
+    z = logits.numpy().astype(float)
+    if focal == "softmax":
+        p = np.exp(z) / np.exp(z).sum(axis=1, keepdims=True)
+        class_weight = 1.0
+    else:
+        p = 1 / (1 + np.exp(-z))
+        class_weight = np.where(labels == 1, 0.25, 0.75)
+    p_true = np.where(labels == 1, p, 1 - p)
+    entries = class_weight * (1 - p_true) ** gamma * -np.log(p_true)
+    terms.append(w * entries.sum(axis=1).mean())
+    visual, label, fusion, focal_term = terms
+    expected = [visual + lam * label + mu * (fusion + focal_term), *terms]
+    values = model.compute_losses(u, logits, tf.constant(labels), tf.constant(b))
+    np.testing.assert_allclose([*values.values()], expected, rtol=1e-4)
+
+
 def test_dcdh_running_statistics_are_those_of_u_and_b(digit_pairs):
     x, labels, _ = digit_pairs
     model = build(DCDH, 128, 10, 200, b_update="batch")

@@ -203,31 +203,39 @@ def sigmoid_focal(
 def softmax_focal(
     labels: tf.Tensor, logits: tf.Tensor, gamma: float = 2.0
 ) -> tf.Tensor:
-    """Focal loss of exclusive classes: cross-entropy that discounts easy images.
+    """Focal loss of exclusive classes: cross-entropy that discounts easy ones.
 
     Formula:
-        mean over i of sum_t y_t (1 - p_t)^gamma (-log p_t),  p = softmax(z)
+        mean over i of sum_t (1 - p_t)^gamma (-log p_t)
+        p_t = softmax(z)_t if y_t = 1, 1 - softmax(z)_t if y_t = 0
 
     Args:
         labels: float tensor ``(batch, classes)``; values in {0, 1}, y. With more than
             one positive in a row, the loss cannot reach 0.
         logits: float tensor ``(batch, classes)``; z.
-        gamma: float >= 0; how strongly easy images are discounted.
+        gamma: float >= 0; how strongly easy classes are discounted.
 
     Returns:
         Scalar float tensor.
 
     Example:
-        >>> loss = softmax_focal(tf.constant([[1.0, 0.0]]), tf.constant([[0.0, 0.0]]))
-        >>> round(float(loss), 4)  # 0.5^2 * log(2)
-        0.1733
+        >>> loss = softmax_focal(tf.constant([[1.0, 0.0]]), tf.constant([[3.0, 3.0]]))
+        >>> round(float(loss), 4)  # 2 * 0.5^2 * log(2)
+        0.3466
 
     Reference:
-        DCDH (Wang et al., SIGIR 2019), eq. 7.
+        DCDH (Wang et al., SIGIR 2019), eq. 6 and 7.
+
+    Differences:
+        The mean over images replaces the sum.
     """
     log_p = tf.nn.log_softmax(logits)
-    focal = labels * (1.0 - tf.exp(log_p)) ** gamma * -log_p
-    return tf.reduce_mean(tf.reduce_sum(focal, axis=1))
+    p = tf.exp(log_p)
+    # Clipped, so that the logarithm is finite where p rounds to 1.
+    log_not_p = tf.math.log(tf.maximum(1.0 - p, 1e-7))
+    present = labels * (1.0 - p) ** gamma * -log_p
+    absent = (1.0 - labels) * p**gamma * -log_not_p
+    return tf.reduce_mean(tf.reduce_sum(present + absent, axis=1))
 
 
 def cross_entropy(labels: tf.Tensor, logits: tf.Tensor) -> tf.Tensor:
@@ -299,7 +307,7 @@ def pairwise_likelihood(u: tf.Tensor, similar: tf.Tensor) -> tf.Tensor:
 
     Reference:
         W.-J. Li et al., Feature Learning based Deep Supervised Hashing with Pairwise
-        Labels, IJCAI 2016, eq. 1; DSRE, eq. 4.
+        Labels, IJCAI 2016, eq. 1; DSRE, eq. 2.
     """
     t = tf.matmul(u, u, transpose_b=True) / 2.0  # (batch, batch)
     # XLA cannot compile the gradient of `set_diag` for a batch of unknown size.

@@ -124,6 +124,7 @@ class DCDH(HashModel):
         label_loss_weight: float; lambda.
         fusion_loss_weight: float; mu.
         focal_weight: float; a further weight of the focal loss, inside the mu term.
+        focal_gamma: float; gamma of the focal loss, eq. 7.
         quantization_weight: float; alpha, relative to the sum over all pairs above.
             With average precision, use about num_train * bits / 10.
         code_rate: float; for average precision. The learning rate at which Adam moves
@@ -162,8 +163,7 @@ class DCDH(HashModel):
 
     Differences:
         L_w is a mean over pairs, divided by K^2, and the focal loss a mean over images.
-        The softmax focal loss sums over the labels that an image has; eq. 6 and 7 sum
-        over all classes. The bit update is z = sgn(q - B' U'^T u), the minimiser;
+        The bit update is z = sgn(q - B' U'^T u), the minimiser;
         eq. 11 prints the opposite sign, the maximiser, and eq. 10 writes gamma for the
         alpha of eq. 9. The three objectives are solved for their one B together.
         Balanced S and the sigmoid focal loss are the defaults. With average precision
@@ -187,6 +187,7 @@ class DCDH(HashModel):
         label_loss_weight: float = 0.5,
         fusion_loss_weight: float = 0.5,
         focal_weight: float = 1.0,
+        focal_gamma: float = 2.0,
         quantization_weight: float = 200.0,
         code_rate: float = 20.0,
         label_units: Iterable[int] = (4096, 512),
@@ -206,6 +207,7 @@ class DCDH(HashModel):
             "label_loss_weight": label_loss_weight,
             "fusion_loss_weight": fusion_loss_weight,
             "focal_weight": focal_weight,
+            "focal_gamma": focal_gamma,
             "quantization_weight": quantization_weight,
         }
         check_least(0, **weights, code_rate=code_rate)
@@ -316,8 +318,8 @@ class DCDH(HashModel):
         if logits is not None:
             sigmoid = self.options["focal"] == "sigmoid"
             focal_loss = losses.sigmoid_focal if sigmoid else losses.softmax_focal
-            weight = self.options["focal_weight"]
-            terms["focal_loss"] = weight * focal_loss(labels, logits)  # eq. 6 and 7
+            focal = focal_loss(labels, logits, gamma=self.options["focal_gamma"])
+            terms["focal_loss"] = self.options["focal_weight"] * focal  # eq. 6 and 7
         # The terms that variants V and S lack count as 0.
         visual, label, fusion, focal = (
             terms.get(name, 0.0) for name in (*stream_names, "focal_loss")

@@ -31,12 +31,17 @@ CHOICES = {
 def presets(bits: int, num_train: int) -> dict[str, dict[str, Any]]:
     """Return the options that depend on the preset."""
     return {
-        "default": {"pair_weight": "balanced", "quantization_weight": 0.05},
-        # The paper's lambda_1 = 15 weighs a sum over images and bits against a sum over
-        # pairs; here both are means.
+        "default": {
+            "pair_weight": "balanced",
+            "quantization_weight": 0.05,
+            "head_penalty": 1e-5,
+        },
+        # The paper's lambda_1 = 15 and lambda_2 = 1e-5 are weights beside a sum over
+        # all pairs, which is a mean here: all terms are divided by num_train^2.
         "paper": {
             "pair_weight": "uniform",
             "quantization_weight": 15.0 * bits / num_train,
+            "head_penalty": 1e-5 / num_train**2,
         },
     }
 
@@ -79,9 +84,10 @@ class DDH(HashModel):
             the preset's.
         quantization_weight: float or None; lambda. 0.02 to 0.1 is safe; much above 0.1,
             all codes become equal. None takes the preset's.
-        head_penalty: float; lambda_2.
+        head_penalty: float or None; lambda_2. None takes the preset's.
         preset: str; "default" has balanced pairs and lambda 0.05; "paper" has uniform
-            pair weights and lambda = 15 K / N, from its lambda_1 = 15.
+            pair weights, lambda = 15 K / N and lambda_2 = 1e-5 / N^2, which make the
+            objective the paper's sum, divided by N^2, for N training rows.
         **kwargs: further arguments of `keras.Model`.
 
     Training data:
@@ -113,12 +119,11 @@ class DDH(HashModel):
 
     Differences:
         The paper's sums are means over pairs and images; the penalty of lambda_2 is not
-        divided by the number of pairs, nor squared as eq. 12 prints it. Pairs are
-        balanced by default: about 97 % are dissimilar, and codes cannot all be opposite
-        to each other, so that gradient descent on unweighted pairs first shrinks z.
-        Neighbours are searched in the features of the backbone unless
-        `neighbour_backbone` is given; the paper takes those of a ResNet. The bank's
-        codes are constants in the gradient.
+        squared as eq. 12 prints it. Pairs are balanced by default: about 97 % are
+        dissimilar, and codes cannot all be opposite to each other, so that gradient
+        descent on unweighted pairs first shrinks z. Neighbours are searched in the
+        features of the backbone unless `neighbour_backbone` is given; the paper takes
+        those of a ResNet. The bank's codes are constants in the gradient.
     """
 
     reported = ("loss", "pair_loss", "quantization_loss")
@@ -140,7 +145,7 @@ class DDH(HashModel):
         neighbour_backbone: str | keras.Model | None = None,
         pair_weight: str | None = None,
         quantization_weight: float | None = None,
-        head_penalty: float = 1e-5,
+        head_penalty: float | None = None,
         preset: str = "default",
         **kwargs: Any,
     ) -> None:
@@ -152,6 +157,7 @@ class DDH(HashModel):
             preset,
             pair_weight=pair_weight,
             quantization_weight=quantization_weight,
+            head_penalty=head_penalty,
         )
         choices = {"similarity": similarity, "mode": mode}
         check_choices(CHOICES, **choices, pair_weight=chosen["pair_weight"])
@@ -160,7 +166,7 @@ class DDH(HashModel):
         check_least(
             0,
             quantization_weight=chosen["quantization_weight"],
-            head_penalty=head_penalty,
+            head_penalty=chosen["head_penalty"],
         )
         if similarity == "labels" and num_classes is None:
             raise ValueError(
@@ -180,7 +186,6 @@ class DDH(HashModel):
             "neighbours": neighbours,
             "lists": lists,
             **chosen,
-            "head_penalty": head_penalty,
         }
         # The neighbour lists of a batch have no static shape.
         self.supports_jit = similarity == "labels"

@@ -9,7 +9,7 @@ import tensorflow as tf
 
 from kerashash import backbones
 from kerashash.backbones import cnn_f, efficientnet_lite
-from kerashash.backbones.images import input_size
+from kerashash.backbones.images import ResizeImages, input_size
 
 VARIANTS = {"lite0": (224, 3_413_024), "lite2": (260, 4_869_168)}
 
@@ -294,3 +294,82 @@ def test_input_size_is_found_wherever_the_resizing_is(few_blocks):
     networks = (lite, nested, mobile, both, fixed, free, vectors, features)
     sizes = [input_size(network) for network in networks]
     assert sizes == [96, 96, 64, 96, 20, None, None, None]
+
+
+@pytest.mark.parametrize("mode", ["known size", "any size", "XLA"])
+def test_resizing_is_that_of_tensorflow(mode, rng):
+    """Up and down, to 1e-3 of a grey level; in graphs, where divisions by constants
+    become products, too."""
+    sides = [(1, 1), (31, 64), (64, 31), (200, 99), (454, 463), (397, 465)]
+    for size in (32, 99, 224, 331) if mode == "known size" else (99, 331):
+        layer = ResizeImages(size)
+        if mode != "known size":
+            spec = tf.TensorSpec((None, None, None, 3), tf.uint8)
+            layer = tf.function(layer, [spec], jit_compile=mode == "XLA")
+        for height, width in sides if mode != "XLA" else sides[-1:]:
+            images = rng.integers(0, 256, (2, height, width, 3)).astype(np.uint8)
+            expected = tf.image.resize(images, (size, size), "bicubic")
+            np.testing.assert_allclose(layer(images), expected, atol=1e-3, rtol=0)
+
+
+def test_resizing_large_photographs_and_what_has_its_size(rng):
+    photograph = rng.integers(0, 256, (1, 700, 1201, 3)).astype(np.uint8)
+    expected = tf.image.resize(photograph, (32, 32), "bicubic")
+    np.testing.assert_allclose(ResizeImages(32)(photograph), expected, atol=1e-3)
+    same = rng.integers(0, 256, (1, 32, 32, 3)).astype(np.uint8)
+    resized = ResizeImages(32)(same)
+    assert resized.dtype == tf.float32
+    np.testing.assert_array_equal(resized, same)
+
+
+def test_resizing_is_in_float32_in_mixed_precision(rng):
+    images = (255 * rng.random((1, 40, 30, 3))).astype(np.float32)
+    policy = keras.mixed_precision.dtype_policy()
+    keras.mixed_precision.set_dtype_policy("mixed_bfloat16")
+    try:
+        resized = ResizeImages(64)(images)
+    finally:
+        keras.mixed_precision.set_dtype_policy(policy)
+    expected = tf.image.resize(images, (64, 64), "bicubic")
+    np.testing.assert_allclose(resized, expected, atol=1e-3)
+
+
+@pytest.mark.parametrize("name", ["efficientnet-lite0", "cnn-f", "MobileNet"])
+def test_images_have_channels_last_whatever_keras_is_set_to(
+    name, few_blocks, zeros, rng
+):
+    options = {} if name == "cnn-f" else {"image_size": 64, "weights": None}
+    images = rng.integers(0, 256, (2, 40, 30, 3)).astype(np.uint8)
+    backbone = backbones.get(name, **options)
+    config = keras.saving.serialize_keras_object(backbone)
+    keras.config.set_image_data_format("channels_first")
+    try:
+        copies = [
+            backbones.get(name, **options),
+            keras.saving.deserialize_keras_object(config),
+        ]
+        for copy in copies:
+            copy.set_weights(backbone.get_weights())
+            np.testing.assert_allclose(copy(images), backbone(images), atol=1e-5)
+        assert keras.config.image_data_format() == "channels_first"
+    finally:
+        keras.config.set_image_data_format("channels_last")
+
+
+@pytest.mark.parametrize("name", ["efficientnet-lite0", "cnn-f", "MobileNet"])
+def test_backbones_in_float64(name, few_blocks, zeros, rng):
+    options = {} if name == "cnn-f" else {"image_size": 64, "weights": None}
+    images = rng.integers(0, 256, (1, 40, 30, 3)).astype(np.uint8)
+    backbone = backbones.get(name, **options)
+    policy = keras.config.dtype_policy()
+    keras.config.set_floatx("float64")
+    keras.config.set_dtype_policy("float64")
+    try:
+        wide = backbones.get(name, **options)
+        wide.set_weights(backbone.get_weights())
+        features = wide(images)
+        assert features.dtype == tf.float64
+        np.testing.assert_allclose(features, backbone(images), atol=1e-3)
+    finally:
+        keras.config.set_floatx("float32")
+        keras.config.set_dtype_policy(policy)

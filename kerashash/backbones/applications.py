@@ -7,7 +7,7 @@ import keras
 import tensorflow as tf
 from keras import layers
 
-from kerashash.backbones.images import ResizeImages, check_image_size
+from kerashash.backbones.images import DATA_FORMAT, ResizeImages, check_image_size
 
 
 @keras.saving.register_keras_serializable(package="kerashash")
@@ -25,7 +25,9 @@ class ApplicationPreprocessing(layers.Layer):
 
     def call(self, inputs: tf.Tensor) -> tf.Tensor:
         module = getattr(keras.applications, self.module)
-        return module.preprocess_input(tf.cast(inputs, self.compute_dtype))
+        return module.preprocess_input(
+            tf.cast(inputs, self.compute_dtype), data_format=DATA_FORMAT
+        )
 
     def get_config(self) -> dict[str, Any]:
         return {**super().get_config(), "module": self.module}
@@ -50,12 +52,18 @@ def build(
 ) -> keras.Model:
     """Build a network of `keras.applications`: preprocessing, layers, average pool."""
     check_image_size(image_size)
-    network = getattr(keras.applications, name)(
-        include_top=False,
-        pooling="avg",
-        weights=weights,
-        input_shape=(image_size, image_size, 3),
-    )
+    # These networks take the layout of images from Keras' configuration alone.
+    configured = keras.config.image_data_format()
+    keras.config.set_image_data_format(DATA_FORMAT)
+    try:
+        network = getattr(keras.applications, name)(
+            include_top=False,
+            pooling="avg",
+            weights=weights,
+            input_shape=(image_size, image_size, 3),
+        )
+    finally:
+        keras.config.set_image_data_format(configured)
     inputs = keras.Input((None, None, 3), name="image")
     x = ResizeImages(image_size, name="resize")(inputs)
     x = ApplicationPreprocessing(module, name="preprocess")(x)

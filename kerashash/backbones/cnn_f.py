@@ -1,5 +1,6 @@
 """CNN-F, the backbone of AdaLabelHash, DSRE and DDH."""
 
+import functools
 import os
 from types import SimpleNamespace
 from typing import Any, Self
@@ -9,7 +10,7 @@ import numpy as np
 import tensorflow as tf
 from keras import layers
 
-from kerashash.backbones.images import ResizeImages
+from kerashash.backbones.images import DATA_FORMAT, ResizeImages
 from kerashash.mat_files import read_mat
 
 
@@ -26,9 +27,13 @@ class LocalResponseNormalization(layers.Layer):
     """
 
     def call(self, inputs: tf.Tensor) -> tf.Tensor:
-        return tf.nn.local_response_normalization(
-            inputs, depth_radius=2, bias=2.0, alpha=1e-4, beta=0.75
-        )
+        # TensorFlow's operation takes no float64, and float16 cannot hold the squares.
+        dtype = tf.float64 if inputs.dtype == tf.float64 else tf.float32
+        x = tf.cast(inputs, dtype)
+        channels = x.shape[-1]
+        squares = tf.pad(x**2, ((0, 0), (0, 0), (0, 0), (2, 2)))
+        energy = tf.add_n([squares[..., i : i + channels] for i in range(5)])
+        return tf.cast(x / (2.0 + 1e-4 * energy) ** 0.75, inputs.dtype)
 
 
 @keras.saving.register_keras_serializable(package="kerashash")
@@ -85,19 +90,23 @@ class CNNF(keras.Model):
     def __init__(
         self, weights: str | os.PathLike[str] | None = None, name: str | None = None
     ) -> None:
+        conv = functools.partial(
+            layers.Conv2D, activation="relu", data_format=DATA_FORMAT
+        )
+        pool = functools.partial(layers.MaxPooling2D, 3, 2, data_format=DATA_FORMAT)
         inputs = keras.Input((None, None, 3), name="image")
         x = ResizeImages(self.image_size, name="resize")(inputs)
         x = SubtractMeanImage(name="center")(x)
-        x = layers.Conv2D(64, 11, 4, activation="relu", name="conv1")(x)
+        x = conv(64, 11, 4, name="conv1")(x)  # (54, 54, 64)
         x = LocalResponseNormalization(name="norm1")(x)
-        x = layers.MaxPooling2D(3, 2, padding="same", name="pool1")(x)  # (27, 27, 64)
-        x = layers.Conv2D(256, 5, padding="same", activation="relu", name="conv2")(x)
+        x = pool(padding="same", name="pool1")(x)  # (27, 27, 64)
+        x = conv(256, 5, padding="same", name="conv2")(x)
         x = LocalResponseNormalization(name="norm2")(x)
-        x = layers.MaxPooling2D(3, 2, name="pool2")(x)  # (13, 13, 256)
+        x = pool(name="pool2")(x)  # (13, 13, 256)
         for layer in ("conv3", "conv4", "conv5"):
-            x = layers.Conv2D(256, 3, padding="same", activation="relu", name=layer)(x)
-        x = layers.MaxPooling2D(3, 2, name="pool5")(x)  # (6, 6, 256)
-        x = layers.Flatten(name="flatten")(x)
+            x = conv(256, 3, padding="same", name=layer)(x)
+        x = pool(name="pool5")(x)  # (6, 6, 256)
+        x = layers.Flatten(DATA_FORMAT, name="flatten")(x)
         for layer in ("fc6", "fc7"):
             x = layers.Dense(4096, activation="relu", name=layer)(x)
             x = layers.Dropout(0.5, name=f"{layer}_dropout")(x)

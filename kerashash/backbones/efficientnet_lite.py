@@ -12,7 +12,7 @@ import tensorflow as tf
 from keras import layers
 
 from kerashash import installed
-from kerashash.backbones.images import ResizeImages, check_image_size
+from kerashash.backbones.images import DATA_FORMAT, ResizeImages, check_image_size
 
 # (repeats, kernel, stride, expansion, channels) of each block of EfficientNet-Lite0.
 _LITE_BLOCKS = (
@@ -96,7 +96,7 @@ class EfficientNetLite(keras.Model):
                     f"block{number}{chr(ord('a') + repeat)}",
                 )
         x = _conv(x, 1280, 1, 1, "head")
-        x = layers.GlobalAveragePooling2D(name="pool")(x)
+        x = layers.GlobalAveragePooling2D(DATA_FORMAT, name="pool")(x)
         super().__init__(inputs, x, name=name or f"efficientnet_{variant}")
         self.variant = variant
         self.image_size = image_size
@@ -142,6 +142,7 @@ def _conv(
         kernel,
         stride,
         padding="same",
+        data_format=DATA_FORMAT,
         use_bias=False,
         name=f"{name}_conv",
     )(x)
@@ -162,7 +163,12 @@ def _inverted_residual(
     if expand != 1:
         x = _conv(x, width * expand, 1, 1, f"{name}_expand")
     x = layers.DepthwiseConv2D(
-        kernel, stride, padding="same", use_bias=False, name=f"{name}_depthwise_conv"
+        kernel,
+        stride,
+        padding="same",
+        data_format=DATA_FORMAT,
+        use_bias=False,
+        name=f"{name}_depthwise_conv",
     )(x)
     x = _normalize(x, f"{name}_depthwise")
     x = _conv(x, channels, 1, 1, f"{name}_project", activation=False)

@@ -1,20 +1,34 @@
 """Resizing of images, the first layer of every image backbone."""
 
+import functools
 from typing import Any
 
 import keras
+import numpy as np
+import numpy.typing as npt
 import tensorflow as tf
 from keras import layers
 
 from kerashash.checks import check_integer
 
+# Stated in each layer of an image backbone: Keras' own default is the user's setting,
+# and images are (height, width, 3) whatever that is.
+DATA_FORMAT = "channels_last"
+
 
 @keras.saving.register_keras_serializable(package="kerashash")
 class ResizeImages(layers.Layer):
-    """Resizes images to a square (bicubic), in float32.
+    """Resizes images to a square (bicubic), in float32 whatever the dtype policy.
+
+    Equal to ``tf.image.resize(images, (size, size), "bicubic")``, to 1e-3 of a grey
+    level. The operation behind that has no kernel for XLA, and LiteRT, OpenVINO and
+    ONNX have no counterpart of it. Two matrix products run everywhere.
 
     `keras.layers.Resizing` does not replace it: the default of its
     ``call(training=True)`` puts every later layer of the network into training mode.
+
+    Formula:
+        Y_c = A_height X_c A_width^T  for each channel c
 
     Args:
         size: int; the side of the square in pixels.
@@ -22,11 +36,20 @@ class ResizeImages(layers.Layer):
     """
 
     def __init__(self, size: int, **kwargs: Any) -> None:
+        kwargs["dtype"] = "float32"
         super().__init__(**kwargs)
         self.size = size
 
     def call(self, inputs: tf.Tensor) -> tf.Tensor:
-        return tf.image.resize(inputs, (self.size, self.size), "bicubic")
+        images, rows = _matrix(inputs, 1, self.size)
+        images, columns = _matrix(images, 2, self.size)
+        images = tf.cast(images, tf.float32)
+        images = _multiply(rows, images)
+        # Transposed, both products are of large matrices: three times faster than
+        # one of a matrix with three columns for each row of each image.
+        images = tf.transpose(images, (0, 2, 1, 3))
+        images = _multiply(columns, images)
+        return tf.transpose(images, (0, 2, 1, 3))
 
     def compute_output_shape(
         self, input_shape: tuple[int | None, ...]
@@ -35,6 +58,89 @@ class ResizeImages(layers.Layer):
 
     def get_config(self) -> dict[str, Any]:
         return {**super().get_config(), "size": self.size}
+
+
+def bicubic_matrix(size: int, length: int | tf.Tensor) -> tf.Tensor:
+    """The matrix that resizes one side of an image, bicubic, without antialiasing.
+
+    Formula:
+        A_ij = k(|j - x_i|) / sum_t k(|t - x_i|),  x_i = (i + 1/2) length / size - 1/2
+        k(d) = 3/2 d^3 - 5/2 d^2 + 1 up to d = 1, -1/2 d^3 + 5/2 d^2 - 4 d + 2 up to 2
+
+    The fraction of x_i is rounded to 1/1024, as TensorFlow does.
+
+    Args:
+        size: int; the side in pixels after resizing.
+        length: int or scalar int tensor; the side before it.
+
+    Returns:
+        float32 tensor ``(size, length)``.
+
+    Example:
+        >>> bicubic_matrix(2, 4).numpy().round(3)
+        array([[ 0.529,  0.529, -0.059,  0.   ],
+               [ 0.   , -0.059,  0.529,  0.529]], dtype=float32)
+
+    Reference:
+        R. Keys, Cubic Convolution Interpolation for Digital Image Processing, IEEE
+        TASSP 29(6), 1981.
+    """
+    # `divide_no_nan`, because of a plain division by a constant TensorFlow's optimizer
+    # makes a product with the inverse, and other digits round to other 1024ths.
+    scale = tf.math.divide_no_nan(tf.cast(length, tf.float32), float(size))
+    center = (tf.range(size, dtype=tf.float32) + 0.5) * scale - 0.5  # (size,)
+    whole = tf.floor(center)
+    center = whole + tf.round((center - whole) * 1024.0) / 1024.0
+    pixels = tf.cast(tf.range(length), tf.float32)  # (length,)
+    d = tf.abs(pixels[None, :] - center[:, None])  # (size, length)
+    near = (1.5 * d - 2.5) * d * d + 1.0
+    far = ((-0.5 * d + 2.5) * d - 4.0) * d + 2.0
+    weights = tf.where(d <= 1.0, near, tf.where(d < 2.0, far, tf.zeros_like(d)))
+    return weights / tf.reduce_sum(weights, axis=1, keepdims=True)
+
+
+@functools.lru_cache(maxsize=64)
+def _known_matrix(
+    size: int, length: int
+) -> tuple[npt.NDArray[np.intp], npt.NDArray[np.float32]]:
+    """`bicubic_matrix` without the columns that are 0, and the pixels that are left."""
+    # Eagerly, also while a graph is traced, and on the CPU, which rounds alike for all.
+    with tf.init_scope(), tf.device("CPU"):
+        matrix = bicubic_matrix(size, length).numpy()
+    pixels = np.flatnonzero(matrix.any(axis=0))
+    return pixels, matrix[:, pixels]
+
+
+def _matrix(images: tf.Tensor, axis: int, size: int) -> tuple[tf.Tensor, Any]:
+    """The matrix for one side of images, and the images cut to what it uses.
+
+    The matrix is None if the side has its size already.
+    """
+    length = images.shape[axis]
+    if length is None:
+        return images, bicubic_matrix(size, tf.shape(images)[axis])
+    if length == size:
+        return images, None
+    pixels, matrix = _known_matrix(size, length)
+    if len(pixels) < length:  # a photograph much larger than `size`
+        images = tf.gather(images, pixels, axis=axis)
+    return images, matrix
+
+
+def _multiply(matrix: Any, images: tf.Tensor) -> tf.Tensor:
+    """Matrix ``(m, n)`` times images ``(batch, n, width, channels)``, unless None."""
+    if matrix is None:
+        return images
+    _, length, width, channels = _shape(images)
+    flat = tf.reshape(images, (-1, length, width * channels))
+    flat = tf.matmul(matrix, flat)  # (batch, m, width * channels)
+    return tf.reshape(flat, (-1, matrix.shape[0], width, channels))
+
+
+def _shape(x: tf.Tensor) -> list[Any]:
+    """The shape of a tensor: integers where they are known, else scalar tensors."""
+    dynamic = tf.shape(x)
+    return [dynamic[i] if n is None else n for i, n in enumerate(x.shape)]
 
 
 def check_image_size(size: int) -> None:

@@ -203,7 +203,7 @@ def read(path: str | os.PathLike[str]) -> Recipe:
     try:
         text = pathlib.Path(path).read_text()
         tables = tomllib.loads(text)
-    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise ValueError(
             f"`recipe` must be a recipe file. Received: {os.fspath(path)!r} ({error})."
         ) from error

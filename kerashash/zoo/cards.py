@@ -306,7 +306,7 @@ def joined(value: Any) -> Any:
         >>> joined("cnn-f"), joined(["cnn-f", "features"])
         ('cnn-f', 'cnn-f and features')
     """
-    return " and ".join(value) if isinstance(value, list) else value
+    return " and ".join(map(str, value)) if isinstance(value, list) else value
 
 
 def _as_text(values: Mapping[str, Any]) -> str:

@@ -93,11 +93,11 @@ def entry(name: str | os.PathLike[str]) -> Entry:
         )
     for file in FILES:
         _check_inside(path, path / file)
-        _check_file(path / file, card["files"].get(file, {}))
+        _check_file(path / file, card["files"].get(file, {}), path / "card.json")
     networks = shared_files(path, card)
     for network, expected in zip(networks, card.get("shared", []), strict=True):
         _check_inside(network.parent, network)
-        _check_file(network, expected)
+        _check_file(network, expected, path / "card.json")
     return Entry(card["name"], path, card)
 
 
@@ -233,7 +233,9 @@ def _refuse_recipe_only(name: str) -> None:
         )
 
 
-def _check_file(path: pathlib.Path, expected: Mapping[str, Any]) -> None:
+def _check_file(
+    path: pathlib.Path, expected: Mapping[str, Any], card: pathlib.Path
+) -> None:
     """Compare a file with the size and sha256 that its card gives."""
     if not path.is_file():
         raise ValueError(f"{path} is missing.")
@@ -241,6 +243,6 @@ def _check_file(path: pathlib.Path, expected: Mapping[str, Any]) -> None:
     if size != expected.get("bytes") or digest != expected.get("sha256"):
         raise ValueError(
             f"{path} is not the file that its card describes. Received: {size} bytes, "
-            f"sha256 {digest}; the card says {expected.get('bytes')} bytes, "
-            f"sha256 {expected.get('sha256')}."
+            f"sha256 {digest}; {card} says {str(expected.get('bytes'))[:80]} bytes, "
+            f"sha256 {str(expected.get('sha256'))[:80]}."
         )

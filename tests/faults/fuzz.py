@@ -1,0 +1,454 @@
+"""Give damaged files to every loader, and count how it takes them.
+
+A loader may accept a file or refuse it by name: with a ValueError, TypeError or OSError
+that says which file is wrong. Anything else is a fault: another error, a crash of the
+process, more than some seconds or more memory than a limit.
+
+    python tests/faults/fuzz.py --inputs 10000           # a row a loader in faults.csv
+    python tests/faults/fuzz.py --target ranker --first 17 --inputs 1    # one input
+
+Inputs are numbered: one number is one damage, on every machine.
+"""
+
+import argparse
+import contextlib
+import csv
+import hashlib
+import io
+import json
+import multiprocessing
+import os
+import pathlib
+import resource
+import shutil
+import signal
+import sys
+import tempfile
+import time
+import traceback
+import warnings
+import zipfile
+
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+
+import h5py
+import numpy as np
+
+RESULTS = pathlib.Path(__file__).parents[2] / "benchmarks" / "results" / "faults.csv"
+COLUMNS = (
+    "harness",
+    "target",
+    "inputs",
+    "refused by name",
+    "accepted",
+    "other errors",
+    "seconds",
+    "command",
+)
+SECONDS = 20  # for one input
+GIBIBYTES = 6  # of address space above that of the libraries
+CHUNK = 500  # inputs of a process
+NAME = "adalabel-noise-12"
+STRANGE = (
+    *(None, True, 0, -1, 1, 2**31, 2**63, 10**30, 0.5, -1.5, 1e308, float("nan")),
+    *("", "x", "../x", "/etc/passwd", "a\0b", "x" * 300, "\ud800", [], {}),
+    *([[]], [0], {"x": 1}, [None], "imagenet", "MobileNetV2"),
+)
+
+
+# Damage
+
+
+def damage_bytes(content, rng):
+    """Change, cut, repeat or put in bytes."""
+    data = bytearray(content)
+    for _ in range(rng.integers(1, 5)):
+        at = int(rng.integers(len(data) + 1))
+        length = int(rng.choice([1, 2, 4, 8, 64]))
+        kind = rng.integers(7)
+        if kind == 0 and data:
+            data[min(at, len(data) - 1)] ^= 1 << int(rng.integers(8))
+        elif kind == 1:
+            data[at : at + length] = rng.bytes(length)
+        elif kind == 2:
+            data[at : at + length] = rng.choice([b"\0", b"\xff", b"\x7f"]) * length
+        elif kind == 3:
+            del data[at : at + length]
+        elif kind == 4:
+            data[at:at] = rng.bytes(length)
+        elif kind == 5:
+            data[at:at] = data[at : at + 16 * length]
+        else:
+            del data[at:]
+    return bytes(data)
+
+
+def damage_json(content, rng):
+    """Change values, keys and text of JSON."""
+    if rng.random() < 0.25:
+        return damage_bytes(content, rng)
+    value = json.loads(content)
+    for _ in range(rng.integers(1, 4)):
+        nodes = []
+
+        def visit(item, nodes=nodes):
+            if isinstance(item, dict | list):
+                keys = item if isinstance(item, dict) else range(len(item))
+                for key in keys:
+                    nodes.append((item, key))
+                    visit(item[key])
+
+        visit(value)
+        if not nodes:
+            break
+        parent, key = nodes[rng.integers(len(nodes))]
+        kind = rng.integers(4)
+        if kind == 0:
+            del parent[key]
+        elif kind == 1 and isinstance(parent, dict):
+            parent[str(rng.choice(["name", "files", "x", "config"]))] = parent.pop(key)
+        elif kind == 2:
+            parent[key] = [parent[key]] * int(rng.integers(1, 4))
+        else:
+            parent[key] = STRANGE[rng.integers(len(STRANGE))]
+    return json.dumps(value).encode()
+
+
+def damage_npz(content, rng):
+    """Change arrays, headers or the archive."""
+    if rng.random() < 0.4:
+        return damage_bytes(content, rng)
+    with zipfile.ZipFile(io.BytesIO(content)) as archive:
+        members = {name: archive.read(name) for name in archive.namelist()}
+    name = rng.choice([*members])
+    array = np.load(io.BytesIO(members[name]))
+    kind = rng.integers(6)
+    if kind == 0:
+        members[name] = damage_bytes(members[name], rng)
+    elif kind == 1:
+        del members[name]
+    else:
+        dtypes = ("u1", "i8", "f4", "f8", "?", "U3", "c8", "M8[s]")
+        if kind == 2:
+            array = array.astype("S5" if array.dtype.kind == "U" else "U3")
+        elif kind == 3:
+            array = array.ravel()[: rng.integers(array.size + 1)]
+        elif kind == 4:
+            array = np.zeros(rng.integers(0, 9, rng.integers(0, 4)), rng.choice(dtypes))
+        else:
+            array = np.zeros(1 << int(rng.integers(20, 25)), "u1")
+        buffer = io.BytesIO()
+        np.lib.format.write_array(buffer, array)
+        members[name] = buffer.getvalue()
+    out = io.BytesIO()
+    methods = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED, zipfile.ZIP_LZMA)
+    with zipfile.ZipFile(out, "w", methods[rng.integers(3)]) as archive:
+        for name, data in members.items():
+            archive.writestr(name, data)
+    return out.getvalue()
+
+
+def damage_hdf5(content, rng):
+    """Change arrays, links or bytes of a file of weights."""
+    if rng.random() < 0.5:
+        return damage_bytes(content, rng)
+    buffer = io.BytesIO(content)
+    with h5py.File(buffer, "r+") as file:
+        names = []
+        file.visititems(
+            lambda name, item: (
+                names.append(name) if isinstance(item, h5py.Dataset) else None
+            )
+        )
+        name = names[rng.integers(len(names))]
+        array = file[name][()]
+        del file[name]
+        kind = rng.integers(7)
+        if kind == 0:
+            file[name] = h5py.SoftLink("/" + names[0])
+        elif kind == 1:
+            file[name] = h5py.ExternalLink("/etc/passwd", "/")
+        elif kind == 2:
+            file[name] = array[..., None]
+        elif kind == 3:
+            file[name] = array.astype("S3")
+        elif kind == 4:
+            file.create_dataset(name, (1 << 40,), "f4", chunks=(1 << 10,))
+        elif kind == 5:
+            file.create_dataset(name, (4,), "u1", external=[("/etc/passwd", 0, 4)])
+    return buffer.getvalue()
+
+
+def damage_toml(content, rng):
+    """Change lines and values of TOML."""
+    if rng.random() < 0.3:
+        return damage_bytes(content, rng)
+    lines = content.decode().splitlines()
+    for _ in range(rng.integers(1, 4)):
+        at = rng.integers(len(lines))
+        kind = rng.integers(4)
+        if kind == 0:
+            del lines[at]
+        elif kind == 1:
+            lines.insert(rng.integers(len(lines)), lines[at])
+        elif "=" in lines[at]:
+            values = ("-1", "nan", '""', "[]", "{}", "true", "9" * 30, "[" * 500, "1.5")
+            lines[at] = f"{lines[at].split('=')[0]}= {rng.choice(values)}"
+        else:
+            lines[at] = lines[at].replace("[", "[x.")
+        if not lines:
+            break
+    return "\n".join(lines).encode()
+
+
+# Loaders
+
+
+def sign(folder, file):
+    """Let the card describe a file as it is."""
+    path = folder / "card.json"
+    card = json.loads(path.read_text())
+    content = (folder / file).read_bytes()
+    digest = hashlib.sha256(content).hexdigest()
+    card["files"][file] = {"sha256": digest, "bytes": len(content)}
+    path.write_text(json.dumps(card))
+
+
+def prepare(root):
+    """Write one good file of each kind, small enough to be read in milliseconds."""
+    import keras
+    import scipy.io
+
+    import kerashash
+    from kerashash import zoo
+
+    keras.utils.set_random_seed(0)
+    rng = np.random.default_rng(0)
+    backbone = keras.Sequential([keras.Input((6,)), keras.layers.Dense(4)])
+    model = kerashash.AdaLabelHash(backbone, bits=12, num_classes=2)
+    zoo.round_weights(model)
+    x = rng.normal(size=(12, 6)).astype(np.float32)
+    labels = np.eye(2, dtype=np.uint8)[np.arange(12) % 2]
+    codes = {
+        "query_codes": model.encode(x[:4], verbose=0),
+        "query_labels": labels[:4],
+        "database_codes": model.encode(x[4:], verbose=0),
+        "database_labels": labels[4:],
+    }
+    metric = {"name": "mAP@ALL", "denominator": "relevant", "ties": "expected"}
+    card = {"metrics": [{**metric, "empty": "zero", "database": "encoded"}]}
+    recipe = zoo.recipe_path("ssdh-digits-48").read_text()
+    zoo.save(model, NAME, card, codes, recipe, root)
+    (root / "index.json").write_text(json.dumps([NAME, "adalabel-noise-24"]))
+    kerashash.HammingRanker(model.encode(x, verbose=0), 12).save(root / "codes.ranker")
+    arrays = {"features": x, "labels": labels.astype(float), "name": "noise"}
+    arrays["net"] = {"layers": np.array([{"x": 1.0}, "cell"], object)}
+    scipy.io.savemat(root / "some.mat", arrays, do_compression=False)
+    scipy.io.savemat(root / "packed.mat", arrays, do_compression=True)
+
+
+def load_index(root):
+    from kerashash.zoo import remote
+
+    os.environ["KERASHASH_CACHE"] = str(root / "cache")
+    remote.names(root.as_uri())
+
+
+def load_recipe(root):
+    from kerashash import recipes
+
+    recipes.read(root / NAME / "recipe.toml")
+
+
+def load_packed_mat(root):
+    load_mat(root, "packed.mat")
+
+
+def load_mat(root, name="some.mat"):
+    from kerashash.data.builders import ldl
+    from kerashash.mat_files import read_mat
+
+    read_mat(root / name, squeeze=True)
+    ldl.read_mat(root / name)
+
+
+def load_ranker(root):
+    from kerashash import HammingRanker
+
+    HammingRanker.load(root / "codes.ranker")
+
+
+def load_entry(root):
+    from kerashash import zoo
+    from kerashash.zoo import cards
+
+    entry = zoo.entry(root / NAME)
+    cards.markdown(entry.card)
+
+
+def verify(root):
+    from kerashash import zoo
+
+    zoo.verify(root / NAME)
+
+
+#: By name: the file, how it is damaged, and what reads it.
+TARGETS = {
+    "card.json": (f"{NAME}/card.json", damage_json, load_entry),
+    "config.json": (f"{NAME}/config.json", damage_json, verify),
+    "model.weights.h5": (f"{NAME}/model.weights.h5", damage_hdf5, verify),
+    "codes.npz": (f"{NAME}/codes.npz", damage_npz, verify),
+    "golden.npz": (f"{NAME}/golden.npz", damage_npz, verify),
+    "recipe.toml": (f"{NAME}/recipe.toml", damage_toml, load_recipe),
+    "ranker": ("codes.ranker", damage_npz, load_ranker),
+    "mat": ("some.mat", damage_bytes, lambda root: load_mat(root, "some.mat")),
+    "packed mat": (
+        "packed.mat",
+        damage_bytes,
+        lambda root: load_mat(root, "packed.mat"),
+    ),
+    "index.json": ("index.json", damage_json, load_index),
+}
+
+
+@contextlib.contextmanager
+def time_limit():
+    """Raise an error in a call that takes too long."""
+
+    def late(*_):
+        raise RuntimeError(f"more than {SECONDS} s")
+
+    before = signal.signal(signal.SIGALRM, late)
+    signal.setitimer(signal.ITIMER_REAL, SECONDS)
+    try:
+        yield
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, before)
+
+
+def fuzz(root, target, numbers):
+    """Give damaged files to a loader.
+
+    Args:
+        root: path of the folder that `prepare` filled.
+        target: str, of `TARGETS`.
+        numbers: iterable of int, the numbers of the inputs.
+
+    Returns:
+        dict of the counts "refused by name" and "accepted", and a list "other errors"
+        of pairs: the number of the input, and the error.
+    """
+    relative, damage, load = TARGETS[target]
+    path = root / relative
+    good, card = path.read_bytes(), (root / NAME / "card.json").read_bytes()
+    counts = {"refused by name": 0, "accepted": 0, "other errors": []}
+    try:
+        for number in numbers:
+            seed = [number, *target.encode()]
+            path.write_bytes(damage(good, np.random.default_rng(seed)))
+            if path.parent.name == NAME and path.name != "card.json":
+                sign(path.parent, path.name)
+            try:
+                with time_limit(), warnings.catch_warnings():
+                    warnings.simplefilter("ignore")
+                    load(root)
+                counts["accepted"] += 1
+            except (ValueError, TypeError, OSError) as error:
+                if path.name in str(error):
+                    counts["refused by name"] += 1
+                else:
+                    counts["other errors"].append((number, traceback.format_exc()))
+            except Exception:
+                counts["other errors"].append((number, traceback.format_exc()))
+            (root / NAME / "card.json").write_bytes(card)
+    finally:
+        path.write_bytes(good)
+        (root / NAME / "card.json").write_bytes(card)
+    return counts
+
+
+def _in_process(root, target, first, count, results):
+    """What a process of its own does: `fuzz` with a limit of memory."""
+    import kerashash
+    import kerashash.data.builders
+    import kerashash.recipes
+    import kerashash.zoo
+
+    kerashash.zoo.verify(root / NAME)  # imports and traces all that there is
+    pages = int(pathlib.Path("/proc/self/statm").read_text().split()[0])
+    limit = pages * resource.getpagesize() + (GIBIBYTES << 30)
+    resource.setrlimit(resource.RLIMIT_AS, (limit, limit))
+    for number in range(first, first + count):
+        results.put((number, fuzz(root, target, [number])))
+
+
+def fuzz_apart(root, target, first, count):
+    """`fuzz` in processes of its own; a crash is an error of the input it was at."""
+    total = {"refused by name": 0, "accepted": 0, "other errors": []}
+    context = multiprocessing.get_context("spawn")
+    position = first
+    while position < first + count:
+        chunk = min(CHUNK, first + count - position)
+        with tempfile.TemporaryDirectory() as folder:
+            copy = pathlib.Path(folder) / "files"
+            shutil.copytree(root, copy)
+            results = context.SimpleQueue()
+            process = context.Process(
+                target=_in_process, args=(copy, target, position, chunk, results)
+            )
+            process.start()
+            end = position + chunk
+            while position < end and (process.is_alive() or not results.empty()):
+                if results.empty():
+                    time.sleep(0.01)
+                    continue
+                number, counts = results.get()
+                for name, value in counts.items():
+                    total[name] += value
+                position = number + 1
+            process.join()
+        if position < end:
+            crash = f"the process ended with {process.exitcode}"
+            total["other errors"].append((position, crash))
+            position += 1
+    return total
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__.split("\n", 1)[0])
+    parser.add_argument("--inputs", type=int, default=300, help="inputs a loader")
+    parser.add_argument(
+        "--first", type=int, default=0, help="number of the first input"
+    )
+    parser.add_argument("--target", choices=TARGETS, help="one loader alone")
+    options = parser.parse_args()
+    with tempfile.TemporaryDirectory() as folder:
+        root = pathlib.Path(folder)
+        prepare(root)
+        for target in [options.target] if options.target else TARGETS:
+            started = time.monotonic()
+            counts = fuzz_apart(root, target, options.first, options.inputs)
+            for number, error in counts["other errors"][:5]:
+                print(f"{target}, input {number}: ...{error[-1500:]}", file=sys.stderr)
+            row = {
+                "harness": "fuzz",
+                "target": target,
+                "inputs": options.inputs,
+                **counts,
+                "other errors": len(counts["other errors"]),
+                "seconds": round(time.monotonic() - started),
+                "command": f"python tests/faults/fuzz.py --inputs {options.inputs}",
+            }
+            print(", ".join(f"{key} {row[key]}" for key in COLUMNS[1:-1]), flush=True)
+            if options.inputs >= 1000 and not options.first:
+                is_new = not RESULTS.exists()
+                with RESULTS.open("a", newline="") as file:
+                    writer = csv.DictWriter(file, COLUMNS, lineterminator="\n")
+                    if is_new:
+                        writer.writeheader()
+                    writer.writerow(row)
+
+
+if __name__ == "__main__":
+    main()

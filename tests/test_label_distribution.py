@@ -116,9 +116,9 @@ def test_the_nearest_row_is_so_far_from_the_origin(rng):
 
 
 def test_rounding_does_not_order_equally_near_rows(rng):
-    row = rng.random(5)
-    x = np.array([row[rng.permutation(5)] for _ in range(40)])
-    nearest = ld.knn_distribution(np.zeros((1, 5)), x, np.eye(40), k=3)
+    row = rng.random(30)
+    x = np.array([row[rng.permutation(30)] for _ in range(40)])
+    nearest = ld.knn_distribution(np.zeros((1, 30)), x, np.eye(40), k=3)
     np.testing.assert_allclose(nearest[0, :3], 1 / 3, rtol=1e-6)
 
 

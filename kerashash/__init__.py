@@ -8,6 +8,7 @@ Methods:
 Functions and classes:
     zoo.load: load a trained model by name.
     load_model: load your own model from its file.
+    export_encoder: write a model for ONNX Runtime, LiteRT, OpenVINO or TensorFlow.
     data.load: load a data set under a protocol.
     data.from_directory: load your own folder of images.
     HammingRanker: find the exact nearest neighbours of hash codes.
@@ -42,6 +43,7 @@ if TYPE_CHECKING:  # what `__getattr__` gives, for editors and type checkers
         zoo,
     )
     from kerashash.evaluation import evaluate
+    from kerashash.exporting import export_encoder
     from kerashash.methods import (
         DCDH,
         DDH,
@@ -65,6 +67,7 @@ _NAMES = {
     "HammingRanker": "kerashash.retrieval",
     "HashModel": "kerashash.methods",
     "evaluate": "kerashash.evaluation",
+    "export_encoder": "kerashash.exporting",
     "load_model": "kerashash.saving",
 }
 _MODULES = {
@@ -102,6 +105,7 @@ __all__ = [
     "data",
     "evaluate",
     "evaluation",
+    "export_encoder",
     "load_model",
     "maths",
     "methods",

@@ -21,6 +21,7 @@ PLAN = [
     "methods",
     "baselines",
     "saving",
+    "exporting",
     "evaluation",
     "monitoring",
     "store",

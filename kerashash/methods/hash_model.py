@@ -1,5 +1,6 @@
 """HashModel: the base class of all methods of learning to hash."""
 
+import os
 from collections.abc import Iterable, Iterator
 from typing import Any, NamedTuple, Self
 
@@ -278,6 +279,39 @@ class HashModel(keras.Model):
                     f"input or from the model's weights, in batch {number}."
                 )
             yield continuous
+
+    def export(
+        self,
+        filepath: Any,
+        format: str = "tf_saved_model",
+        verbose: bool | None = None,
+        input_signature: Any = None,
+        **kwargs: Any,
+    ) -> None:
+        """Write the network from inputs to continuous codes, as `keras.Model.export`.
+
+        `kerashash.export_encoder` writes one that gives packed codes.
+
+        Args:
+            filepath: path-like; the file or folder to write.
+            format, verbose, **kwargs: as for `keras.Model.export`.
+            input_signature: list of `keras.InputSpec`, or None for batches of float32
+                inputs of the shape that the model takes.
+
+        Raises:
+            ValueError: if the model is not built, so that the shape is unknown.
+        """
+        shape = self._batch_shape()
+        # Keras would demand a call first, to know the shape.
+        if input_signature is None and self.built and shape is not None:
+            input_signature = [keras.InputSpec(shape=shape, dtype="float32", name="x")]
+        super().export(
+            os.fspath(filepath),
+            format=format,
+            verbose=verbose,
+            input_signature=input_signature,
+            **kwargs,
+        )
 
     def learned_codes(self) -> npt.NDArray[np.int8]:
         """Return the codes that the discrete step has learned for the training rows.

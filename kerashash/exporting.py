@@ -1,0 +1,176 @@
+"""Encoders in files that other runtimes run: inputs in, packed codes out."""
+
+import os
+import pathlib
+import shutil
+import tempfile
+from typing import Any
+
+import numpy as np
+import tensorflow as tf
+
+from kerashash import files
+from kerashash.checks import check_choices
+from kerashash.codes import packed_width
+from kerashash.methods import HashModel
+
+__all__ = ["export_encoder"]
+
+# Ending of the file's name of each format; a SavedModel is a folder.
+_SUFFIXES = {
+    "saved_model": "",
+    "onnx": ".onnx",
+    "litert": ".tflite",
+    "openvino": ".xml",
+}
+
+
+def export_encoder(
+    model: HashModel, path: str | os.PathLike[str], format: str = "saved_model"
+) -> None:
+    """Write a trained model as an encoder for other runtimes.
+
+    The encoder maps a batch of images or vectors to packed codes, those of
+    ``model.encode``. It has one input, ``x``: uint8 images in [0, 255] or float32
+    vectors, in batches of any size; and one output, ``codes``: uint8
+    ``(n, ceil(bits / 8))``. Images are of any size where the model takes any: the
+    encoder resizes them as the model does. Unlike ``model.encode`` it does not check
+    that vectors are finite.
+
+    - "saved_model": a folder; ``encoder = tf.saved_model.load(path)`` has ``encoder.encode(x)``.
+    - "onnx": a file for ONNX Runtime. Needs ``pip install "kerashash[onnx]"``.
+    - "litert": a file for LiteRT, formerly TensorFlow Lite. The interpreter must be
+      told the shape of each batch, by ``resize_tensor_input``. Running it needs
+      ``pip install "kerashash[litert]"``, writing it does not.
+    - "openvino": a ``.xml`` file, and the weights next to it in a ``.bin`` file. Needs
+      ``pip install "kerashash[openvino]"``. Some processors compute in bfloat16 unless
+      the model is compiled with ``{"INFERENCE_PRECISION_HINT": "f32"}``, and the codes
+      differ.
+
+    Bits whose continuous value is within rounding error of 0 may differ between
+    runtimes.
+
+    Args:
+        model: `HashModel`; built, so that the shape of its inputs is known.
+        path: path-like; the folder or file to write, which must not exist. Its name
+            ends in ``.onnx``, ``.tflite`` or ``.xml`` for these three formats.
+        format: str; "saved_model", "onnx", "litert" or "openvino".
+
+    Raises:
+        TypeError: if `model` is no `HashModel`.
+        ValueError: if `model` is not built, `format` is none of these, or `path` has
+            another ending.
+        FileExistsError: if `path` exists.
+        ImportError: if the packages that the format needs are not installed.
+
+    Example:
+        >>> import keras, kerashash
+        >>> net = keras.Sequential([keras.Input((4,)), keras.layers.Dense(8)])
+        >>> model = kerashash.AdaLabelHash(net, bits=12, num_classes=3)
+        >>> export_encoder(model, "encoder")
+        >>> x = np.ones((1, 4), np.float32)
+        >>> encoder = tf.saved_model.load("encoder")
+        >>> bool((encoder.encode(x).numpy() == model.encode(x)).all())
+        True
+    """
+    if not isinstance(model, HashModel):
+        raise TypeError(f"`model` must be a HashModel. Received: {model!r}.")
+    check_choices({"format": tuple(_SUFFIXES)}, format=format)
+    shape = model._batch_shape()
+    if shape is None or not model.built:
+        raise ValueError(
+            "`model` must be built, so that the shape of its inputs is known. "
+            f"Received: {model.name}, which is not built."
+        )
+    target, suffix = pathlib.Path(os.path.abspath(path)), _SUFFIXES[format]
+    if suffix and target.suffix != suffix:
+        raise ValueError(
+            f"`path` must end in {suffix!r} for format={format!r}. Received: "
+            f"{os.fspath(path)!r}."
+        )
+    outputs = [target]
+    if format == "openvino":
+        outputs.append(target.with_suffix(".bin"))
+    for output in outputs:
+        if os.path.lexists(output):
+            raise FileExistsError(f"`path` must not exist. Received: {str(output)!r}.")
+    encoder = _Encoder(model, shape)
+    if format == "saved_model":
+        with files.staging(target, overwrite=False) as folder:
+            tf.saved_model.save(encoder, folder, signatures=encoder.serve)
+        return
+    write = {"onnx": _write_onnx, "litert": _write_litert, "openvino": _write_openvino}
+    with tempfile.TemporaryDirectory() as work:
+        written = write[format](encoder, pathlib.Path(work))
+        # The file that names the format comes last: it is only there with the other.
+        for source, output in reversed([*zip(written, outputs, strict=True)]):
+            with open(source, "rb") as content, files.replacing(output) as file:
+                shutil.copyfileobj(content, file)
+
+
+class _Encoder(tf.Module):
+    """A model and the packing of its codes, as one module to save."""
+
+    def __init__(self, model: HashModel, shape: tuple[int | None, ...]) -> None:
+        self._model = model
+        self.weights = [variable.value for variable in model.variables]
+        dtype = tf.uint8 if len(shape) == 4 else tf.float32
+        self.spec = tf.TensorSpec((None, *shape[1:]), dtype, name="x")
+        # `encode` is the public name of the SavedModel's function.
+        self.encode = tf.function(self._encode, input_signature=[self.spec])
+        self.serve = tf.function(
+            lambda x: {"codes": self._encode(x)}, input_signature=[self.spec]
+        )
+
+    def _encode(self, x: tf.Tensor) -> tf.Tensor:
+        """Packed codes, uint8 ``(n, ceil(bits / 8))``."""
+        ones = tf.cast(self._model(x, training=False) >= 0, tf.float32)  # (n, bits)
+        # Each byte is a product with powers of 2, which all formats have.
+        bits = self._model.bits
+        weights = np.zeros((bits, packed_width(bits)), np.float32)
+        bit = np.arange(bits)
+        weights[bit, bit // 8] = 2.0 ** (7 - bit % 8)
+        return tf.cast(tf.matmul(ones, weights), tf.uint8, name="codes")
+
+
+def _write_onnx(encoder: _Encoder, folder: pathlib.Path) -> list[pathlib.Path]:
+    """Write the encoder as an ONNX file."""
+    tf2onnx = _import("tf2onnx", "onnx")
+    path = folder / "encoder.onnx"
+    tf2onnx.convert.from_function(
+        encoder.serve, [encoder.spec], opset=18, output_path=str(path)
+    )
+    return [path]
+
+
+def _write_litert(encoder: _Encoder, folder: pathlib.Path) -> list[pathlib.Path]:
+    """Write the encoder as a LiteRT file."""
+    converter = tf.lite.TFLiteConverter.from_concrete_functions(
+        [encoder.serve.get_concrete_function()], encoder
+    )
+    path = folder / "encoder.tflite"
+    path.write_bytes(converter.convert())
+    return [path]
+
+
+def _write_openvino(encoder: _Encoder, folder: pathlib.Path) -> list[pathlib.Path]:
+    """Write the encoder as OpenVINO's pair of files."""
+    openvino = _import("openvino", "openvino")
+    network = openvino.convert_model(encoder.serve.get_concrete_function())
+    network.inputs[0].tensor.set_names({"x"})
+    network.outputs[0].tensor.set_names({"codes"})
+    path = folder / "encoder.xml"
+    # In float16, by default, the weights would give other codes.
+    openvino.save_model(network, path, compress_to_fp16=False)
+    return [path, path.with_suffix(".bin")]
+
+
+def _import(module: str, extra: str) -> Any:
+    """Import a package that only one format needs."""
+    try:
+        return __import__(module)
+    except ImportError as error:
+        raise ImportError(
+            f"format={extra!r} needs the package {module}. Install it by: pip install "
+            f'"kerashash[{extra}]".'
+        ) from error

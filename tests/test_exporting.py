@@ -1,0 +1,157 @@
+"""Exported encoders give the codes of `encode`, row for row."""
+
+import subprocess
+import sys
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+from conftest import mlp
+
+import kerashash
+from kerashash import backbones
+from kerashash.backbones import efficientnet_lite
+
+SUFFIXES = {"saved_model": "", "onnx": ".onnx", "litert": ".tflite", "openvino": ".xml"}
+
+
+def runner(path, format):
+    """A function from inputs to codes by the format's own runtime, or a skip."""
+    if format == "saved_model":
+        loaded = tf.saved_model.load(path)
+        return lambda x: loaded.encode(x).numpy()
+    if format == "onnx":
+        runtime = pytest.importorskip("onnxruntime", reason="no ONNX Runtime")
+        session = runtime.InferenceSession(path)
+        return lambda x: session.run(["codes"], {"x": x})[0]
+    if format == "litert":
+        litert = pytest.importorskip(
+            "ai_edge_litert.interpreter", reason="no LiteRT runtime"
+        )
+
+        def run(x):
+            interpreter = litert.Interpreter(str(path))
+            (source,) = interpreter.get_input_details()
+            (target,) = interpreter.get_output_details()
+            interpreter.resize_tensor_input(source["index"], x.shape)
+            interpreter.allocate_tensors()
+            interpreter.set_tensor(source["index"], x)
+            interpreter.invoke()
+            return interpreter.get_tensor(target["index"])
+
+        return run
+    openvino = pytest.importorskip("openvino", reason="no OpenVINO")
+    compiled = openvino.compile_model(path, "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
+    return lambda x: compiled({"x": x})["codes"]
+
+
+def export(model, format, tmp_path):
+    needed = {"onnx": "tf2onnx", "openvino": "openvino"}.get(format)
+    if needed:
+        pytest.importorskip(needed, reason=f"{needed} writes the format")
+    path = tmp_path / f"encoder{SUFFIXES[format]}"
+    kerashash.export_encoder(model, path, format=format)
+    return path
+
+
+@pytest.fixture
+def image_model(monkeypatch):
+    blocks = efficientnet_lite._LITE_BLOCKS[:2]
+    monkeypatch.setattr(efficientnet_lite, "_LITE_BLOCKS", blocks)
+    backbone = backbones.get("efficientnet-lite0", image_size=32, weights=None)
+    for layer in backbone.layers:
+        if isinstance(layer, keras.layers.BatchNormalization):
+            layer.gamma.assign(4 * layer.gamma)  # or random features are nearly 0
+    return kerashash.AdaLabelHash(backbone, bits=12, num_classes=3)
+
+
+@pytest.mark.parametrize("format", SUFFIXES)
+def test_images_of_any_size(format, image_model, tmp_path, rng):
+    run = runner(export(image_model, format, tmp_path), format)
+    for shape in ((6, 20, 30, 3), (1, 32, 32, 3), (3, 41, 33, 3)):
+        images = rng.integers(0, 256, shape).astype(np.uint8)
+        codes = run(images)
+        assert codes.dtype == np.uint8
+        np.testing.assert_array_equal(codes, image_model.encode(images))
+
+
+@pytest.mark.parametrize("format", SUFFIXES)
+def test_vectors(format, tmp_path, rng):
+    model = kerashash.DCDH(mlp(8, (16,)), bits=20, num_classes=3, num_train=5)
+    run = runner(export(model, format, tmp_path), format)
+    x = rng.normal(size=(9, 8)).astype(np.float32)
+    np.testing.assert_array_equal(run(x), model.encode(x))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("format", SUFFIXES)
+@pytest.mark.parametrize("name", ["adalabel-cifar10-48", "ddh-ldl-natural-scene-128"])
+def test_entries_of_the_zoo(format, name, tmp_path, rng):
+    model = kerashash.zoo.load(name)
+    run = runner(export(model, format, tmp_path), format)
+    shape = model._batch_shape()
+    if len(shape) == 4:
+        x = rng.integers(0, 256, (4, 32, 32, 3)).astype(np.uint8)
+    else:
+        x = rng.normal(size=(4, *shape[1:])).astype(np.float32)
+    np.testing.assert_array_equal(run(x), model.encode(x))
+
+
+def test_saved_model_runs_without_kerashash(tmp_path):
+    model = kerashash.AdaLabelHash(mlp(4), bits=12, num_classes=3)
+    kerashash.export_encoder(model, tmp_path / "encoder")
+    x = np.ones((2, 4), np.float32)
+    np.save(tmp_path / "codes.npy", model.encode(x))
+    code = "import sys; sys.modules['kerashash'] = sys.modules['keras'] = None;"
+    code += "import numpy as np, tensorflow as tf;"
+    code += "f = tf.saved_model.load('encoder').signatures['serving_default'];"
+    code += "codes = f(x=tf.ones((2, 4)))['codes'].numpy();"
+    code += "assert (codes == np.load('codes.npy')).all()"
+    subprocess.run([sys.executable, "-c", code], cwd=tmp_path, check=True)
+
+
+@pytest.mark.parametrize("format", SUFFIXES)
+def test_nothing_is_replaced_and_endings_count(format, tmp_path):
+    model = kerashash.AdaLabelHash(mlp(4), bits=12, num_classes=3)
+    path = tmp_path / f"encoder{SUFFIXES[format]}"
+    path.touch()
+    with pytest.raises(FileExistsError, match=r"`path` must not exist.*encoder"):
+        kerashash.export_encoder(model, path, format=format)
+    if format != "saved_model":
+        with pytest.raises(ValueError, match=f"`path` must end in '{path.suffix}'"):
+            kerashash.export_encoder(model, tmp_path / "other", format=format)
+
+
+def test_bad_arguments_are_named(tmp_path):
+    path = tmp_path / "encoder"
+    model = kerashash.AdaLabelHash("features", bits=12, num_classes=3)
+    with pytest.raises(ValueError, match=r"`model` must be built"):
+        kerashash.export_encoder(model, path)
+    with pytest.raises(TypeError, match=r"`model` must be a HashModel"):
+        kerashash.export_encoder(mlp(4), path)
+    with pytest.raises(ValueError, match=r"`format` must be .*'tflite'"):
+        kerashash.export_encoder(model, path, format="tflite")
+
+
+@pytest.mark.parametrize(
+    ("format", "module"), [("onnx", "tf2onnx"), ("openvino", "openvino")]
+)
+def test_what_is_not_installed_is_named(format, module, tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, module, None)
+    model = kerashash.AdaLabelHash(mlp(4), bits=12, num_classes=3)
+    path = tmp_path / f"encoder{SUFFIXES[format]}"
+    with pytest.raises(ImportError, match=rf"{module}.*kerashash\[{format}\]"):
+        kerashash.export_encoder(model, path, format=format)
+    assert not any(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("method", [kerashash.AdaLabelHash, kerashash.DDHLDL])
+def test_export_of_keras_needs_no_call_first(method, tmp_path, rng):
+    options = {"num_train": 5} if method is kerashash.DDHLDL else {}
+    model = method(mlp(4), bits=12, num_classes=3, **options)
+    model.export(tmp_path / "network", verbose=False)
+    network = tf.saved_model.load(tmp_path / "network")
+    x = rng.normal(size=(3, 4)).astype(np.float32)
+    expected = model(x, training=False)
+    np.testing.assert_allclose(network.serve(x), expected, atol=1e-6)

@@ -37,7 +37,8 @@ def export_encoder(
     encoder resizes them as the model does. Unlike ``model.encode`` it does not check
     that vectors are finite.
 
-    - "saved_model": a folder; ``encoder = tf.saved_model.load(path)`` has ``encoder.encode(x)``.
+    - "saved_model": a folder; after ``encoder = tf.saved_model.load(path)``,
+      ``encoder.encode(x)`` gives the codes.
     - "onnx": a file for ONNX Runtime. Needs ``pip install "kerashash[onnx]"``.
     - "litert": a file for LiteRT, formerly TensorFlow Lite. The interpreter must be
       told the shape of each batch, by ``resize_tensor_input``. Running it needs

@@ -13,6 +13,7 @@ from keras import layers
 
 from kerashash import installed
 from kerashash.backbones.images import DATA_FORMAT, ResizeImages, check_image_size
+from kerashash.files import check_hdf5
 
 # (repeats, kernel, stride, expansion, channels) of each block of EfficientNet-Lite0.
 _LITE_BLOCKS = (
@@ -104,6 +105,7 @@ class EfficientNetLite(keras.Model):
             self.load_weights(_packaged_weights(f"efficientnet-{variant}"))
         elif weights is not None:
             try:
+                check_hdf5(weights)  # Keras may follow links to other files
                 self.load_weights(weights)
             except (OSError, ValueError) as error:
                 raise ValueError(

@@ -454,3 +454,11 @@ def test_a_config_that_names_a_file_of_weights_is_refused(folder, tmp_path):
     sign(folder, "config.json")
     with pytest.raises(ValueError, match=r"config\.json must.*weights"):
         zoo.load(folder)
+
+
+def test_a_backbones_weights_in_another_file_are_refused(tmp_path):
+    path = tmp_path / "lite.weights.h5"
+    with h5py.File(path, "w") as file:
+        file["layers"] = h5py.ExternalLink("/etc/passwd", "/")
+    with pytest.raises(ValueError, match="ExternalLink, which is refused"):
+        kerashash.backbones.get("efficientnet-lite0", image_size=32, weights=path)

@@ -105,7 +105,7 @@ except ModuleNotFoundError:
 """
 
 
-def test_old_paths_are_the_new_modules_and_warn():
+def test_old_paths_are_the_new_modules_and_warn(tmp_path):
     run = [sys.executable, "-W", "ignore", "-c", OLD_PATHS]
-    done = subprocess.run(run, capture_output=True, text=True, check=True)
+    done = subprocess.run(run, cwd=tmp_path, capture_output=True, text=True, check=True)
     assert done.stdout == "done\n"

@@ -259,13 +259,13 @@ def test_nothing_is_left_half_written(tmp_path, rng, monkeypatch):
     assert list(tmp_path.iterdir()) == []
 
 
-def test_finding_entries_does_not_import_tensorflow():
+def test_finding_entries_does_not_import_tensorflow(tmp_path):
     code = (
         "import sys; from kerashash import zoo; zoo.list();"
         "zoo.entry('ddh-ldl-movie-128'); zoo.recipe_path('ddh-ldl-movie-128');"
         "sys.exit('tensorflow' in sys.modules or 'keras' in sys.modules)"
     )
-    subprocess.run([sys.executable, "-c", code], check=True)
+    subprocess.run([sys.executable, "-c", code], cwd=tmp_path, check=True)
 
 
 def test_an_entry_is_not_replaced_by_accident(tmp_path, rng):

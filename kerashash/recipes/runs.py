@@ -17,6 +17,7 @@ from typing import Any, NamedTuple
 import keras
 import numpy as np
 import numpy.typing as npt
+import tensorflow as tf
 
 from kerashash import backbones, data, zoo
 from kerashash.backbones import QuantileEncoding
@@ -121,7 +122,7 @@ def train(
         "training": {
             "minutes": round(minutes[0], 1),
             "loss": first_run.loss,
-            "machine": f"{os.cpu_count()} CPU cores, no GPU",
+            "machine": _machine(),
         },
     }
     entry = zoo.save(
@@ -135,6 +136,15 @@ def train(
     )
     shutil.rmtree(backups(recipe, cache_dir), ignore_errors=True)
     return entry
+
+
+def _machine() -> str:
+    """Say on what kind of machine an entry was trained."""
+    names = [
+        tf.config.experimental.get_device_details(device).get("device_name", "a GPU")
+        for device in tf.config.list_physical_devices("GPU")
+    ]
+    return f"{os.cpu_count()} CPU cores, {' and '.join(names) or 'no GPU'}"
 
 
 def run(

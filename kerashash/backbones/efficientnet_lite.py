@@ -107,7 +107,7 @@ class EfficientNetLite(keras.Model):
             try:
                 check_hdf5(weights)  # Keras may follow links to other files
                 self.load_weights(weights)
-            except (OSError, ValueError) as error:
+            except (OSError, TypeError, ValueError) as error:
                 raise ValueError(
                     '`weights` must be "imagenet", None or the path of a .weights.h5 '
                     f"file of this variant. Received: {weights!r} "

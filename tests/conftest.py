@@ -14,6 +14,14 @@ import kerashash
 from kerashash.data import builders, loading  # noqa: F401, builders registers
 
 DATASETS = dict(loading._DATASETS)
+#: A metric of a zoo entry's card.
+METRIC = {
+    "name": "mAP@ALL",
+    "denominator": "relevant",
+    "ties": "expected",
+    "empty": "zero",
+    "database": "encoded",
+}
 
 
 @pytest.fixture(autouse=True)

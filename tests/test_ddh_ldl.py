@@ -177,3 +177,14 @@ def test_bad_training_data_is_named(smooth):
         model.fit(rows.batch(60), verbose=0)
     with pytest.raises(ValueError, match="`validation_data` is not supported"):
         model.fit(x, d, validation_data=(x, d), verbose=0)
+
+
+@pytest.mark.filterwarnings("ignore:The function network")
+def test_arrays_are_one_batch_up_to_1024_rows(rng):
+    x, d = rng.normal(size=(100, 4)), rng.dirichlet([1.0, 1.0], 100)
+    model = DDHLDL("features", bits=8, num_classes=2, num_train=100)
+    model.compile(keras.optimizers.SGD(0.01))
+    model.fit(x, d, epochs=2, verbose=0)
+    assert int(model.optimizer.iterations) == 2
+    model.fit(x, d, batch_size=50, epochs=1, verbose=0)
+    assert int(model.optimizer.iterations) == 4

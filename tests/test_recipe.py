@@ -8,12 +8,14 @@ import numpy as np
 import pytest
 import scipy.io
 import tensorflow as tf
+from conftest import METRIC as MAP
 
 import kerashash
 from kerashash import recipes, zoo
 from kerashash.data import RetrievalData, feature_cache
 from kerashash.data.augmentation import random_shift
 from kerashash.evaluation import label_distribution
+from kerashash.recipes import runs
 
 FINE_TUNED = """
 seed = 3
@@ -45,13 +47,6 @@ batch_size = 16
 learning_rate = 1e-3
 """
 ON_FEATURES = "seed = 3\nepochs = 2\nbatch_size = 16\nlearning_rate = 1e-3"
-MAP = {
-    "name": "mAP@ALL",
-    "denominator": "relevant",
-    "ties": "expected",
-    "empty": "zero",
-    "database": "encoded",
-}
 DCDH = "label_units = [16]\nfusion_units = [16]"
 
 
@@ -290,6 +285,16 @@ def test_an_entry_of_label_distributions(tmp_path, rng):
     # The entry stores the distributions in half precision.
     stored = {m["name"]: m["value"] for m in entry.card["metrics"]}
     assert measured == pytest.approx(stored, abs=1e-3)
+
+
+def test_the_card_names_the_machine(monkeypatch):
+    assert runs._machine().endswith("CPU cores, no GPU")
+    details = {"device_name": "NVIDIA H100"}
+    monkeypatch.setattr(tf.config, "list_physical_devices", lambda kind: ["a", "b"])
+    monkeypatch.setattr(
+        tf.config.experimental, "get_device_details", lambda device: details
+    )
+    assert runs._machine().endswith("CPU cores, NVIDIA H100 and NVIDIA H100")
 
 
 def test_random_shift_moves_whole_images():

@@ -12,7 +12,7 @@ import h5py
 import keras
 import numpy as np
 import pytest
-from conftest import load_once, mlp
+from conftest import METRIC, load_once, mlp
 
 import kerashash
 from kerashash import cli, zoo
@@ -20,14 +20,6 @@ from kerashash.data.sources import DatasetUnavailableError
 from kerashash.recipes import read, runs
 from kerashash.zoo import cards, weight_files
 from kerashash.zoo.entries import FILES
-
-METRIC = {
-    "name": "mAP@ALL",
-    "denominator": "relevant",
-    "ties": "expected",
-    "empty": "zero",
-    "database": "encoded",
-}
 
 
 def make(root, rng, model=None, **changes):

@@ -60,12 +60,14 @@ class SSDH(HashModel):
 
     Reference:
         H.-F. Yang, K. Lin, C.-S. Chen, Supervised Learning of Semantics-Preserving Hash
-        via Deep Convolutional Neural Networks, TPAMI 40(2), 2018. Weights of 1 are
-        those of the published code.
+        via Deep Convolutional Neural Networks, TPAMI 40(2), 2018. The published network
+        gives each term the weight 1.
 
     Differences:
-        Terms are means over images. The latent activations are a = (1 + u) / 2, where
-        u = tanh(z) are the continuous codes; that is, the sigmoid of 2 z instead of z.
+        Terms are means over images and, E_2, over bits: the same weight may count
+        otherwise than in the published code. The latent activations are a = (1 + u) /
+        2, where u = tanh(z) are the continuous codes; that is, the sigmoid of 2 z
+        instead of z.
     """
 
     reported = ("loss", "class_loss", "binary_loss", "balance_loss")

@@ -10,19 +10,12 @@ import h5py
 import keras
 import numpy as np
 import pytest
-from conftest import mlp
+from conftest import METRIC, mlp
 
 import kerashash
 from kerashash import files, zoo
 from kerashash.zoo import weight_files
 
-METRIC = {
-    "name": "mAP@ALL",
-    "denominator": "relevant",
-    "ties": "expected",
-    "empty": "zero",
-    "database": "encoded",
-}
 NAME = "adalabel-noise-12"
 
 

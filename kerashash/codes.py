@@ -19,6 +19,7 @@ __all__ = [
     "packed_width",
     "unpack",
 ]
+__dir__ = __all__.copy  # what completion offers
 
 
 def packed_width(bits: int) -> int:

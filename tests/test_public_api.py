@@ -31,6 +31,8 @@ MODULES = [
     "kerashash.methods.layers",
     "kerashash.methods.self_training",
     "kerashash.monitoring",
+    "kerashash.monitoring.callbacks",
+    "kerashash.monitoring.plots",
     "kerashash.recipes",
     "kerashash.retrieval",
     "kerashash.zoo",
@@ -100,6 +102,13 @@ def test_the_front_door_has_all_names_and_says_so():
         assert getattr(kerashash, name) is not None
         assert name in kerashash.__doc__
     assert kerashash.__version__ == importlib.metadata.version("kerashash")
+
+
+@pytest.mark.parametrize("name", MODULES)
+def test_completion_offers_the_public_names_alone(name):
+    module = importlib.import_module(name)
+    extra = ["__version__"] if name == "kerashash" else []
+    assert dir(module) == sorted([*module.__all__, *extra])
 
 
 def test_public_names_are_those_of_the_list():

@@ -6,3 +6,4 @@ from kerashash.backbones.efficientnet_lite import EfficientNetLite
 from kerashash.backbones.quantile_encoding import QuantileEncoding
 
 __all__ = ["CNNF", "EfficientNetLite", "QuantileEncoding", "get", "split"]
+__dir__ = __all__.copy  # what completion offers

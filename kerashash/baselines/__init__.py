@@ -3,3 +3,4 @@
 from kerashash.baselines.ssdh import SSDH
 
 __all__ = ["SSDH"]
+__dir__ = __all__.copy  # what completion offers

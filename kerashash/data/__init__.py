@@ -26,3 +26,4 @@ __all__ = [
     "load_distributions",
     "read_images",
 ]
+__dir__ = __all__.copy  # what completion offers

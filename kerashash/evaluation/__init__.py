@@ -72,3 +72,4 @@ __all__ = [
     "reranked_mean_average_precision",
     "svm_accuracy",
 ]
+__dir__ = __all__.copy  # what completion offers

@@ -33,6 +33,7 @@ __all__ = [
     "knn_distribution",
     "measures",
 ]
+__dir__ = __all__.copy  # what completion offers
 
 
 def chebyshev(true: npt.ArrayLike, predicted: npt.ArrayLike) -> float:

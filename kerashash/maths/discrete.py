@@ -14,6 +14,7 @@ __all__ = [
     "ridge",
     "sign",
 ]
+__dir__ = __all__.copy  # what completion offers
 
 
 def sign(x: npt.ArrayLike | tf.Tensor) -> tf.Tensor:

@@ -13,6 +13,7 @@ __all__ = [
     "graph_product",
     "relation_loss",
 ]
+__dir__ = __all__.copy  # what completion offers
 
 # Rows of the n x n matrix in memory at a time.
 _BLOCK_ROWS = 1024

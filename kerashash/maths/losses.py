@@ -14,6 +14,7 @@ __all__ = [
     "softmax_focal",
     "squared_hinge",
 ]
+__dir__ = __all__.copy  # what completion offers
 
 
 def codeword_hinge(

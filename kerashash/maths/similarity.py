@@ -25,6 +25,7 @@ __all__ = [
     "squared_distances",
     "student_t_affinity",
 ]
+__dir__ = __all__.copy  # what completion offers
 
 
 # Rows of patterns that are compared with all patterns at a time.

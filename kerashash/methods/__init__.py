@@ -11,3 +11,4 @@ from kerashash.methods.dsre import DSRE
 from kerashash.methods.hash_model import HashModel
 
 __all__ = ["DCDH", "DDH", "DDHLDL", "DSRE", "AdaLabelHash", "HashModel"]
+__dir__ = __all__.copy  # what completion offers

@@ -16,6 +16,7 @@ __all__ = [
     "LabelCodewords",
     "OuterProductFusion",
 ]
+__dir__ = __all__.copy  # what completion offers
 
 
 @keras.saving.register_keras_serializable(package="kerashash")

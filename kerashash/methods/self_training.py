@@ -20,6 +20,7 @@ __all__ = [
     "pseudo_labels",
     "self_train",
 ]
+__dir__ = __all__.copy  # what completion offers
 
 RULES = ("single", "multi")
 

@@ -5,3 +5,4 @@ from kerashash.monitoring.callbacks import RetrievalEvaluation
 from kerashash.monitoring.plots import retrieval_grid
 
 __all__ = ["RetrievalEvaluation", "callbacks", "plots", "retrieval_grid"]
+__dir__ = __all__.copy  # what completion offers

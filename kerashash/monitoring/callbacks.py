@@ -12,6 +12,9 @@ from kerashash import evaluation
 from kerashash.codes import bit_imbalance
 from kerashash.evaluation.choices import metric_name
 
+__all__ = ["RetrievalEvaluation"]
+__dir__ = __all__.copy  # what completion offers
+
 if TYPE_CHECKING:
     from kerashash.data import RetrievalData
 

@@ -7,6 +7,9 @@ import matplotlib.figure
 import numpy as np
 import numpy.typing as npt
 
+__all__ = ["retrieval_grid"]
+__dir__ = __all__.copy  # what completion offers
+
 # Frames of neighbours. The dashes tell them apart without colours.
 _RELEVANT = {"color": "tab:green", "linewidth": 2.5, "linestyle": "-"}
 _IRRELEVANT = {"color": "tab:red", "linewidth": 2.5, "linestyle": (0, (2, 1))}

@@ -4,3 +4,4 @@ from kerashash.recipes.recipe import Recipe, read
 from kerashash.recipes.runs import train
 
 __all__ = ["Recipe", "read", "train"]
+__dir__ = __all__.copy  # what completion offers

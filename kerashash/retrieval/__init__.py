@@ -4,3 +4,4 @@ from kerashash.retrieval.prediction import hashed_distribution, knn_distribution
 from kerashash.retrieval.ranker import HammingRanker
 
 __all__ = ["HammingRanker", "hashed_distribution", "knn_distribution"]
+__dir__ = __all__.copy  # what completion offers

@@ -44,3 +44,4 @@ __all__ = [
     "save",
     "verify",
 ]
+__dir__ = __all__.copy  # what completion offers

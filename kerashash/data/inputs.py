@@ -1,8 +1,10 @@
 """Cut what users pass to a model into batches, and check the batches."""
 
+import hashlib
 import os
 import time
 import warnings
+import zlib
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any, TypeVar
 
@@ -280,6 +282,107 @@ def _is_float_images(x: Any) -> bool:
     return tf.TensorShape(x.shape).rank == 4 and tf.as_dtype(x.dtype).is_floating
 
 
+class Passes:
+    """A data set over which a method passes before training, as often as it likes.
+
+    Args:
+        dataset: `tf.data.Dataset` of batches.
+        begin: bool; True makes the iterator of the first pass at once. The orders of a
+            data set that is shuffled with a seed are those of its iterators, counted
+            from the first that was made; so they do not depend on when, nor whether,
+            the pass takes place.
+
+    Example:
+        >>> passes = Passes(tf.data.Dataset.range(4).batch(2), begin=True)
+        >>> passes.steps, [len(batch) for batch in passes]
+        (2, [2, 2])
+    """
+
+    def __init__(self, dataset: tf.data.Dataset, begin: bool) -> None:
+        self._dataset = dataset
+        self._first: Iterator[Any] | None = iter(dataset) if begin else None
+
+    @property
+    def steps(self) -> int | None:
+        """The number of batches, None if unknown."""
+        return _count(self._dataset)
+
+    def __iter__(self) -> Iterator[Any]:
+        first, self._first = self._first, None
+        return iter(self._dataset) if first is None else first
+
+
+class Slices:
+    """Arrays as batches, over which a method passes as often as it likes.
+
+    Args:
+        x: array ``(n, ...)``.
+        y: dict of arrays of n rows.
+        batch_size: int.
+
+    Example:
+        >>> slices = Slices(np.zeros((3, 2)), {"index": np.arange(3)}, 2)
+        >>> slices.steps, [y["index"].tolist() for _, y in slices]
+        (2, [[0, 1], [2]])
+    """
+
+    def __init__(self, x: Any, y: dict[str, Any], batch_size: int) -> None:
+        self._x, self._y, self._batch_size = x, y, batch_size
+        self.steps = -(-len(x) // batch_size)
+
+    def __iter__(self) -> Iterator[Any]:
+        for start in range(0, len(self._x), self._batch_size):
+            rows = slice(start, start + self._batch_size)
+            yield self._x[rows], {name: value[rows] for name, value in self._y.items()}
+
+
+def fingerprint(*arrays: npt.ArrayLike) -> npt.NDArray[np.uint8]:
+    """Digest arrays, to tell later whether others are equal.
+
+    Args:
+        *arrays: arrays of numbers.
+
+    Returns:
+        uint8 array ``(32,)``, the SHA-256 of shapes, dtypes and values.
+
+    Example:
+        >>> bool((fingerprint([1, 2]) == fingerprint([1, 2])).all())
+        True
+    """
+    digest = hashlib.sha256()
+    for value in arrays:
+        array = np.ascontiguousarray(value)
+        digest.update(repr((array.shape, array.dtype.str)).encode())
+        digest.update(array.data)
+    return np.frombuffer(digest.digest(), np.uint8)
+
+
+def checksums(x: Any) -> npt.NDArray[np.float32]:
+    """Compute the CRC-32 of each row, to tell later whether rows are the same.
+
+    Args:
+        x: array or tensor ``(n, ...)`` of numbers, or a structure of these.
+
+    Returns:
+        float32 array ``(n, 2)``, as `collect` takes it: the upper and the lower half
+        of each checksum.
+
+    Example:
+        >>> a, b, c = checksums(np.array([[1.0, 2.0], [1.0, 2.0], [2.0, 1.0]]))
+        >>> bool((a == b).all()), bool((a == c).all())
+        (True, False)
+    """
+    parts = [np.asarray(part) for part in tf.nest.flatten(x)]
+    # The same rows may come as an array of float64 or as tensors of float32.
+    parts = [p if p.dtype.kind in "biu" else p.astype(np.float32) for p in parts]
+    values = np.zeros(len(parts[0]), np.uint32)
+    for row in range(len(values)):
+        for part in parts:
+            row_bytes = np.ascontiguousarray(part[row]).tobytes()
+            values[row] = zlib.crc32(row_bytes, int(values[row]))
+    return np.stack([values >> 16, values & 0xFFFF], axis=1).astype(np.float32)
+
+
 def collect(
     batches: Iterable[tuple[Any, dict[str, Any]]],
     num_train: int,
@@ -308,7 +411,7 @@ def collect(
         ValueError: if an index is out of range, missing or repeated, or a label row is
             wrong.
     """
-    steps = _count(batches) if isinstance(batches, tf.data.Dataset) else None
+    steps = getattr(batches, "steps", None)
     seen = np.zeros(num_train, bool)
     rows_by_name: dict[str, npt.NDArray[np.float32]] = {}
 

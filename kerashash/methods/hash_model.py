@@ -1,6 +1,7 @@
 """HashModel: the base class of all methods of learning to hash."""
 
 import os
+import warnings
 from collections.abc import Iterable, Iterator
 from typing import Any, NamedTuple, Self
 
@@ -15,6 +16,7 @@ from kerashash.checks import check_integer
 from kerashash.codes import packed_width
 from kerashash.data import inputs
 from kerashash.methods.layers import HashHead
+from kerashash.methods.training_state import Arrays, TrainingState
 
 if keras.backend.backend() != "tensorflow":
     raise ImportError(
@@ -47,8 +49,9 @@ class HashModel(keras.Model):
     A method is a subclass that overrides `train_step`, written in three blocks: network
     step, discrete step, metrics. It calls `unpack`, `regularized`, `minimize` and
     `report` there. It may override the hooks `prepare` (once, before the first epoch),
-    `epoch_step` (after each epoch), `finish` (after the last) and `check_labels`, and
-    these class attributes:
+    `epoch_step` (after each epoch), `finish` (after the last), `training_state` (what
+    it needs to go on after an interruption) and `check_labels`, and these class
+    attributes:
 
     - ``reported``: the names of the values passed to `report`, including "loss";
     - ``needs_labels``: whether the method learns from labels;
@@ -144,6 +147,10 @@ class HashModel(keras.Model):
                 initializer="zeros",
                 trainable=False,
             )
+        # Set past Keras, which would count it among the layers of the network.
+        state = TrainingState(self.training_state, lambda: self.variables)
+        object.__setattr__(self, "_training_state", state)
+        self._resumes = False
         self.trackers = {name: keras.metrics.Mean(name) for name in self.reported}
         self._encode_batch = tf.function(
             lambda x: self(x, training=False), reduce_retracing=True
@@ -347,6 +354,14 @@ class HashModel(keras.Model):
     ) -> keras.callbacks.History:
         """Train the model, as `keras.Model.fit` does.
 
+        Training that was interrupted goes on exactly, if the data come in the same
+        order: with `keras.callbacks.BackupAndRestore`; from a file of
+        `keras.callbacks.ModelCheckpoint` or ``model.save``, loaded by
+        `kerashash.load_model`, with ``initial_epoch``; or by a second `fit`. Files of
+        the model hold what this needs (`training_state`). A second `fit` on other
+        training rows is a new training that starts from the model's weights; with an
+        ``initial_epoch``, it is refused.
+
         Args:
             x: `tf.data.Dataset` of batches ``(x, {"label", "index"})``, or array
                 ``(n, ...)``. Values of images are in [0, 255], as for `encode`.
@@ -362,6 +377,8 @@ class HashModel(keras.Model):
         Raises:
             TypeError, ValueError: if the method cannot train on the data.
         """
+        # Keras keeps the epoch that a callback restored, and a later `fit` must not.
+        self._initial_epoch = None
         for name in self.refused:
             value = kwargs.get(name)
             if value is not None and not (np.isscalar(value) and value == 0):
@@ -385,9 +402,12 @@ class HashModel(keras.Model):
                 self.needs_index,
                 type(self).__name__,
             )
-            batches = x = watch.over(x)
+            x = watch.over(x)
+            # The first pass of `prepare` takes the first order of a shuffled data set.
+            batches: Any = inputs.Passes(x, begin=self.needs_index)
             # A data set has its own order; Keras would warn that it ignores True.
             kwargs.setdefault("shuffle", False)
+            shape = tf.TensorShape(getattr(x.element_spec[0], "shape", None))
         else:
             x = checks.check_array(x, self._batch_shape())
             watch.check_images(x)
@@ -395,16 +415,12 @@ class HashModel(keras.Model):
             if self.needs_labels:
                 rows["label"] = self.check_labels(y, len(x))
             y = rows
-            size = batch_size = batch_size or self.default_batch_size
-            batches = (
-                (
-                    x[start : start + size],
-                    {name: value[start : start + size] for name, value in y.items()},
-                )
-                for start in range(0, len(x), size)
-            )
-        with watch:
-            self.prepare(batches, verbose)
+            batch_size = batch_size or self.default_batch_size
+            batches = inputs.Slices(x, y, batch_size)
+            shape = tf.TensorShape(x.shape)
+        # Callbacks can only restore the weights of a model that has some.
+        if not self.built and shape.rank and shape[1:].is_fully_defined():
+            self.build((None, *shape[1:]))
         callbacks = [] if callbacks is None else callbacks
         if isinstance(callbacks, keras.callbacks.Callback):
             callbacks = [callbacks]
@@ -416,7 +432,12 @@ class HashModel(keras.Model):
                 epochs=epochs,
                 verbose=verbose,
                 # `_EpochStep` first: the user's callbacks see the codes of this epoch.
-                callbacks=[_EpochStep(), *callbacks],
+                # `_Prepare` last: they have restored the state from which it derives.
+                callbacks=[
+                    _EpochStep(),
+                    *callbacks,
+                    _Prepare(batches, verbose, kwargs.get("initial_epoch", 0)),
+                ],
                 **kwargs,
             )
         self.finish()
@@ -446,19 +467,98 @@ class HashModel(keras.Model):
     def prepare(self, batches: Iterable[Any], verbose: str | int) -> None:
         """Hook: pass over the training data once. By default it does nothing.
 
-        `fit` calls it eagerly, after it has checked its arguments and before the first
-        epoch. Methods that keep a row for each training example compute labels, initial
-        codes or neighbours here, with `kerashash.data.inputs.collect`.
+        `fit` calls it eagerly before the first epoch, after callbacks have restored the
+        model's weights. Methods that keep a row for each training example compute
+        labels, initial codes or neighbours here, with `kerashash.data.inputs.collect`;
+        what `state_to_resume` returns need not be computed. A method whose data are
+        part of the traced training step sets ``self.train_function = None``.
 
         Args:
             batches: iterable of ``(x, {"label": (batch, num_classes), "index":
                 (batch,)})``, one epoch of the training data; without "label" if the
-                method needs none.
+                method needs none. Each iteration over it is a pass over the data.
             verbose: str or int; "auto", 1 or 0, as for `encode`.
 
         Raises:
             ValueError: if the method cannot train on the data.
         """
+
+    def training_state(self) -> Arrays:
+        """Hook: what `prepare` needs beside the weights to go on with training.
+
+        It is called eagerly whenever the model is saved, and when a second `fit`
+        begins. Files of the model hold the arrays; entries of the zoo and exports do
+        not. Keep them small: no more than a few numbers for each training row.
+
+        Returns:
+            dict of arrays by name; empty, as by default, before `prepare` and for a
+            method that needs nothing. One of them is "data", the fingerprint of the
+            training data of which they are.
+        """
+        return {}
+
+    @property
+    def has_state_to_resume(self) -> bool:
+        """Whether there is a training state, of whatever data."""
+        return bool(self._training_state.arrays())
+
+    def state_to_resume(
+        self,
+        data: npt.NDArray[Any],
+        shapes: dict[str, tuple[int | None, ...]],
+        augmented: bool = False,
+    ) -> Arrays:
+        """Return what `training_state` gave, if it is of the same training data.
+
+        `prepare` calls it. The state is that of the file from which weights were last
+        loaded, or that of an earlier `fit`.
+
+        Args:
+            data: array; the fingerprint of the training data, such as that of their
+                labels by `kerashash.data.inputs.fingerprint`.
+            shapes: dict of tuples; the arrays that `prepare` needs, with None for any
+                size.
+            augmented: bool; whether the data may change from epoch to epoch, so that
+                another fingerprint proves nothing. Resumed training then goes on with a
+                warning.
+
+        Returns:
+            dict of arrays with these names; empty for a new training.
+
+        Raises:
+            ValueError: if training is resumed, by a callback or ``initial_epoch``, but
+                the state is of other data.
+        """
+        state = self._training_state.arrays()
+        if not all(_fits(state.get(name), shape) for name, shape in shapes.items()):
+            return {}
+        if np.array_equal(state.get("data"), data):
+            return {name: state[name] for name in shapes}
+        if self._resumes and not augmented:
+            raise ValueError(
+                "`x` must be the training data on which training began, to resume it "
+                "with `initial_epoch` or a callback. Received: other rows or labels. "
+                "Leave these out to begin a new training."
+            )
+        if self._resumes:
+            warnings.warn(
+                "`x` is not what it was when training began. That is right if the data "
+                "are augmented, and wrong if they are other training rows.",
+                stacklevel=2,
+            )
+            return {name: state[name] for name in shapes}
+        return {}
+
+    def _begin(self, batches: Iterable[Any], verbose: str | int, epoch: int) -> None:
+        """Call `prepare`, once callbacks have restored what they saved."""
+        self._resumes = bool(self._initial_epoch or epoch)
+        self._training_state.loaded = self._training_state.arrays()
+        try:
+            self.prepare(batches, verbose)
+        finally:
+            self._resumes = False
+        self._training_state.loaded = None  # it lives on in what `prepare` made
+        self.make_train_function()  # unless there is one
 
     def epoch_step(self) -> dict[str, float]:
         """Hook: runs after each epoch, before the user's callbacks.
@@ -635,6 +735,17 @@ class HashModel(keras.Model):
         return cls(**config)
 
 
+class _Prepare(keras.callbacks.Callback):
+    """Calls `HashModel.prepare`."""
+
+    def __init__(self, batches: Iterable[Any], verbose: str | int, epoch: int) -> None:
+        super().__init__()
+        self._arguments = (batches, verbose, epoch)
+
+    def on_train_begin(self, logs: dict[str, Any] | None = None) -> None:
+        self.model._begin(*self._arguments)
+
+
 class _EpochStep(keras.callbacks.Callback):
     """Calls `HashModel.epoch_step` and adds its values to the epoch's logs."""
 
@@ -642,6 +753,17 @@ class _EpochStep(keras.callbacks.Callback):
         values = self.model.epoch_step()
         if logs is not None:
             logs.update(values)
+        # What a callback loaded in the meantime is older than what was trained since.
+        self.model._training_state.loaded = None
+
+
+def _fits(array: npt.NDArray[Any] | None, shape: tuple[int | None, ...]) -> bool:
+    """Whether an array is there and has a shape, in which None is any size."""
+    return (
+        array is not None
+        and array.ndim == len(shape)
+        and all(n in (None, m) for n, m in zip(shape, array.shape, strict=True))
+    )
 
 
 def _is_finite(x: npt.ArrayLike | tf.Tensor) -> bool:

@@ -70,7 +70,9 @@ def save(
     import keras
 
     networks = _large_networks(model.backbone)
-    keras.saving.save_weights(model, path, objects_to_skip=networks)
+    # What resumes training: encoding does not need it.
+    skipped = [*networks, model._training_state]
+    keras.saving.save_weights(model, path, objects_to_skip=skipped)
     # The optimizer of a compiled model is saved too, and encoding does not need it.
     arrays = _read_arrays(path)
     arrays = {k: v for k, v in arrays.items() if not k.startswith("optimizer/")}
@@ -120,7 +122,8 @@ def load(
         )
     try:
         file = path
-        keras.saving.load_weights(model, path, objects_to_skip=networks)
+        skipped = [*networks, model._training_state]
+        keras.saving.load_weights(model, path, objects_to_skip=skipped)
         for network, file in zip(networks, shared, strict=True):
             network.load_weights(file)
             round_weights(network)  # files of the package are in float32

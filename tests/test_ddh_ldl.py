@@ -4,9 +4,10 @@ import keras
 import numpy as np
 import pytest
 import tensorflow as tf
+from spektral.layers import GCNConv
 
 from kerashash.evaluation import label_distribution as ld
-from kerashash.maths import discrete
+from kerashash.maths import discrete, label_graph
 from kerashash.methods import DDHLDL
 
 SMALL = {"code_units": (64, 32), "function_units": (64,), "threshold": 0.5}
@@ -188,3 +189,33 @@ def test_arrays_are_one_batch_up_to_1024_rows(rng):
     assert int(model.optimizer.iterations) == 2
     model.fit(x, d, batch_size=50, epochs=1, verbose=0)
     assert int(model.optimizer.iterations) == 4
+
+
+@pytest.mark.filterwarnings("ignore:The function network")
+@pytest.mark.parametrize("adjacency", ["raw", "row", "sym"])
+def test_spektral_passes_the_messages(smooth, adjacency, monkeypatch):
+    """`GCNConv.call` sees the whole graph once, and the learned kernel in each step."""
+    x, d = smooth
+    calls, call = [], GCNConv.call
+
+    def watched(layer, inputs, mask=None):
+        calls.append((layer, *inputs))
+        return call(layer, inputs)
+
+    monkeypatch.setattr(GCNConv, "call", watched)
+    monkeypatch.setattr(label_graph, "_BLOCK_ROWS", 100)
+    model = build(240, adjacency=adjacency)
+    model.compile(keras.optimizers.SGD(0.01), run_eagerly=True)
+    model.fit(x, d, batch_size=90, epochs=1, shuffle=False, verbose=0)
+    messages = [(x, a) for layer, x, a in calls if layer is not model.code_network.gcn]
+    blocks = [*label_graph.adjacency_blocks(d, 0.5, adjacency)]
+    assert [a.shape for _, a in messages] == [(100, 240), (100, 240), (40, 240)]
+    for (nodes, a), block in zip(messages, blocks, strict=True):
+        np.testing.assert_array_equal(nodes, x)
+        np.testing.assert_allclose(a, block, rtol=1e-5)
+    sums = label_graph.aggregate(d, x, 0.5, adjacency)
+    steps = [nodes for layer, nodes, _ in calls if layer is model.code_network.gcn]
+    assert [len(nodes) for nodes in steps] == [90, 90, 60]
+    np.testing.assert_allclose(
+        tf.concat(steps, axis=0)[:, 0], sums, rtol=1e-5, atol=1e-5
+    )

@@ -3,6 +3,7 @@ import pytest
 import tensorflow as tf
 
 from kerashash.maths import label_graph
+from kerashash.methods import ddh_ldl
 from kerashash.methods.layers import GraphConvolution
 
 
@@ -18,10 +19,23 @@ def dense_graph(d, threshold):
     return np.where(cosines < threshold, 0.0, cosines)
 
 
+def product_by_us(d, x, threshold, adjacency):
+    return label_graph.aggregate(d, x, threshold, adjacency)
+
+
+def product_by_spektral(d, x, threshold, adjacency):
+    blocks = label_graph.adjacency_blocks(d, threshold, adjacency)
+    return ddh_ldl.pass_messages(tf.constant(x), blocks)
+
+
 @pytest.mark.parametrize("block", [7, 40, 1024])
 @pytest.mark.parametrize("adjacency", ["raw", "row", "sym"])
-def test_aggregate_equals_the_graph_in_full(rows, adjacency, block, monkeypatch):
+@pytest.mark.parametrize("product", [product_by_us, product_by_spektral])
+def test_aggregates_equal_the_graph_in_full(
+    rows, product, adjacency, block, monkeypatch
+):
     monkeypatch.setattr(label_graph, "_BLOCK_ROWS", block)
+    monkeypatch.setattr(ddh_ldl, "_MESSAGE_WIDTH", 3)  # of 7 columns
     # A shape of its own for each block size: an earlier trace would keep the old size.
     d, x = (values[: 33 + block % 8] for values in rows)
     s = dense_graph(d, 0.7)
@@ -32,7 +46,8 @@ def test_aggregate_equals_the_graph_in_full(rows, adjacency, block, monkeypatch)
         "row": s / degrees[:, None],
         "sym": s / np.sqrt(np.outer(degrees, degrees)),
     }[adjacency]
-    actual = label_graph.aggregate(d, x, 0.7, adjacency)
+    actual = product(d, x, 0.7, adjacency)
+    assert actual.shape == x.shape
     np.testing.assert_allclose(actual, a @ x, rtol=1e-4, atol=1e-5)
 
 

@@ -118,7 +118,6 @@ class QuantileEncoding(keras.layers.Layer):
 
     @classmethod
     def from_config(cls, config: dict[str, Any]) -> Self:
-        config = dict(config)
         adapted = config.pop("adapted")
         layer = cls(**config)
         layer.adapted = adapted

@@ -1,6 +1,5 @@
 """Keras layers for the methods of learning to hash."""
 
-from collections.abc import Callable
 from typing import Any
 
 import keras
@@ -29,7 +28,7 @@ class HashHead(keras.layers.Dense):
 
     Args:
         bits: int; the code length.
-        activation: str, callable or None; as for `keras.layers.Dense`.
+        activation: str or None; as for `keras.layers.Dense`.
         **kwargs: further arguments of `keras.layers.Dense`.
 
     Call:
@@ -44,10 +43,7 @@ class HashHead(keras.layers.Dense):
     """
 
     def __init__(
-        self,
-        bits: int,
-        activation: str | Callable[..., Any] | None = "tanh",
-        **kwargs: Any,
+        self, bits: int, activation: str | None = "tanh", **kwargs: Any
     ) -> None:
         hash_codes.packed_width(bits)
         kwargs["dtype"] = "float32"
@@ -165,8 +161,9 @@ class GraphConvolution(GCNConv):
         activation(A X W + b)
 
     A is used as given: normalise it and add self-loops beforehand. If A and X do not
-    change, A X can be computed beforehand as well. The layer then needs no graph, and
-    takes rows of A X in batches of any size.
+    change, A X can be computed once, by a layer with ``kernel_initializer="identity"``.
+    As A (X W) = (A X) W, a layer on rows of A X then needs no graph, and takes batches
+    of any size.
 
     Args:
         channels: int; the number of output features.
@@ -174,8 +171,9 @@ class GraphConvolution(GCNConv):
 
     Call:
         ``[x, a]``: node features ``(n, d)`` and a dense or sparse adjacency
-        ``(n, n)`` -> ``(n, channels)``; or ``[ax]``: rows of A X, ``(batch, d)`` ->
-        ``(batch, channels)``.
+        ``(n, n)``, or some of its rows, ``(m, n)`` -> ``(n, channels)``, or
+        ``(m, channels)``. ``[ax]``: rows of A X, ``(batch, d)`` -> ``(batch,
+        channels)``.
 
     Example:
         >>> layer = GraphConvolution(4, use_bias=False)
@@ -196,11 +194,10 @@ class GraphConvolution(GCNConv):
     def call(self, inputs: Any) -> tf.Tensor:
         if len(inputs) == 2:
             return super().call(inputs)
-        (aggregated,) = inputs
-        output = tf.matmul(aggregated, tf.cast(self.kernel, aggregated.dtype))
-        if self.use_bias:
-            output += tf.cast(self.bias, output.dtype)
-        return self.activation(output)
+        # Each row holds its messages: a graph of one node, with an edge to itself.
+        nodes = inputs[0][:, None]  # (batch, 1, d)
+        edges = tf.ones_like(nodes[..., :1])  # (batch, 1, 1)
+        return super().call([nodes, edges])[:, 0]
 
 
 __getattr__ = moved_names(__name__, {"QuantileEncoding": "kerashash.backbones"})

@@ -158,10 +158,10 @@ def procrustes_rotation(
         TPAMI 2013, section 3.2.
     """
     continuous = tf.convert_to_tensor(continuous)
-    _, u, v = tf.linalg.svd(
-        tf.matmul(continuous, tf.cast(codes, continuous.dtype), transpose_a=True)
-    )
-    return tf.matmul(u, v, transpose_b=True)
+    product = tf.matmul(continuous, tf.cast(codes, continuous.dtype), transpose_a=True)
+    # In float32, the decomposition is far off where many bits are alike.
+    _, u, v = tf.linalg.svd(tf.cast(product, tf.float64))
+    return tf.cast(tf.matmul(u, v, transpose_b=True), continuous.dtype)
 
 
 def ridge(x: tf.Tensor, y: tf.Tensor, penalty: float) -> tf.Tensor:

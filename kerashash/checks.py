@@ -97,6 +97,30 @@ def check_choices(allowed: Mapping[str, Container[Any]], **values: object) -> No
             )
 
 
+def refuse_arguments(owner: str, arguments: Mapping[str, Any], *names: str) -> None:
+    """Refuse arguments of a base class that a subclass sets itself.
+
+    Args:
+        owner: str; the name of the subclass.
+        arguments: dict; the keyword arguments that the user passes on.
+        *names: str; the arguments to refuse.
+
+    Raises:
+        TypeError: if one of them is there.
+
+    Example:
+        >>> refuse_arguments("SSDH", {"num_train": 9}, "num_train")
+        Traceback (most recent call last):
+        TypeError: `SSDH` has no argument `num_train`. Received: num_train=9.
+    """
+    for name in names:
+        if name in arguments:
+            raise TypeError(
+                f"`{owner}` has no argument `{name}`. "
+                f"Received: {name}={arguments[name]!r}."
+            )
+
+
 def from_preset(
     presets: Mapping[str, Mapping[str, Any]], preset: str, **options: Any
 ) -> dict[str, Any]:

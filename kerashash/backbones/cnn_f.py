@@ -10,7 +10,13 @@ import numpy as np
 import tensorflow as tf
 from keras import layers
 
-from kerashash.backbones.images import DATA_FORMAT, ResizeImages
+from kerashash.backbones.images import (
+    DATA_FORMAT,
+    ResizeImages,
+    dtype_policy,
+    freeze,
+    layer_config,
+)
 from kerashash.mat_files import read_mat
 
 
@@ -69,6 +75,8 @@ class CNNF(keras.Model):
         weights: path or None; the file ``imagenet-vgg-f.mat``. None initializes at
             random.
         name: str or None; the name of the model.
+        dtype: str, `keras.DTypePolicy` or None; the dtype policy of the layers. None is
+            Keras' setting.
 
     Call:
         uint8 or float RGB images ``(batch, height, width, 3)`` in [0, 255] ->
@@ -88,29 +96,14 @@ class CNNF(keras.Model):
     image_size = 224
 
     def __init__(
-        self, weights: str | os.PathLike[str] | None = None, name: str | None = None
+        self,
+        weights: str | os.PathLike[str] | None = None,
+        name: str | None = None,
+        dtype: Any = None,
     ) -> None:
-        conv = functools.partial(
-            layers.Conv2D, activation="relu", data_format=DATA_FORMAT
-        )
-        pool = functools.partial(layers.MaxPooling2D, 3, 2, data_format=DATA_FORMAT)
-        inputs = keras.Input((None, None, 3), name="image")
-        x = ResizeImages(self.image_size, name="resize")(inputs)
-        x = SubtractMeanImage(name="center")(x)
-        x = conv(64, 11, 4, name="conv1")(x)  # (54, 54, 64)
-        x = LocalResponseNormalization(name="norm1")(x)
-        x = pool(padding="same", name="pool1")(x)  # (27, 27, 64)
-        x = conv(256, 5, padding="same", name="conv2")(x)
-        x = LocalResponseNormalization(name="norm2")(x)
-        x = pool(name="pool2")(x)  # (13, 13, 256)
-        for layer in ("conv3", "conv4", "conv5"):
-            x = conv(256, 3, padding="same", name=layer)(x)
-        x = pool(name="pool5")(x)  # (6, 6, 256)
-        x = layers.Flatten(DATA_FORMAT, name="flatten")(x)
-        for layer in ("fc6", "fc7"):
-            x = layers.Dense(4096, activation="relu", name=layer)(x)
-            x = layers.Dropout(0.5, name=f"{layer}_dropout")(x)
-        super().__init__(inputs, x, name=name or "cnn_f")
+        with dtype_policy(dtype):
+            inputs, features = _network(self.image_size)
+            super().__init__(inputs, features, name=name or "cnn_f")
         if weights is not None:
             self._load_matconvnet(weights)
 
@@ -142,10 +135,38 @@ class CNNF(keras.Model):
             ) from error
 
     def get_config(self) -> dict[str, Any]:
-        return {"weights": None, "name": self.name}
+        return {"weights": None, "name": self.name, **layer_config(self)}
 
     @classmethod
     def from_config(
         cls, config: dict[str, Any], custom_objects: dict[str, Any] | None = None
     ) -> Self:
-        return cls(**config)
+        config = dict(config)
+        # Models of version 0.1 do not say these.
+        trainable, frozen = config.pop("trainable", True), config.pop("frozen", ())
+        network = cls(**config)
+        freeze(network, trainable, frozen)
+        return network
+
+
+def _network(image_size: int) -> tuple[tf.Tensor, tf.Tensor]:
+    """Make the layers of CNN-F; return their input and output."""
+    conv = functools.partial(layers.Conv2D, activation="relu", data_format=DATA_FORMAT)
+    pool = functools.partial(layers.MaxPooling2D, 3, 2, data_format=DATA_FORMAT)
+    inputs = keras.Input((None, None, 3), name="image")
+    x = ResizeImages(image_size, name="resize")(inputs)
+    x = SubtractMeanImage(name="center")(x)
+    x = conv(64, 11, 4, name="conv1")(x)  # (54, 54, 64)
+    x = LocalResponseNormalization(name="norm1")(x)
+    x = pool(padding="same", name="pool1")(x)  # (27, 27, 64)
+    x = conv(256, 5, padding="same", name="conv2")(x)
+    x = LocalResponseNormalization(name="norm2")(x)
+    x = pool(name="pool2")(x)  # (13, 13, 256)
+    for layer in ("conv3", "conv4", "conv5"):
+        x = conv(256, 3, padding="same", name=layer)(x)
+    x = pool(name="pool5")(x)  # (6, 6, 256)
+    x = layers.Flatten(DATA_FORMAT, name="flatten")(x)
+    for layer in ("fc6", "fc7"):
+        x = layers.Dense(4096, activation="relu", name=layer)(x)
+        x = layers.Dropout(0.5, name=f"{layer}_dropout")(x)
+    return inputs, x

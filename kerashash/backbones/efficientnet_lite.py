@@ -12,7 +12,14 @@ import tensorflow as tf
 from keras import layers
 
 from kerashash import installed
-from kerashash.backbones.images import DATA_FORMAT, ResizeImages, check_image_size
+from kerashash.backbones.images import (
+    DATA_FORMAT,
+    ResizeImages,
+    check_image_size,
+    dtype_policy,
+    freeze,
+    layer_config,
+)
 from kerashash.files import check_hdf5
 
 # (repeats, kernel, stride, expansion, channels) of each block of EfficientNet-Lite0.
@@ -44,6 +51,8 @@ class EfficientNetLite(keras.Model):
         weights: str, path or None; "imagenet" loads the weights included in the
             package, a path loads a ``.weights.h5`` file, None initializes at random.
         name: str or None; the name of the model.
+        dtype: str, `keras.DTypePolicy` or None; the dtype policy of the layers. None is
+            Keras' setting.
 
     Call:
         uint8 or float RGB images ``(batch, height, width, 3)`` in [0, 255], of any
@@ -70,6 +79,7 @@ class EfficientNetLite(keras.Model):
         image_size: int = 224,
         weights: str | os.PathLike[str] | None = "imagenet",
         name: str | None = None,
+        dtype: Any = None,
     ) -> None:
         if variant not in _LITE_VARIANTS:
             raise ValueError(
@@ -77,28 +87,9 @@ class EfficientNetLite(keras.Model):
                 f"{variant!r}."
             )
         check_image_size(image_size)
-        width, depth = _LITE_VARIANTS[variant]
-        inputs = keras.Input((None, None, 3), name="image")
-        x = ResizeImages(image_size, name="resize")(inputs)
-        x = layers.Rescaling(1 / 127.5, offset=-1.0, name="rescale")(x)
-        x = _conv(x, 32, 3, 2, "stem")
-        for number, (repeats, kernel, stride, expand, channels) in enumerate(
-            _LITE_BLOCKS, 1
-        ):
-            if number not in (1, len(_LITE_BLOCKS)):
-                repeats = int(np.ceil(repeats * depth))
-            for repeat in range(repeats):
-                x = _inverted_residual(
-                    x,
-                    kernel,
-                    stride if repeat == 0 else 1,
-                    expand,
-                    _round_channels(channels * width),
-                    f"block{number}{chr(ord('a') + repeat)}",
-                )
-        x = _conv(x, 1280, 1, 1, "head")
-        x = layers.GlobalAveragePooling2D(DATA_FORMAT, name="pool")(x)
-        super().__init__(inputs, x, name=name or f"efficientnet_{variant}")
+        with dtype_policy(dtype):
+            inputs, features = _network(variant, image_size)
+            super().__init__(inputs, features, name=name or f"efficientnet_{variant}")
         self.variant = variant
         self.image_size = image_size
         if weights == "imagenet":
@@ -121,13 +112,45 @@ class EfficientNetLite(keras.Model):
             "image_size": self.image_size,
             "weights": None,
             "name": self.name,
+            **layer_config(self),
         }
 
     @classmethod
     def from_config(
         cls, config: dict[str, Any], custom_objects: dict[str, Any] | None = None
     ) -> Self:
-        return cls(**config)
+        config = dict(config)
+        # Models of version 0.1 do not say these.
+        trainable, frozen = config.pop("trainable", True), config.pop("frozen", ())
+        network = cls(**config)
+        freeze(network, trainable, frozen)
+        return network
+
+
+def _network(variant: str, image_size: int) -> tuple[tf.Tensor, tf.Tensor]:
+    """Make the layers of a variant; return their input and output."""
+    width, depth = _LITE_VARIANTS[variant]
+    inputs = keras.Input((None, None, 3), name="image")
+    x = ResizeImages(image_size, name="resize")(inputs)
+    x = layers.Rescaling(1 / 127.5, offset=-1.0, name="rescale")(x)
+    x = _conv(x, 32, 3, 2, "stem")
+    for number, (repeats, kernel, stride, expand, channels) in enumerate(
+        _LITE_BLOCKS, 1
+    ):
+        if number not in (1, len(_LITE_BLOCKS)):
+            repeats = int(np.ceil(repeats * depth))
+        for repeat in range(repeats):
+            x = _inverted_residual(
+                x,
+                kernel,
+                stride if repeat == 0 else 1,
+                expand,
+                _round_channels(channels * width),
+                f"block{number}{chr(ord('a') + repeat)}",
+            )
+    x = _conv(x, 1280, 1, 1, "head")
+    x = layers.GlobalAveragePooling2D(DATA_FORMAT, name="pool")(x)
+    return inputs, x
 
 
 def _conv(

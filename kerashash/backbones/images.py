@@ -1,6 +1,8 @@
 """Resizing of images, the first layer of every image backbone."""
 
+import contextlib
 import functools
+from collections.abc import Container, Iterator
 from typing import Any
 
 import keras
@@ -141,6 +143,50 @@ def _shape(x: tf.Tensor) -> list[Any]:
     """The shape of a tensor: integers where they are known, else scalar tensors."""
     dynamic = tf.shape(x)
     return [dynamic[i] if n is None else n for i, n in enumerate(x.shape)]
+
+
+@contextlib.contextmanager
+def dtype_policy(policy: Any) -> Iterator[None]:
+    """Make layers under a dtype policy in a block.
+
+    Args:
+        policy: str, `keras.DTypePolicy` or None; None leaves Keras' setting.
+    """
+    configured = keras.config.dtype_policy()
+    keras.config.set_dtype_policy(configured if policy is None else policy)
+    try:
+        yield
+    finally:
+        keras.config.set_dtype_policy(configured)
+
+
+def layer_config(network: keras.Model) -> dict[str, Any]:
+    """What the config of a network says of its layers: dtype policy and what is frozen.
+
+    Args:
+        network: `keras.Model` whose layers have one dtype policy.
+
+    Returns:
+        dict with "dtype", "trainable" and "frozen", the names of frozen layers.
+    """
+    return {
+        "dtype": network.dtype_policy.name,
+        "trainable": network.trainable,
+        "frozen": [layer.name for layer in network.layers if not layer.trainable],
+    }
+
+
+def freeze(network: keras.Model, trainable: bool, frozen: Container[str]) -> None:
+    """Freeze layers of a new network as `layer_config` says.
+
+    Args:
+        network: `keras.Model`.
+        trainable: bool; whether the network as a whole is trainable.
+        frozen: names of layers that are not.
+    """
+    network.trainable = trainable
+    for layer in network.layers:
+        layer.trainable = layer.name not in frozen
 
 
 def check_image_size(size: int) -> None:

@@ -118,6 +118,7 @@ class QuantileEncoding(keras.layers.Layer):
 
     @classmethod
     def from_config(cls, config: dict[str, Any]) -> Self:
+        config = dict(config)
         adapted = config.pop("adapted")
         layer = cls(**config)
         layer.adapted = adapted

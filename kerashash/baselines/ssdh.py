@@ -5,7 +5,12 @@ from typing import Any
 import keras
 import tensorflow as tf
 
-from kerashash.checks import check_choices, check_integer, check_least
+from kerashash.checks import (
+    check_choices,
+    check_integer,
+    check_least,
+    refuse_arguments,
+)
 from kerashash.maths import losses
 from kerashash.methods.hash_model import HashModel
 
@@ -83,6 +88,7 @@ class SSDH(HashModel):
         balance_weight: float = 1.0,
         **kwargs: Any,
     ) -> None:
+        refuse_arguments("SSDH", kwargs, "num_train")
         check_integer("num_classes", num_classes)
         check_choices(CHOICES, classification=classification)
         weights = {

@@ -5,7 +5,7 @@ from typing import Any
 import keras
 import tensorflow as tf
 
-from kerashash.checks import check_integer, from_preset
+from kerashash.checks import check_integer, from_preset, refuse_arguments
 from kerashash.maths import losses
 from kerashash.methods.hash_model import HashModel
 from kerashash.methods.layers import LabelCodewords
@@ -81,6 +81,7 @@ class AdaLabelHash(HashModel):
         preset: str = "default",
         **kwargs: Any,
     ) -> None:
+        refuse_arguments("AdaLabelHash", kwargs, "num_train")
         check_integer("num_classes", num_classes)
         super().__init__(backbone, bits, num_classes, **kwargs)
         margin = from_preset(presets(bits), preset, margin=margin)["margin"]

@@ -58,14 +58,14 @@ LEARNED_CODES: dict[str, tuple[Callable[..., SolvedCodes | RankedCodes], bool]] 
 
 
 def _multi_layer_perceptron(
-    units: Iterable[int], bits: int, name: str
+    units: Iterable[int], bits: int, dtype: Any, name: str
 ) -> keras.Sequential:
-    """Build the network of a stream, which ends in continuous codes."""
+    """Make the network of a stream, which ends in continuous codes."""
     layers = []
     for width in units:
         layers += [
-            keras.layers.Dense(width, activation="relu"),
-            keras.layers.Dropout(0.5),
+            keras.layers.Dense(width, activation="relu", dtype=dtype),
+            keras.layers.Dropout(0.5, dtype=dtype),
         ]
     layers.append(keras.layers.Dense(bits, activation="tanh", dtype="float32"))
     return keras.Sequential(layers, name=name)
@@ -228,11 +228,15 @@ class DCDH(HashModel):
         self.stream_weights = [1.0]
         if variant in ("full", "S"):
             self.stream_weights.append(float(label_loss_weight))
-            self.label_net = _multi_layer_perceptron(label_units, bits, "label_net")
+            self.label_net = _multi_layer_perceptron(
+                self.options["label_units"], bits, self.dtype_policy, "label_net"
+            )
         if variant == "full":
             self.stream_weights.append(float(fusion_loss_weight))
-            self.fusion = OuterProductFusion(name="fusion")
-            self.fusion_net = _multi_layer_perceptron(fusion_units, bits, "fusion_net")
+            self.fusion = OuterProductFusion(name="fusion", dtype=self.dtype_policy)
+            self.fusion_net = _multi_layer_perceptron(
+                self.options["fusion_units"], bits, self.dtype_policy, "fusion_net"
+            )
             self.classifier = keras.layers.Dense(
                 num_classes, dtype="float32", name="classifier"
             )
@@ -244,6 +248,7 @@ class DCDH(HashModel):
         if self.label_net is not None:
             self.label_net.build((None, self.num_classes))
         if self.fusion_net is not None:
+            self.fusion.build([(None, self.bits), (None, self.bits)])
             self.fusion_net.build((None, self.bits**2))
             self.classifier.build((None, self.bits))
 

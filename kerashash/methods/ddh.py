@@ -15,6 +15,7 @@ from kerashash.checks import (
     check_integer,
     check_least,
     from_preset,
+    refuse_arguments,
 )
 from kerashash.data import inputs
 from kerashash.maths import discrete
@@ -149,6 +150,7 @@ class DDH(HashModel):
         preset: str = "default",
         **kwargs: Any,
     ) -> None:
+        refuse_arguments("DDH", kwargs, "hash_activation")
         super().__init__(backbone, bits, num_classes, hash_activation=None, **kwargs)
         check_integer("num_train", num_train)
         self.num_train = num_train  # not passed on: that would add learned codes
@@ -217,7 +219,7 @@ class DDH(HashModel):
         }
         penalty = sum(
             tf.reduce_sum(tf.convert_to_tensor(v) ** 2)
-            for v in (self.hash_head.kernel, self.hash_head.bias)
+            for v in self.hash_head.trainable_variables
         )
         total = (
             values["pair_loss"]
@@ -389,4 +391,6 @@ class DDH(HashModel):
         return {}
 
     def get_config(self) -> dict[str, Any]:
-        return {**super().get_config(), **self.options}
+        config = super().get_config()
+        del config["hash_activation"]  # always None
+        return {**config, **self.options}

@@ -18,6 +18,7 @@ from kerashash.checks import (
     check_integer,
     check_least,
     from_preset,
+    refuse_arguments,
 )
 from kerashash.data import inputs
 from kerashash.maths import discrete, label_graph
@@ -52,6 +53,9 @@ PRESETS = {
     },
 }
 
+#: Arguments of `HashModel` that would replace the function network.
+HEAD_ARGUMENTS = ("hash_activation", "hash_initializer", "head")
+
 # Rows that a network processes at a time outside of training.
 _BLOCK_ROWS = 8192
 # Columns of the features whose messages are passed at a time.
@@ -65,14 +69,19 @@ def _dense(units: int, **kwargs: Any) -> keras.layers.Dense:
 
 
 def _perceptron(
-    units: Sequence[int], dropout: float = 0.0, last_dtype: str | None = None
+    units: Sequence[int],
+    dtype: Any,
+    dropout: float = 0.0,
+    last_dtype: str | None = None,
 ) -> list[keras.layers.Layer]:
     """Dense layers, each with batch normalization and tanh."""
-    layers = []
+    layers: list[keras.layers.Layer] = []
     for number, width in enumerate(units):
-        dtype = last_dtype if number == len(units) - 1 else None
+        if dropout:
+            layers.append(keras.layers.Dropout(dropout, dtype=dtype))
+        if number == len(units) - 1:
+            dtype = last_dtype or dtype
         layers += [
-            *([keras.layers.Dropout(dropout)] if dropout else []),
             # No bias: batch normalization would cancel it.
             _dense(width, use_bias=False, dtype=dtype),
             keras.layers.BatchNormalization(momentum=0.9, epsilon=1e-5, dtype=dtype),
@@ -104,9 +113,9 @@ class CodeNetwork(keras.layers.Layer):
         self, bits: int, units: Sequence[int], gcn: bool, **kwargs: Any
     ) -> None:
         super().__init__(**kwargs)
-        width = units[-1]
-        self.mlp = keras.Sequential(_perceptron(units), name="mlp")
-        self.mlp_fusion = _dense(width, name="mlp_fusion")
+        width, dtype = units[-1], self.dtype_policy
+        self.mlp = keras.Sequential(_perceptron(units, dtype), name="mlp")
+        self.mlp_fusion = _dense(width, dtype=dtype, name="mlp_fusion")
         self.gcn = None
         if gcn:
             self.gcn = GraphConvolution(
@@ -114,9 +123,10 @@ class CodeNetwork(keras.layers.Layer):
                 activation="tanh",
                 use_bias=False,
                 kernel_initializer="glorot_normal",
+                dtype=dtype,
                 name="gcn",
             )
-            self.gcn_fusion = _dense(width, name="gcn_fusion")
+            self.gcn_fusion = _dense(width, dtype=dtype, name="gcn_fusion")
         self.code = _dense(bits, activation="tanh", dtype="float32", name="code")
 
     def build(self, input_shape: Any) -> None:
@@ -320,6 +330,7 @@ class DDHLDL(HashModel):
         preset: str = "default",
         **kwargs: Any,
     ) -> None:
+        refuse_arguments("DDHLDL", kwargs, *HEAD_ARGUMENTS)
         chosen = from_preset(
             PRESETS,
             preset,
@@ -345,7 +356,10 @@ class DDHLDL(HashModel):
         function_network = keras.Sequential(
             [
                 *_perceptron(
-                    (*options["function_units"], bits), options["dropout"], "float32"
+                    (*options["function_units"], bits),
+                    kwargs.get("dtype"),
+                    options["dropout"],
+                    "float32",
                 ),
                 Rotation(name="rotation"),
             ],
@@ -356,7 +370,11 @@ class DDHLDL(HashModel):
         )
         self.options = options
         self.code_network = CodeNetwork(
-            bits, options["code_units"], gcn, name="code_network"
+            bits,
+            options["code_units"],
+            gcn,
+            dtype=self.dtype_policy,
+            name="code_network",
         )
         # Weights of the model, so that a saved model resumes in its stage.
         add_state = functools.partial(
@@ -567,7 +585,10 @@ class DDHLDL(HashModel):
         return tf.constant(codes)
 
     def get_config(self) -> dict[str, Any]:
-        return {**super().get_config(), **self.options}
+        config = super().get_config()
+        for name in HEAD_ARGUMENTS:
+            del config[name]
+        return {**config, **self.options}
 
 
 def _check_options(**options: Any) -> None:

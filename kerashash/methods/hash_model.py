@@ -2,7 +2,7 @@
 
 import os
 import warnings
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any, NamedTuple, Self
 
 import keras
@@ -70,11 +70,15 @@ class HashModel(keras.Model):
         num_classes: int or None; the width of a label row.
         num_train: int or None; the number of training rows. If given, the model keeps a
             learned hash code for each of them, in a non-trainable weight.
-        hash_activation: str or None; the activation of the hash layer, such as "tanh".
-        hash_initializer: str; the kernel initializer of the hash layer.
-        head: layer from features to float32 continuous codes. None is a `HashHead` with
-            the two options above.
-        **kwargs: further arguments of `keras.Model`.
+        hash_activation: str, callable or None; the activation of the hash layer, such
+            as "tanh". None is the identity.
+        hash_initializer: str or `keras.initializers.Initializer`; the kernel
+            initializer of the hash layer.
+        head: layer from features to float32 continuous codes ``(batch, bits)``, in
+            place of the hash layer. None is a `HashHead` with the two options above.
+        **kwargs: further arguments of `keras.Model`. `dtype` is the dtype policy of the
+            layers that the model makes, except those that are float32 in any case, such
+            as the hash layer; a network that is passed keeps its own.
 
     Call:
         inputs ``(batch, ...)`` -> float32 continuous codes ``(batch, bits)``.
@@ -114,8 +118,8 @@ class HashModel(keras.Model):
         bits: int,
         num_classes: int | None = None,
         num_train: int | None = None,
-        hash_activation: str | None = "tanh",
-        hash_initializer: str = "glorot_uniform",
+        hash_activation: str | Callable[..., Any] | None = "tanh",
+        hash_initializer: str | keras.initializers.Initializer = "glorot_uniform",
         head: keras.layers.Layer | None = None,
         **kwargs: Any,
     ) -> None:
@@ -123,12 +127,17 @@ class HashModel(keras.Model):
         for name, value in (("num_classes", num_classes), ("num_train", num_train)):
             if value is not None:
                 check_integer(name, value)
+        if head is not None and not isinstance(head, keras.layers.Layer):
+            raise TypeError(f"`head` must be a keras.layers.Layer. Received: {head!r}.")
         super().__init__(**kwargs)
         object.__setattr__(self, "_consulted", [])
         self.bits = int(bits)
         self.num_classes: Any = num_classes
         self.num_train: Any = num_train
         self.backbone = backbones.get(backbone)
+        self.hash_activation = hash_activation
+        self.hash_initializer = hash_initializer
+        self._has_own_head = head is not None
         if head is None:
             head = HashHead(
                 bits,
@@ -162,6 +171,12 @@ class HashModel(keras.Model):
         features = self.backbone.compute_output_shape(input_shape)
         if not self.hash_head.built:
             self.hash_head.build(features)
+        codes = self.hash_head.compute_output_shape(features)
+        if codes[1:] != (self.bits,):
+            raise ValueError(
+                f"`head` must give codes of shape (batch, bits={self.bits}). Received a"
+                f" layer that gives {codes} of features {tuple(features)}."
+            )
 
     def build_if_known(self) -> None:
         """Build the model now if the backbone knows its input shape.
@@ -674,6 +689,10 @@ class HashModel(keras.Model):
         """
         networks = {name: getattr(self, name) for name in self.networks}
         config = {**self.get_config(), **networks, "backbone": backbone}
+        if config.get("head") is not None:
+            config["head"] = type(self.hash_head).from_config(
+                self.hash_head.get_config()
+            )
         model = type(self).from_config(config)
         if not model.built and self.built:
             # A backbone such as "features" does not know its input shape.
@@ -712,24 +731,29 @@ class HashModel(keras.Model):
         return model
 
     def get_config(self) -> dict[str, Any]:
-        networks = {name: getattr(self, name) for name in self.networks}
-        return {
-            "name": self.name,
-            **{
-                name: keras.saving.serialize_keras_object(network)
-                if isinstance(network, keras.layers.Layer)
-                else network
-                for name, network in networks.items()
-            },
+        arguments = {
+            **{name: getattr(self, name) for name in self.networks},
             "bits": self.bits,
             "num_classes": self.num_classes,
             "num_train": self.num_train,
+            "hash_activation": self.hash_activation,
+            "hash_initializer": self.hash_initializer,
+            "head": self.hash_head if self._has_own_head else None,
+        }
+        config = super().get_config()  # name, dtype, trainable, activity_regularizer
+        if not self.autocast:
+            config["autocast"] = False
+        return config | {
+            name: value
+            if value is None or isinstance(value, str | int)
+            else keras.saving.serialize_keras_object(value)
+            for name, value in arguments.items()
         }
 
     @classmethod
     def from_config(cls, config: dict[str, Any]) -> Self:
         config = dict(config)
-        for name in cls.networks:
+        for name in (*cls.networks, "head"):
             if isinstance(config.get(name), dict):
                 config[name] = keras.saving.deserialize_keras_object(config[name])
         return cls(**config)

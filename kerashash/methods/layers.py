@@ -1,5 +1,6 @@
 """Keras layers for the methods of learning to hash."""
 
+from collections.abc import Callable
 from typing import Any
 
 import keras
@@ -28,7 +29,7 @@ class HashHead(keras.layers.Dense):
 
     Args:
         bits: int; the code length.
-        activation: str or None; as for `keras.layers.Dense`.
+        activation: str, callable or None; as for `keras.layers.Dense`.
         **kwargs: further arguments of `keras.layers.Dense`.
 
     Call:
@@ -43,7 +44,10 @@ class HashHead(keras.layers.Dense):
     """
 
     def __init__(
-        self, bits: int, activation: str | None = "tanh", **kwargs: Any
+        self,
+        bits: int,
+        activation: str | Callable[..., Any] | None = "tanh",
+        **kwargs: Any,
     ) -> None:
         hash_codes.packed_width(bits)
         kwargs["dtype"] = "float32"

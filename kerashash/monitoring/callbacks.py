@@ -1,7 +1,7 @@
 """Keras callbacks that monitor retrieval and the quality of hash codes."""
 
 import os
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import keras
 import numpy as np
@@ -9,33 +9,34 @@ import numpy.typing as npt
 import tensorflow as tf
 
 from kerashash import evaluation
+from kerashash.checks import check_integer
 from kerashash.codes import bit_imbalance
-from kerashash.evaluation.choices import metric_name
+from kerashash.data import RetrievalData
+from kerashash.evaluation.choices import check_at, metric_name
+from kerashash.methods import HashModel
 
 __all__ = ["RetrievalEvaluation"]
 __dir__ = __all__.copy  # what completion offers
-
-if TYPE_CHECKING:
-    from kerashash.data import RetrievalData
 
 
 class RetrievalEvaluation(keras.callbacks.Callback):
     """Measures retrieval after each epoch and logs it to TensorBoard.
 
-    The values are also added to the epoch's logs, where
-    `keras.callbacks.EarlyStopping` and `keras.callbacks.ModelCheckpoint` can monitor
-    them if they come later in the list of callbacks:
+    The values are also added to the epoch's logs, for `keras.callbacks.EarlyStopping`,
+    `keras.callbacks.ModelCheckpoint` and `keras.callbacks.CSVLogger`, which must come
+    later in the list of callbacks:
 
     - ``mAP@ALL`` or ``mAP@R``: as `kerashash.evaluate` defines it by default;
     - ``bit_imbalance``: absolute mean of a bit over the database's codes in {-1, +1},
       averaged over bits: 0 if each bit halves the database, 1 if all codes are equal;
     - ``bit_flips``: share of the database's bits that changed since the last
-      evaluation; missing in the first;
+      evaluation or, in the first, since training began;
     - ``quantization_error``: mean squared difference between the elements of the
       queries' continuous codes and of their hash codes.
 
     Each evaluation encodes all queries and the whole database: on large data sets
-    evaluate less often with `every`.
+    evaluate less often with `every`. The database is also encoded once before training.
+    One callback serves several models, one after the other.
 
     Args:
         data: `kerashash.data.RetrievalData`.
@@ -43,11 +44,13 @@ class RetrievalEvaluation(keras.callbacks.Callback):
             ``log_dir/retrieval``, next to the ``train`` folder of
             `keras.callbacks.TensorBoard`.
         at: int or None; R of mAP@R. None ranks the whole database.
-        every: int, number of epochs from one evaluation to the next.
-        batch_size: int, number of inputs encoded at a time.
+        every: int, at least 1. Epochs `every`, 2 `every` and so on are evaluated, and
+            the first epoch of a `fit`, so that all values are known from then on.
+        batch_size: int, at least 1; number of inputs encoded at a time.
 
     Raises:
-        ValueError: if `every` is below 1.
+        TypeError, ValueError: if an argument is out of range or, when training begins,
+            if the model does not take the data's inputs.
 
     Example:
         >>> import kerashash
@@ -57,25 +60,50 @@ class RetrievalEvaluation(keras.callbacks.Callback):
 
     def __init__(
         self,
-        data: "RetrievalData",
+        data: RetrievalData,
         log_dir: str | os.PathLike[str] | None = None,
         at: int | None = None,
         every: int = 1,
         batch_size: int = 128,
     ) -> None:
         super().__init__()
-        if every < 1:
-            raise ValueError(f"`every` must be at least 1. Received: every={every}.")
+        if not isinstance(data, RetrievalData):
+            raise TypeError(
+                f"`data` must be a RetrievalData. Received type: {type(data).__name__}."
+            )
+        if not data.num_query:
+            raise ValueError("`data` must have queries. Received: none.")
+        check_at(at, data.num_database)
         self.data = data
         self.log_dir = log_dir
         self.at = at
-        self.every = every
-        self.batch_size = batch_size
+        self.every = check_integer("every", every)
+        self.batch_size = check_integer("batch_size", batch_size)
+        self._is_first_epoch = True
         self._writer: Any = None
         self._previous_codes: npt.NDArray[np.int8] | None = None
 
+    def set_model(self, model: keras.Model) -> None:
+        if model is not self.model:
+            self._previous_codes = None
+        super().set_model(model)
+
+    def on_train_begin(self, logs: dict[str, Any] | None = None) -> None:
+        if not isinstance(self.model, HashModel):
+            raise TypeError(
+                "`RetrievalEvaluation` measures a HashModel. Received: "
+                f"{type(self.model).__name__}."
+            )
+        self._is_first_epoch = True
+
+    def on_epoch_begin(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
+        # Not `on_train_begin`: later callbacks may restore weights there.
+        if self._previous_codes is None:
+            self._previous_codes = self._database_codes()
+
     def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
-        if (epoch + 1) % self.every:
+        is_first, self._is_first_epoch = self._is_first_epoch, False
+        if (epoch + 1) % self.every and not is_first:
             return
         values = self._measure()
         if logs is not None:
@@ -99,7 +127,7 @@ class RetrievalEvaluation(keras.callbacks.Callback):
         # For the quantization error; the signs are the hash codes, so that the queries
         # are encoded once.
         u = model.continuous_codes(data.query, self.batch_size, verbose=0)
-        codes = model.encode(data.database, self.batch_size, packed=False, verbose=0)
+        codes = self._database_codes()
         values = {
             metric_name(self.at): evaluation.mean_average_precision(
                 np.where(u >= 0, np.int8(1), np.int8(-1)),
@@ -110,8 +138,13 @@ class RetrievalEvaluation(keras.callbacks.Callback):
             ),
             "bit_imbalance": bit_imbalance(codes),
             "quantization_error": float(np.mean((np.abs(u) - 1.0) ** 2)),
+            "bit_flips": float(np.mean(self._previous_codes != codes)),
         }
-        if self._previous_codes is not None:
-            values["bit_flips"] = float(np.mean(self._previous_codes != codes))
         self._previous_codes = codes
         return values
+
+    def _database_codes(self) -> npt.NDArray[np.int8]:
+        """The database's codes: ``(n, bits)`` over {-1, +1}."""
+        return self.model.encode(
+            self.data.database, self.batch_size, packed=False, verbose=0
+        )

@@ -1,4 +1,4 @@
-"""The results of a benchmark: a CSV file that grows run by run."""
+"""The results of a benchmark or a harness: a CSV file that grows run by run."""
 
 import csv
 import os
@@ -39,14 +39,13 @@ class Table:
     def add(self, row):
         # Without the folders of file arguments: they mean nothing on other machines.
         words = [os.path.basename(word) for word in sys.argv[1:]]
+        script = pathlib.Path(sys.argv[0]).resolve().relative_to(FOLDER.parents[1])
         row = {
             **row,
             "machine": f"{os.cpu_count()} CPU cores",
             "keras": keras.__version__,
             "tensorflow": tf.__version__,
-            "command": shlex.join(
-                ["python", f"benchmarks/{os.path.basename(sys.argv[0])}", *words]
-            ),
+            "command": shlex.join(["python", script.as_posix(), *words]),
         }
         print(row, flush=True)
         self.rows[self._key(row)] = row

@@ -32,4 +32,4 @@ for name, value in kerashash.evaluate(model, data).items():
 
 # Put the model behind the backbone, so that it takes images again.
 model = model.with_backbone(keras.Sequential([backbone, hidden]))
-model.save("adalabel-cifar10-48.keras")
+kerashash.save_model(model, "adalabel-cifar10-48.keras")

@@ -40,4 +40,4 @@ print(f"mAP@ALL, 5,000 labelled images: {before:.4f}, and 54,000 more: {after:.4
 
 # Put the model behind the backbone, so that it takes images again.
 model = model.with_backbone(keras.Sequential([backbone, hidden]))
-model.save("adalabel-semi-cifar10-48.keras")
+kerashash.save_model(model, "adalabel-semi-cifar10-48.keras")

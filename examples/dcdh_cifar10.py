@@ -39,4 +39,4 @@ for database in ("encoded", "learned"):
 
 # Put the model behind the backbone, so that it takes images again.
 model = model.with_backbone(keras.Sequential([backbone, hidden]))
-model.save("dcdh-cifar10-48.keras")
+kerashash.save_model(model, "dcdh-cifar10-48.keras")

@@ -32,7 +32,7 @@ model.fit(
 
 # The learned codes B are part of the model: they are saved and loaded with it, and
 # training continues from them.
-model.save("dcdh-digits-32.keras")
+kerashash.save_model(model, "dcdh-digits-32.keras")
 model = kerashash.load_model("dcdh-digits-32.keras")
 model.fit(data.train.batch(64), epochs=2)
 

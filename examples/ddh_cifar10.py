@@ -37,4 +37,4 @@ for name, value in kerashash.evaluate(model, data, "ddh-cifar10").items():
 
 # Put the model behind the backbone, so that it takes images again.
 model = model.with_backbone(keras.Sequential([backbone, hidden]))
-model.save("ddh-cifar10-32.keras")
+kerashash.save_model(model, "ddh-cifar10-32.keras")

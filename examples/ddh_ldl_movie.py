@@ -51,4 +51,4 @@ for name, predicted in predictions.items():
     measures = label_distribution.measures(data.d_query, predicted)
     print(f"{name:27}", *(f"{key} {value:.4f}" for key, value in measures.items()))
 
-model.save("ddh-ldl-movie-128.keras")
+kerashash.save_model(model, "ddh-ldl-movie-128.keras")

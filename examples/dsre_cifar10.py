@@ -36,4 +36,4 @@ for name, value in kerashash.evaluate(model, data, "dsre-cifar10").items():
 
 # Put the model behind the backbone, so that it takes images again.
 model = model.with_backbone(keras.Sequential([backbone, hidden]))
-model.save("dsre-cifar10-48.keras")
+kerashash.save_model(model, "dsre-cifar10-48.keras")

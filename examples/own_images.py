@@ -29,7 +29,7 @@ print(kerashash.evaluate(model, features))
 
 # Put the model behind the backbone, so that it takes images and paths of images.
 model = model.with_backbone(keras.Sequential([backbone, hidden]))
-model.save("own-images.keras")
+kerashash.save_model(model, "own-images.keras")
 
 ranker = kerashash.HammingRanker(model.encode(data.database), bits=48)
 distances, rows = ranker.top_k(model.encode([query]), k=5)

@@ -7,7 +7,7 @@ Methods:
 
 Functions and classes:
     zoo.load: load a trained model by name.
-    load_model: load your own model from its file.
+    save_model, load_model: your own model in a file.
     export_encoder: write a model for ONNX Runtime, LiteRT, OpenVINO or TensorFlow.
     data.load: load a data set under a protocol.
     data.from_directory: load your own folder of images.
@@ -54,7 +54,7 @@ if TYPE_CHECKING:  # what `__getattr__` gives, for editors and type checkers
     )
     from kerashash.monitoring import callbacks, plots
     from kerashash.retrieval import HammingRanker
-    from kerashash.saving import load_model
+    from kerashash.saving import load_model, save_model
 
 __version__ = "0.2.0.dev0"
 
@@ -69,6 +69,7 @@ _NAMES = {
     "evaluate": "kerashash.evaluation",
     "export_encoder": "kerashash.exporting",
     "load_model": "kerashash.saving",
+    "save_model": "kerashash.saving",
 }
 _MODULES = {
     name: f"kerashash.{name}"
@@ -113,6 +114,7 @@ __all__ = [
     "plots",
     "recipes",
     "retrieval",
+    "save_model",
     "zoo",
 ]
 

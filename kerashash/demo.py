@@ -40,8 +40,8 @@ def run(output: str | os.PathLike[str]) -> None:
     model = _train(data, logs)
 
     path = output / "dcdh-digits-48.keras"
-    model.save(path)
-    reloaded = keras.saving.load_model(path)
+    kerashash.save_model(model, path)
+    reloaded = kerashash.load_model(path)
     codes = reloaded.encode(data.database)
     queries = reloaded.encode(data.query)
     if not np.array_equal(codes, model.encode(data.database)):

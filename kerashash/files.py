@@ -64,15 +64,7 @@ def replacing(path: str | os.PathLike[str]) -> Iterator[BinaryIO]:
         >>> pathlib.Path("greeting.txt").read_text()
         'hello'
     """
-    target = pathlib.Path(os.path.realpath(path))
-    mode = None
-    if target.exists():
-        mode = target.stat().st_mode
-        if not stat.S_ISREG(mode):
-            raise ValueError(
-                f"`path` must be a file. Received: {os.fspath(path)!r}, which exists "
-                "and is none."
-            )
+    target, mode = _replaced(path)
     remove_stale(target)
     while True:
         work = _work_path(target, ".part")
@@ -87,7 +79,7 @@ def replacing(path: str | os.PathLike[str]) -> Iterator[BinaryIO]:
             file.flush()
             os.fsync(file.fileno())
             if mode is not None:
-                os.chmod(work, stat.S_IMODE(mode))
+                os.chmod(work, mode)
             if sys.platform != "win32":
                 os.replace(work, target)
         if sys.platform == "win32":  # open files cannot be renamed there
@@ -96,6 +88,41 @@ def replacing(path: str | os.PathLike[str]) -> Iterator[BinaryIO]:
         with contextlib.suppress(OSError):
             work.unlink()
         raise
+
+
+@contextlib.contextmanager
+def replacing_by_name(
+    path: str | os.PathLike[str], name: str
+) -> Iterator[pathlib.Path]:
+    """Yield the path of a file to write, which replaces `path` at the end of the block.
+
+    As `replacing`, for writers that need a name with a certain end, or that put files
+    of their own next to the one they write.
+
+    Args:
+        path: path of the file.
+        name: str; the name that the file has while it is being written.
+
+    Yields:
+        `pathlib.Path`.
+
+    Raises:
+        ValueError: if `path` exists and is not a regular file.
+        OSError: if the file cannot be written.
+
+    Example:
+        >>> with replacing_by_name("pair.npy", "work.npy") as work:
+        ...     np.save(work, [1, 2])
+        >>> np.load("pair.npy")
+        array([1, 2])
+    """
+    target, mode = _replaced(path)
+    with _work_folder(target) as folder:
+        yield folder / name
+        _sync(folder)
+        if mode is not None:
+            os.chmod(folder / name, mode)
+        os.replace(folder / name, target)
 
 
 @contextlib.contextmanager
@@ -125,33 +152,22 @@ def staging(target: pathlib.Path, overwrite: bool = True) -> Iterator[pathlib.Pa
     """
     target.parent.mkdir(parents=True, exist_ok=True)
     recover(target)
-    remove_stale(target)
-    while True:
-        work = _work_path(target, "")
-        work.mkdir()
-        with _locked(work) as locked:
-            if not locked:
-                continue
-            try:
-                yield work
-                _sync(work)
-                previous = work.with_name(work.name + _OLD)
-                if overwrite:
-                    with contextlib.suppress(FileNotFoundError):
-                        os.replace(target, previous)
-                elif os.path.lexists(target):
-                    raise FileExistsError(f"{target} exists.")
-                try:
-                    os.replace(work, target)
-                except OSError:
-                    if previous.exists():
-                        os.replace(previous, target)
-                    raise
-                shutil.rmtree(previous, ignore_errors=True)
-            except BaseException:
-                shutil.rmtree(work, ignore_errors=True)
-                raise
-            return
+    with _work_folder(target) as work:
+        yield work
+        _sync(work)
+        previous = work.with_name(work.name + _OLD)
+        if overwrite:
+            with contextlib.suppress(FileNotFoundError):
+                os.replace(target, previous)
+        elif os.path.lexists(target):
+            raise FileExistsError(f"{target} exists.")
+        try:
+            os.replace(work, target)
+        except OSError:
+            if previous.exists():
+                os.replace(previous, target)
+            raise
+        shutil.rmtree(previous, ignore_errors=True)
 
 
 def recover(target: pathlib.Path) -> None:
@@ -249,14 +265,7 @@ def read_npz(
     with open(path, "rb") as file:
         try:
             with zipfile.ZipFile(file) as archive:
-                members = archive.infolist()
-                names = [member.filename for member in members]
-                if len({*names}) < len(names):
-                    raise ValueError("a name twice")
-                available = os.fstat(file.fileno()).st_size
-                limit = available * (_MAX_RATIO if compressed else 1)
-                if sum(member.file_size for member in members) > limit:
-                    raise ValueError(f"arrays too large for its {available} bytes")
+                members = zip_members(archive, _MAX_RATIO if compressed else 1)
                 return {
                     member.filename.removesuffix(".npy"): _read_npy(archive, member)
                     for member in members
@@ -270,7 +279,39 @@ def read_npz(
             ) from error
 
 
-def check_hdf5(path: str | os.PathLike[str]) -> None:
+def zip_members(
+    archive: zipfile.ZipFile, ratio: int = _MAX_RATIO
+) -> list[zipfile.ZipInfo]:
+    """The members of a zip archive, after a check of their names and sizes.
+
+    Args:
+        archive: `zipfile.ZipFile`, open for reading.
+        ratio: int; how many times the bytes of the archive its members may have.
+
+    Returns:
+        list of `zipfile.ZipInfo`.
+
+    Raises:
+        ValueError: if two members have one name, or they are larger together.
+
+    Example:
+        >>> with zipfile.ZipFile("small.zip", "w") as archive:
+        ...     archive.writestr("greeting.txt", "hello")
+        >>> with zipfile.ZipFile("small.zip") as archive:
+        ...     [member.filename for member in zip_members(archive)]
+        ['greeting.txt']
+    """
+    members = archive.infolist()
+    if len({member.filename for member in members}) < len(members):
+        raise ValueError("a name twice")
+    assert archive.fp is not None  # it is open
+    available = archive.fp.seek(0, os.SEEK_END)
+    if sum(member.file_size for member in members) > available * ratio:
+        raise ValueError(f"members too large for its {available} bytes")
+    return members
+
+
+def check_hdf5(path: str | os.PathLike[str], content: BinaryIO | None = None) -> int:
     """Check that an HDF5 file of numbers holds all that it says, and nothing else.
 
     An HDF5 file may point to any other file: by soft or external links, external
@@ -278,6 +319,11 @@ def check_hdf5(path: str | os.PathLike[str]) -> None:
 
     Args:
         path: path of the file.
+        content: binary file, or None; what to check in place of the file, of which it
+            is a part.
+
+    Returns:
+        int, the number of values in the file.
 
     Raises:
         ValueError: if the file is not HDF5 or damaged, if it has links or data outside
@@ -289,15 +335,19 @@ def check_hdf5(path: str | os.PathLike[str]) -> None:
         >>> with h5py.File("numbers.h5", "w") as file:
         ...     file["x"] = [1.0, 2.0]
         >>> check_hdf5("numbers.h5")
+        2
     """
     path = os.fspath(path)
-    with open(path, "rb") as stream:
-        available = os.fstat(stream.fileno()).st_size
+    if content is None:
+        available = os.stat(path).st_size
+    else:
+        available = content.seek(0, os.SEEK_END)
+    size = values = 0
     try:
-        with h5py.File(path, "r") as file:
-            size = sum(
-                _checked_size(dataset, name) for name, dataset in _datasets(file)
-            )
+        with h5py.File(path if content is None else content, "r") as file:
+            for name, dataset in _datasets(file):
+                size += _checked_size(dataset, name)
+                values += dataset.size
     except Exception as error:  # h5py raises many types for damaged files
         raise ValueError(
             f"{path} is not an HDF5 file of weights, or is damaged. Received: "
@@ -308,6 +358,7 @@ def check_hdf5(path: str | os.PathLike[str]) -> None:
             f"{path} must not hold more than its size justifies. Received: arrays of "
             f"{size} bytes in a file of {available}."
         )
+    return values
 
 
 def _datasets(group: h5py.Group) -> Iterator[tuple[str, h5py.Dataset]]:
@@ -376,6 +427,37 @@ def _read_npy(archive: zipfile.ZipFile, member: zipfile.ZipInfo) -> npt.NDArray[
             raise ValueError(f"{member.filename} has {len(content)} bytes, not {size}")
     array = np.frombuffer(content, dtype)
     return array.reshape(shape[::-1]).T if fortran else array.reshape(shape)
+
+
+def _replaced(path: str | os.PathLike[str]) -> tuple[pathlib.Path, int | None]:
+    """The file that a path points to, and its mode; None if there is none yet."""
+    target = pathlib.Path(os.path.realpath(path))
+    if not target.exists():
+        return target, None
+    mode = target.stat().st_mode
+    if not stat.S_ISREG(mode):
+        raise ValueError(
+            f"`path` must be a file. Received: {os.fspath(path)!r}, which exists and "
+            "is none."
+        )
+    return target, stat.S_IMODE(mode)
+
+
+@contextlib.contextmanager
+def _work_folder(target: pathlib.Path) -> Iterator[pathlib.Path]:
+    """Yield a hidden folder next to a file or folder, and remove it at the end."""
+    remove_stale(target)
+    while True:
+        work = _work_path(target, "")
+        work.mkdir()
+        with _locked(work) as locked:
+            if not locked:
+                continue
+            try:
+                yield work
+            finally:
+                shutil.rmtree(work, ignore_errors=True)
+            return
 
 
 def _work_path(target: pathlib.Path, suffix: str) -> pathlib.Path:

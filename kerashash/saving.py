@@ -1,23 +1,94 @@
-"""Load models from files."""
+"""Models in files: `save_model` and `load_model`."""
 
+import contextlib
+import io
+import json
+import math
 import os
+import threading
 import zipfile
+from collections.abc import Iterator
+from typing import Any
 
 import keras
 
 # Importing these registers their classes with Keras.
 import kerashash.baselines
 import kerashash.methods  # noqa: F401
+from kerashash import files
+from kerashash.backbones import by_name
 from kerashash.methods import HashModel
 
-__all__ = ["load_model"]
+__all__ = ["load_model", "save_model"]
+
+# Most layers of a config, counted with their initializers and the like. The largest
+# network of `keras.applications` has 1,041 layers of up to 6 parts.
+_MAX_LAYERS = 10_000
+# A model has as many values as its file of weights. What layers make for a moment, or
+# do not save, may come on top: so many times that, and so many.
+_VALUES_RATIO, _FREE_VALUES = 4, 1 << 20
+_WEIGHTS, _CONFIG = "model.weights.h5", "config.json"
+_limiting = threading.RLock()
+
+
+def save_model(
+    model: HashModel, path: str | os.PathLike[str], overwrite: bool = True
+) -> None:
+    """Write a model to a file, in one piece.
+
+    The file is that of ``model.save(path)``. But where that is interrupted, the earlier
+    file of that name is lost. Here it stays until the new one is complete, whenever the
+    process is killed, and what a killed process has left is removed by the next call.
+
+    A file that is replaced keeps its mode, and a symbolic link stays one.
+
+    Args:
+        model: a built `HashModel`.
+        path: path of the file, which ends in ``.keras``.
+        overwrite: bool; whether the file may exist already.
+
+    Raises:
+        TypeError: if `model` is not a `HashModel`.
+        ValueError: if the model is not built, `path` does not end in ``.keras`` or is
+            no file, or it exists and `overwrite` is False.
+        OSError: if the file cannot be written.
+
+    Example:
+        >>> import kerashash
+        >>> model = kerashash.AdaLabelHash("features", bits=12, num_classes=3)
+        >>> codes = model.encode([[1.0, 2.0]])
+        >>> save_model(model, "small.keras")
+        >>> bool((load_model("small.keras").encode([[1.0, 2.0]]) == codes).all())
+        True
+    """
+    if not isinstance(model, HashModel):
+        raise TypeError(
+            "`model` must be a HashModel; others have `save`. Received type: "
+            f"{type(model).__name__}."
+        )
+    if not model.built:
+        raise ValueError(
+            "`model` must be built: it must have seen a batch, or know its inputs."
+            f" Received: {model.name}, which is not."
+        )
+    path = os.fspath(path)
+    if not path.endswith(".keras"):
+        raise ValueError(f"`path` must end in .keras. Received: {path!r}.")
+    if not overwrite and os.path.lexists(path):
+        raise ValueError(
+            f"`path` must be new, or overwrite=True. Received: {path!r}, which exists."
+        )
+    with files.replacing_by_name(path, "model.keras") as work:
+        model.save(work)
 
 
 def load_model(path: str | os.PathLike[str]) -> HashModel:
-    """Load a model that ``model.save(path)`` has written.
+    """Load a model that `save_model` or ``model.save(path)`` has written.
 
     `keras.saving.load_model` reads the same files, but only knows classes that have
-    been imported. This function imports all model classes of kerashash.
+    been imported, and trusts the file more. This function imports all model classes of
+    kerashash. It follows no links to other files, and takes no memory that the size of
+    the file does not justify.
 
     Args:
         path: path of a ``.keras`` file.
@@ -26,25 +97,126 @@ def load_model(path: str | os.PathLike[str]) -> HashModel:
         The `HashModel`, with its weights, learned codes and optimizer.
 
     Raises:
-        ValueError: if there is no such file, or it holds no `HashModel`.
+        ValueError: if there is no such file, it is damaged, or it holds no `HashModel`.
 
     Example:
         >>> import kerashash
         >>> model = kerashash.AdaLabelHash("features", bits=12, num_classes=3)
         >>> codes = model.encode([[1.0, 2.0]])
-        >>> model.save("small.keras")
+        >>> kerashash.save_model(model, "small.keras")
         >>> bool((load_model("small.keras").encode([[1.0, 2.0]]) == codes).all())
         True
     """
-    rule = "`path` must be a .keras file that holds a kerashash model."
+    path = os.fspath(path)
+    rule = (
+        f"`path` must be a .keras file that holds a kerashash model. Received: {path!r}"
+    )
     if not os.path.isfile(path) or not zipfile.is_zipfile(path):
         exists = os.path.exists(path)
         problem = "which is not one" if exists else "which does not exist"
-        raise ValueError(f"{rule} Received: {os.fspath(path)!r}, {problem}.")
-    model = keras.saving.load_model(path)
+        raise ValueError(f"{rule}, {problem}.")
+    try:
+        with zipfile.ZipFile(path) as archive:
+            # All of them, which compares their checksums.
+            members = {
+                member.filename: archive.read(member)
+                for member in files.zip_members(archive)
+            }
+        check_config(json.loads(members[_CONFIG]))
+        # Before Keras opens it: some of its versions follow links to other files.
+        values = files.check_hdf5(path, io.BytesIO(members[_WEIGHTS]))
+        del members
+        with limited_weights(values):
+            model = keras.saving.load_model(path)
+    except Exception as error:  # Keras, h5py and TensorFlow have types of their own
+        raise ValueError(f"{rule}: {type(error).__name__}: {error}") from error
     if not isinstance(model, HashModel):
         raise ValueError(
-            f"{rule} Received: {os.fspath(path)!r}, which holds a "
-            f"{type(model).__name__}. Load it with keras.saving.load_model."
+            f"{rule}, which holds a {type(model).__name__}. Load it with "
+            "keras.saving.load_model."
         )
     return model
+
+
+def check_config(config: Any, max_sequential: int | None = None) -> None:
+    """Refuse a model's config that would read other files, or would never end.
+
+    Args:
+        config: what JSON can hold; the config.
+        max_sequential: int or None; most layers of one sequence, None for any number.
+
+    Raises:
+        ValueError: if it names a file of weights, or has too many layers.
+
+    Example:
+        >>> check_config({"class_name": "Dense", "config": {"units": 4}})
+    """
+    layers = 0
+    level: list[Any] = [config]
+    while level:
+        values: list[Any] = []
+        for item in level:
+            if not isinstance(item, dict):
+                values += item
+                continue
+            layers += "class_name" in item and "config" in item
+            children = item.get("layers")
+            if (
+                max_sequential is not None
+                and isinstance(children, list)
+                and "input_layers" not in item
+                and len(children) > max_sequential
+            ):
+                raise ValueError(f"more than {max_sequential} layers in a sequence")
+            # Of a backbone by name: the path of a file, or a download.
+            if isinstance(item.get("weights"), str):
+                raise ValueError(f"`weights` = {item['weights'][:100]!r}")
+            values += item.values()
+        level = [value for value in values if isinstance(value, dict | list)]
+    if layers > _MAX_LAYERS:
+        raise ValueError(f"{layers} layers and parts of layers")
+
+
+@contextlib.contextmanager
+def limited_weights(values: int) -> Iterator[None]:
+    """Build models from configs in a block, as large as their files of weights.
+
+    Networks of `keras.applications` are built without weights: the files have them.
+
+    Args:
+        values: int; the number of values in the files.
+
+    Raises:
+        ValueError: in the block, before a weight is made that is too large.
+
+    Example:
+        >>> with limited_weights(40):
+        ...     layer = keras.layers.Dense(4)
+        ...     layer.build((None, 8))
+        >>> layer.kernel.shape
+        TensorShape([8, 4])
+    """
+    left, thread = _VALUES_RATIO * values + _FREE_VALUES, threading.get_ident()
+
+    def add_limited(
+        layer: keras.layers.Layer, shape: Any = None, *args: Any, **kwargs: Any
+    ) -> Any:
+        nonlocal left
+        if threading.get_ident() == thread and shape is not None:
+            left -= math.prod(shape if isinstance(shape, tuple | list) else (shape,))
+            if left < 0:
+                raise ValueError(
+                    f"the layer {layer.name} of the config has a weight of shape "
+                    f"{tuple(shape)}; the file of weights has {values} values"
+                )
+        return add_weight(layer, shape, *args, **kwargs)
+
+    # Every layer makes its weights by this method, and nothing else sees their shapes
+    # before they take memory.
+    with _limiting, by_name.without_weights():
+        add_weight = keras.layers.Layer.add_weight
+        keras.layers.Layer.add_weight = add_limited
+        try:
+            yield
+        finally:
+            keras.layers.Layer.add_weight = add_weight

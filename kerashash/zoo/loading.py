@@ -19,10 +19,8 @@ from kerashash.zoo.entries import Entry, entry, shared_files
 if TYPE_CHECKING:  # it imports TensorFlow
     from kerashash.methods import HashModel
 
-# Most layers of a config, counted with their initializers and the like, and of one
-# sequence of layers, which Keras builds anew with each. An entry has 24, and the
-# largest network of `keras.applications` has 1,041 layers of up to 6 parts.
-_MAX_LAYERS, _MAX_SEQUENTIAL = 10_000, 200
+# Most layers of one sequence, which Keras builds anew with each. An entry has 24.
+_MAX_SEQUENTIAL = 200
 
 
 def load(name: str | os.PathLike[str]) -> "HashModel":
@@ -115,10 +113,8 @@ def _build_model(zoo_entry: Entry) -> "HashModel":
     """The model of an entry; a surrogate's warning points at the caller's caller."""
     import keras
 
-    # Both register their classes with Keras.
-    import kerashash.baselines
-    import kerashash.methods
-    from kerashash.backbones import by_name
+    from kerashash import saving
+    from kerashash.methods import HashModel
 
     name, path, card = zoo_entry
     if card.get("surrogate"):
@@ -128,17 +124,20 @@ def _build_model(zoo_entry: Entry) -> "HashModel":
     config_file, weights = path / "config.json", path / "model.weights.h5"
     networks = shared_files(path, card)
     config = cards.parse_json(config_file.read_bytes(), config_file, dict)
+    # Before Keras opens any of them: some of its versions follow links to other files.
+    values = sum(files.check_hdf5(file) for file in (weights, *networks))
     try:
-        _check_config(config)
-        # A network by name: its weights are in the entry, and are not to be fetched.
-        with by_name.without_weights():
+        if "compile_config" in config:
+            raise ValueError("a compile_config")
+        saving.check_config(config, max_sequential=_MAX_SEQUENTIAL)
+        with saving.limited_weights(values):
             model = keras.saving.deserialize_keras_object(config)
     except Exception as error:  # Keras and TensorFlow have types of their own
         raise ValueError(
             f"{config_file} must be the config of a hashing model. Received: "
             f"{type(error).__name__}: {error}."
         ) from error
-    if not isinstance(model, kerashash.methods.HashModel):
+    if not isinstance(model, HashModel):
         raise ValueError(
             f"{config_file} must be the config of a hashing model. Received: that of a "
             f"{type(model).__name__}."
@@ -151,35 +150,6 @@ def _build_model(zoo_entry: Entry) -> "HashModel":
             )
     weight_files.load(model, weights, networks)
     return model
-
-
-def _check_config(config: dict[str, Any]) -> None:
-    """Refuse what no entry's config has and what would read files or never end."""
-    if "compile_config" in config:
-        raise ValueError("a compile_config")
-    layers = 0
-    level: list[Any] = [config]
-    while level:
-        values: list[Any] = []
-        for item in level:
-            if not isinstance(item, dict):
-                values += item
-                continue
-            layers += "class_name" in item and "config" in item
-            children = item.get("layers")
-            if (
-                isinstance(children, list)
-                and "input_layers" not in item
-                and len(children) > _MAX_SEQUENTIAL
-            ):
-                raise ValueError(f"more than {_MAX_SEQUENTIAL} layers in a sequence")
-            # Of a backbone by name: the path of a file, or a download.
-            if isinstance(item.get("weights"), str):
-                raise ValueError(f"`weights` = {item['weights'][:100]!r}")
-            values += item.values()
-        level = [value for value in values if isinstance(value, dict | list)]
-    if layers > _MAX_LAYERS:
-        raise ValueError(f"{layers} layers and parts of layers")
 
 
 def _arrays(

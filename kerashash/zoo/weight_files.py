@@ -16,7 +16,7 @@ import h5py
 import numpy as np
 import numpy.typing as npt
 
-from kerashash import files, installed
+from kerashash import installed
 
 if TYPE_CHECKING:  # they import TensorFlow
     import keras
@@ -106,14 +106,11 @@ def load(
         shared: paths of the files of its large networks, in the order of `save`.
 
     Raises:
-        ValueError: if a file has links or data outside of itself, or is not that of
-            the model; the error names the file.
+        ValueError: if a file is not that of the model; the error names the file. It
+            must have passed `kerashash.files.check_hdf5`.
     """
     import keras
 
-    # Before Keras opens any of them: some of its versions follow links to other files.
-    for file in (path, *shared):
-        files.check_hdf5(file)
     networks = _large_networks(model.backbone)
     if len(networks) != len(shared):
         raise ValueError(

@@ -12,12 +12,13 @@ Functions and classes:
     data.load: load a data set under a protocol.
     data.from_directory: load your own folder of images.
     HammingRanker: find the exact nearest neighbours of hash codes.
+    CodeStore: keep hash codes on disk, with keys and metadata, and search them.
     evaluate: measure retrieval, with the definition of each number.
     callbacks.RetrievalEvaluation: measure it while a model trains, for TensorBoard.
 
 Modules:
     backbones, baselines, callbacks, codes, data, evaluation, maths, methods,
-    monitoring, plots, recipes, retrieval, zoo.
+    monitoring, plots, recipes, retrieval, store, zoo.
 
 Public names load on first use, so ``import kerashash`` does not import TensorFlow.
 """
@@ -40,6 +41,7 @@ if TYPE_CHECKING:  # what `__getattr__` gives, for editors and type checkers
         monitoring,
         recipes,
         retrieval,
+        store,
         zoo,
     )
     from kerashash.evaluation import evaluate
@@ -55,11 +57,13 @@ if TYPE_CHECKING:  # what `__getattr__` gives, for editors and type checkers
     from kerashash.monitoring import callbacks, plots
     from kerashash.retrieval import HammingRanker
     from kerashash.saving import load_model, save_model
+    from kerashash.store import CodeStore
 
 __version__ = "0.2.0.dev0"
 
 _NAMES = {
     "AdaLabelHash": "kerashash.methods",
+    "CodeStore": "kerashash.store",
     "DCDH": "kerashash.methods",
     "DDH": "kerashash.methods",
     "DDHLDL": "kerashash.methods",
@@ -84,6 +88,7 @@ _MODULES = {
         "monitoring",
         "recipes",
         "retrieval",
+        "store",
         "zoo",
     )
 } | {
@@ -97,6 +102,7 @@ __all__ = [
     "DDHLDL",
     "DSRE",
     "AdaLabelHash",
+    "CodeStore",
     "HammingRanker",
     "HashModel",
     "backbones",
@@ -115,6 +121,7 @@ __all__ = [
     "recipes",
     "retrieval",
     "save_model",
+    "store",
     "zoo",
 ]
 

@@ -1,0 +1,630 @@
+"""CodeStore: hash codes that last, with keys and metadata."""
+
+import collections
+import hashlib
+import os
+import pathlib
+import threading
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, Self
+
+import numpy as np
+import numpy.typing as npt
+
+from kerashash.checks import check_choices, check_integer
+from kerashash.codes import as_packed, packed_width
+from kerashash.retrieval import HammingRanker
+from kerashash.store.folder import FolderEngine
+from kerashash.store.rows import Columns, Compacted, Neighbours, Version
+
+if TYPE_CHECKING:
+    from kerashash.methods import HashModel
+
+# Rows that are encoded between two commits.
+_COMMIT_ROWS = 4096
+ENGINES = ("folder", "lance")
+
+
+class CodeStore:
+    """Hash codes on disk, with a key and metadata for each, and their exact search.
+
+    A store is a folder. It remembers which model has made its codes, and refuses those
+    of another. A commit is whole or absent: a process that is killed, or a disk that is
+    full, loses the commit that was being written, and nothing else. Processes may read
+    and write one store at a time; writers take turns.
+
+    Rows have numbers in order of addition. Search is exact, in memory, in order of
+    (distance, row).
+
+    Two engines hold the rows. "folder", the default, needs nothing but Python: codes
+    that are mapped into memory, and SQLite. "lance" is LanceDB, for stores on object
+    storage (``pip install 'kerashash[store]'``); one store is of one engine.
+
+    Make a store by `create` or `open`.
+
+    Attributes:
+        path: str; the folder or URL.
+        bits: int; the code length.
+
+    Example:
+        >>> import kerashash, numpy as np
+        >>> net = keras.Sequential([keras.Input((4,)), keras.layers.Dense(8)])
+        >>> model = kerashash.AdaLabelHash(net, bits=12, num_classes=3)
+        >>> store = kerashash.CodeStore.create("vectors.khs", model=model)
+        >>> x = np.random.default_rng(0).normal(size=(20, 4)).astype("float32")
+        >>> store.add(x, columns={"label": np.arange(20) % 3})
+        >>> store.search(x[:2], k=5, where="label = 0")
+        Neighbours(2 queries, 10 rows)
+    """
+
+    def __init__(self, engine: Any, path: str, model: "HashModel | None") -> None:
+        self._engine, self.path, self.bits = engine, path, int(engine.bits)
+        self._model = model
+        # The latest ranker of all rows, and what it was made from.
+        self._ranked: tuple[Any, HammingRanker | None, npt.NDArray[np.int64]] | None = (
+            None
+        )
+        self._ranking = threading.Lock()
+
+    @classmethod
+    def create(
+        cls,
+        path: str | os.PathLike[str],
+        model: "HashModel | str | None" = None,
+        bits: int | None = None,
+        engine: str | None = None,
+    ) -> Self:
+        """Make an empty store.
+
+        Args:
+            path: path of a folder that does not exist; by convention ``NAME.khs``. Or a
+                URL of object storage, such as ``s3://bucket/photos.khs``.
+            model: `HashModel`, or the name of an entry of the zoo, which makes the
+                codes; or None if only codes are added.
+            bits: int; the code length, if there is no model.
+            engine: str; "folder" or "lance". None is "folder" for a path, "lance" for a
+                URL.
+
+        Returns:
+            `CodeStore`.
+
+        Raises:
+            FileExistsError: if there is something at `path`.
+            ValueError: if an argument is wrong.
+            OSError: if the store cannot be written.
+            ImportError: if the engine is not installed.
+        """
+        engine = engine or ("lance" if _is_url(path) else "folder")
+        check_choices({"engine": ENGINES}, engine=engine)
+        name = None
+        if isinstance(model, str):
+            from kerashash import zoo
+
+            name, model = model, zoo.load(model)
+        if model is None:
+            if bits is None:
+                raise ValueError("`bits` or `model` must be given. Received: neither.")
+            packed_width(bits)
+            identity = None
+        else:
+            if bits is not None and bits != model.bits:
+                raise ValueError(
+                    f"`bits` must be the model's, {model.bits}. Received: {bits}."
+                )
+            bits, identity = model.bits, model_identity(model, name)
+        made = _engine_class(engine, path).create(_location(path), int(bits), identity)
+        return cls(made, os.fspath(path), model)
+
+    @classmethod
+    def open(
+        cls,
+        path: str | os.PathLike[str],
+        model: "HashModel | None" = None,
+        version: int | None = None,
+    ) -> Self:
+        """Open a store.
+
+        Args:
+            path: path or URL of the store.
+            model: `HashModel` that made its codes, to encode more. None loads it from
+                the zoo when it is needed, if the store was created with the name of an
+                entry.
+            version: int or None; one of `versions`, to read the store as it was then.
+
+        Returns:
+            `CodeStore`.
+
+        Raises:
+            FileNotFoundError: if there is no store.
+            ValueError: if there is no whole store at `path`, it has no such version, or
+                another model made its codes.
+            ImportError: if its engine is not installed.
+        """
+        location = _location(path)
+        if isinstance(location, pathlib.Path):
+            is_lance = (location / "codes.lance").exists()
+        else:
+            is_lance = True
+        if version is not None:
+            check_integer("version", version, least=0)
+        engine = _engine_class("lance" if is_lance else "folder", path)
+        store = cls(engine(location, version), os.fspath(path), None)
+        if model is not None:
+            store._check_model(model)
+            store._model = model
+        return store
+
+    def __repr__(self) -> str:
+        made_by = (self._engine.model or {}).get("name")
+        by = f", model={made_by!r}" if made_by else ""
+        return f"{type(self).__name__}({self.path!r}, {len(self)} rows{by})"
+
+    def __len__(self) -> int:
+        return int(self._engine.count())
+
+    @property
+    def model(self) -> "HashModel":
+        """The model that makes the codes.
+
+        Raises:
+            ValueError: if the store does not know where to load it from.
+        """
+        if self._model is None:
+            identity = self._engine.model
+            if identity is None:
+                raise ValueError(
+                    f"'{self.path}' was created without a model, and takes codes only."
+                )
+            if not identity["in_zoo"]:
+                raise ValueError(
+                    f"'{self.path}' needs its model, {identity['name']!r}: "
+                    "CodeStore.open(path, model=model)."
+                )
+            from kerashash import zoo
+
+            model = zoo.load(identity["name"])
+            self._check_model(model)
+            self._model = model
+        return self._model
+
+    # ----------------------------------------------------------------- writing
+
+    def add(
+        self,
+        x: Any,
+        ids: Sequence[Any] | None = None,
+        columns: Mapping[str, Any] | None = None,
+    ) -> None:
+        """Append rows.
+
+        What is encoded is committed every 4,096 rows, codes in one commit.
+
+        Args:
+            x: list of paths of image files, array of inputs, or `tf.data.Dataset` of
+                batches ``x`` or ``(x, y)``, as for `HashModel.encode`; or codes: uint8
+                array ``(n, ceil(bits / 8))`` of packed ones, or int8 array ``(n,
+                bits)`` over {-1, +1}.
+            ids: sequence of n distinct keys, all str or all int. None is the paths, or
+                the numbers of the rows.
+            columns: dict of metadata by name, each with n values: str, bytes, numbers,
+                or rows of numbers. The y of a data set is added as "label", or by name
+                if it is a dict.
+
+        Raises:
+            ValueError: if a key is in the store already or occurs twice, or an argument
+                is wrong.
+            OSError: if the store cannot be written.
+        """
+        self._write(x, ids, columns, replace=False)
+
+    def upsert(
+        self,
+        x: Any,
+        ids: Sequence[Any] | None = None,
+        columns: Mapping[str, Any] | None = None,
+    ) -> None:
+        """Append rows, and remove the rows that have had their keys.
+
+        Args:
+            x, ids, columns: as for `add`; `ids` may be None only for paths.
+
+        Raises:
+            ValueError, OSError: as for `add`.
+        """
+        if ids is None and not _are_paths(x):
+            raise ValueError(
+                "`ids` must be given for what has no paths. Received: None."
+            )
+        self._write(x, ids, columns, replace=True)
+
+    def delete(self, where: str) -> int:
+        """Remove rows; `compact` frees their space.
+
+        Args:
+            where: str; an SQL condition on "id" and the metadata, such as ``"label = 3
+                AND id LIKE '%.png'"``.
+
+        Returns:
+            int; how many rows were removed.
+
+        Raises:
+            ValueError: if `where` is no condition on the columns.
+            OSError: if the store cannot be written.
+        """
+        return int(self._engine.delete(where))
+
+    def compact(self) -> None:
+        """Free the space of removed rows, and drop older versions.
+
+        A killed `compact` leaves the store as it was. In LanceDB, versions of the last
+        hour are kept, for readers that are at work.
+
+        Raises:
+            OSError: if the store cannot be written.
+        """
+        self._engine.compact()
+
+    def versions(self) -> list[Version]:
+        """The versions that `open` can read, oldest first; each commit makes one.
+
+        Returns:
+            list of `Version`.
+        """
+        return list(self._engine.versions())
+
+    def check(self) -> None:
+        """Compare the whole store with its checksums.
+
+        Raises:
+            ValueError: if it is damaged; the error says what.
+        """
+        self._engine.check()
+
+    # ----------------------------------------------------------------- reading
+
+    def search(self, x: Any, k: int = 10, where: str | None = None) -> Neighbours:
+        """Find the k nearest rows of each query, exactly.
+
+        Args:
+            x: inputs or codes, as for `add`.
+            k: int; the number of rows. If the store has fewer, all of them.
+            where: str or None; an SQL condition that the rows meet, as for `delete`.
+
+        Returns:
+            `Neighbours`, in order of (distance, row).
+
+        Raises:
+            TypeError, ValueError: if an argument is wrong.
+        """
+        k = check_integer("k", k)
+        queries = self._codes(x)
+
+        def search(snapshot: Any) -> Neighbours:
+            ranker, rows = self._searched(snapshot, where)
+            indices = distances = np.zeros((len(queries), 0), np.int32)
+            if ranker is not None:
+                distances, indices = ranker.top_k(queries, min(k, len(rows)))
+            columns = {
+                name: values.reshape((*indices.shape, *values.shape[1:]))
+                for name, values in snapshot.columns(rows[indices].ravel()).items()
+            }
+            return Neighbours(columns.pop("id"), distances, columns)
+
+        return self._with_snapshot(search)
+
+    def within(self, x: Any, radius: int, where: str | None = None) -> Neighbours:
+        """Find all rows within a Hamming radius of each query, exactly.
+
+        Args:
+            x: inputs or codes, as for `add`.
+            radius: int; from 0 to `bits`.
+            where: str or None; as for `search`.
+
+        Returns:
+            `Neighbours` of lists: rows differ in number from query to query.
+
+        Raises:
+            TypeError, ValueError: if an argument is wrong.
+        """
+        radius = check_integer("radius", radius, least=0, most=self.bits)
+        queries = self._codes(x)
+
+        def search(snapshot: Any) -> Neighbours:
+            ranker, rows = self._searched(snapshot, where)
+            distances = indices = [np.zeros(0, np.int32) for _ in queries]
+            if ranker is not None:
+                distances, indices = ranker.within(queries, radius)
+            joined = np.concatenate([np.zeros(0, np.int32), *indices])
+            ends = np.cumsum([len(index) for index in indices])
+            columns = {
+                name: np.split(values, ends)[:-1]
+                for name, values in snapshot.columns(rows[joined]).items()
+            }
+            return Neighbours(columns.pop("id"), distances, columns)
+
+        return self._with_snapshot(search)
+
+    def ranker(self) -> HammingRanker:
+        """Return the exact in-memory ranker of all rows.
+
+        Its index i is row i of `columns`. It does not follow later changes.
+
+        Returns:
+            `kerashash.HammingRanker`.
+
+        Raises:
+            ValueError: if the store is empty.
+        """
+        ranker, _ = self._searched(self._engine.snapshot(), None)
+        if ranker is None:
+            raise ValueError(f"'{self.path}' must have rows to rank. It is empty.")
+        return ranker
+
+    def codes(self, where: str | None = None) -> npt.NDArray[np.uint8]:
+        """Return packed codes, in order of row.
+
+        Args:
+            where: str or None; as for `search`.
+
+        Returns:
+            uint8 array ``(n, ceil(bits / 8))``; mapped into memory if nothing has been
+            removed.
+        """
+        return self._with_snapshot(lambda snapshot: snapshot.select(where)[0])
+
+    def columns(self, where: str | None = None) -> dict[str, npt.NDArray[Any]]:
+        """Return keys and metadata, in order of row.
+
+        Args:
+            where: str or None; as for `search`.
+
+        Returns:
+            dict of arrays by name: "id" and the metadata.
+        """
+        return self._with_snapshot(
+            lambda snapshot: snapshot.columns(snapshot.select(where)[1])
+        )
+
+    # ---------------------------------------------------------------- plumbing
+
+    def _with_snapshot(self, read: Callable[[Any], Any]) -> Any:
+        """The result of a function of a snapshot, again if it is compacted under it."""
+        while True:
+            try:
+                return read(self._engine.snapshot())
+            except Compacted:
+                continue
+
+    def _searched(
+        self, snapshot: Any, where: str | None
+    ) -> tuple[HammingRanker | None, npt.NDArray[np.int64]]:
+        """The ranker of the selected rows, or None if there are none, and the rows."""
+        with self._ranking:
+            if where is None and self._ranked and self._ranked[0] == snapshot.identity:
+                return self._ranked[1:]
+            codes, rows = snapshot.select(where)
+            ranker = HammingRanker(codes, self.bits) if len(rows) else None
+            if where is None:
+                self._ranked = (snapshot.identity, ranker, rows)
+            return ranker, rows
+
+    def _are_codes(self, x: Any) -> bool:
+        """Whether `x` holds codes, and not what is to be encoded."""
+        if not isinstance(x, np.ndarray) or x.ndim != 2:
+            return False
+        if x.dtype == np.uint8:
+            return x.shape[1] == packed_width(self.bits)
+        return x.dtype == np.int8 and x.shape[1] == self.bits
+
+    def _codes(self, x: Any) -> npt.NDArray[np.uint8]:
+        if self._are_codes(x):
+            return as_packed(x, self.bits, "x")[0]
+        if self._engine.model is None:
+            raise ValueError(
+                f"`x` must be codes of {self.bits} bits: uint8 array (n, "
+                f"{packed_width(self.bits)}) or int8 array (n, {self.bits}), as the "
+                f"store has no model. Received: {_described(x)}."
+            )
+        return self.model.encode(x, verbose=0)
+
+    def _write(
+        self,
+        x: Any,
+        ids: Sequence[Any] | None,
+        columns: Mapping[str, Any] | None,
+        replace: bool,
+    ) -> None:
+        if ids is None and _are_paths(x):
+            ids = [os.fspath(path) for path in x]
+        count = len(x) if hasattr(x, "__getitem__") else None
+        if ids is not None:
+            ids = _checked_ids(ids, count)
+            # Before hours of encoding, not after them.
+            present = [] if replace else self._engine.known(ids)
+            if present:
+                raise ValueError(
+                    "`ids` must be new to the store; `upsert` replaces rows. "
+                    f"Received: {present[0]!r:.200}, which is there."
+                )
+        given = None if count is None else Columns(columns, count)
+        if count is None and columns:
+            raise ValueError(
+                "`columns` must be None for a data set, whose y holds them. Received: "
+                f"{[*columns]}."
+            )
+        start = 0
+        for codes, labels in self._encoded(x):
+            stop = start + len(codes)
+            if ids is not None and len(ids) < stop:
+                raise ValueError(
+                    f"`ids` must have a key for each row. Received: {len(ids)} keys, "
+                    f"{stop} rows or more."
+                )
+            block = Columns(labels, len(codes)) if given is None else given[start:stop]
+            self._engine.add(
+                codes, None if ids is None else ids[start:stop], block, replace
+            )
+            start = stop
+
+    def _encoded(self, x: Any) -> Iterator[tuple[npt.NDArray[np.uint8], Any]]:
+        """Yield the packed codes of one commit after the other, and their labels."""
+        if self._are_codes(x):
+            if len(x):
+                yield self._codes(x), None
+        elif hasattr(x, "__getitem__"):
+            for start in range(0, len(x), _COMMIT_ROWS):
+                yield self._codes(x[start : start + _COMMIT_ROWS]), None
+        else:
+            waiting: list[tuple[Any, Any]] = []
+            for element in x:
+                inputs, y = element if isinstance(element, tuple) else (element, {})
+                labels = y if isinstance(y, dict) else {"label": y}
+                codes = self._codes(np.asarray(inputs))
+                waiting.append((codes, {n: np.asarray(v) for n, v in labels.items()}))
+                if sum(len(codes) for codes, _ in waiting) >= _COMMIT_ROWS:
+                    yield _joined(waiting)
+                    waiting = []
+            if waiting:
+                yield _joined(waiting)
+
+    def _check_model(self, model: "HashModel") -> None:
+        """Check that the codes of the store are those of a model."""
+        stored = self._engine.model
+        if stored is None:
+            raise ValueError(
+                f"`model` must be None: '{self.path}' was created without one. "
+                f"Received: {model.name!r}."
+            )
+        received = model_identity(model)
+        for field in ("method", "bits", "input", "weights"):
+            if stored[field] != received[field]:
+                raise ValueError(
+                    f"`model` must be {stored['name']!r}, which made the codes of "
+                    f"'{self.path}'. Received: {received['name']!r}, of another "
+                    f"{field}: {str(received[field])[:20]}, not "
+                    f"{str(stored[field])[:20]}."
+                )
+
+
+def model_identity(model: "HashModel", entry: str | None = None) -> dict[str, Any]:
+    """Describe what decides the codes of a model.
+
+    Args:
+        model: `HashModel`; built.
+        entry: str or None; its name in the zoo.
+
+    Returns:
+        dict: "name"; "in_zoo", whether the name is one of the zoo; "method", "bits",
+        "input", the shape or image size of inputs; and "weights", the SHA-256 of the
+        network that encodes.
+
+    Raises:
+        ValueError: if the model is not built.
+
+    Example:
+        >>> import kerashash
+        >>> net = keras.Sequential([keras.Input((4,)), keras.layers.Dense(8)])
+        >>> model = kerashash.AdaLabelHash(net, bits=12, num_classes=3)
+        >>> model_identity(model)["input"]
+        [4]
+    """
+    from kerashash.backbones.images import input_size
+
+    if not model.built:
+        raise ValueError(
+            "`model` must be built: call `fit` or `encode` first. Received: "
+            f"{model.name!r}, which has no weights yet."
+        )
+    digest = hashlib.sha256()
+    for variable in [*model.backbone.variables, *model.hash_head.variables]:
+        value = np.asarray(variable)
+        digest.update(f"{value.dtype} {value.shape}".encode())
+        digest.update(np.ascontiguousarray(value).tobytes())
+    size = input_size(model.backbone)
+    shape = getattr(model.backbone, "input_shape", None)
+    return {
+        "name": entry or model.name,
+        "in_zoo": entry is not None,
+        "method": type(model).__name__,
+        "bits": model.bits,
+        "input": f"{size} pixels" if size else shape and list(shape[1:]),
+        "weights": digest.hexdigest(),
+    }
+
+
+def _are_paths(x: Any) -> bool:
+    return (
+        isinstance(x, list | tuple)
+        and len(x) > 0
+        and all(isinstance(path, str | os.PathLike) for path in x)
+    )
+
+
+def _checked_ids(ids: Iterable[Any], count: int | None) -> list[Any]:
+    """Keys as Python's own str and int, distinct, `count` of them."""
+    values = ids.tolist() if isinstance(ids, np.ndarray) else list(ids)
+    values = [int(key) if isinstance(key, np.integer) else key for key in values]
+    values = [str(key) if isinstance(key, str) else key for key in values]
+    if count is not None and len(values) != count:
+        raise ValueError(
+            f"`ids` must have a key for each of {count} rows. Received: {len(values)}."
+        )
+    wrong = {type(key).__name__ for key in values} - {"str", "int"}
+    if wrong:
+        raise TypeError(f"`ids` must be str or int. Received: {sorted(wrong)}.")
+    for key in values:
+        try:
+            # SQLite and Arrow hold UTF-8, and integers of 64 bits.
+            fits = (
+                key.isprintable() or key.encode()
+                if isinstance(key, str)
+                else (-(2**63) <= key < 2**63)
+            )
+        except UnicodeEncodeError:
+            fits = False
+        if not fits:
+            raise ValueError(
+                "`ids` must be integers of 64 bits, or UTF-8 of at least one "
+                f"character. Received: {key!a:.200}."
+            )
+    if len({*values}) < len(values):
+        counts = collections.Counter(values)
+        twice = next(key for key in values if counts[key] > 1)
+        raise ValueError(f"`ids` must be distinct. Received: {twice!r:.200} twice.")
+    return values
+
+
+def _joined(
+    parts: Sequence[tuple[Any, dict[str, Any]]],
+) -> tuple[npt.NDArray[np.uint8], dict[str, Any]]:
+    codes = np.concatenate([codes for codes, _ in parts])
+    names = parts[0][1]
+    return codes, {n: np.concatenate([labels[n] for _, labels in parts]) for n in names}
+
+
+def _is_url(path: str | os.PathLike[str]) -> bool:
+    return "://" in os.fspath(path)
+
+
+def _location(path: str | os.PathLike[str]) -> Any:
+    """A URL as it is, or a `pathlib.Path`."""
+    return os.fspath(path) if _is_url(path) else pathlib.Path(path)
+
+
+def _engine_class(engine: str, path: str | os.PathLike[str]) -> Any:
+    if engine == "folder":
+        if _is_url(path):
+            raise ValueError(
+                "`engine` must be 'lance' for a URL. Received: 'folder', "
+                f"{os.fspath(path)!r}."
+            )
+        return FolderEngine
+    from kerashash.store.lance import LanceEngine
+
+    return LanceEngine
+
+
+def _described(x: Any) -> str:
+    if hasattr(x, "shape"):
+        return f"array of shape {x.shape}, {getattr(x, 'dtype', '')}"
+    return type(x).__name__

@@ -1,0 +1,515 @@
+"""CodeStore on both engines: what is written is read, whole and in order."""
+
+import errno
+import importlib.util
+import multiprocessing
+import os
+import pathlib
+import signal
+import sqlite3
+import subprocess
+import sys
+import time
+
+import keras
+import numpy as np
+import pytest
+
+import kerashash
+from kerashash import CodeStore
+from kerashash.store import Version
+
+HAS_LANCE = importlib.util.find_spec("lancedb") is not None
+ENGINES = [
+    "folder",
+    pytest.param(
+        "lance",
+        marks=pytest.mark.skipif(not HAS_LANCE, reason="lancedb is not installed"),
+    ),
+]
+BITS = 20
+
+
+def random_codes(n, seed=0):
+    random = np.random.default_rng(seed)
+    # Few distinct codes, so that there are ties.
+    distinct = random.choice([-1, 1], (max(n // 3, 1), BITS)).astype(np.int8)
+    return kerashash.codes.pack(distinct[random.integers(0, len(distinct), n)])
+
+
+@pytest.fixture(params=ENGINES)
+def store(request, tmp_path):
+    return CodeStore.create(tmp_path / "codes.khs", bits=BITS, engine=request.param)
+
+
+@pytest.fixture(scope="module")
+def model():
+    keras.utils.set_random_seed(1)
+    net = keras.Sequential([keras.Input((4,)), keras.layers.Dense(8)])
+    return kerashash.AdaLabelHash(net, bits=BITS, num_classes=3)
+
+
+def reopened(store, **options):
+    return CodeStore.open(store.path, **options)
+
+
+def test_rows_come_back_with_keys_and_metadata(store):
+    codes = random_codes(6)
+    columns = {
+        "name": ["a", "b", "c", "d", "e", "ü'\""],
+        "size": np.arange(6, dtype=np.uint8),
+        "score": np.linspace(0, 1, 6),
+        "seen": np.arange(6) % 2 == 0,
+        "labels": np.eye(6, 3, dtype=np.float32),
+        "raw": [bytes([i]) for i in range(6)],
+    }
+    store.add(codes[:4], columns={name: value[:4] for name, value in columns.items()})
+    store.add(codes[4:], columns={name: value[4:] for name, value in columns.items()})
+    for each in (store, reopened(store)):
+        np.testing.assert_array_equal(each.codes(), codes)
+        read = each.columns()
+        assert read.pop("id").tolist() == [*range(6)]
+        assert [*read] == [*columns]
+        for name, value in columns.items():
+            assert read[name].tolist() == np.asarray(value, read[name].dtype).tolist()
+    assert (len(store), store.bits) == (6, BITS)
+
+
+def test_a_column_that_comes_later_is_missing_in_earlier_rows(store):
+    store.add(random_codes(2))
+    store.add(random_codes(1), columns={"name": ["x"], "row_of": np.ones((1, 2))})
+    columns = store.columns()
+    assert columns["name"].tolist() == [None, None, "x"]
+    assert columns["row_of"].tolist() == [[0, 0], [0, 0], [1, 1]]
+
+
+def test_search_is_that_of_the_ranker(store):
+    codes, queries = random_codes(50), random_codes(4, seed=1)
+    store.add(codes[:20])
+    store.add(codes[20:])
+    distances, indices = kerashash.HammingRanker(codes, BITS).top_k(queries, 7)
+    found = reopened(store).search(queries, k=7)
+    np.testing.assert_array_equal(found.distances, distances)
+    np.testing.assert_array_equal(found.ids.astype(int), indices)
+    # The ranker that is kept follows additions.
+    assert store.search(queries, k=1000).distances.shape == (4, 50)
+    store.add(codes[:1])
+    assert store.search(queries, k=1000).distances.shape == (4, 51)
+    assert len(store.ranker()) == 51
+
+
+def test_conditions_restrict_search_within_and_what_is_read(store):
+    codes, label = random_codes(30), np.arange(30) % 3
+    store.add(codes, columns={"label": label})
+    chosen = np.flatnonzero(label == 1)
+    distances, indices = kerashash.HammingRanker(codes[chosen], BITS).top_k(codes, 4)
+    found = store.search(codes, k=4, where="label = 1")
+    np.testing.assert_array_equal(found.distances, distances)
+    np.testing.assert_array_equal(found.ids.astype(int), chosen[indices])
+    np.testing.assert_array_equal(store.codes("label = 1"), codes[chosen])
+    within = store.within(codes[:3], radius=6, where="label = 1")
+    for query, (ids, near) in enumerate(zip(within.ids, within.distances, strict=True)):
+        all_near = kerashash.HammingRanker(codes, BITS).distances(codes[[query]])[0]
+        expected = [i for i in np.argsort(all_near, kind="stable") if label[i] == 1]
+        expected = [i for i in expected if all_near[i] <= 6]
+        assert ids.tolist() == expected
+        assert near.tolist() == all_near[expected].tolist()
+        assert within.columns["label"][query].tolist() == [1] * len(expected)
+
+
+def test_an_empty_store_and_an_empty_selection_have_no_neighbours(store):
+    queries = random_codes(2)
+    assert store.search(queries).ids.shape == (2, 0)
+    assert [len(ids) for ids in store.within(queries, 3).ids] == [0, 0]
+    with pytest.raises(ValueError, match="It is empty"):
+        store.ranker()
+    store.add(queries)
+    assert store.search(queries, where="id = 99").ids.shape == (2, 0)
+
+
+def test_upsert_replaces_and_delete_removes(store):
+    codes = random_codes(5)
+    store.add(codes[:3], ids=["a", "b", "c"], columns={"n": [0, 1, 2]})
+    store.upsert(codes[3:], ids=["b", "d"], columns={"n": [10, 11]})
+    assert store.columns()["id"].tolist() == ["a", "c", "b", "d"]
+    assert store.columns()["n"].tolist() == [0, 2, 10, 11]
+    np.testing.assert_array_equal(store.codes(), codes[[0, 2, 3, 4]])
+    assert store.delete("n >= 10 OR id = 'a'") == 3
+    assert store.delete("id = 'a'") == 0
+    assert reopened(store).columns()["id"].tolist() == ["c"]
+    assert store.search(codes[2:3], k=5).ids.tolist() == [["c"]]
+
+
+def test_numbered_rows_go_on_after_removal_and_compaction(store):
+    store.add(random_codes(4))
+    store.delete("id < 2")
+    store.compact()
+    store.add(random_codes(2))
+    assert store.columns()["id"].tolist() == [2, 3, 4, 5]
+
+
+def test_an_older_version_is_read_as_it_was_until_compaction(store):
+    codes = random_codes(6)
+    store.add(codes[:4])
+    version = store.versions()[-1].version
+    store.add(codes[4:])
+    store.delete("id = 0")
+    old = reopened(store, version=version)
+    np.testing.assert_array_equal(old.codes(), codes[:4])
+    assert len(old) == 4
+    assert old.columns("id < 2")["id"].tolist() == [0, 1]
+    assert old.search(codes[5:], k=9).ids.shape == (1, 4)
+    with pytest.raises(ValueError, match="read-only"):
+        old.add(codes)
+    assert [v.rows for v in store.versions() if v.version == version] == [4]
+    assert store.versions()[-1].rows == 5
+    assert all(isinstance(v, Version) for v in store.versions())
+    store.check()
+    store.compact()
+    np.testing.assert_array_equal(store.codes(), codes[1:])
+    store.check()
+    with pytest.raises(ValueError, match="`version` must be one of"):
+        reopened(store, version=999)
+
+
+def test_images_vectors_and_data_sets_are_encoded(tmp_path, model):
+    import tensorflow as tf
+
+    x = np.random.default_rng(0).normal(size=(10, 4)).astype(np.float32)
+    expected = model.encode(x)
+    store = CodeStore.create(tmp_path / "x.khs", model=model)
+    store.add(x[:4])
+    rows = tf.data.Dataset.from_tensor_slices((x[4:], {"label": np.arange(6)}))
+    store.add(rows.batch(4))
+    np.testing.assert_array_equal(store.codes(), expected)
+    assert store.columns()["label"].tolist() == [None] * 4 + [*range(6)]
+    assert store.search(x[:1], k=1).rows(0) == [{"id": 0, "distance": 0, "label": None}]
+    store = CodeStore.create(tmp_path / "y.khs", model=model)
+    store.add(tf.data.Dataset.from_tensor_slices((x, np.arange(10))).batch(3))
+    assert store.columns()["label"].tolist() == [*range(10)]
+
+
+def test_paths_are_keys(tmp_path):
+    images = np.random.default_rng(0).integers(0, 256, (3, 8, 8, 3), np.uint8)
+    paths = [tmp_path / f"{i}.png" for i in range(3)]
+    for path, image in zip(paths, images, strict=True):
+        keras.utils.save_img(path, image)
+    net = kerashash.backbones.get("efficientnet-lite0", image_size=32, weights=None)
+    hasher = kerashash.AdaLabelHash(net, bits=BITS, num_classes=3)
+    store = CodeStore.create(tmp_path / "lite.khs", model=hasher)
+    store.add(paths)
+    assert store.columns()["id"].tolist() == [str(path) for path in paths]
+    store.upsert(paths[:1])
+    assert len(store) == 3
+    assert store.search(paths[:1], k=1).ids.tolist() == [[str(paths[0])]]
+
+
+def test_codes_of_another_model_are_refused(tmp_path, model):
+    other = kerashash.AdaLabelHash(
+        keras.Sequential([keras.Input((4,)), keras.layers.Dense(8)]),
+        bits=BITS,
+        num_classes=3,
+        name="other",
+    )
+    CodeStore.create(tmp_path / "a.khs", model=model)
+    assert CodeStore.open(tmp_path / "a.khs", model=model).model is model
+    with pytest.raises(ValueError, match=r"made the codes.*'other', of another weigh"):
+        CodeStore.open(tmp_path / "a.khs", model=other)
+    with pytest.raises(ValueError, match="needs its model"):
+        CodeStore.open(tmp_path / "a.khs").search(np.zeros((1, 4), np.float32))
+    CodeStore.create(tmp_path / "b.khs", bits=BITS)
+    with pytest.raises(ValueError, match="was created without one"):
+        CodeStore.open(tmp_path / "b.khs", model=model)
+    with pytest.raises(ValueError, match="`bits` must be the model's"):
+        CodeStore.create(tmp_path / "c.khs", model=model, bits=3)
+    with pytest.raises(ValueError, match="`bits` or `model`"):
+        CodeStore.create(tmp_path / "c.khs")
+    assert not (tmp_path / "c.khs").exists()
+
+
+def test_a_store_of_the_zoo_finds_its_model(tmp_path):
+    store = CodeStore.create(tmp_path / "digits.khs", model="ssdh-digits-48")
+    x = np.zeros((1, *store.model.backbone.input_shape[1:]), np.float32)
+    store.add(x)
+    again = reopened(store)
+    assert again.search(x, k=1).distances.tolist() == [[0]]
+    assert "model='ssdh-digits-48'" in repr(again)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"ids": ["a"]}, "`ids` must have a key for each of 2"),
+        ({"ids": ["a", "a"]}, "`ids` must be distinct. Received: 'a' twice"),
+        ({"ids": ["a", 1]}, "`ids` must all be str, or all int"),
+        ({"ids": ["a", "\udcff"]}, "UTF-8"),
+        ({"ids": [1, 2**63]}, "64 bits"),
+        ({"ids": ["old", "new"]}, "new to the store.*'old', which is there"),
+        ({"ids": [3, 4]}, "of the store's type|as in the store"),
+        ({"ids": ["b", "c"], "columns": {"n": [1]}}, "value for each of 2 rows"),
+        ({"ids": ["b", "c"], "columns": {"id": [1, 2]}}, "`columns` must have names"),
+        ({"ids": ["b", "c"], "columns": {"n": ["x", "y"]}}, "`columns.'n'.*type"),
+        (
+            {"ids": ["b", "c"], "columns": {"u": np.array([1, 2**63], np.uint64)}},
+            "less than",
+        ),
+    ],
+)
+def test_wrong_rows_are_refused_and_leave_the_store_as_it_was(
+    store, arguments, message
+):
+    store.add(random_codes(1), ids=["old"], columns={"n": [1]})
+    with pytest.raises((ValueError, TypeError), match=message):
+        store.add(random_codes(2), **arguments)
+    assert reopened(store).columns()["id"].tolist() == ["old"]
+    np.testing.assert_array_equal(store.codes(), random_codes(1))
+    store.check()
+
+
+@pytest.mark.parametrize(
+    "where",
+    ["no_such = 1", "id =", "1); DROP TABLE rows; --", "id IN (SELECT writefile('x'))"],
+)
+def test_a_wrong_condition_is_named(store, where):
+    store.add(random_codes(2))
+    for call in (store.codes, store.delete):
+        with pytest.raises(ValueError, match="`where` must be an SQL condition"):
+            call(where)
+    assert len(reopened(store)) == 2
+
+
+def test_wrong_queries_are_named(store):
+    store.add(random_codes(2))
+    for x in (np.zeros((1, 9), np.uint8), [[1, 2]], "a.jpg"):
+        with pytest.raises(ValueError, match="`x` must be codes of 20 bits"):
+            store.search(x)
+    with pytest.raises(ValueError, match="`k` must be at least 1"):
+        store.search(random_codes(1), k=0)
+    with pytest.raises(ValueError, match="`radius` must be at most 20"):
+        store.within(random_codes(1), radius=21)
+
+
+def test_what_is_no_store_is_named(tmp_path):
+    with pytest.raises(FileNotFoundError, match="does not exist"):
+        CodeStore.open(tmp_path / "none.khs")
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(ValueError, match=r"no rows\.sqlite"):
+        CodeStore.open(tmp_path / "empty")
+    with pytest.raises(FileExistsError):
+        CodeStore.create(tmp_path / "empty", bits=8)
+    with pytest.raises(ValueError, match="`engine` must be one of"):
+        CodeStore.create(tmp_path / "x.khs", bits=8, engine="postgres")
+
+
+def test_a_damaged_store_is_named(tmp_path):
+    def fresh(name):
+        store = CodeStore.create(tmp_path / name, bits=BITS)
+        store.add(random_codes(200))
+        return store, pathlib.Path(store.path)
+
+    store, folder = fresh("cut.khs")
+    with open(folder / "codes-0.bin", "r+b") as file:
+        file.truncate(100)
+    with pytest.raises(ValueError, match=r"cut\.khs.*too short for its 200 codes"):
+        store.search(random_codes(1))
+    store, folder = fresh("flipped.khs")
+    content = bytearray((folder / "codes-0.bin").read_bytes())
+    content[10] ^= 1
+    (folder / "codes-0.bin").write_bytes(content)
+    with pytest.raises(ValueError, match=r"flipped\.khs.*codes 0 to 199 have changed"):
+        store.check()
+    store, folder = fresh("garbage.khs")
+    (folder / "rows.sqlite").write_bytes(b"no database" * 1000)
+    with pytest.raises(ValueError, match=r"garbage\.khs"):
+        reopened(store)
+    store, folder = fresh("other.khs")
+    with sqlite3.connect(folder / "rows.sqlite") as connection:
+        connection.execute("UPDATE meta SET value = '99' WHERE name = 'format'")
+    connection.close()
+    with pytest.raises(ValueError, match="of format 99"):
+        reopened(store)
+    store, folder = fresh("gone.khs")
+    (folder / "codes-0.bin").unlink()
+    with pytest.raises(ValueError, match=r"gone\.khs.*codes are missing"):
+        store.codes()
+
+
+def add_many(path, writer, commits):
+    store = CodeStore.open(path)
+    for commit in range(commits):
+        numbers = np.arange(10) + 1000 * writer + 10 * commit
+        store.add(numbered(numbers), ids=numbers.tolist())
+
+
+def numbered(numbers):
+    """Codes that tell their row's key."""
+    return kerashash.codes.pack(
+        np.where(numbers[:, None] >> np.arange(BITS) & 1, 1, -1).astype(np.int8)
+    )
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("engine", ENGINES)
+def test_two_writers_and_kills_lose_no_commit_and_tear_none(tmp_path, engine):
+    path = tmp_path / "codes.khs"
+    CodeStore.create(path, bits=BITS, engine=engine)
+    spawn = multiprocessing.get_context("spawn")
+    arguments = [(str(path), 0, 20), (str(path), 1, 20)]
+    writers = [spawn.Process(target=add_many, args=a) for a in arguments]
+    victims = [
+        spawn.Process(target=add_many, args=(str(path), 2 + i, 10**6)) for i in (0, 1)
+    ]
+    for process in [*writers, *victims]:
+        process.start()
+    random, commits = np.random.default_rng(0), 0
+    for victim in victims:
+        while len(CodeStore.open(path).columns(f"id >= {2000}")["id"]) <= commits:
+            assert victim.is_alive()
+            time.sleep(0.05)
+        time.sleep(random.uniform(0, 0.3))
+        os.kill(victim.pid, signal.SIGKILL)
+        victim.join()
+        commits = len(CodeStore.open(path).columns("id >= 2000")["id"])
+    for process in writers:
+        process.join()
+        assert process.exitcode == 0
+    store = CodeStore.open(path)
+    store.check()
+    ids = store.columns()["id"].astype(int)
+    assert {*range(200), *range(1000, 1200)} <= {*ids.tolist()}
+    assert len({*ids.tolist()}) == len(ids)
+    assert len(ids) % 10 == 0
+    np.testing.assert_array_equal(store.codes(), numbered(ids))
+    store.add(numbered(np.array([10**6])), ids=[10**6])
+    assert len(store) == len(ids) + 1
+
+
+def test_a_killed_commit_and_a_killed_compaction_leave_no_trace(tmp_path):
+    store = CodeStore.create(tmp_path / "codes.khs", bits=BITS)
+    store.add(random_codes(5))
+    folder = pathlib.Path(store.path)
+    # What they leave: codes without rows, and codes of a compaction.
+    with open(folder / "codes-0.bin", "ab") as file:
+        file.write(b"torn")
+    (folder / "codes-1.bin").write_bytes(b"half")
+    np.testing.assert_array_equal(store.codes(), random_codes(5))
+    store.check()
+    store.delete("id = 0")
+    store.add(random_codes(2))
+    np.testing.assert_array_equal(
+        store.codes(), [*random_codes(5)[1:], *random_codes(2)]
+    )
+    assert {*os.listdir(folder)} == {"codes-0.bin", "rows.sqlite"}
+
+
+def test_a_search_goes_on_through_a_compaction(tmp_path, monkeypatch):
+    store = CodeStore.create(tmp_path / "codes.khs", bits=BITS)
+    codes = random_codes(6)
+    store.add(codes, ids=[*"abcdef"])
+    store.delete("id = 'a'")
+    snapshot = store._engine.snapshot()
+    reopened(store).compact()
+    snapshots = iter([snapshot])
+    original = type(store._engine).snapshot
+    monkeypatch.setattr(
+        store._engine,
+        "snapshot",
+        lambda: next(snapshots, None) or original(store._engine),
+        raising=False,
+    )
+    assert store.search(codes[3:4], k=1).distances.tolist() == [[0]]
+    assert store.search(codes, k=5).ids.shape == (6, 5)
+
+
+def test_a_folder_that_cannot_be_written_can_be_read(tmp_path):
+    if os.geteuid() == 0:
+        pytest.skip("root may write everywhere")
+    store = CodeStore.create(tmp_path / "codes.khs", bits=BITS)
+    store.add(random_codes(3))
+    for path in (pathlib.Path(store.path), *pathlib.Path(store.path).iterdir()):
+        path.chmod(path.stat().st_mode & ~0o222)
+    assert len(reopened(store).codes()) == 3
+    with pytest.raises(PermissionError, match="cannot be written"):
+        store.add(random_codes(1))
+
+
+@pytest.mark.parametrize("engine", ENGINES)
+def test_a_full_disk_loses_nothing(tmp_path, engine):
+    disk = tmp_path / "disk"
+    disk.mkdir()
+    mounted = subprocess.run(
+        ["mount", "-t", "tmpfs", "-o", "size=1m", "tmpfs", str(disk)],
+        capture_output=True,
+        check=False,
+    )
+    if mounted.returncode:
+        pytest.skip("a small file system cannot be mounted")
+    try:
+        store = CodeStore.create(disk / "codes.khs", bits=BITS, engine=engine)
+        store.add(random_codes(10))
+        with pytest.raises(OSError, match="full") as error:
+            [store.add(random_codes(20_000)) for _ in range(200)]
+        assert error.value.errno == errno.ENOSPC
+        whole = len(store)
+        assert whole % 20_000 == 10
+        reopened(store).check()
+        assert len(reopened(store).codes()) == whole
+    finally:
+        subprocess.run(["umount", "-l", str(disk)], check=True)
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(
+    not HAS_LANCE or importlib.util.find_spec("moto") is None,
+    reason="lancedb or moto is not installed",
+)
+def test_the_same_code_works_on_object_storage(monkeypatch):
+    from moto.server import ThreadedMotoServer
+
+    server = ThreadedMotoServer(port=0)
+    server.start()
+    try:
+        host, port = server.get_host_and_port()
+        for name, value in {
+            "AWS_ENDPOINT_URL": f"http://{host}:{port}",
+            "AWS_ALLOW_HTTP": "true",
+            "AWS_ACCESS_KEY_ID": "test",
+            "AWS_SECRET_ACCESS_KEY": "test",
+            "AWS_DEFAULT_REGION": "us-east-1",
+            "AWS_REGION": "us-east-1",
+        }.items():
+            monkeypatch.setenv(name, value)
+        import boto3
+
+        boto3.client("s3").create_bucket(Bucket="codes")
+        url = "s3://codes/photos.khs"
+        store = CodeStore.create(url, bits=BITS)
+        codes = random_codes(50)
+        store.add(codes, columns={"label": np.arange(50) % 2})
+        store.delete("id = 3")
+        again = CodeStore.open(url)
+        np.testing.assert_array_equal(again.codes(), np.delete(codes, 3, axis=0))
+        assert again.search(codes[:2], k=3, where="label = 0").distances[0, 0] == 0
+        with pytest.raises(FileExistsError):
+            CodeStore.create(url, bits=BITS)
+        with pytest.raises(FileNotFoundError):
+            CodeStore.open("s3://codes/none.khs")
+    finally:
+        server.stop()
+
+
+def test_without_lancedb_the_error_says_what_to_install(tmp_path):
+    code = (
+        "import sys; sys.modules['lancedb'] = None\n"
+        "import kerashash\n"
+        "try: kerashash.CodeStore.create('x.khs', bits=8, engine='lance')\n"
+        "except ImportError as error: print(error)"
+    )
+    run = subprocess.run(
+        [sys.executable, "-c", code],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert 'pip install "kerashash[store]"' in run.stdout

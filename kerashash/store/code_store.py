@@ -40,14 +40,19 @@ class CodeStore:
     that are mapped into memory, and SQLite. "lance" is LanceDB, for stores on object
     storage (``pip install 'kerashash[store]'``); one store is of one engine.
 
-    Make a store by `create` or `open`.
+    Make a store by `create` or `open`, not by the constructor.
+
+    Args:
+        engine: object; what holds the rows.
+        path: str; the folder or URL.
+        model: `HashModel` or None.
 
     Attributes:
         path: str; the folder or URL.
         bits: int; the code length.
 
     Example:
-        >>> import kerashash, numpy as np
+        >>> import keras, kerashash, numpy as np
         >>> net = keras.Sequential([keras.Input((4,)), keras.layers.Dense(8)])
         >>> model = kerashash.AdaLabelHash(net, bits=12, num_classes=3)
         >>> store = kerashash.CodeStore.create("vectors.khs", model=model)
@@ -522,7 +527,7 @@ def model_identity(model: "HashModel", entry: str | None = None) -> dict[str, An
         ValueError: if the model is not built.
 
     Example:
-        >>> import kerashash
+        >>> import keras, kerashash
         >>> net = keras.Sequential([keras.Input((4,)), keras.layers.Dense(8)])
         >>> model = kerashash.AdaLabelHash(net, bits=12, num_classes=3)
         >>> model_identity(model)["input"]

@@ -6,6 +6,7 @@ import pytest
 import tensorflow as tf
 from spektral.layers import GCNConv
 
+import kerashash
 from kerashash.evaluation import label_distribution as ld
 from kerashash.maths import discrete, label_graph
 from kerashash.methods import DDHLDL
@@ -105,27 +106,99 @@ def test_stages_train_their_own_network_only(smooth):
         assert same == [fixed == 0, fixed == 1]
 
 
+def schedule():
+    return keras.optimizers.schedules.CosineDecay(0.02, 9)
+
+
+OPTIMIZERS = {
+    "schedule": lambda: keras.optimizers.Adam(schedule()),
+    "accumulation": lambda: keras.optimizers.Adam(0.02, gradient_accumulation_steps=2),
+    "average": lambda: keras.optimizers.SGD(0.1, momentum=0.9, use_ema=True),
+    "nadam": lambda: keras.optimizers.Nadam(0.02),
+}
+
+
+class Log(keras.callbacks.Callback):
+    """Keeps the losses of all epochs, and ends training early as a crash would."""
+
+    def __init__(self, kill=False):
+        super().__init__()
+        self.losses, self.kill = [], kill
+
+    def on_epoch_end(self, epoch, logs=None):
+        self.losses.append((epoch, logs["loss"]))
+        if self.kill:
+            raise KeyboardInterrupt
+
+
 @pytest.mark.filterwarnings("ignore:The function network")
-@pytest.mark.parametrize("stop", [2, 4])
-def test_resumes_in_the_stage_where_it_stopped(smooth, tmp_path, stop):
-    x, d = smooth
-    x, d = x[40:], d[40:]
+@pytest.mark.parametrize(
+    ("optimizer", "eager"),
+    [
+        *((name, True) for name in OPTIMIZERS),
+        pytest.param("schedule", False, marks=pytest.mark.slow),
+    ],
+)
+def test_interrupted_training_goes_on_exactly(smooth, tmp_path, optimizer, eager):
+    """In epochs 1 and 2 of each stage, and at the change."""
+    n, epochs = 40, 4
+    x, d = (values[:n] for values in smooth)
 
-    def fit(model, epochs):
-        return model.fit(x, d, epochs=epochs, verbose=0).history["loss"]
+    def new(seed):
+        keras.utils.set_random_seed(seed)
+        units = {"code_units": (8, 8), "function_units": (8,)}
+        model = build(n, 6, 2, teacher="train", **units)
+        model.compile(OPTIMIZERS[optimizer](), run_eagerly=eager)
+        return model
 
-    keras.utils.set_random_seed(1)
-    options = {"code_epochs": 3, "dropout": 0.0}
-    whole = build(200, **options)
-    expected = fit(whole, 6)
-    keras.utils.set_random_seed(1)
-    part = build(200, **options)
-    losses = fit(part, stop)
-    part.save(tmp_path / "part.keras")
-    resumed = keras.saving.load_model(tmp_path / "part.keras")
-    losses += fit(resumed, 6 - stop)
-    np.testing.assert_allclose(losses, expected, rtol=2e-3)
-    assert (resumed.learned_codes() == whole.learned_codes()).mean() > 0.99
+    def fit(model, callbacks, end=epochs, begin=0):
+        options = {"batch_size": 16, "shuffle": False, "verbose": 0}
+        model.fit(x, d, epochs=end, initial_epoch=begin, callbacks=callbacks, **options)
+
+    whole, log = new(1), Log()
+    files = keras.callbacks.ModelCheckpoint(tmp_path / "{epoch}.keras")
+    fit(whole, [log, files])
+    expected = log.losses
+
+    def check(model, losses):
+        assert losses == expected[-len(losses) :]  # to the bit
+        for a, b in zip(model.get_weights(), whole.get_weights(), strict=True):
+            np.testing.assert_array_equal(a, b)
+
+    losses = []
+    for epoch in range(epochs):
+        model, log = new(1 if epoch == 0 else 10), Log(kill=epoch < epochs - 1)
+        backup = keras.callbacks.BackupAndRestore(tmp_path / "backup")
+        try:
+            fit(model, [backup, log])
+        except KeyboardInterrupt:
+            assert log.kill
+        losses += log.losses
+    check(model, losses)
+    for epoch in range(1, epochs):
+        model, log = kerashash.load_model(tmp_path / f"{epoch}.keras"), Log()
+        fit(model, [log], begin=epoch)
+        check(model, log.losses)
+    if optimizer == "average":
+        return  # the end of a `fit` sets weights to their averages
+    model, log = new(1), Log()
+    for epoch in range(epochs):
+        fit(model, [log], epoch + 1, epoch)
+    check(model, log.losses)
+
+
+@pytest.mark.filterwarnings("ignore:The function network")
+@pytest.mark.parametrize("optimizer", OPTIMIZERS)
+def test_stage_3_begins_with_a_new_optimizer(smooth, optimizer):
+    x, d = (values[:40] for values in smooth)
+    model = build(40, 6, 1)
+    model.compile(OPTIMIZERS[optimizer](), run_eagerly=True)
+    model.fit(x, d, batch_size=9, epochs=1, verbose=0)
+    new = OPTIMIZERS[optimizer]()
+    new.build(model.trainable_variables)
+    for a, b in zip(model.optimizer.variables, new.variables, strict=True):
+        if "average" not in a.name:  # set again by the end of `fit`
+            np.testing.assert_array_equal(a, b)
 
 
 def test_distributions_are_not_predicted_before_the_function_network(smooth):

@@ -225,16 +225,36 @@ def label_rotation(
         DDH-LDL (Zhang et al., IEEE SPL 2022), eq. 8 to 11, where D^-1 is the
         pseudo-inverse D^+. One iteration is one step of Iterative Quantization.
     """
+    # Tensors rather than variables, as in `dcc`.
     continuous = tf.convert_to_tensor(continuous)
-    labels = tf.cast(labels, continuous.dtype)
-    inverse = tf.linalg.pinv(labels)
+    labels = tf.cast(tf.convert_to_tensor(labels), continuous.dtype)
+    label_weight = tf.cast(label_weight, continuous.dtype)
+    return _label_rotation(continuous, labels, label_weight, tf.constant(iterations))
+
+
+@tf.function(reduce_retracing=True)
+def _label_rotation(
+    continuous: tf.Tensor,
+    labels: tf.Tensor,
+    label_weight: tf.Tensor,
+    iterations: tf.Tensor,
+) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
+    """`label_rotation` of tensors of one dtype."""
+    gram = tf.matmul(*2 * [tf.cast(labels, tf.float64)], transpose_a=True)
+    inverse = tf.linalg.pinv(gram)  # D^+ = (D^T D)^+ D^T
     codes = sign(continuous)
-    for _ in range(iterations):
+    rotation = tf.eye(tf.shape(continuous)[1], dtype=continuous.dtype)
+    projection = tf.zeros_like(tf.matmul(labels, codes, transpose_a=True))
+    changed = tf.constant(True)
+    iteration = tf.constant(0)
+    while changed and iteration < iterations:
         previous = codes
-        projection = tf.matmul(inverse, codes)
+        sums = tf.matmul(labels, codes, transpose_a=True)  # D^T B
+        projection = tf.matmul(inverse, tf.cast(sums, tf.float64))
+        projection = tf.cast(projection, continuous.dtype)
         rotation = procrustes_rotation(codes, continuous)
         label_codes = label_weight * tf.matmul(labels, projection)  # (n, bits)
         codes = sign(tf.matmul(continuous, rotation) + label_codes)
-        if bool(tf.reduce_all(codes == previous)):
-            break
+        changed = tf.reduce_any(codes != previous)
+        iteration += 1
     return rotation, projection, codes

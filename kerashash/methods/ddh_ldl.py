@@ -269,7 +269,9 @@ class DDHLDL(HashModel):
 
     Epochs:
         ``fit(..., epochs=code_epochs + E)`` trains the function network for E epochs,
-        for which the optimizer's step count and learning rate schedule start again.
+        for which the optimizer starts again, with a step count of 0. The first training
+        step of these epochs, in any `fit`, also solves stage 2, whose result depends on
+        the code network alone.
         Another `fit` continues in the stage that the model has reached, also after
         `save` and `load_model`. Learned codes and `predict_distribution` are those of
         the end of the latest `fit`.
@@ -402,26 +404,60 @@ class DDHLDL(HashModel):
         batch, rows = self.unpack(data), self.rows
         x = tf.gather(rows.x, batch.index)  # (batch, dim)
 
-        # Network step: eq. 5 in stage 1, eq. 6 in stage 3.
-        with tf.GradientTape() as tape:
-            if rows.targets is None:
-                network, loss_name = self.code_network, "code_loss"
+        # Network step: eq. 5 in stage 1.
+        if rows.in_stage_1:
+            with tf.GradientTape() as tape:
                 aggregated = tf.gather(rows.aggregated, batch.index)  # (batch, dim)
-                h = network([x, aggregated], training=True)  # (batch, bits)
+                h = self.code_network([x, aggregated], training=True)  # (batch, bits)
                 thresholded = self.options["target"] == "thresholded"
                 threshold = self.options["threshold"] if thresholded else None
                 loss = label_graph.relation_loss(h, batch.labels, threshold)
-            else:
-                network, loss_name = self.hash_head, "function_loss"
-                rotated = network(x, training=True)  # g(x) R: (batch, bits)
-                targets = tf.gather(rows.targets, batch.index)  # H R: (batch, bits)
-                loss = tf.reduce_mean((rotated - targets) ** 2)
-        self.minimize(tape, loss, network.trainable_variables)
+            self.minimize(tape, loss, self.code_network.trainable_variables)
+            return self.report(loss=loss, code_loss=loss)
 
-        # Discrete step: stage 2, once, in `epoch_step` after the last epoch of stage 1.
+        # Discrete step: stage 2, eq. 8, in the first step after stage 1.
+        tf.cond(rows.targets_are_due, self._solve_stage_2, lambda: None)
+
+        # Network step: eq. 6 in stage 3. The function network ends in R itself, which
+        # is orthogonal: the error is that of g(x) and H.
+        with tf.GradientTape() as tape:
+            rotated = self.hash_head(x, training=True)  # g(x) R: (batch, bits)
+            targets = tf.gather(rows.targets, batch.index)  # H R: (batch, bits)
+            loss = tf.reduce_mean((rotated - targets) ** 2)
+        self.minimize(tape, loss, self.hash_head.trainable_variables)
 
         # Metrics.
-        return self.report(**{"loss": loss, loss_name: loss})
+        return self.report(loss=loss, function_loss=loss)
+
+    def _solve_stage_2(self) -> None:
+        """Discrete step: P (eq. 9), R (eq. 10) and B (eq. 11), of which R is kept."""
+        h = self._stage_1_codes()
+        rotation = self.hash_head.layers[-1].matrix
+        if self.options["rotation"]:
+            solution, _, _ = discrete.label_rotation(
+                h,
+                self.train_distributions.value,
+                self.options["label_weight"],
+                self.options["dom_iterations"],
+            )
+            rotation.assign(solution)
+        self.rows.targets.assign(tf.matmul(h, rotation))
+        self.rows.targets_are_due.assign(False)
+
+    def _stage_1_codes(self) -> tf.Tensor:
+        """H, the code network's continuous codes of all training rows: (n, bits)."""
+        training = self.options["teacher"] == "train"
+        # With the statistics of batches, the network updates moving ones: not here.
+        fixed = self.code_network.non_trainable_variables
+        before = [tf.identity(variable.value) for variable in fixed]
+        h = self._in_blocks(
+            lambda *inputs: self.code_network(inputs, training=training),
+            self.rows.x,
+            self.rows.aggregated,
+        )
+        for variable, value in zip(fixed, before, strict=True):
+            variable.assign(value)
+        return h
 
     # ------------------------------------------------------------------ stages
 
@@ -440,9 +476,14 @@ class DDHLDL(HashModel):
                     d, self.options["threshold"], self.options["adjacency"]
                 ),
             )
-        self.rows = SimpleNamespace(x=x, aggregated=aggregated, targets=None)
-        if not self._is_in_stage_1():
-            self._begin_stage_3(self._stage_1_codes())
+        self.rows = SimpleNamespace(
+            x=x,
+            aggregated=aggregated,
+            in_stage_1=self._is_in_stage_1(),
+            # Of a code network that is trained: a later `fit` finds the same ones.
+            targets=tf.Variable(tf.zeros((self.num_train, self.bits)), trainable=False),
+            targets_are_due=tf.Variable(True, trainable=False),
+        )
         # With the variables of both networks, before one of them builds it alone.
         if not self.optimizer.built:
             self.optimizer.build(self.trainable_variables)
@@ -450,48 +491,24 @@ class DDHLDL(HashModel):
         self.train_function = None
 
     def epoch_step(self) -> dict[str, float]:
-        was_in_stage_1 = self._is_in_stage_1()
         self.epochs_done.assign_add(1)
-        if was_in_stage_1 and not self._is_in_stage_1():
-            h = self._stage_1_codes()
-            self._solve_stage_2(h)
-            self._begin_stage_3(h)
-            # The learning rate schedule starts again; the traced function is stage 1's.
-            self.optimizer.iterations.assign(0)
-            self.make_train_function(force=True)
+        if self.rows.in_stage_1 and not self._is_in_stage_1():
+            self._restart_optimizer()
+            self.rows.in_stage_1 = False
+            self.make_train_function(force=True)  # the traced one is stage 1's
         return {}
 
     def _is_in_stage_1(self) -> bool:
         return int(self.epochs_done.numpy()) < self.options["code_epochs"]
 
-    def _stage_1_codes(self) -> tf.Tensor:
-        """H, the code network's continuous codes of all training rows: (n, bits)."""
-        return self._in_blocks(
-            lambda x, aggregated, training: self.code_network(
-                [x, aggregated], training=training
-            ),
-            self.rows.x,
-            self.rows.aggregated,
-            training=self.options["teacher"] == "train",
-        )
-
-    def _solve_stage_2(self, h: tf.Tensor) -> None:
-        """Discrete step: P (eq. 9), R (eq. 10) and B (eq. 11). Only R is kept."""
-        if self.options["rotation"]:
-            rotation, _, _ = discrete.label_rotation(
-                h,
-                self.train_distributions,
-                self.options["label_weight"],
-                self.options["dom_iterations"],
-            )
-            self.hash_head.layers[-1].matrix.assign(rotation)
-
-    def _begin_stage_3(self, h: tf.Tensor) -> None:
-        """Set the targets of the function network, H R.
-
-        It ends in R itself, which is orthogonal: the error is that of g(x) and H.
-        """
-        self.rows.targets = h @ self.hash_head.layers[-1].matrix
+    def _restart_optimizer(self) -> None:
+        """Give the optimizer the state of a new one, such as a step count of 0."""
+        # With `use_ema`, the code network ends as the mean of its weights.
+        self.optimizer.finalize_variable_values(self.trainable_variables)
+        new = type(self.optimizer).from_config(self.optimizer.get_config())
+        new.build(self.trainable_variables)
+        for old, value in zip(self.optimizer.variables, new.variables, strict=True):
+            old.assign(value)
 
     # -------------------------------------------------------------- prediction
 
@@ -543,7 +560,7 @@ class DDHLDL(HashModel):
         return np.maximum(d, FLOOR)
 
     def finish(self) -> None:
-        if self._is_in_stage_1():
+        if int(self.epochs_done.numpy()) <= self.options["code_epochs"]:
             warnings.warn(
                 "The function network, which encodes, is not trained yet: "
                 f"{self._progress()}",
@@ -567,22 +584,18 @@ class DDHLDL(HashModel):
         return self._features(x)
 
     def _in_blocks(
-        self,
-        network: Callable[..., tf.Tensor],
-        *values: tf.Tensor,
-        training: bool = False,
+        self, network: Callable[..., tf.Tensor], *values: tf.Tensor
     ) -> tf.Tensor:
         """Output of a network for all training rows, in blocks: ``(n, bits)``.
 
         Each of ``values`` has n rows.
         """
         count = -(-self.num_train // _BLOCK_ROWS)
-        codes = np.empty((self.num_train, self.bits), np.float32)
-        for start in range(count):
-            # Every count-th row, so that a block's statistics are those of all rows.
-            block = (value[start::count] for value in values)
-            codes[start::count] = network(*block, training=training).numpy()
-        return tf.constant(codes)
+        # Every count-th row, so that a block's statistics are those of all rows.
+        blocks = [slice(start, None, count) for start in range(count)]
+        codes = [network(*(value[block] for value in values)) for block in blocks]
+        order = np.concatenate([np.arange(self.num_train)[block] for block in blocks])
+        return tf.gather(tf.concat(codes, axis=0), np.argsort(order))
 
     def get_config(self) -> dict[str, Any]:
         config = super().get_config()

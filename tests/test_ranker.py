@@ -97,7 +97,7 @@ def test_ranks_as_faiss(rng):
 
 
 def test_more_queries_than_a_block_holds(rng, monkeypatch):
-    monkeypatch.setattr("kerashash.retrieval.ranker._BLOCK_BYTES", 5000)
+    monkeypatch.setattr("kerashash.retrieval.blocks.Block.WORKSPACE", 5000)
     database = rng.choice([-1, 1], (30, 8))
     queries = rng.choice([-1, 1], (17, 8))
     check(HammingRanker(database, block_size=9), queries, database, [5])

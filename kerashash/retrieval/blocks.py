@@ -36,6 +36,9 @@ class Block:
         (2, 32)
     """
 
+    #: Most bytes that the codes or distances of a block of queries may take.
+    WORKSPACE = 1 << 24
+
     def __init__(self, packed: npt.NDArray[np.uint8], start: int) -> None:
         self.start, self.size = start, len(packed)
         self.chunks = layout.round_up_chunks(-(-self.size // layout.LANES))

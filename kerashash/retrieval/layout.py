@@ -57,11 +57,33 @@ def unchunked(codes: npt.NDArray[np.uint8], n: int) -> npt.NDArray[np.uint8]:
     return codes.transpose(0, 2, 1).reshape(-1, codes.shape[1])[:n]
 
 
+def on_accelerator() -> bool:
+    """Whether TensorFlow places new tensors on a GPU or another accelerator, and not in
+    the memory of the processor.
+
+    Returns:
+        bool; False within ``tf.device("CPU")``.
+
+    Example:
+        >>> import tensorflow as tf
+        >>> with tf.device("CPU"):
+        ...     on_accelerator()
+        False
+    """
+    return not _is_on_host(tf.constant(0, tf.uint8))
+
+
+def _is_on_host(tensor: tf.Tensor) -> bool:
+    """Whether an eager tensor is in the memory of the processor."""
+    device = tf.DeviceSpec.from_string(tensor.backing_device)
+    return device.device_type == "CPU"
+
+
 def as_array(tensor: tf.Tensor) -> npt.NDArray[Any]:
     """A tensor's values, without a copy where possible; they must not be changed.
 
     Args:
-        tensor: eager tensor.
+        tensor: eager tensor, on any device.
 
     Returns:
         Array of the tensor's shape and dtype.
@@ -71,7 +93,8 @@ def as_array(tensor: tf.Tensor) -> npt.NDArray[Any]:
         >>> as_array(tf.constant([1, 2]))
         array([1, 2], dtype=int32)
     """
-    return np.asarray(memoryview(tensor))
+    # Only memory of the processor can be viewed.
+    return np.asarray(memoryview(tensor)) if _is_on_host(tensor) else tensor.numpy()
 
 
 def query_blocks(

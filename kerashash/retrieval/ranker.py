@@ -14,18 +14,23 @@ from kerashash import files
 from kerashash.checks import check_integer
 from kerashash.retrieval import kernels, layout, serving
 from kerashash.retrieval.blocks import Block, in_order
+from kerashash.retrieval.program import AcceleratorBlock
 
 if TYPE_CHECKING:
     import keras
 
 # Format name in a saved file.
 _FORMAT = "kerashash ranker 1"
-# Most bytes that the codes or distances of a block of queries may take.
-_BLOCK_BYTES = 1 << 24
 # Indices are int32.
 _MAX_CODES = 2**31 - 1
 # A block's chunks are rounded up, and its codes are still counted in int32.
 _MAX_BLOCK_SIZE = 1 << 30
+# Codes per block by default: on a processor, few enough to move when codes are added;
+# on an accelerator, many, as each block costs it a search.
+_BLOCK_SIZE = 1 << 20
+_ACCELERATOR_BLOCK_SIZE = 1 << 27
+
+_AnyBlock = Block | AcceleratorBlock
 
 
 class HammingRanker:
@@ -42,6 +47,10 @@ class HammingRanker:
     Threads may share a ranker. `add` and `remove` take turns, and a search that has
     begun sees the database as it was then: blocks are replaced, never changed.
 
+    Where TensorFlow has a GPU, the database is in its memory and one compiled program
+    does the whole search; within ``tf.device("CPU")``, a ranker is made for the
+    processor.
+
     A ranker can be pickled and copied; `save` and `load` are for files of others, as
     nothing is unpickled there.
 
@@ -51,12 +60,14 @@ class HammingRanker:
             2,147,483,647.
         bits: int or None; the code length, at most 65,534. None is allowed for unpacked
             codes.
-        block_size: int; database codes per block.
+        block_size: int or None; database codes per block. None is 2^20, or 2^27 on a
+            GPU.
 
     Attributes:
         bits: int; the code length.
         size: int; the number of codes in the database, also ``len(ranker)``.
-        blocks: list of `kerashash.retrieval.blocks.Block`; the database.
+        blocks: list of `kerashash.retrieval.blocks.Block`, or of
+            `kerashash.retrieval.program.AcceleratorBlock`; the database.
 
     Raises:
         TypeError, ValueError: if the codes are wrong, do not match `bits`, or are none.
@@ -73,9 +84,9 @@ class HammingRanker:
         self,
         codes: npt.ArrayLike,
         bits: int | None = None,
-        block_size: int = 1 << 20,
+        block_size: int | None = None,
     ) -> None:
-        self._block_size = check_integer("block_size", block_size, most=_MAX_BLOCK_SIZE)
+        self._block_size = _check_block_size(block_size)
         codes = np.asarray(codes)
         _check_count(codes)
         if bits is not None:
@@ -90,6 +101,12 @@ class HammingRanker:
         """Make what is not saved: the blocks, the kernels and the lock of writers."""
         self._kernels = kernels.kernels_for(self.bits)
         self._writing = threading.Lock()
+        self._block_type: type[_AnyBlock] = Block
+        default = _BLOCK_SIZE
+        if layout.on_accelerator():
+            self._block_type = AcceleratorBlock
+            default = _ACCELERATOR_BLOCK_SIZE
+        self._codes_per_block = self._block_size or default
         self.blocks = self._split(packed)
 
     def __getstate__(self) -> dict[str, Any]:
@@ -183,7 +200,7 @@ class HammingRanker:
         if remains.all():
             return
         # Blocks before the first removed code stay as they are.
-        first_changed = int(np.argmin(remains)) // self._block_size
+        first_changed = int(np.argmin(remains)) // self._codes_per_block
         unchanged, changed = self.blocks[:first_changed], self.blocks[first_changed:]
         start = changed[0].start
         packed = np.concatenate([block.packed() for block in changed])
@@ -254,8 +271,8 @@ class HammingRanker:
             count = len(packed[rows])
             distances[rows], indices[rows] = nearest[:count], index[:count]
 
-        most_bytes = max(block.bytes_of_nearest(k) for block in blocks)
-        query_blocks = [*layout.query_blocks(packed, _BLOCK_BYTES // most_bytes)]
+        most_rows = min(b.WORKSPACE // b.bytes_of_nearest(k) for b in blocks)
+        query_blocks = [*layout.query_blocks(packed, most_rows)]
         if len(query_blocks) == 1:
             rank(*query_blocks[0])
         else:
@@ -324,12 +341,12 @@ class HammingRanker:
             np.savez(file, format=_FORMAT, bits=self.bits, codes=_packed(self.blocks))
 
     @classmethod
-    def load(cls, path: os.PathLike[str] | str, block_size: int = 1 << 20) -> Self:
+    def load(cls, path: os.PathLike[str] | str, block_size: int | None = None) -> Self:
         """Read a database that `save` wrote. Nothing is unpickled.
 
         Args:
             path: path-like; the file to read.
-            block_size: int; database codes per block.
+            block_size: int or None; database codes per block, as in the constructor.
 
         Returns:
             `HammingRanker`.
@@ -343,7 +360,7 @@ class HammingRanker:
             >>> len(HammingRanker.load("codes.ranker"))
             2
         """
-        block_size = check_integer("block_size", block_size, most=_MAX_BLOCK_SIZE)
+        block_size = _check_block_size(block_size)
         try:
             # `save` compresses nothing: a file is as large as its codes.
             arrays = files.read_npz(path, compressed=False)
@@ -387,39 +404,51 @@ class HammingRanker:
             FileExistsError: if `path` exists.
         """
         blocks = self.blocks
-        serving.save(model, self.bits, blocks, path, _check_k(k, blocks))
+        k = _check_k(k, blocks)
+        # The SavedModel searches on any device, and takes the processor's layout.
+        chunked = [
+            b if isinstance(b, Block) else Block(b.packed(), b.start) for b in blocks
+        ]
+        serving.save(model, self.bits, chunked, path, k)
 
     def _pack(self, queries: npt.ArrayLike) -> npt.NDArray[np.uint8]:
         return hash_codes.as_packed(queries, self.bits, "queries")[0]
 
-    def _split(self, packed: npt.NDArray[np.uint8], start: int = 0) -> list[Block]:
+    def _split(self, packed: npt.NDArray[np.uint8], start: int = 0) -> list[_AnyBlock]:
         """Blocks of packed codes, of which the first has the index `start`."""
-        size = self._block_size
+        size = self._codes_per_block
         return [
-            Block(packed[i : i + size], start + i) for i in range(0, len(packed), size)
+            self._block_type(packed[i : i + size], start + i)
+            for i in range(0, len(packed), size)
         ]
 
     def _distances_by_block(
-        self, packed: npt.NDArray[np.uint8], blocks: Sequence[Block]
+        self, packed: npt.NDArray[np.uint8], blocks: Sequence[_AnyBlock]
     ) -> Iterator[tuple[slice, int, npt.NDArray[Any]]]:
         """Yield a slice of the queries, the index of a database block's first code, and
         the distances between these queries and the block."""
-        most_bytes = max(block.bytes_of_distances for block in blocks)
-        for rows, queries in layout.query_blocks(packed, _BLOCK_BYTES // most_bytes):
+        most_rows = min(b.WORKSPACE // b.bytes_of_distances for b in blocks)
+        for rows, queries in layout.query_blocks(packed, most_rows):
             count = len(packed[rows])  # without padding
             for block in blocks:
                 distances = block.distances(self._kernels, queries)
                 yield rows, block.start, distances[:count]
 
 
-def _size(blocks: Sequence[Block]) -> int:
+def _size(blocks: Sequence[_AnyBlock]) -> int:
     """The number of codes in blocks."""
     return sum(block.size for block in blocks)
 
 
-def _packed(blocks: Sequence[Block]) -> npt.NDArray[np.uint8]:
+def _packed(blocks: Sequence[_AnyBlock]) -> npt.NDArray[np.uint8]:
     """The packed codes of blocks."""
     return np.concatenate([block.packed() for block in blocks])
+
+
+def _check_block_size(block_size: int | None) -> int | None:
+    if block_size is None:
+        return None
+    return check_integer("block_size", block_size, most=_MAX_BLOCK_SIZE)
 
 
 def _check_count(codes: npt.NDArray[Any], present: int = 0) -> None:
@@ -431,7 +460,7 @@ def _check_count(codes: npt.NDArray[Any], present: int = 0) -> None:
         )
 
 
-def _check_k(k: int, blocks: Sequence[Block]) -> int:
+def _check_k(k: int, blocks: Sequence[_AnyBlock]) -> int:
     k, size = check_integer("k", k), _size(blocks)
     if k > size:
         raise ValueError(

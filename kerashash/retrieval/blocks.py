@@ -45,7 +45,7 @@ class Block:
         self.width = packed.shape[1]
         self.codes = tf.constant(layout.chunked(packed, self.chunks))
         self._size_tensor = tf.constant(self.size)
-        self._words = _as_words(packed) if self.size <= _SMALL_BLOCK else None
+        self._words = layout.as_words(packed) if self.size <= _SMALL_BLOCK else None
 
     def packed(self) -> npt.NDArray[np.uint8]:
         """The packed codes of the block.
@@ -84,6 +84,11 @@ class Block:
         Returns:
             uint8 or uint16 array ``(q, size)``.
         """
+        if len(queries) <= _FEW_QUERIES and self._words is not None:
+            dtype = kernels.dtype.as_numpy_dtype
+            return np.stack(
+                [_distances_by_words(self._words, query, dtype) for query in queries]
+            )
         distances = kernels.distances(
             tf.constant(queries), self.codes, self._size_tensor
         )
@@ -107,8 +112,10 @@ class Block:
         chunks = layout.chunks_to_search(k, self.chunks)
         few = len(queries) <= _FEW_QUERIES
         if few and self._words is not None:
-            words, dtype = self._words, kernels.dtype.as_numpy_dtype
-            rows = [_nearest_by_words(words, query, k, dtype) for query in queries]
+            rows = [
+                _nearest_within(row, _bound_of_kth(row, k), k)
+                for row in self.distances(kernels, queries)
+            ]
         elif few and chunks:
             minima = layout.as_array(
                 kernels.minima(tf.constant(queries), self.codes, self._size_tensor)
@@ -187,25 +194,14 @@ def in_order(
     )
 
 
-def _as_words(packed: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint64]:
-    """Packed codes ``(n, width)`` as uint64 ``(ceil(width / 8), n)``."""
-    padding = -packed.shape[1] % 8
-    if padding:
-        packed = np.pad(packed, ((0, 0), (0, padding)))
-    return np.ascontiguousarray(packed.view(np.uint64).T)
-
-
-def _nearest_by_words(
-    words: npt.NDArray[np.uint64],
-    query: npt.NDArray[np.uint8],
-    k: int,
-    dtype: npt.DTypeLike,
-) -> tuple[npt.NDArray[Any], npt.NDArray[np.intp]]:
-    """The k nearest codes of one query, compared in words of 8 bytes by NumPy."""
+def _distances_by_words(
+    words: npt.NDArray[np.uint64], query: npt.NDArray[np.uint8], dtype: npt.DTypeLike
+) -> npt.NDArray[Any]:
+    """Distances from one query, compared in words of 8 bytes by NumPy."""
     distances = np.zeros(words.shape[1], dtype)
-    for codes, word in zip(words, _as_words(query[None]), strict=True):
+    for codes, word in zip(words, layout.as_words(query[None]), strict=True):
         distances += np.bitwise_count(codes ^ word)
-    return _nearest_within(distances, _bound_of_kth(distances, k), k)
+    return distances
 
 
 def _bound_of_kth(distances: npt.NDArray[Any], k: int) -> np.integer[Any]:

@@ -11,9 +11,10 @@ import numpy.typing as npt
 
 from kerashash import codes as hash_codes
 from kerashash import files
-from kerashash.checks import check_integer
+from kerashash.checks import check_choices, check_integer
 from kerashash.retrieval import kernels, layout, serving
 from kerashash.retrieval.blocks import Block, in_order
+from kerashash.retrieval.index import MODES, Index
 from kerashash.retrieval.program import AcceleratorBlock
 
 if TYPE_CHECKING:
@@ -51,6 +52,12 @@ class HammingRanker:
     does the whole search; within ``tf.device("CPU")``, a ranker is made for the
     processor.
 
+    Large databases are searched by an index where that is faster, with the same
+    results: where codes collapse, a scan of the distinct codes; where near codes are
+    few, tables of substrings (multi-index hashing), which take about 36 bytes for a
+    code of 64 bits. Building takes as long as a few hundred searches of one query; with
+    "auto", it waits for 32 of them. `repr` says what is used, and why nothing else.
+
     A ranker can be pickled and copied; `save` and `load` are for files of others, as
     nothing is unpickled there.
 
@@ -62,15 +69,20 @@ class HammingRanker:
             codes.
         block_size: int or None; database codes per block. None is 2^20, or 2^27 on a
             GPU.
+        index: str; "auto" builds an index once there have been enough queries, "multi"
+            in the first search that it could serve, "scan" never. All go back to the
+            scan where an index would be slower.
 
     Attributes:
         bits: int; the code length.
+        index: str; as given.
         size: int; the number of codes in the database, also ``len(ranker)``.
         blocks: list of `kerashash.retrieval.blocks.Block`, or of
             `kerashash.retrieval.program.AcceleratorBlock`; the database.
 
     Raises:
-        TypeError, ValueError: if the codes are wrong, do not match `bits`, or are none.
+        TypeError, ValueError: if the codes are wrong, do not match `bits`, or are none,
+            or if `index` is not one of its choices.
 
     Example:
         >>> database = np.array([[1, 1, 1], [1, -1, 1], [-1, -1, -1]])
@@ -78,6 +90,10 @@ class HammingRanker:
         >>> distances, indices = ranker.top_k(np.array([[1, 1, -1]]), k=2)
         >>> distances, indices
         (array([[1, 2]], dtype=int32), array([[0, 1]], dtype=int32))
+
+    Reference:
+        M. Norouzi, A. Punjani and D. J. Fleet, Fast Exact Search in Hamming Space with
+        Multi-Index Hashing, TPAMI 2014, for the tables.
     """
 
     def __init__(
@@ -85,12 +101,15 @@ class HammingRanker:
         codes: npt.ArrayLike,
         bits: int | None = None,
         block_size: int | None = None,
+        index: str = "auto",
     ) -> None:
+        check_choices({"index": MODES}, index=index)
         self._block_size = _check_block_size(block_size)
         codes = np.asarray(codes)
         _check_count(codes)
         if bits is not None:
             kernels.check_bits(bits)
+        self._mode = index
         packed, self.bits = hash_codes.as_packed(codes, bits)
         kernels.check_bits(self.bits)
         if not len(packed):
@@ -113,15 +132,33 @@ class HammingRanker:
         return {
             "bits": self.bits,
             "block_size": self._block_size,
+            "index": self._mode,
             "codes": _packed(self.blocks),
         }
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         self.bits, self._block_size = state["bits"], state["block_size"]
+        self._mode = state.get("index", "auto")  # older versions had none
         self._set_up(state["codes"])
 
     def __repr__(self) -> str:
-        return f"{type(self).__name__}(size={self.size}, bits={self.bits})"
+        return (
+            f"{type(self).__name__}(size={self.size}, bits={self.bits}, "
+            f"index={self.index!r}: {self._index})"
+        )
+
+    @property
+    def index(self) -> str:
+        return self._mode
+
+    @property
+    def blocks(self) -> list[_AnyBlock]:
+        return self._index.blocks
+
+    @blocks.setter
+    def blocks(self, blocks: list[_AnyBlock]) -> None:
+        # An index is of one database: a changed one gets its own.
+        self._index = Index(blocks, self.bits, self._mode, self._split)
 
     @property
     def size(self) -> int:
@@ -134,7 +171,7 @@ class HammingRanker:
         """Append codes to the database.
 
         Each call lays the last block out again, so one call with many codes is cheaper
-        than many calls.
+        than many calls. An index is built anew, by a later search.
 
         Args:
             codes: array; codes of the same length as the database's, packed or
@@ -161,6 +198,8 @@ class HammingRanker:
 
     def remove(self, indices: npt.ArrayLike) -> None:
         """Remove codes from the database; later codes move up, as in `np.delete`.
+
+        An index is built anew, by a later search.
 
         Args:
             indices: integer array ``(m,)``; indices from 0 to the database size - 1.
@@ -252,9 +291,14 @@ class HammingRanker:
             >>> HammingRanker([[1, 1], [1, -1]]).top_k([[-1, -1]], k=1)
             (array([[1]], dtype=int32), array([[1]], dtype=int32))
         """
-        blocks = self.blocks
-        k = _check_k(k, blocks)
-        packed = self._pack(queries)
+        index = self._index
+        k = _check_k(k, index.blocks)
+        return index.top_k(self._pack(queries), k, self._scan_top_k)
+
+    def _scan_top_k(
+        self, blocks: Sequence[_AnyBlock], packed: npt.NDArray[np.uint8], k: int
+    ) -> tuple[npt.NDArray[np.int32], npt.NDArray[np.int32]]:
+        """`top_k` by a scan of blocks."""
         distances = np.empty((len(packed), k), np.int32)
         indices = np.empty((len(packed), k), np.int32)
 
@@ -305,7 +349,12 @@ class HammingRanker:
             ([array([1], dtype=int32)], [array([1], dtype=int32)])
         """
         radius = check_integer("radius", radius, least=0, most=self.bits)
-        packed, blocks = self._pack(queries), self.blocks
+        return self._index.within(self._pack(queries), radius, self._scan_within)
+
+    def _scan_within(
+        self, blocks: Sequence[_AnyBlock], packed: npt.NDArray[np.uint8], radius: int
+    ) -> tuple[list[npt.NDArray[np.int32]], list[npt.NDArray[np.int32]]]:
+        """`within` by a scan of blocks."""
         empty = np.zeros(0, np.int32)
         results = [[(empty, empty)] for _ in packed]
         for rows, start, block_distances in self._distances_by_block(packed, blocks):
@@ -341,19 +390,26 @@ class HammingRanker:
             np.savez(file, format=_FORMAT, bits=self.bits, codes=_packed(self.blocks))
 
     @classmethod
-    def load(cls, path: os.PathLike[str] | str, block_size: int | None = None) -> Self:
+    def load(
+        cls,
+        path: os.PathLike[str] | str,
+        block_size: int | None = None,
+        index: str = "auto",
+    ) -> Self:
         """Read a database that `save` wrote. Nothing is unpickled.
 
         Args:
             path: path-like; the file to read.
             block_size: int or None; database codes per block, as in the constructor.
+            index: str; as in the constructor. An index is not in the file.
 
         Returns:
             `HammingRanker`.
 
         Raises:
             OSError: if there is no such file, or it cannot be read.
-            ValueError: if `save` did not write the file, or if it is damaged.
+            ValueError: if `save` did not write the file, if it is damaged, or if
+                `index` is not one of its choices.
 
         Example:
             >>> HammingRanker([[1, 1], [1, -1]]).save("codes.ranker")
@@ -378,7 +434,7 @@ class HammingRanker:
                 "`path` must be a file written by `HammingRanker.save`. Received: "
                 f"{os.fspath(path)!r}: {error}."
             ) from error
-        return cls(packed, bits, block_size)
+        return cls(packed, bits, block_size, index)
 
     def to_saved_model(
         self, model: "keras.Model", path: os.PathLike[str] | str, k: int

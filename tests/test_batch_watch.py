@@ -10,6 +10,7 @@ import tensorflow as tf
 import kerashash
 from kerashash import DCDH, DDH, DDHLDL, DSRE, AdaLabelHash
 from kerashash.baselines import SSDH
+from kerashash.data import inputs
 
 
 def pairs(labels, width=8):
@@ -138,3 +139,58 @@ def test_networks_of_another_range_are_not_warned_of():
 def test_the_range_is_documented():
     for method in (kerashash.HashModel.encode, kerashash.HashModel.fit):
         assert "[0, 255]" in method.__doc__
+
+
+@pytest.mark.parametrize(
+    ("n", "batch_size", "expected"),
+    [
+        (1025, 1024, 1025),
+        (1087, 1024, 1023),  # with a rest of 64
+        (1088, 1024, 1024),
+        (33, 32, 33),
+        (9, 8, 8),
+        (5, 1024, 1024),
+    ],
+)
+def test_batch_sizes_without_a_tiny_rest(n, batch_size, expected):
+    assert inputs.untrimmed_batch_size(n, batch_size) == expected
+
+
+def normalized(**options):
+    layers = [keras.layers.Dense(4), keras.layers.BatchNormalization(**options)]
+    return keras.Sequential([keras.Input((3,)), *layers])
+
+
+def sizes_of_batches(model, *data, **options):
+    """How many rows the steps of one epoch get."""
+    sizes, step = [], model.train_step
+
+    def watched(batch):
+        sizes.append(len(batch[0]))
+        return step(batch)
+
+    model.train_step = watched
+    model.compile("sgd", run_eagerly=True)
+    model.fit(*data, verbose=0, **options)
+    return sizes
+
+
+@pytest.mark.parametrize("method", [AdaLabelHash, DSRE, DDHLDL])
+def test_batch_normalization_gets_no_tiny_batch(method, rng):
+    x, y = rng.normal(size=(33, 3)), np.eye(4)[np.arange(33) % 4]
+    options = {"bits": 4, "num_classes": 4}
+    if method is DDHLDL:
+        units = {"code_units": (4,), "function_units": (4,)}
+        options = {**options, **units, "num_train": 33, "code_epochs": 2}
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "The function network")
+        model = method(normalized(), **options)
+        assert sizes_of_batches(model, x, y, batch_size=32) == [33]
+        if method is not DDHLDL:
+            model = method(normalized(trainable=False), **options)
+            assert sizes_of_batches(model, x, y, batch_size=32) == [32, 1]
+        rows = {"label": y, "index": np.arange(33, dtype=np.int32)}
+        dataset = tf.data.Dataset.from_tensor_slices((x, rows)).batch(32)
+        model = method(normalized(), **options)
+        with pytest.warns(UserWarning, match="batches of 32 rows and one of 1"):
+            assert sizes_of_batches(model, dataset) == [32, 1]

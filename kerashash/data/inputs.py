@@ -166,11 +166,53 @@ def check_batches(
         )
 
 
+def is_tiny(rows: int, batch_size: int) -> bool:
+    """Whether a batch is too small next to others for batch normalization.
+
+    Its few rows would count as much as a full batch in the statistics of all rows.
+
+    Args:
+        rows: int; the rows of the batch.
+        batch_size: int; the rows of the others.
+
+    Returns:
+        bool; whether it has less than a sixteenth of their rows.
+
+    Example:
+        >>> is_tiny(1, 1024), is_tiny(1, 16)
+        (True, False)
+    """
+    return 16 * rows < batch_size
+
+
+def untrimmed_batch_size(n: int, batch_size: int) -> int:
+    """The batch size, or the nearest to it that leaves no tiny last batch.
+
+    Args:
+        n: int; the number of rows.
+        batch_size: int, at least 1.
+
+    Returns:
+        int.
+
+    Example:
+        >>> untrimmed_batch_size(1025, 1024), untrimmed_batch_size(1100, 1024)
+        (1025, 1024)
+    """
+    size = batch_size
+    for distance in range(batch_size):
+        for size in (batch_size + distance, batch_size - distance):
+            if n % size == 0 or n < size or not is_tiny(n % size, size):
+                return size
+    return size
+
+
 class BatchWatch:
     """Checks the batches that a model trains on or encodes, as they pass.
 
     Labels that are wrong raise. Images of floats that seem to be scaled to 0..1 or
-    -1..1, where the network takes 0..255, cause one warning.
+    -1..1, where the network takes 0..255, cause one warning, and so does a batch whose
+    few rows disturb batch normalization.
 
     Use it as a context manager around what reads the data set: TensorFlow would report
     an error in a data set in its own words.
@@ -179,6 +221,7 @@ class BatchWatch:
         network: `keras.Model` or layer; what the batches go to.
         check_labels: function of label rows that raises if they are wrong, or None for
             a method without labels. It is called with the rows and ``name="label"``.
+        normalizes: bool; whether the model takes statistics of each batch.
 
     Example:
         >>> dataset = tf.data.Dataset.from_tensors((np.ones((1, 2)), [[2.0, 0.0]]))
@@ -195,8 +238,10 @@ class BatchWatch:
         self,
         network: keras.layers.Layer,
         check_labels: Callable[..., Any] | None = None,
+        normalizes: bool = False,
     ) -> None:
         self._image_size = input_size(network)
+        self._normalizes, self._most_rows = normalizes, 0
         # Of a network that does not begin with these layers, nobody knows the range.
         self._takes_pixels = any(
             isinstance(layer, ResizeImages | keras.layers.Rescaling)
@@ -234,6 +279,9 @@ class BatchWatch:
         )
 
         def check(x: Any, y: Any) -> tuple[Any, Any]:
+            if self._normalizes:
+                rows = tf.shape(tf.nest.flatten(x)[0])[0]
+                tf.numpy_function(self._check_size, [rows], tf.bool)
             if has_pixels:
                 limits = [tf.reduce_min(x), tf.reduce_max(x)]
                 tf.numpy_function(self._check_limits, limits, tf.bool)
@@ -242,7 +290,8 @@ class BatchWatch:
                 tf.numpy_function(self._check_rows, [rows], tf.bool)
             return x, y
 
-        return dataset.map(check) if has_labels or has_pixels else dataset
+        watched = has_labels or has_pixels or self._normalizes
+        return dataset.map(check) if watched else dataset
 
     def check_images(self, x: Any) -> None:
         """Warn, once, of images that seem to be scaled.
@@ -263,6 +312,19 @@ class BatchWatch:
                 "`x` must hold images with values in [0, 255]. Received floats, "
                 f"{received}: the model scales images itself, and codes of images that "
                 "have been scaled before mean little.",
+                stacklevel=2,
+            )
+        return np.True_
+
+    def _check_size(self, rows: np.int32) -> np.bool_:
+        self._most_rows = max(self._most_rows, int(rows))
+        if self._normalizes and is_tiny(int(rows), self._most_rows):
+            self._normalizes = False
+            warnings.warn(
+                f"`x` has batches of {self._most_rows} rows and one of {rows}. Batch "
+                "normalization takes statistics of each batch, and those of so few "
+                "rows spoil the model: choose a batch size that leaves no small rest, "
+                "or `drop_remainder=True` if rows need no index.",
                 stacklevel=2,
             )
         return np.True_

@@ -11,7 +11,7 @@ import numpy.typing as npt
 import tensorflow as tf
 
 from kerashash import backbones, checks
-from kerashash.backbones.images import input_size
+from kerashash.backbones.images import input_size, leaves
 from kerashash.checks import check_integer
 from kerashash.codes import packed_width
 from kerashash.data import inputs
@@ -383,8 +383,11 @@ class HashModel(keras.Model):
             y: the labels if `x` is an array: class ids ``(n,)`` or label rows
                 ``(n, num_classes)``. The index is then added.
             batch_size, epochs, verbose, callbacks, **kwargs: as for `keras.Model.fit`.
-                Weights of samples or classes are not supported, nor is
-                `validation_split`, which would take rows from the learned codes.
+                If the model has batch normalization and the last batch of an array
+                would have less than a sixteenth of `batch_size` rows, the nearest batch
+                size without such a rest is taken. Weights of samples or classes are not
+                supported, nor is `validation_split`, which would take rows from the
+                learned codes.
 
         Returns:
             `keras.callbacks.History`.
@@ -401,8 +404,12 @@ class HashModel(keras.Model):
                     f"`{name}` is not supported by `{type(self).__name__}`. "
                     f"Received: {name}={value!r:.60}."
                 )
+        normalizes = any(
+            isinstance(layer, keras.layers.BatchNormalization) and layer.trainable
+            for layer in leaves(self)
+        )
         watch = inputs.BatchWatch(
-            self.backbone, self.check_labels if self.needs_labels else None
+            self.backbone, self.check_labels if self.needs_labels else None, normalizes
         )
         if isinstance(x, tf.data.Dataset):
             if y is not None:
@@ -431,6 +438,9 @@ class HashModel(keras.Model):
                 rows["label"] = self.check_labels(y, len(x))
             y = rows
             batch_size = batch_size or self.default_batch_size
+            check_integer("batch_size", batch_size)
+            if normalizes:
+                batch_size = inputs.untrimmed_batch_size(len(x), batch_size)
             batches = inputs.Slices(x, y, batch_size)
             shape = tf.TensorShape(x.shape)
         # Callbacks can only restore the weights of a model that has some.

@@ -15,6 +15,7 @@ Functions and classes:
     CodeStore: keep hash codes on disk, with keys and metadata, and search them.
     evaluate: measure retrieval, with the definition of each number.
     callbacks.RetrievalEvaluation: measure it while a model trains, for TensorBoard.
+    callbacks.Backup: resume training after an interruption.
 
 Modules:
     backbones, baselines, callbacks, codes, data, evaluation, maths, methods,

@@ -215,6 +215,37 @@ def recover_all(folder: pathlib.Path) -> None:
             recover(folder / match[1])
 
 
+def remove_all_stale(folder: pathlib.Path) -> None:
+    """Remove what killed writers have left in a folder, as `remove_stale`.
+
+    Args:
+        folder: `pathlib.Path`.
+
+    Example:
+        >>> remove_all_stale(pathlib.Path("."))  # nothing to do
+    """
+    names = (_WORK_NAME.fullmatch(path.name) for path in folder.iterdir())
+    for name in {match[1] for match in names if match}:
+        remove_stale(folder / name)
+
+
+def remove_folder(path: pathlib.Path) -> None:
+    """Remove a folder at one moment: killed meanwhile, it is there as a whole or not.
+
+    Args:
+        path: `pathlib.Path` of the folder.
+
+    Example:
+        >>> pathlib.Path("old").mkdir()
+        >>> remove_folder(pathlib.Path("old"))
+        >>> pathlib.Path("old").exists()
+        False
+    """
+    hidden = _work_path(path, "")
+    os.replace(path, hidden)
+    shutil.rmtree(hidden, ignore_errors=True)
+
+
 def remove_stale(target: pathlib.Path) -> None:
     """Remove what killed writers of a file or folder have left next to it.
 

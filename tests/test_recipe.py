@@ -151,7 +151,7 @@ def test_recipe_makes_an_entry_that_loads_and_verifies(
 def test_fine_tuning_resumes_where_it_was_stopped(small_world, monkeypatch):
     _, folder = small_world
     path = write(folder, "AdaLabelHash", FINE_TUNED, model="margin = 3.0")
-    callback, epochs, states = keras.callbacks.BackupAndRestore, [], []
+    callback, epochs, states = kerashash.callbacks.Backup, [], []
     begin, end = callback.on_train_begin, callback.on_epoch_end
 
     def on_train_begin(self, logs=None):

@@ -1,4 +1,4 @@
-"""Keras callbacks that monitor retrieval and the quality of hash codes."""
+"""Keras callbacks for training: `Backup`, and `RetrievalEvaluation` for retrieval."""
 
 import os
 from typing import Any
@@ -14,8 +14,9 @@ from kerashash.codes import bit_imbalance
 from kerashash.data import RetrievalData
 from kerashash.evaluation.choices import check_at, metric_name
 from kerashash.methods import HashModel
+from kerashash.monitoring.backup import Backup
 
-__all__ = ["RetrievalEvaluation"]
+__all__ = ["Backup", "RetrievalEvaluation"]
 __dir__ = __all__.copy  # what completion offers
 
 

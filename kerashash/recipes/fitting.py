@@ -17,6 +17,7 @@ import tensorflow as tf
 
 from kerashash.data import EncodedImages, augmentation, inputs
 from kerashash.methods import HashModel
+from kerashash.monitoring.backup import Backup
 from kerashash.recipes.recipe import Round
 
 
@@ -71,13 +72,9 @@ def fit(
         )
         callbacks = [keras.callbacks.TensorBoard(log_dir)] if log_dir else []
         if backup_dir:
-            backup = keras.callbacks.BackupAndRestore(
-                pathlib.Path(backup_dir) / str(number),
-                double_checkpoint=True,
-                # A round that is complete is not repeated when training resumes.
-                delete_checkpoint=False,
-            )
-            callbacks.append(backup)
+            # Kept: a round that is complete is not repeated when training resumes.
+            folder = pathlib.Path(backup_dir) / str(number)
+            callbacks.append(Backup(folder, keep=True))
         model.fit(
             dataset,
             initial_epoch=epochs_done,

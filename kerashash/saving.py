@@ -56,9 +56,11 @@ def save_model(
     Example:
         >>> import kerashash
         >>> model = kerashash.AdaLabelHash("features", bits=12, num_classes=3)
-        >>> codes = model.encode([[1.0, 2.0]])
+        >>> x = [[1.0, 2.0]]
+        >>> codes = model.encode(x, verbose=0)
         >>> save_model(model, "small.keras")
-        >>> bool((load_model("small.keras").encode([[1.0, 2.0]]) == codes).all())
+        >>> loaded = load_model("small.keras")
+        >>> bool((loaded.encode(x, verbose=0) == codes).all())
         True
     """
     if not isinstance(model, HashModel):
@@ -102,9 +104,11 @@ def load_model(path: str | os.PathLike[str]) -> HashModel:
     Example:
         >>> import kerashash
         >>> model = kerashash.AdaLabelHash("features", bits=12, num_classes=3)
-        >>> codes = model.encode([[1.0, 2.0]])
+        >>> x = [[1.0, 2.0]]
+        >>> codes = model.encode(x, verbose=0)
         >>> kerashash.save_model(model, "small.keras")
-        >>> bool((load_model("small.keras").encode([[1.0, 2.0]]) == codes).all())
+        >>> loaded = load_model("small.keras")
+        >>> bool((loaded.encode(x, verbose=0) == codes).all())
         True
     """
     path = os.fspath(path)

@@ -57,7 +57,8 @@ def backbone(folder):
 
 def write(folder, method, training, metrics=(MAP,), **tables):
     """Write the file of a recipe, with the given tables and metrics."""
-    lines = [f'[entry]\nname = "small"\nmethod = "{method}"\nlicence = "Apache-2.0"']
+    lines = ['[entry]\nname = "small-colours-12"\nlicence = "Apache-2.0"']
+    lines.append(f'method = "{method}"')
     for metric in metrics:
         lines.append("[[entry.metrics]]")
         lines += [f"{name} = {value!r}" for name, value in metric.items()]
@@ -169,7 +170,7 @@ def test_fine_tuning_resumes_where_it_was_stopped(small_world, monkeypatch):
     monkeypatch.setattr(callback, "on_epoch_end", on_epoch_end)
     with pytest.raises(InterruptedError):
         recipes.train(path, folder / "zoo", cache_dir=folder / "cache")
-    assert not (folder / "zoo" / "small").exists()
+    assert not (folder / "zoo" / "small-colours-12").exists()
     path.write_text(path.read_text().replace("Apache-2.0", "MIT"))  # not trained on
     entry = recipes.train(path, folder / "zoo", cache_dir=folder / "cache")
     assert epochs == [0, 1]
@@ -335,6 +336,10 @@ def test_files_that_are_no_recipe_are_refused(tmp_path, text, message):
             r"`training` must have the keys \['seed'\]. Missing: \['seed'\]",
         ),
         ("bits = 12", "", r"`model` must have the keys \['bits'\]"),
+        ("bits = 12", "bits = 0", "`model.bits` must be at least 1"),
+        ("bits = 12", "bits = 16", "`entry.name` must .* 16 bits. Rec.*colours-12'"),
+        ("small-colours-12", "small", "`entry.name` must be <method>-<dataset>"),
+        ("ties = ", "tie = ", r"'mAP@ALL' must .* Missing: \['ties'\]"),
         ("bits = 12", "bits = 12\nmargn = 3.0", r"`model` may.*Received: \['margn'\]"),
         ("bits = 12", "bits = 12\nnum_train = 9", r"Received: \['num_train'\]"),
         ("epochs = 2", "epoch = 2", r"`training`.*Missing: \['epochs'\]"),

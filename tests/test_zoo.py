@@ -1,5 +1,7 @@
 import collections
+import concurrent.futures
 import csv
+import dataclasses
 import functools
 import hashlib
 import json
@@ -46,6 +48,15 @@ def make(root, rng, model=None, **changes):
     return model, x, codes, zoo.save(model, **arguments)
 
 
+@pytest.fixture(scope="module")
+def parts(tmp_path_factory):
+    """The arguments of `zoo.save` for a small entry, as a dict."""
+    rng = np.random.default_rng(0)
+    model, _, codes, _ = make(tmp_path_factory.mktemp("parts"), rng)
+    card = {"metrics": [METRIC]}
+    return {"model": model, "name": "adalabel-noise-12", "card": card, "codes": codes}
+
+
 def test_an_entry_loads_from_any_folder_in_a_fresh_process(tmp_path, rng):
     model, x, *_ = make(tmp_path / "mine", rng)
     np.savez(tmp_path / "x.npz", x=x, codes=model.encode(x))
@@ -64,7 +75,7 @@ def test_a_large_network_is_stored_once_and_exported_with_an_entry(
     monkeypatch.setattr(weight_files, "_LARGE_PARAMETERS", 50)
     net = mlp(6)
     hidden = keras.Sequential([net, keras.layers.Dense(5)])
-    for name, backbone in (("a-1", net), ("b-1", hidden)):
+    for name, backbone in (("a-x-12", net), ("b-x-12", hidden)):
         model = kerashash.AdaLabelHash(backbone, bits=12, num_classes=2)
         zoo.round_weights(model)
         _, x, _, entry = make(tmp_path / "zoo", rng, name=name, model=model)
@@ -76,7 +87,7 @@ def test_a_large_network_is_stored_once_and_exported_with_an_entry(
     copy = zoo.export(entry.path, tmp_path / "mine")
     loaded = zoo.load(copy.path)
     np.testing.assert_array_equal(loaded.encode(x), model.encode(x))
-    with pytest.raises(ValueError, match="`root` must have no b-1"):
+    with pytest.raises(ValueError, match="`root` must have no b-x-12"):
         zoo.export(entry.path, tmp_path / "mine")
 
     exported = tmp_path / "mine" / "shared" / shared.name
@@ -100,7 +111,7 @@ def test_backbones_of_the_package_are_not_stored_again(tmp_path, rng):
         "database_labels": [0, 1],
     }
     card = {"licence": "Apache-2.0", "metrics": [METRIC]}
-    entry = zoo.save(model, "a-12", card, arrays, "[entry]\n", tmp_path)
+    entry = zoo.save(model, "a-x-12", card, arrays, "[entry]\n", tmp_path)
     files = [shared["file"] for shared in entry.card["shared"]]
     assert files == [f"{name}.weights.h5" for name in names]
     assert (entry.path / "model.weights.h5").stat().st_size < 200_000
@@ -189,7 +200,7 @@ def test_a_metric_may_count_only_the_first_labels(tmp_path, rng):
     assert entry.card["metrics"][0]["first_labels"] == 1
     card = {**card, "metrics": [{**metric, "first_labels": 3}]}
     with pytest.raises(ValueError, match="first_labels=3"):
-        make(tmp_path, rng, name="other-12", card=card)
+        make(tmp_path, rng, name="other-noise-12", card=card)
 
 
 def test_kernels_are_stored_in_half_precision(tmp_path, rng):
@@ -291,10 +302,210 @@ def test_tables_agree_with_the_cards():
     assert all(f"| `{card['name']}`" in readme for card in all_cards)
 
 
-@pytest.mark.parametrize("name", ["a/b", "..", ".hidden"])
-def test_names_that_are_not_folder_names_are_refused(tmp_path, rng, name):
-    with pytest.raises(ValueError, match="`name` must be a plain folder name"):
-        make(tmp_path, rng, name=name)
+@pytest.mark.parametrize(
+    "name",
+    ["a/b", "..", ".hidden", "", 12, "mine", "mine-12", "a-b-13", "a-b-012", "A-b-12"],
+)
+def test_names_of_another_form_are_refused(tmp_path, parts, name):
+    with pytest.raises(ValueError, match="`name` must be <method>-<dataset>-<bits>"):
+        zoo.save(**{**parts, "name": name}, root=tmp_path)
+    assert not [*tmp_path.iterdir()]
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"card": {}}, "`card` .* `metrics` must be a list of dicts"),
+        ({"card": None}, "`card` must be a dict"),
+        ({"card": {"metrics": []}}, "`metrics` must be a list of dicts"),
+        ({"card": {"metrics": "mAP"}}, "`metrics` must be a list of dicts"),
+        ({"card": {"metrics": [{"at": 5}]}}, "`metrics` must be a list of dicts"),
+        ({"card": {"metrics": [{"name": "mAP@ALL"}]}}, r"Missing: \['denominator', 't"),
+        ({"card": {"metrics": [{"name": "kl"}]}}, r"'kl'.*Missing: \['k'\]"),
+        ({"card": {"metrics": [METRIC], "data": "x"}}, "`card` must have `data`.*dict"),
+        ({"card": {"metrics": [METRIC], "x": {1, 2}}}, "`card` .* JSON.*set"),
+        ({"card": {"metrics": [METRIC], "x": np.nan}}, "`card` .* JSON"),
+        (
+            {"card": {"metrics": [{"name": "SVM accuracy"}]}},
+            r"Missing: \['validation_codes', 'validation_labels'\]",
+        ),
+        (
+            {"card": {"metrics": [{**METRIC, "database": "learned"}]}},
+            r"Missing: \['learned_database_codes'\]",
+        ),
+        ({"recipe": None}, "`recipe` must be a str"),
+        ({"recipe": "seed 3"}, "`recipe` must be TOML"),
+        ({"recipe": "entry = 3"}, "`recipe` must be TOML with a table"),
+        ({"recipe": "[entry]\nname = 'b-c-12'"}, "`recipe` must be that of 'adalabel"),
+    ],
+)
+def test_what_no_entry_can_hold_is_named(tmp_path, parts, changes, message):
+    with pytest.raises((TypeError, ValueError), match=message):
+        zoo.save(**{**parts, **changes}, root=tmp_path)
+    assert not [*tmp_path.iterdir()]
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "message"),
+    [
+        ("query_codes", np.zeros((10, 2)), r"codes\['query_codes'\]` must be packed"),
+        ("database_codes", np.zeros((40, 1), np.uint8), r"codes\['database_codes'\]`"),
+        ("query_labels", np.eye(2)[[0]], "'query_labels' for each of 'query_codes'"),
+        ("validation_codes", np.zeros((1, 2), np.uint8), "'validation_labels' for"),
+    ],
+)
+def test_codes_that_do_not_fit_are_named(tmp_path, parts, key, value, message):
+    codes = {**parts["codes"], key: value}
+    with pytest.raises((TypeError, ValueError), match=message):
+        zoo.save(**{**parts, "codes": codes}, root=tmp_path)
+    assert not [*tmp_path.iterdir()]
+
+
+def test_an_entry_without_a_recipe_does_not_say_how_to_train_it(
+    tmp_path, parts, capsys
+):
+    entry = zoo.save(**parts, recipe=" \n", root=tmp_path)
+    assert "kerashash train" not in (entry.path / "card.md").read_text()
+    assert zoo.verify(entry.path)
+    copy = zoo.export(entry.path, tmp_path / "copies")
+    assert "kerashash train" not in (copy.path / "card.md").read_text()
+    with pytest.raises(ValueError, match="does not say how it was trained"):
+        zoo.recipe_path(entry.path)
+    assert cli.main(["train", "--recipe", str(entry.path)]) == 1
+    assert "an entry with a recipe" in capsys.readouterr().err
+
+
+@pytest.fixture(scope="module")
+def published(tmp_path_factory, digits):
+    """A trained model, its entry in a registry, and the weights before that."""
+    root = tmp_path_factory.mktemp("zoo")
+    model = kerashash.DCDH(
+        mlp(64, (16,)), 12, 10, digits.num_train, variant="V", b_update="batch"
+    )
+    model.compile(keras.optimizers.SGD(0.1))
+    model.fit(digits.train.batch(512), verbose=0)
+    weights = model.get_weights()
+    metrics = [METRIC, {**METRIC, "database": "learned"}]
+    card = {"licence": "MIT", "metrics": metrics}
+    name = "dcdh-my_digits-12"
+    entry = zoo.publish(model, digits, name, card, root=root, verbose=0)
+    return model, entry, weights
+
+
+def test_publish(published, digits, capsys, monkeypatch):
+    model, entry, weights = published
+    monkeypatch.setenv("KERASHASH_ZOO", str(entry.path.parent))
+    for own, before in zip(model.get_weights(), weights, strict=True):
+        np.testing.assert_array_equal(own, before)
+    assert entry.card["counts"] == {"train": 1497, "query": 300, "database": 1497}
+    assert entry.card["data"] == {"name": "digits", "protocol": "default", "seed": 0}
+    loaded = zoo.load(entry.name)
+    with np.load(entry.path / "codes.npz") as codes:
+        np.testing.assert_array_equal(loaded.encode(digits.query), codes["query_codes"])
+        learned = kerashash.codes.unpack(codes["learned_database_codes"], 12)
+        np.testing.assert_array_equal(learned[digits.train_rows], model.learned_codes())
+    value = kerashash.evaluate(loaded, digits, verbose=0)["mAP@ALL"]
+    assert entry.card["metrics"][0]["value"] == pytest.approx(value)
+    assert cli.main(["zoo", "verify", entry.name]) == 0
+    output = capsys.readouterr().out
+    assert "database codes made again: 1,497 of 1,497 equal" in output
+
+
+def test_codes_that_the_model_does_not_give_are_found(published, digits, tmp_path):
+    model, entry, _ = published
+    agreement = zoo.compare_codes(entry.path, verbose=0)
+    everything = {"database": 1497, "learned_database": 1497, "query": 300}
+    assert agreement == {split: (n, n, 0.0) for split, n in everything.items()}
+    with np.load(entry.path / "codes.npz") as stored:
+        codes = {**stored}
+    codes["database_codes"][:2, 0] ^= 1  # below what another machine may round
+    card = {**entry.card, "data": {"name": "digits", "seed": 1}}
+    arguments = {"root": tmp_path, "overwrite": True}
+    path = tmp_path / entry.name
+    zoo.save(model, entry.name, card, codes, **arguments)
+    agreement = zoo.compare_codes(path, digits, verbose=0)
+    assert agreement["database"] == (1497, 1495, pytest.approx(2 / 1497 / 12))
+    with pytest.raises(ValueError, match="other query rows"):
+        zoo.compare_codes(path)  # of another draw
+    codes["database_codes"][2:40, 0] ^= 1
+    zoo.save(model, entry.name, card, codes, **arguments)
+    with pytest.raises(ValueError, match=r"1,457 of 1,497 database codes"):
+        zoo.compare_codes(path, digits, verbose=0)
+    del card["data"]
+    zoo.save(model, entry.name, card, codes, **arguments)
+    with pytest.raises(ValueError, match="does not say which data"):
+        zoo.compare_codes(path)
+
+
+def test_verify_says_what_was_not_checked(tmp_path, rng, capsys, monkeypatch):
+    card = {"metrics": [METRIC], "data": {"name": "cifar10"}}
+    *_, entry = make(tmp_path, rng, card=card)
+    assert cli.main(["zoo", "verify", str(entry.path)]) == 0
+    assert "codes were not made again from the data; --data-dir does" in (
+        capsys.readouterr().out
+    )
+
+    def unavailable(*_, **__):
+        raise DatasetUnavailableError("no CIFAR-10 here")
+
+    monkeypatch.setattr(kerashash.data, "load", unavailable)
+    options = ["--data-dir", str(tmp_path)]
+    assert cli.main(["zoo", "verify", str(entry.path), *options]) == 1
+    assert "no CIFAR-10 here" in capsys.readouterr().err
+    # Of all entries, those are checked whose data are there, and the others are named.
+    monkeypatch.setattr(zoo, "list", lambda: [str(entry.path)])
+    monkeypatch.setattr(concurrent.futures, "ProcessPoolExecutor", SameProcess)
+    assert cli.main(["zoo", "verify", "--all", *options]) == 1
+    output = capsys.readouterr()
+    assert "not made again from the data: no CIFAR-10 here" in output.out
+    assert f"must hold the data of ['{entry.path}']" in output.err
+
+
+class SameProcess(concurrent.futures.Executor):
+    """An executor that runs in the process itself, where patches are."""
+
+    def __init__(self, *_):
+        pass
+
+    def map(self, function, *iterables):
+        return map(function, *iterables)
+
+
+def test_publish_checks_before_it_encodes(tmp_path, digits, published, monkeypatch):
+    model = kerashash.AdaLabelHash(mlp(64, (8,)), bits=12, num_classes=10)
+    monkeypatch.setattr(model, "encode", None)
+    for name, data, card, message in (
+        ("mine", digits, None, "`name` must be"),
+        ("a-b-12", digits.query, None, "`data` must be a RetrievalData"),
+        ("a-b-12", digits, {"metrics": []}, "`metrics` must be"),
+        ("a-b-12", digits, "MIT", "`card` must be a dict"),
+    ):
+        with pytest.raises((TypeError, ValueError), match=message):
+            zoo.publish(model, data, name, card, root=tmp_path)
+    learned = {"metrics": [{**METRIC, "database": "learned"}]}
+    few = {**digits.splits, "train": digits.splits["train"][:9]}
+    few = dataclasses.replace(digits, splits=few)
+    dcdh = published[0]
+    monkeypatch.setattr(dcdh, "encode", None)
+    for untaught, data, message in (
+        (model, digits, "learns no codes"),
+        (dcdh, few, "learned the codes of the data's training rows"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            zoo.publish(untaught, data, "a-b-12", learned, root=tmp_path)
+    assert not [*tmp_path.iterdir()]
+
+
+def test_publish_label_distributions(tmp_path, rng):
+    x, d = rng.normal(size=(40, 5)), rng.random((40, 3))
+    d = (d / d.sum(axis=1, keepdims=True)).astype(np.float32)
+    data = kerashash.data.DistributionData(x[:30], d[:30], x[30:], d[30:])
+    model = kerashash.AdaLabelHash(mlp(5, (8,)), bits=12, num_classes=3)
+    entry = zoo.publish(model, data, "ada-noise-12", root=tmp_path, verbose=0)
+    assert [metric["k"] for metric in entry.card["metrics"]] == [30] * 6
+    assert zoo.verify(entry.path)
+    agreement = zoo.compare_codes(entry.path, data, verbose=0)
+    assert agreement == {"query": (10, 10, 0), "database": (30, 30, 0)}
 
 
 def test_codes_without_a_required_array_are_refused(tmp_path, rng):

@@ -103,6 +103,11 @@ class RetrievalData:
         """The database, in order."""
         return self._dataset("database")
 
+    @property
+    def validation(self) -> tf.data.Dataset | None:
+        """The validation images, in order; None if there are none."""
+        return self._dataset("validation") if "validation" in self.splits else None
+
     # Cached: a new data set would start again with the order of the first epoch.
     @functools.cached_property
     def train(self) -> tf.data.Dataset:

@@ -29,6 +29,7 @@ from typing import Any
 
 from kerashash import baselines, methods
 from kerashash.checks import check_choices, check_integer
+from kerashash.zoo import card_metrics, cards
 
 _TABLES = ("entry", "data", "backbone", "model", "training")
 #: The methods and baselines that a recipe can train, by name.
@@ -230,6 +231,9 @@ def _parsed(text: str, tables: dict[str, Any]) -> Recipe:
         "num_train",
     }
     _check_keys("model", tables["model"], ("bits",), options)
+    bits = check_integer("model.bits", tables["model"]["bits"])
+    cards.check_name(entry["name"], bits, "entry.name")
+    card_metrics.check(entry["metrics"])
     _check_keys("training", training, ("seed",), optional=None)
     training = dict(training)
     seed = check_integer("training.seed", training.pop("seed"), least=0)

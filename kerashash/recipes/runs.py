@@ -26,7 +26,7 @@ from kerashash.data import feature_cache
 from kerashash.methods import HashModel
 from kerashash.recipes import fitting
 from kerashash.recipes.recipe import Backbone, FineTuning, Recipe, read
-from kerashash.zoo import card_metrics
+from kerashash.zoo import card_metrics, encoding
 
 _ENCODINGS = {
     "quantiles": QuantileEncoding,
@@ -266,7 +266,8 @@ def _fine_tuned(
     zoo.round_weights(model)
     # Recipes that use this entry's backbone read its features from the same cache.
     cached = data.cache_features(images, backbone, cache_dir)
-    codes = _codes(recipe, model.with_backbone(fitting.network(cached.x)), cached)
+    on_features = model.with_backbone(fitting.network(cached.x))
+    codes = encoding.encode_splits(on_features, cached, _needs_learned(recipe))
     return Run(model, codes, history.history["loss"][-1])
 
 
@@ -303,7 +304,7 @@ def _on_features(
             **recipe.self_train.options,
         )
     zoo.round_weights(model)
-    codes = _codes(recipe, model, cached)
+    codes = encoding.encode_splits(model, cached, _needs_learned(recipe))
     network = keras.Sequential([backbone, *layers]) if layers else backbone
     model = model.with_backbone(network)
     return Run(model, codes, history.history["loss"][-1])
@@ -328,13 +329,13 @@ def _on_columns(
         **dataclasses.asdict(recipe.training),
     )
     zoo.round_weights(model)
-    codes = {
-        "query_codes": model.encode(rows.x_query),
-        "query_labels": rows.d_query,
-        "database_codes": model.encode(x),
-        "database_labels": d,
-    }
+    codes = encoding.encode_splits(model, rows)
     return Run(model, codes, history.history["loss"][-1])
+
+
+def _needs_learned(recipe: Recipe) -> bool:
+    """Say whether a metric of the recipe needs codes that are learned in training."""
+    return "learned_database_codes" in card_metrics.arrays_for(recipe.entry["metrics"])
 
 
 def _layers(x: npt.NDArray[Any], backbone: Backbone) -> list[keras.layers.Layer]:
@@ -349,24 +350,3 @@ def _layers(x: npt.NDArray[Any], backbone: Backbone) -> list[keras.layers.Layer]
         pairs = [(layer, keras.layers.Dropout(backbone.dropout)) for layer in layers]
         layers = [layer for pair in pairs for layer in pair]
     return layers
-
-
-def _codes(
-    recipe: Recipe, model: HashModel, images: data.RetrievalData
-) -> dict[str, npt.NDArray[Any]]:
-    """Compute the codes that an entry stores, with the labels of their splits."""
-    codes = {}
-    for split in ("query", "database", "validation"):
-        if split not in images.splits:
-            continue
-        x, codes[f"{split}_labels"] = images.arrays(split)
-        codes[f"{split}_codes"] = model.encode(x)
-    metrics = recipe.entry["metrics"]
-    if any(metric.get("database") == "learned" for metric in metrics):
-        learned = codes["database_codes"].copy()
-        # Training images outside the database have the row -1.
-        inside = images.train_rows >= 0
-        rows = images.train_rows[inside]
-        learned[rows] = np.packbits(model.learned_codes()[inside] > 0, axis=1)
-        codes["learned_database_codes"] = learned
-    return codes

@@ -11,7 +11,8 @@ An entry is a folder named ``<method>-<dataset>-<bits>`` of six files:
 - ``codes.npz``: packed query and database codes with their labels, from which anyone
   can recompute the metrics without the data set;
 - ``golden.npz``: a few synthetic inputs and their codes, to test a loaded model with;
-- ``recipe.toml``: how to train the entry again (`kerashash.recipes`).
+- ``recipe.toml``: how to train the entry again (`kerashash.recipes`); empty if that is
+  not known.
 
 ``card.md`` is ``card.json`` in a form for people to read.
 
@@ -19,6 +20,7 @@ Entries come from the registries of `kerashash.zoo.registry`. Nothing is unpickl
 nothing is downloaded unless KERASHASH_ZOO names a server.
 """
 
+from kerashash.zoo.encoding import Agreement, compare_codes
 from kerashash.zoo.entries import (
     Entry,
     WeightsUnavailableError,
@@ -29,15 +31,18 @@ from kerashash.zoo.entries import (
 from kerashash.zoo.entries import list_entries as list
 from kerashash.zoo.loading import load, verify
 from kerashash.zoo.weight_files import round_weights
-from kerashash.zoo.writing import export, save
+from kerashash.zoo.writing import export, publish, save
 
 __all__ = [
+    "Agreement",
     "Entry",
     "WeightsUnavailableError",
+    "compare_codes",
     "entry",
     "export",
     "list",
     "load",
+    "publish",
     "recipe_only",
     "recipe_path",
     "round_weights",

@@ -13,6 +13,65 @@ from kerashash.evaluation.average_precision import Ranking
 from kerashash.evaluation.choices import check_at, check_choices, check_ties
 
 
+def check(metrics: Any) -> None:
+    """Check that the metrics of a card say all that defines them.
+
+    Args:
+        metrics: list of dicts, as `kerashash.zoo.save` takes them.
+
+    Raises:
+        ValueError: if it is no such list, or a metric lacks a key.
+
+    Example:
+        >>> check([{"name": "kl"}])
+        Traceback (most recent call last):
+        ValueError: The metric 'kl' must have the keys ['k']. Missing: ['k'].
+    """
+    valid = isinstance(metrics, list | tuple) and metrics
+    if not valid or not all(
+        isinstance(metric, Mapping) and isinstance(metric.get("name"), str)
+        for metric in metrics
+    ):
+        raise ValueError(
+            "`metrics` must be a list of dicts, each with a `name`. "
+            f"Received: {repr(metrics)[:200]}."
+        )
+    for metric in metrics:
+        keys: tuple[str, ...] = ("denominator", "ties", "empty", "database")
+        if metric["name"] == "SVM accuracy" or not metric.get("measured", True):
+            keys = ()
+        elif metric["name"] in label_distribution.MEASURES:
+            keys = ("k",)
+        missing = [key for key in keys if key not in metric]
+        if missing:
+            raise ValueError(
+                f"The metric {metric['name']!r} must have the keys {[*keys]}. "
+                f"Missing: {missing}."
+            )
+
+
+def arrays_for(metrics: Sequence[Mapping[str, Any]]) -> set[str]:
+    """Name the arrays that the metrics of a card need beside queries and database.
+
+    Args:
+        metrics: list of dicts, as `kerashash.zoo.save` takes them.
+
+    Returns:
+        Set of str.
+
+    Example:
+        >>> sorted(arrays_for([{"name": "SVM accuracy"}]))
+        ['validation_codes', 'validation_labels']
+    """
+    measured = [metric for metric in metrics if metric.get("measured", True)]
+    names = set()
+    if any(metric["name"] == "SVM accuracy" for metric in measured):
+        names |= {"validation_codes", "validation_labels"}
+    if any(metric.get("database") == "learned" for metric in measured):
+        names.add("learned_database_codes")
+    return names
+
+
 def measure(
     metrics: Sequence[Mapping[str, Any]],
     codes: Mapping[str, npt.NDArray[Any]],
@@ -30,7 +89,7 @@ def measure(
         ``"measured": False``.
 
     Raises:
-        TypeError, ValueError: if a metric or an array is invalid.
+        TypeError, ValueError: if a metric or an array is invalid or missing.
 
     Example:
         >>> import numpy as np
@@ -42,6 +101,12 @@ def measure(
         >>> bool(abs(values[0] - metrics[0]["value"]) < 1e-6)
         True
     """
+    check(metrics)
+    missing = sorted(arrays_for(metrics) - {*codes})
+    if missing:
+        raise ValueError(
+            f"`codes` must have the arrays of the metrics. Missing: {missing}."
+        )
     splits = {
         split: (codes[f"{split}_codes"], codes[f"{split}_labels"])
         for split in ("query", "database", "validation")

@@ -16,6 +16,9 @@ MAX_CARD_BYTES = 1 << 22
 # Fields that are dicts where a card has them.
 _DICTS = ("training", "counts", "data", "backbone", "versions", "nearest_concepts")
 
+# The name of a new entry: method, data set and code length.
+_NAME = re.compile(r"[a-z0-9_]+(?:-[a-z0-9_]+)+-([1-9][0-9]*)")
+
 # Keys of a metric that do not belong to its definition.
 _NOT_DEFINITION = ("name", "at", "value", "by_seed", "measured", "recomputed")
 
@@ -141,6 +144,50 @@ def is_plain(name: Any) -> TypeGuard[str]:
     )
 
 
+def check_name(name: object, bits: int, argument: str = "name") -> str:
+    """Check the name of an entry that is to be written.
+
+    Args:
+        name: object, usually a str.
+        bits: int, the entry's code length.
+        argument: str, the argument to name in the error.
+
+    Returns:
+        str, `name`.
+
+    Raises:
+        ValueError: if `name` is not ``<method>-<dataset>-<bits>``.
+
+    Example:
+        >>> check_name("dcdh-my_photos-48", bits=48)
+        'dcdh-my_photos-48'
+    """
+    match = _NAME.fullmatch(name) if is_plain(name) else None
+    if match is None or int(match[1]) != bits:
+        raise ValueError(
+            f"`{argument}` must be <method>-<dataset>-<bits>, in lower-case letters, "
+            f"digits and underscores, and end with the model's {bits} bits. "
+            f"Received: {name!r}."
+        )
+    return match[0]
+
+
+def has_recipe(card: Mapping[str, Any]) -> bool:
+    """Whether an entry says how it was trained; its recipe.toml may be empty.
+
+    Args:
+        card: dict, the content of a card.json.
+
+    Returns:
+        bool.
+
+    Example:
+        >>> has_recipe({"files": {"recipe.toml": {"bytes": 0}}})
+        False
+    """
+    return card.get("files", {}).get("recipe.toml", {}).get("bytes") != 0
+
+
 def parse_json(text: bytes, source: str | pathlib.Path, expected_type: type[T]) -> T:
     """Parse JSON whose value must be of a certain type.
 
@@ -219,12 +266,12 @@ def markdown(card: Mapping[str, Any]) -> str:
             f"| {row['metric']} | {row['definition']} | {row['value']} | "
             f"{row['over_seeds']} |"
         )
-    lines += [
-        "",
-        f"Recompute: `kerashash zoo verify {card['name']}`. Train "
-        f"{'the real one' if card.get('surrogate') else 'again'}: "
-        f"`kerashash train --recipe {card['name']}`.",
-    ]
+    lines += ["", f"Recompute: `kerashash zoo verify {card['name']}`."]
+    if has_recipe(card):
+        lines[-1] += (
+            f" Train {'the real one' if card.get('surrogate') else 'again'}: "
+            f"`kerashash train --recipe {card['name']}`."
+        )
     if "nearest_concepts" in card:
         lines += [
             "",

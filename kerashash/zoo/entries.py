@@ -129,7 +129,8 @@ def recipe_path(name: str | os.PathLike[str]) -> pathlib.Path:
         `pathlib.Path` of the TOML file.
 
     Raises:
-        TypeError, ValueError, OSError: as `entry`.
+        TypeError, OSError: as `entry`.
+        ValueError: as `entry`, or if the entry has no recipe.
 
     Example:
         >>> recipe_path("adalabel-nuswide-24").name
@@ -137,7 +138,13 @@ def recipe_path(name: str | os.PathLike[str]) -> pathlib.Path:
     """
     if name in recipe_only():
         return installed.folder() / "recipes" / f"{name}.toml"
-    return entry(name).path / "recipe.toml"
+    zoo_entry = entry(name)
+    if not cards.has_recipe(zoo_entry.card):
+        raise ValueError(
+            f"`name` must be an entry with a recipe. Received: {zoo_entry.name!r}, "
+            "which does not say how it was trained."
+        )
+    return zoo_entry.path / "recipe.toml"
 
 
 def shared_files(path: pathlib.Path, card: Mapping[str, Any]) -> list[pathlib.Path]:

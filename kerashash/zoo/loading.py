@@ -43,13 +43,16 @@ def load(name: str | os.PathLike[str]) -> "HashModel":
         >>> model.encode(np.zeros((1, 32, 32, 3), np.uint8), verbose=0).shape
         (1, 6)
     """
-    return _build_model(entry(name))
+    return build_model(entry(name))
 
 
 def verify(name: str | os.PathLike[str]) -> list[dict[str, Any]]:
     """Check an entry's files and model, and recompute its metrics from its codes.
 
-    A warning is given for a surrogate, as by `load`.
+    The files must be those of the card, the model must give the codes of the few golden
+    inputs, and the codes that are stored must give the metrics of the card. Whether the
+    model gives these codes for the data is checked by `compare_codes`, which needs the
+    data. A warning is given for a surrogate, as by `load`.
 
     Args:
         name: str, a name of `kerashash.zoo.list`, or the path of an entry's folder.
@@ -72,7 +75,7 @@ def verify(name: str | os.PathLike[str]) -> list[dict[str, Any]]:
 
     zoo_entry = entry(name)
     _, path, card = zoo_entry
-    model = _build_model(zoo_entry)
+    model = build_model(zoo_entry)
     golden = _arrays(path / "golden.npz", ("inputs", "codes"))
     with _naming(path / "golden.npz"):
         # Called, not encoded: for four inputs, tracing a graph would take longer.
@@ -109,8 +112,18 @@ def verify(name: str | os.PathLike[str]) -> list[dict[str, Any]]:
     return results
 
 
-def _build_model(zoo_entry: Entry) -> "HashModel":
-    """The model of an entry; a surrogate's warning points at the caller's caller."""
+def build_model(zoo_entry: Entry) -> "HashModel":
+    """Build the model of an entry; a surrogate's warning points at the caller's caller.
+
+    Args:
+        zoo_entry: `Entry`.
+
+    Returns:
+        `HashModel` with the entry's weights.
+
+    Raises:
+        ValueError: if a file is not that of an entry.
+    """
     import keras
 
     from kerashash import saving

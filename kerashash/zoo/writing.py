@@ -1,4 +1,8 @@
-"""Write entries of the zoo: `save` makes a new one, `export` copies one."""
+"""Write entries of the zoo.
+
+`publish` makes one of a model and data, `save` of a model and codes; `export` copies
+one.
+"""
 
 import importlib.metadata
 import json
@@ -6,6 +10,7 @@ import os
 import pathlib
 import platform
 import shutil
+import tomllib
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
@@ -13,11 +18,12 @@ import numpy as np
 import numpy.typing as npt
 
 from kerashash import files
-from kerashash.codes import bit_imbalance
-from kerashash.zoo import cards, weight_files
+from kerashash.codes import bit_imbalance, check_packed
+from kerashash.zoo import cards, encoding, weight_files
 from kerashash.zoo.entries import FILES, Entry, entry, shared_files
 
 if TYPE_CHECKING:  # it imports TensorFlow
+    from kerashash.data import DistributionData, RetrievalData
     from kerashash.methods import HashModel
 
 _REQUIRED_ARRAYS = (
@@ -30,24 +36,99 @@ _REQUIRED_ARRAYS = (
 _GOLDEN_INPUTS, _GOLDEN_CANDIDATES = 4, 64
 
 
+def publish(
+    model: "HashModel",
+    data: "RetrievalData | DistributionData",
+    name: str,
+    card: Mapping[str, Any] | None = None,
+    recipe: str = "",
+    root: str | os.PathLike[str] = ".",
+    overwrite: bool = False,
+    verbose: str | int = "auto",
+) -> Entry:
+    """Write an entry of a model and the data that it was measured on.
+
+    The queries and the database are encoded with the weights as an entry stores them,
+    in float16; `model` itself keeps its own. With the folder `root` in the environment
+    variable KERASHASH_ZOO, or its path as the name, `load` and `verify` then take the
+    entry.
+
+    Args:
+        model: a built `HashModel`.
+        data: `kerashash.data.RetrievalData` or `kerashash.data.DistributionData`.
+        name: str, as for `save`.
+        card: dict or None, as for `save`: what the card says beside ``data``,
+            ``counts`` and ``metrics``, which are made of `data`, such as
+            ``trained_on``, ``licence`` and ``use``. A key of the same name replaces
+            what is made. The default metrics are mAP@ALL with expected ties or, for
+            label distributions, all measures with the default `k` of
+            `DDHLDL.predict_distribution`.
+        recipe: str, as for `save`.
+        root: path of the folder in which the entry's folder is made.
+        overwrite: bool, whether an entry of that name may be replaced.
+        verbose: as in `HashModel.encode`.
+
+    Returns:
+        `Entry`.
+
+    Raises:
+        TypeError, ValueError: as `save`, or if a metric needs learned codes and the
+            model has none of these training rows.
+
+    Example:
+        >>> import kerashash
+        >>> digits = kerashash.data.load("digits")
+        >>> model = kerashash.AdaLabelHash("features", bits=12, num_classes=10)
+        >>> model.compile("adam")
+        >>> history = model.fit(digits.train.batch(64), epochs=2, verbose=0)
+        >>> entry = kerashash.zoo.publish(
+        ...     model, digits, "adalabel-my_digits-12", root="my-zoo", verbose=0
+        ... )
+        >>> kerashash.zoo.load("my-zoo/adalabel-my_digits-12").bits
+        12
+        >>> kerashash.zoo.verify("my-zoo/adalabel-my_digits-12")[0]["name"]
+        'mAP@ALL'
+    """
+    from kerashash.zoo import card_metrics
+
+    root = pathlib.Path(root)
+    if card is None:
+        card = {}
+    if isinstance(card, Mapping):  # anything else is refused below
+        card = {**_about(data), **card}
+    _check_new(model, name, card, recipe, root, overwrite)  # before the long encoding
+    learned = "learned_database_codes" in card_metrics.arrays_for(card["metrics"])
+    own = [(variable, variable.numpy()) for variable in model.variables]
+    weight_files.round_weights(model)
+    try:
+        codes = encoding.encode_splits(model, data, learned, verbose)
+        return save(model, name, card, codes, recipe, root, overwrite)
+    finally:
+        for variable, value in own:
+            variable.assign(value)
+
+
 def save(
     model: "HashModel",
     name: str,
     card: Mapping[str, Any],
     codes: Mapping[str, npt.NDArray[Any]],
-    recipe: str,
+    recipe: str = "",
     root: str | os.PathLike[str] = ".",
     overwrite: bool = False,
 ) -> Entry:
-    """Write an entry, which `load` takes by the path of its folder.
+    """Write an entry of given codes, which `load` takes by the path of its folder.
 
-    The values of the card's metrics and `kerashash.codes.bit_imbalance` are computed
-    here, from `codes`. The codes must come from the weights as they are stored, in
-    float16: call `round_weights` on the model before it encodes.
+    `publish` also makes the codes, from data. Here they are given, and must come from
+    the weights as they are stored, in float16: call `round_weights` on the model before
+    it encodes. The values of the card's metrics and `kerashash.codes.bit_imbalance` are
+    computed from them.
 
     Args:
         model: a built `HashModel`.
-        name: str, the folder's name, ``<method>-<dataset>-<bits>``.
+        name: str, the folder's name: ``<method>-<dataset>-<bits>``, in lower-case
+            letters, digits and underscores, where the method and the data set may have
+            several parts.
         card: dict that JSON can hold: what the card says of the entry. Its
             ``metrics`` is a list of dicts, each with a ``name``, what defines the
             metric, and anything else to be said of it:
@@ -65,7 +146,8 @@ def save(
             ``database_labels``: packed codes and label rows. Metrics with ``database:
             "learned"`` need ``learned_database_codes`` as well, "SVM accuracy" needs
             ``validation_codes`` and ``validation_labels``.
-        recipe: str, the text of the recipe, TOML.
+        recipe: str, the text of the recipe, TOML (`kerashash.recipes`). If it is empty,
+            the card does not say how to train the entry again.
         root: path of the folder in which the entry's folder is made.
         overwrite: bool, whether an entry of that name may be replaced.
 
@@ -73,7 +155,8 @@ def save(
         `Entry`.
 
     Raises:
-        TypeError, ValueError: if an argument is invalid, or the entry exists.
+        TypeError, ValueError: if an argument is invalid, the entry exists, or the codes
+            are not those of the metrics.
 
     Example:
         >>> import keras
@@ -94,7 +177,7 @@ def save(
         ...     "database": "encoded",
         ... }
         >>> card = {"trained_on": "nothing", "metrics": [metric]}
-        >>> entry = kerashash.zoo.save(model, "adalabel-digits-12", card, codes, "")
+        >>> entry = kerashash.zoo.save(model, "adalabel-digits-12", card, codes)
         >>> bool(0 < entry.card["metrics"][0]["value"] < 1)
         True
         >>> kerashash.zoo.load("./adalabel-digits-12").bits
@@ -105,27 +188,8 @@ def save(
     from kerashash.zoo import card_metrics
 
     root = pathlib.Path(root)
-    if not cards.is_plain(name):
-        raise ValueError(f"`name` must be a plain folder name. Received: {name!r}.")
-    target = root / name
-    files.recover(target)
-    if target.exists() and not overwrite:
-        raise ValueError(
-            f"`name` must be new, or overwrite=True. Received: {name!r}, and {target} "
-            "exists."
-        )
-    if not model.built:
-        raise ValueError(
-            "`model` must be built: it must have seen a batch, or know its inputs."
-            f" Received: {model.name}, which is not."
-        )
-    missing = sorted(set(_REQUIRED_ARRAYS) - set(codes))
-    if missing:
-        raise ValueError(
-            f"`codes` must have the keys {_REQUIRED_ARRAYS}. Received codes without "
-            f"{missing}."
-        )
-    card = {**card, "name": name, "bits": model.bits, "method": type(model).__name__}
+    card = _check_new(model, name, card, recipe, root, overwrite)
+    _check_codes(codes, model.bits)
     values = card_metrics.measure(card["metrics"], codes, model.bits)
     card["metrics"] = [
         {**metric, "value": value}
@@ -137,6 +201,7 @@ def save(
         for package in ("kerashash", "keras", "tensorflow", "numpy")
     } | {"python": platform.python_version()}
 
+    target = root / name
     with files.staging(target, overwrite) as staging:
         config = keras.saving.serialize_keras_object(model)
         config.pop("compile_config", None)
@@ -148,7 +213,7 @@ def save(
         arrays: dict[str, Any] = {**codes}
         np.savez_compressed(staging / "codes.npz", **arrays)
         np.savez_compressed(staging / "golden.npz", **_golden(model))
-        (staging / "recipe.toml").write_text(recipe)
+        (staging / "recipe.toml").write_text(recipe.lstrip() and recipe)
         card["files"] = {
             file: {
                 "sha256": weight_files.sha256(staging / file),
@@ -204,6 +269,115 @@ def export(name: str | os.PathLike[str], root: str | os.PathLike[str]) -> Entry:
             shutil.copyfile(source.path / file, staging / file)
         (staging / "card.md").write_text(cards.markdown(source.card))
     return entry(target)
+
+
+def _about(data: "RetrievalData | DistributionData") -> dict[str, Any]:
+    """What the card of a new entry says of its data, and the metrics for such data."""
+    from kerashash.data import DistributionData, RetrievalData
+    from kerashash.evaluation import label_distribution
+
+    if not isinstance(data, RetrievalData | DistributionData):
+        raise TypeError(
+            "`data` must be a RetrievalData or DistributionData of `kerashash.data`. "
+            f"Received: {type(data).__name__}."
+        )
+    splits = ("train", "query", "database")
+    counts = {"counts": {split: getattr(data, f"num_{split}") for split in splits}}
+    if isinstance(data, DistributionData):
+        k = min(30, data.num_database)
+        metrics = [{"name": name, "k": k} for name in label_distribution.MEASURES]
+        return {**counts, "metrics": metrics}
+    metric = {
+        "name": "mAP@ALL",
+        "denominator": "relevant",
+        "ties": "expected",
+        "empty": "zero",
+        "database": "encoded",
+    }
+    about = {"name": data.name, "protocol": data.protocol, "seed": data.seed}
+    return {**counts, "data": about, "metrics": [metric]}
+
+
+def _check_new(
+    model: "HashModel",
+    name: str,
+    card: Mapping[str, Any],
+    recipe: str,
+    root: pathlib.Path,
+    overwrite: bool,
+) -> dict[str, Any]:
+    """Check an entry that is to be written, and begin its card."""
+    from kerashash.zoo import card_metrics
+
+    cards.check_name(name, model.bits)
+    target = root / name
+    files.recover(target)
+    if target.exists() and not overwrite:
+        raise ValueError(
+            f"`name` must be new, or overwrite=True. Received: {name!r}, and {target} "
+            "exists."
+        )
+    if not model.built:
+        raise ValueError(
+            "`model` must be built: it must have seen a batch, or know its inputs."
+            f" Received: {model.name}, which is not."
+        )
+    if not isinstance(card, Mapping):
+        raise TypeError(f"`card` must be a dict. Received: {card!r}.")
+    card = {**card, "name": name, "bits": model.bits, "method": type(model).__name__}
+    try:
+        card_metrics.check(card.get("metrics"))
+        json.dumps(card, allow_nan=False)
+    except (TypeError, ValueError, RecursionError) as error:
+        raise ValueError(
+            f"`card` must hold metrics, and what JSON can hold. Received: {error}"
+        ) from error
+    # As it will be when it is complete.
+    unmeasured = [{**metric, "value": None} for metric in card["metrics"]]
+    cards.check(
+        {**card, "metrics": unmeasured, "files": {}, "shared": [], "bit_imbalance": 0},
+        "`card`",
+    )
+    _check_recipe(recipe, name)
+    return card
+
+
+def _check_recipe(recipe: str, name: str) -> None:
+    """Check that the text of a recipe is TOML, and that of the entry."""
+    if not isinstance(recipe, str):
+        raise TypeError(f"`recipe` must be a str. Received: {recipe!r}.")
+    try:
+        about = tomllib.loads(recipe).get("entry", {})
+        recipe_name = about.get("name", name)
+    except (ValueError, AttributeError, RecursionError) as error:
+        raise ValueError(
+            f"`recipe` must be TOML with a table `entry`. Received: {error}."
+        ) from error
+    if recipe_name != name:
+        raise ValueError(
+            f"`recipe` must be that of {name!r}. Received one of {recipe_name!r}."
+        )
+
+
+def _check_codes(codes: Mapping[str, npt.NDArray[Any]], bits: int) -> None:
+    """Check that codes are packed, and that each has labels."""
+    missing = sorted(set(_REQUIRED_ARRAYS) - set(codes))
+    if missing:
+        raise ValueError(
+            f"`codes` must have the keys {_REQUIRED_ARRAYS}. Received codes without "
+            f"{missing}."
+        )
+    for key in codes:
+        split, _, kind = key.rpartition("_")
+        if kind != "codes":
+            continue
+        packed = check_packed(codes[key], bits, f"codes[{key!r}]")
+        labels = f"{split.removeprefix('learned_')}_labels"
+        if labels not in codes or len(codes[labels]) != len(packed):
+            raise ValueError(
+                f"`codes` must have a row of {labels!r} for each of {key!r}. Received: "
+                f"{len(codes.get(labels, ()))} rows, and {len(packed)} codes."
+            )
 
 
 def _golden(model: "HashModel") -> dict[str, Any]:

@@ -1,0 +1,219 @@
+"""Encode the data of an entry: to write its codes, and to compare them later."""
+
+import os
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+from kerashash import files
+from kerashash.zoo import loading
+from kerashash.zoo.entries import entry
+
+if TYPE_CHECKING:  # they import TensorFlow
+    from kerashash.data import DistributionData, RetrievalData
+    from kerashash.methods import HashModel
+
+# Another machine may round a value next to 0 to the other side, and flip its bit.
+_MOST_FLIPPED_BITS = 1e-3
+
+
+class Agreement(NamedTuple):
+    """How far codes of one split agree with those that an entry stores.
+
+    Attributes:
+        codes: int, the number of codes.
+        equal: int, how many of them are equal in all bits.
+        flipped_bits: float, the share of all bits that differ.
+
+    Example:
+        >>> Agreement(codes=4, equal=3, flipped_bits=0.01).equal
+        3
+    """
+
+    codes: int
+    equal: int
+    flipped_bits: float
+
+
+def load_data(
+    choices: Mapping[str, Any], data_dir: str | os.PathLike[str] | None
+) -> Any:
+    """Load the data that a card or a recipe names.
+
+    Args:
+        choices: dict, arguments of `kerashash.data.load`, or of
+            `kerashash.data.from_directory` with ``folder`` in place of ``path``.
+        data_dir: path or None; as for `kerashash.data.load`. In place of ``folder``, if
+            there is one.
+
+    Returns:
+        `kerashash.data.RetrievalData`, or `kerashash.data.DistributionData`.
+
+    Raises:
+        TypeError, ValueError, DatasetUnavailableError: as these two functions.
+
+    Example:
+        >>> load_data({"name": "digits"}, None).num_query
+        300
+    """
+    from kerashash import data
+
+    if "folder" not in choices:
+        return data.load(**choices, data_dir=data_dir)
+    options = {name: value for name, value in choices.items() if name != "folder"}
+    return data.from_directory(data_dir or choices["folder"], **options)
+
+
+def encode_splits(
+    model: "HashModel",
+    data: "RetrievalData | DistributionData",
+    learned: bool = False,
+    verbose: str | int = "auto",
+) -> dict[str, npt.NDArray[Any]]:
+    """Encode queries, database and, if there are any, validation images.
+
+    Args:
+        model: `HashModel`.
+        data: `kerashash.data.RetrievalData` or `kerashash.data.DistributionData`, whose
+            training rows are the database.
+        learned: bool; whether to add the codes that were learned in training.
+        verbose: as in `HashModel.encode`.
+
+    Returns:
+        dict of arrays, the codes and labels that `kerashash.zoo.save` takes.
+
+    Raises:
+        ValueError: if the model has not learned the codes of these training rows.
+
+    Example:
+        >>> import kerashash
+        >>> digits = kerashash.data.load("digits")
+        >>> model = kerashash.AdaLabelHash("features", bits=12, num_classes=10)
+        >>> sorted(encode_splits(model, digits, verbose=0))[:2]
+        ['database_codes', 'database_labels']
+    """
+    if learned:  # checked before the long encoding
+        learned_codes = np.packbits(model.learned_codes() > 0, axis=1)
+        rows: Any = getattr(data, "train_rows", ())  # label distributions have none
+        if len(rows) != len(learned_codes):
+            raise ValueError(
+                "`model` must have learned the codes of the data's training rows: was "
+                "it trained on other data, or under another protocol?"
+            )
+    codes = {}
+    for split, (x, labels) in _splits(data).items():
+        codes[f"{split}_codes"] = model.encode(x, verbose=verbose)
+        codes[f"{split}_labels"] = labels
+    if learned:
+        inside = rows >= 0  # training images outside the database have the row -1
+        database_codes = codes["database_codes"].copy()
+        database_codes[rows[inside]] = learned_codes[inside]
+        codes["learned_database_codes"] = database_codes
+    return codes
+
+
+def compare_codes(
+    name: str | os.PathLike[str],
+    data: "RetrievalData | DistributionData | None" = None,
+    data_dir: str | os.PathLike[str] | None = None,
+    verbose: str | int = "auto",
+) -> dict[str, Agreement]:
+    """Encode an entry's data again, and compare all its codes and labels.
+
+    `verify` takes seconds and needs no data; this encodes every query and the whole
+    database with the entry's model.
+
+    Args:
+        name: str, a name of `kerashash.zoo.list`, or the path of an entry's folder.
+        data: `kerashash.data.RetrievalData` or `kerashash.data.DistributionData`, the
+            data of the entry. None loads what the card names.
+        data_dir: path or None; the folder of TensorFlow Datasets, as for
+            `kerashash.data.load`. For an entry of a folder of images, that folder.
+        verbose: as in `HashModel.encode`.
+
+    Returns:
+        dict of `Agreement`, for "query", "database" and, if the entry has them,
+        "validation" and "learned_database".
+
+    Raises:
+        TypeError, OSError, WeightsUnavailableError: as `kerashash.zoo.entry`.
+        DatasetUnavailableError: if the data are not there.
+        ValueError: as `kerashash.zoo.entry`; or if the data have other rows or labels
+            than the entry, or more than a thousandth of the bits of a split differ.
+
+    Example:
+        >>> from kerashash import zoo
+        >>> agreement = zoo.compare_codes("ssdh-digits-48", verbose=0)["query"]
+        >>> agreement.codes, agreement.flipped_bits < 0.001
+        (300, True)
+    """
+    zoo_entry = entry(name)
+    _, path, card = zoo_entry
+    file = path / "codes.npz"
+    stored = files.read_npz(file)
+    if data is None:
+        if not card.get("data"):
+            raise ValueError(
+                f"`data` must be given: {path / 'card.json'} does not say which data "
+                "the entry has encoded."
+            )
+        try:
+            data = load_data(card["data"], data_dir)
+        except (TypeError, ValueError) as error:
+            raise type(error)(f"{error} From {path / 'card.json'}.") from error
+    # The labels of a surrogate are those of another data set.
+    surrogate = card.get("surrogate", False)
+    for split, (_, labels) in _splits(data).items():
+        stored_labels = stored.get(f"{split}_labels", labels)
+        if stored_labels.shape[0] != len(labels) or not (
+            surrogate or np.array_equal(stored_labels, labels)
+        ):
+            raise ValueError(
+                f"`data` must be those of the entry. Received other {split} rows or "
+                f"labels than {file} holds."
+            )
+    model = loading.build_model(zoo_entry)
+    learned = "learned_database_codes" in stored and not surrogate
+    codes = encode_splits(model, data, learned, verbose)
+    agreements = {}
+    for key in sorted({*codes} & {*stored}):
+        split, _, kind = key.rpartition("_")
+        if kind != "codes":
+            continue
+        if stored[key].shape != codes[key].shape:
+            raise ValueError(
+                f"{file} must hold codes of shape {codes[key].shape}. Received "
+                f"{key} of shape {stored[key].shape}."
+            )
+        different = stored[key] ^ codes[key]
+        n = len(different)
+        flipped = int(np.unpackbits(different).sum()) / (n * model.bits)
+        equal = int((~different.any(axis=1)).sum())
+        if flipped > _MOST_FLIPPED_BITS:
+            raise ValueError(
+                f"{file} must hold the codes that the model gives. Received: {equal:,} "
+                f"of {n:,} {split} codes that are equal; {flipped:.2%} of their bits "
+                "differ."
+            )
+        agreements[split] = Agreement(n, equal, flipped)
+    return agreements
+
+
+def _splits(
+    data: "RetrievalData | DistributionData",
+) -> dict[str, tuple[Any, npt.NDArray[Any]]]:
+    """The inputs and labels of the splits whose codes an entry stores."""
+    from kerashash.data import DistributionData
+
+    if isinstance(data, DistributionData):
+        return {
+            "query": (data.x_query, data.d_query),
+            "database": (data.x_train, data.d_train),
+        }
+    return {
+        split: (getattr(data, split), data.labels[data.splits[split]])
+        for split in ("query", "database", "validation")
+        if split in data.splits
+    }

@@ -181,6 +181,75 @@ def test_seeds_draw_differently(digits):
     np.testing.assert_array_equal(again.splits["query"], other.splits["query"])
 
 
+def test_validation_images_are_cut_from_the_training_images_alone(digits):
+    data = kerashash.data.load("digits", validation=0.2)
+    train, validation = data.splits["train"], data.splits["validation"]
+    assert sorted([*train, *validation]) == sorted(digits.splits["train"])
+    for split in ("query", "database"):
+        np.testing.assert_array_equal(data.splits[split], digits.splits[split])
+    counts = digits.train_labels.sum(axis=0)
+    held_out = data.labels[validation].sum(axis=0)
+    np.testing.assert_array_equal(held_out, np.round(0.2 * counts))
+    x, y = next(iter(data.validation.batch(len(validation))))
+    np.testing.assert_array_equal(x, data.x[validation])
+    np.testing.assert_array_equal(y["label"], data.labels[validation])
+    assert digits.validation is None
+
+    view = data.for_validation()
+    np.testing.assert_array_equal(view.splits["query"], validation)
+    np.testing.assert_array_equal(view.splits["database"], train)
+    np.testing.assert_array_equal(view.train_rows, np.arange(len(train)))
+    with pytest.raises(ValueError, match="has no validation images"):
+        digits.for_validation()
+    # Learned codes have the rows of the images that train.
+    assert (data.train_rows >= 0).all()
+    assert (data.splits["database"][data.train_rows] == train).all()
+
+
+def test_validation_uses_no_label_that_the_protocol_withholds(rng):
+    labels = np.eye(3, dtype=np.uint8)[np.arange(90) % 3]
+    x = rng.normal(size=(90, 4))
+    source = sources.Source(
+        x, labels, np.zeros(90, bool), ("a", "b", "c"), protocols.pixel_names(x)
+    )
+    split = protocols.drawn(queries=5, train=10, unlabelled=True)
+    source, splits = protocols.Protocol(split).apply(source, 0)
+    cut = protocols.with_validation(source, splits, 0.3, 0)
+    assert {name: len(rows) for name, rows in cut.items()} == {
+        "query": 15,
+        "database": 75,
+        "train": 21,
+        "unlabelled": 45,
+        "validation": 9,
+    }
+    others = source.labels.copy()
+    others[np.setdiff1d(np.arange(90), splits["train"])] = 0
+    without = protocols.with_validation(source._replace(labels=others), splits, 0.3, 0)
+    for name, rows in cut.items():
+        np.testing.assert_array_equal(without[name], rows)
+
+
+@pytest.mark.parametrize(
+    ("share", "message"),
+    [
+        (1, r"`validation` must be in \[0, 1\)"),
+        (-0.1, "`validation` must be in"),
+        (float("nan"), "`validation` must be in"),
+        ("0.1", "`validation` must be a number"),
+        (True, "`validation` must be a number"),
+        (0.001, "`validation` must leave training images and draw others"),
+    ],
+)
+def test_wrong_shares_for_validation_are_refused(share, message):
+    source = sources.Source(
+        np.arange(20), np.eye(2)[np.arange(20) % 2], np.zeros(20), (), np.arange(20)
+    )
+    with pytest.raises((TypeError, ValueError), match=message):
+        protocols.with_validation(source, {"train": np.arange(1)}, share, 0)
+    with pytest.raises(ValueError, match="that has validation images"):
+        protocols.with_validation(source, {"validation": np.arange(9)}, 0.1, 0)
+
+
 def test_images_that_are_not_the_published_ones_are_refused(monkeypatch):
     source = sources.digits()
     source.x[0, 0] += 1

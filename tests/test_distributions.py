@@ -33,6 +33,19 @@ def test_splits_are_disjoint_seeded_and_complete(arrays, tmp_path):
     assert not np.array_equal(other.x_query, data.x_query)
 
 
+def test_validation_rows_are_cut_from_the_training_rows(arrays, tmp_path):
+    path = write(tmp_path / "tiny.mat", **arrays)
+    whole, data = (load_distributions(path, 3, validation=v) for v in (0, 0.25))
+    assert whole.x_validation is whole.d_validation is None
+    assert len(data.x_validation) == len(data.d_validation) == 13
+    np.testing.assert_array_equal(data.x_query, whole.x_query)
+    rows = np.concatenate([data.x_validation, data.x_train])
+    np.testing.assert_array_equal(rows, whole.x_train)
+    for share, message in ((1.0, "must be in"), (0.01, "`validation` must draw a row")):
+        with pytest.raises(ValueError, match=message):
+            load_distributions(path, validation=share)
+
+
 def test_bad_files_are_named(arrays, tmp_path):
     with pytest.raises(DatasetUnavailableError, match=r"no file .*missing\.mat"):
         load_distributions(tmp_path / "missing.mat")

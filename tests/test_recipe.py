@@ -1,6 +1,7 @@
 """Recipes, end to end, on small data sets with an untrained backbone."""
 
 import dataclasses
+import types
 
 import h5py
 import keras
@@ -11,7 +12,7 @@ import tensorflow as tf
 from conftest import METRIC as MAP
 
 import kerashash
-from kerashash import recipes, zoo
+from kerashash import cli, recipes, zoo
 from kerashash.data import RetrievalData, feature_cache
 from kerashash.data.augmentation import random_shift
 from kerashash.evaluation import label_distribution
@@ -362,6 +363,21 @@ def test_files_that_are_no_recipe_are_refused(tmp_path, text, message):
             "image_size = 64\nof = 'y'",
             "`backbone` must have no other",
         ),
+        ('name = "cifar10"', "", "`data` must have one of the keys 'name'"),
+        ('name = "cifar10"', 'name = "x"\nfolder = "y"', "`data` must have one of"),
+        ('name = "cifar10"', "folder = 3", "`data.folder` must be a str"),
+        ('"cifar10"', '"cifar10"\nquery_share = 0.1', r"`data` may.*\['query_share'\]"),
+        (
+            'name = "cifar10"',
+            'folder = "x"\nprotocol = "y"',
+            r"`data` may.*\['protocol",
+        ),
+        ('"cifar10"', '"cifar10"\ndata_dir = "/x"', r"`data` may.*\['data_dir'\]"),
+        (
+            'licence = "Apache-2.0"',
+            "licence = 2026-01-01",
+            "`entry` must hold what JSON",
+        ),
         ("[data]", "[dat]", r"Missing: \['data'\]"),
         ("[model]", "[extra]\nx = 1\n[model]", r"`recipe` may.*Received: \['extra'\]"),
     ],
@@ -372,7 +388,7 @@ def test_wrong_keys_of_a_recipe_are_named(tmp_path, old, new, message):
     text = path.read_text()
     assert old in text
     path.write_text(text.replace(old, new, 1))
-    with pytest.raises(ValueError, match=message) as caught:
+    with pytest.raises((TypeError, ValueError), match=message) as caught:
         recipes.read(path)
     assert str(path) in str(caught.value)
 
@@ -391,6 +407,63 @@ def test_recipes_of_entries_are_recipes(name):
     assert recipe.method.__name__ == card["method"]
     if not card.get("surrogate"):  # their cards name a substitute backbone
         assert recipe.backbone.table() == card["backbone"]
+
+
+def photos(folder, rng):
+    """Write a folder of small images, with a folder for each class."""
+    for label in ("cat", "dog"):
+        (folder / label).mkdir(parents=True)
+        for i in range(10):
+            pixels = rng.integers(0, 256, (9, 9, 3), dtype=np.uint8)
+            keras.utils.save_img(folder / label / f"{i}.png", pixels, scale=False)
+
+
+def test_a_recipe_on_a_folder_of_images(tmp_path, rng, monkeypatch, capsys):
+    def network(*_, **__):
+        layers = [keras.layers.Rescaling(1 / 255), keras.layers.Flatten()]
+        return keras.Sequential([keras.Input((8, 8, 3)), *layers])
+
+    monkeypatch.setattr(runs, "backbones", types.SimpleNamespace(get=network))
+    photos(tmp_path / "recipes" / "photos", rng)
+    table = 'folder = "photos"\nquery_share = 0.2\nvalidation = 0.25\nseed = 5'
+    path = write(tmp_path / "recipes", "AdaLabelHash", ON_FEATURES, data=table)
+    monkeypatch.chdir(tmp_path)
+    options = ["--root", "zoo", "--cache-dir", "cache"]
+    assert cli.main(["train", "--recipe", "recipes/recipe.toml", *options]) == 0
+    entry = zoo.entry("zoo/small-colours-12")
+    assert entry.card["counts"] == {"train": 12, "query": 4, "database": 16}
+    assert entry.card["data"] == {
+        "folder": "photos",
+        "query_share": 0.2,
+        "validation": 0.25,
+        "seed": 5,
+    }
+    text = (entry.path / "card.md").read_text()
+    assert "split: 0.2 of each class are queries, the rest trains and" in text
+    data = kerashash.data.from_directory(
+        "recipes/photos", query_share=0.2, validation=0.25, seed=5
+    )
+    agreement = zoo.compare_codes(entry.path, data, verbose=0)
+    assert agreement["query"] == (4, 4, 0)
+    assert agreement["validation"] == (4, 4, 0)
+    # The folder may lie elsewhere, and its labels in a CSV file in it.
+    (tmp_path / "recipes" / "photos").rename(tmp_path / "elsewhere")
+    lines = [
+        f"{file.parent.name}/{file.name},{file.parent.name}"
+        for file in sorted((tmp_path / "elsewhere").rglob("*.png"))
+    ]
+    (tmp_path / "elsewhere" / "l.csv").write_text("\n".join(["file,labels", *lines]))
+    path.write_text(path.read_text().replace("seed = 5", 'seed = 5\nlabels = "l.csv"'))
+    elsewhere = ["--data-dir", "elsewhere"]
+    train = ["train", "--recipe", "recipes/recipe.toml", *options]
+    assert cli.main(train) == 1
+    assert "`path` must be a folder" in capsys.readouterr().err
+    assert cli.main([*train, *elsewhere]) == 0
+    verify = ["zoo", "verify", "zoo/small-colours-12"]
+    assert cli.main([*verify, *elsewhere]) == 0
+    assert "database codes made again: 16 of 16 equal" in capsys.readouterr().out
+    (tmp_path / "elsewhere" / "cat" / "0.png").unlink()
+    assert cli.main([*verify, *elsewhere]) == 1
 
 
 @pytest.mark.parametrize("hidden", ["hidden_units = 8", ""])

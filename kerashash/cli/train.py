@@ -22,7 +22,11 @@ def add(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None
     train.add_argument(
         "--seeds", type=int, default=1, help="number of seeds to train (default: 1)"
     )
-    train.add_argument("--data-dir", help="data folder of TensorFlow Datasets")
+    train.add_argument(
+        "--data-dir",
+        help="data folder of TensorFlow Datasets or, for a recipe on a folder of "
+        "images, that folder",
+    )
     train.add_argument("--cache-dir", help="folder to cache features for later runs")
     train.add_argument("--log-dir", help="folder for TensorBoard logs")
     train.set_defaults(run=_run)

@@ -29,6 +29,7 @@ def from_directory(
     seed: int = 0,
     corrupt: str = "raise",
     verbose: str | int = "auto",
+    validation: float = 0.0,
 ) -> RetrievalData:
     """Load a folder of images as a data set with queries and a database.
 
@@ -56,6 +57,7 @@ def from_directory(
             `UserWarning`.
         verbose: "auto", 0 or 1; each image is decoded once to check it. "auto" shows a
             progress bar if that takes long, 1 always, 0 never.
+        validation: float; as for `kerashash.data.load`.
 
     Returns:
         `RetrievalData` with the classes in alphabetical order. Images are read from
@@ -86,6 +88,7 @@ def from_directory(
     if image_size is not None:
         check_integer("image_size", image_size)
     check_integer("seed", seed, least=0, most=2**32 - 1)
+    protocols.check_share("validation", validation)  # before the images are read
     if not 0 < query_share < 1:
         raise ValueError(f"`query_share` must be in (0, 1). Received: {query_share}.")
     folder = pathlib.Path(path).expanduser()
@@ -137,7 +140,9 @@ def from_directory(
             f"query. Received in {folder}: one image of each of {len(class_names)} "
             "classes."
         )
-    protocol = f"{query_share:g} of each class are queries"
+    splits = protocols.with_validation(source, splits, validation, int(seed))
+    rule = "of each class are queries, the rest trains and is the database"
+    protocol = f"{query_share:g} {rule}"
     return source.retrieval_data(folder.resolve().name, protocol, int(seed), splits)
 
 

@@ -6,6 +6,7 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
+from kerashash.data import protocols
 from kerashash.data.sources import DatasetUnavailableError, prepared
 
 #: The data sets of the TensorFlow Datasets builder ``ldl``.
@@ -32,6 +33,7 @@ class DistributionData(NamedTuple):
         d_train: float32 array ``(n, num_classes)``; rows sum to 1.
         x_query: float32 array ``(q, dim)``.
         d_query: float32 array ``(q, num_classes)``; rows sum to 1.
+        x_validation, d_validation: float32 arrays, or None without validation rows.
         num_classes, num_train, num_query, num_database: int. The training rows are the
             database.
 
@@ -46,6 +48,8 @@ class DistributionData(NamedTuple):
     d_train: npt.NDArray[np.float32]
     x_query: npt.NDArray[np.float32]
     d_query: npt.NDArray[np.float32]
+    x_validation: npt.NDArray[np.float32] | None = None
+    d_validation: npt.NDArray[np.float32] | None = None
 
     @property
     def num_classes(self) -> int:
@@ -69,6 +73,7 @@ def load_distributions(
     seed: int = 0,
     query_share: float = 0.1,
     data_dir: str | os.PathLike[str] | None = None,
+    validation: float = 0.0,
 ) -> DistributionData:
     """Load features and label distributions, split at random.
 
@@ -81,6 +86,8 @@ def load_distributions(
         query_share: float in (0, 1); the share of the rows that become queries. Their
             number is rounded down.
         data_dir: path or None, as for `kerashash.data.load`.
+        validation: float in [0, 1); the share of the training rows that are set apart,
+            to choose options on. Their number is rounded down.
 
     Returns:
         `DistributionData`.
@@ -103,6 +110,7 @@ def load_distributions(
 
     if not 0 < query_share < 1:
         raise ValueError(f"`query_share` must be in (0, 1). Received: {query_share}.")
+    protocols.check_share("validation", validation)
     path = os.path.expanduser(os.fspath(name))
     if name in NAMES:
         rows = prepared(f"ldl/{name}", data_dir).as_dataset("train", batch_size=-1)
@@ -117,4 +125,13 @@ def load_distributions(
     order = np.random.default_rng(seed).permutation(len(x))
     queries = int(query_share * len(x))
     train, query = order[queries:], order[:queries]
-    return DistributionData(x[train], d[train], x[query], d[query])
+    if not validation:
+        return DistributionData(x[train], d[train], x[query], d[query])
+    held_out = int(validation * len(train))
+    if not held_out:
+        raise ValueError(
+            "`validation` must draw a row. Received: "
+            f"{validation} of {len(train)} training rows."
+        )
+    apart, train = train[:held_out], train[held_out:]
+    return DistributionData(x[train], d[train], x[query], d[query], x[apart], d[apart])

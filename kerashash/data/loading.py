@@ -101,6 +101,7 @@ def load(
     data_dir: str | os.PathLike[str] | None = None,
     image_size: int | None = None,
     allow_missing: bool = False,
+    validation: float = 0.0,
 ) -> RetrievalData | Any:
     """Load a data set under a retrieval protocol.
 
@@ -163,16 +164,17 @@ def load(
             otherwise 224; it is the only value for other data sets.
         allow_missing: bool; whether photographs may be missing. The protocol then
             applies to those that are there, and a `UserWarning` says how many are not.
+        validation: float in [0, 1); the share of each class of the training images that
+            becomes the split ``validation``, to choose options on, and does not train.
+            `RetrievalData.for_validation` measures on them.
 
     Returns:
         `RetrievalData`, or `DistributionData` for ``ldl/...``.
 
     Raises:
-        TypeError: if `seed` or `image_size` is not an integer, or `data_dir` not a
-            path.
-        ValueError: if there is no such data set or protocol, `seed` or `image_size` is
-            out of range, an option is not for this data set, or the images are not the
-            published ones.
+        TypeError: if an argument has the wrong type.
+        ValueError: if there is no such data set or protocol, an argument is out of
+            range or not for this data set, or the images are not the published ones.
         DatasetUnavailableError: if the data set is not there and cannot be downloaded;
             the error says what to do.
 
@@ -206,6 +208,7 @@ def load(
         )
     if image_size is not None:
         check_integer("image_size", image_size)
+    protocols.check_share("validation", validation)  # before the data are read
     photographs = name in _DATASETS and _DATASETS[name].photographs
     if not photographs and (image_size is not None or allow_missing):
         raise ValueError(
@@ -213,13 +216,16 @@ def load(
             f"Received: image_size={image_size}, allow_missing={allow_missing}."
         )
     if name in _DISTRIBUTIONS:
-        return load_distributions(name.removeprefix("ldl/"), seed, data_dir=data_dir)
+        return load_distributions(
+            name.removeprefix("ldl/"), seed, data_dir=data_dir, validation=validation
+        )
     dataset = _DATASETS[name]
     options = (image_size, allow_missing) if photographs else ()
     source = dataset.source(data_dir, *options)
     source, splits = dataset.protocols[protocol].apply(source, int(seed))
     if not source.missing:
         _check_manifest(name, protocol, seed, manifest(splits, source.names))
+    splits = protocols.with_validation(source, splits, validation, int(seed))
     return source.retrieval_data(name, protocol, int(seed), splits)
 
 

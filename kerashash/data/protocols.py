@@ -8,6 +8,7 @@ version of any library.
 """
 
 import hashlib
+import numbers
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -157,6 +158,51 @@ def drawn(queries: int, train: int | None = None, unlabelled: bool = False) -> S
         return splits
 
     return split
+
+
+def with_validation(
+    source: "Source", splits: dict[str, Rows], share: float, seed: int
+) -> dict[str, Rows]:
+    """Draw a share of each class of the training images as validation images.
+
+    They train no longer. All else stays: in the database they are still found.
+
+    Args:
+        source: `Source`.
+        splits: dict of int arrays, the rows of each split.
+        share: float in [0, 1); 0 draws none.
+        seed: int.
+
+    Returns:
+        dict of int arrays.
+
+    Raises:
+        TypeError, ValueError: if the share is out of range, draws no image or all of
+            them, or the protocol has validation images of its own.
+    """
+    check_share("validation", share)
+    if not share:
+        return splits
+    if "validation" in splits:
+        raise ValueError(
+            "`validation` must be 0 for a protocol that has validation images. "
+            f"Received: {share}."
+        )
+    parts = stratified(share)(source, splits["train"], seed)
+    if not len(parts["query"]) or not len(parts["train"]):
+        raise ValueError(
+            "`validation` must leave training images and draw others. Received: "
+            f"{share} of {len(splits['train'])} training images."
+        )
+    return {**splits, "train": parts["train"], "validation": parts["query"]}
+
+
+def check_share(name: str, share: float) -> None:
+    """Check that an argument is a share of rows, a number in [0, 1)."""
+    if isinstance(share, bool) or not isinstance(share, numbers.Real):
+        raise TypeError(f"`{name}` must be a number. Received: {share!r}.")
+    if not 0 <= share < 1:
+        raise ValueError(f"`{name}` must be in [0, 1). Received: {share!r}.")
 
 
 def drawn_from_all(queries: int) -> Split:

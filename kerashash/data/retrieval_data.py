@@ -135,6 +135,41 @@ class RetrievalData:
         position[self.splits["database"]] = np.arange(self.num_database)
         return position[self.splits["train"]]
 
+    def for_validation(self) -> "RetrievalData":
+        """Make the data set to measure on while options are chosen.
+
+        The validation images are its queries, and the training images its database: of
+        the queries and of the rest of the database nothing is used, nor any label that
+        the protocol withholds. Training rows keep their indices.
+
+        Returns:
+            `RetrievalData`.
+
+        Raises:
+            ValueError: if there are no validation images.
+
+        Example:
+            >>> import kerashash
+            >>> data = kerashash.data.load("digits", validation=0.1)
+            >>> data.num_train, data.for_validation().num_query
+            (1348, 149)
+        """
+        if "validation" not in self.splits:
+            raise ValueError(
+                f"{self.name} has no validation images under the protocol "
+                f"{self.protocol!r}. Load it with validation=0.1, or another share of "
+                "the training images."
+            )
+        train = self.splits["train"]
+        splits = {
+            "train": train,
+            "query": self.splits["validation"],
+            "database": train,
+        }
+        return dataclasses.replace(
+            self, protocol=f"{self.protocol}, validation", splits=splits
+        )
+
     def arrays(self, split: str) -> tuple[npt.NDArray[Any], npt.NDArray[np.uint8]]:
         """Return a split as arrays in memory, in order of the index.
 

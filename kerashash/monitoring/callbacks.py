@@ -35,6 +35,10 @@ class RetrievalEvaluation(keras.callbacks.Callback):
     - ``quantization_error``: mean squared difference between the elements of the
       queries' continuous codes and of their hash codes.
 
+    What stops the training or chooses an epoch should not have seen the queries: load
+    the data with ``validation=0.1``, say, and pass ``data.for_validation()``, whose
+    queries are training images that have been set apart.
+
     Each evaluation encodes all queries and the whole database: on large data sets
     evaluate less often with `every`. The database is also encoded once before training.
     One callback serves several models, one after the other.
@@ -55,8 +59,11 @@ class RetrievalEvaluation(keras.callbacks.Callback):
 
     Example:
         >>> import kerashash
-        >>> data = kerashash.data.load("digits")
-        >>> callback = RetrievalEvaluation(data, log_dir="logs", every=5)
+        >>> data = kerashash.data.load("digits", validation=0.1)
+        >>> callbacks = [
+        ...     RetrievalEvaluation(data.for_validation(), log_dir="logs", every=5),
+        ...     keras.callbacks.EarlyStopping("mAP@ALL", mode="max", patience=5),
+        ... ]
     """
 
     def __init__(

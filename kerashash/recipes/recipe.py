@@ -4,8 +4,11 @@ A recipe is a file with five tables:
 
 - ``entry``: the content of the card, with ``name``, ``method`` and ``metrics``
   (`kerashash.zoo.save`);
-- ``data``: arguments of `kerashash.data.load`. Without ``seed``, each training run
-  draws its own splits;
+- ``data``: arguments of `kerashash.data.load`; or ``folder``, a folder of your own
+  images with a folder for each class, and further arguments of
+  `kerashash.data.from_directory`, which says how it draws the queries. A relative path
+  starts at the recipe's file, that of the CSV file ``labels`` in the folder. Without
+  ``seed``, each training run draws its own splits;
 - ``backbone``: arguments of `kerashash.backbones.get`, or ``of``, the entry whose
   backbone to use. Further keys add layers on its features: ``encoding`` ("quantiles" or
   "standardized"), ``hidden_units``, and the rate of ``dropout`` after each of these
@@ -21,13 +24,14 @@ A recipe is a file with five tables:
 
 import dataclasses
 import inspect
+import json
 import os
 import pathlib
 import tomllib
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Mapping
 from typing import Any
 
-from kerashash import baselines, methods
+from kerashash import baselines, data, methods
 from kerashash.checks import check_choices, check_integer
 from kerashash.zoo import card_metrics, cards
 
@@ -149,7 +153,8 @@ class Recipe:
     Attributes:
         text: str; the content of the file.
         entry: dict; the content of the card.
-        data: dict; arguments of `kerashash.data.load`.
+        data: dict; arguments of `kerashash.data.load`, or ``folder`` and arguments of
+            `kerashash.data.from_directory`.
         backbone: `Backbone`.
         model: dict; options of the method, including ``bits``.
         seed: int.
@@ -223,7 +228,7 @@ def _parsed(text: str, tables: dict[str, Any]) -> Recipe:
     entry, training = tables["entry"], tables["training"]
     _check_keys("entry", entry, ("name", "method", "metrics"), optional=None)
     check_choices({"method": [*METHODS]}, method=entry["method"])
-    _check_keys("data", tables["data"], ("name",), optional=None)
+    _check_data(tables["data"])
     # The backbone and the data set determine these, so they are not options.
     options = {*inspect.signature(METHODS[entry["method"]]).parameters} - {
         "backbone",
@@ -234,6 +239,12 @@ def _parsed(text: str, tables: dict[str, Any]) -> Recipe:
     bits = check_integer("model.bits", tables["model"]["bits"])
     cards.check_name(entry["name"], bits, "entry.name")
     card_metrics.check(entry["metrics"])
+    try:  # before the training: the card is written after it
+        json.dumps(entry, allow_nan=False)
+    except (TypeError, ValueError) as error:
+        raise ValueError(
+            f"`entry` must hold what JSON can hold. Received: {error}."
+        ) from error
     _check_keys("training", training, ("seed",), optional=None)
     training = dict(training)
     seed = check_integer("training.seed", training.pop("seed"), least=0)
@@ -255,6 +266,24 @@ def _parsed(text: str, tables: dict[str, Any]) -> Recipe:
         if "fine_tune_after" in training
         else _table(VectorTraining, "training", training),
         self_train=self_train,
+    )
+
+
+def _check_data(table: dict[str, Any]) -> None:
+    """Check the keys of the table ``data``."""
+    if ("name" in table) == ("folder" in table):
+        raise ValueError(
+            "`data` must have one of the keys 'name', for a data set, and 'folder', "
+            f"for your own images. Received the keys: {sorted(table)}."
+        )
+    source = "name" if "name" in table else "folder"
+    if not isinstance(table[source], str):
+        raise TypeError(f"`data.{source}` must be a str. Received: {table[source]!r}.")
+    loader: Callable[..., Any] = data.load if source == "name" else data.from_directory
+    # A recipe is for other machines too: `data_dir` is an argument of `train`.
+    others = {"data_dir", "path", "verbose"}
+    _check_keys(
+        "data", table, (source,), {*inspect.signature(loader).parameters} - others
     )
 
 

@@ -69,7 +69,8 @@ def train(
         cache_dir: path of a folder for the features of the frozen layers, which later
             runs use again, and for the state of fine-tuning after each epoch, from
             which a later run resumes. None is ``~/.cache/kerashash``.
-        data_dir: path or None; as for `kerashash.data.load`.
+        data_dir: path or None; as for `kerashash.data.load`. If the recipe names a
+            folder of images, the path of that folder here.
         log_dir: path of a folder for TensorBoard logs, or None.
 
     Returns:
@@ -89,13 +90,16 @@ def train(
     """
     recipe = read(path)
     check_integer("seeds", seeds)
+    if data_dir is None and "folder" in recipe.data:
+        folder = pathlib.Path(recipe.data["folder"]).expanduser()
+        data_dir = pathlib.Path(path).parent / folder
     cache_dir = pathlib.Path(cache_dir or "~/.cache/kerashash").expanduser()
     first_seed = recipe.seed if seed is None else seed
     metrics = recipe.entry["metrics"]
     values, minutes = [], []
     for number in range(first_seed, first_seed + seeds):
         keras.utils.set_random_seed(number)
-        rows = data.load(**{"seed": number, **recipe.data}, data_dir=data_dir)
+        rows = encoding.load_data({"seed": number, **recipe.data}, data_dir)
         start = time.monotonic()
         result = run(recipe, rows, number, cache_dir, log_dir)
         minutes.append((time.monotonic() - start) / 60)
@@ -107,6 +111,8 @@ def train(
             {**metric, "by_seed": [*by_seed]}
             for metric, by_seed in zip(metrics, zip(*values, strict=True), strict=True)
         ]
+    # Of a folder, the card says how it was split; a data set's protocol has a name.
+    split = {"split": rows.protocol} if "folder" in recipe.data else {}
     # "missing" says what an entry without weights needs; it has them now.
     about = {key: value for key, value in recipe.entry.items() if key != "missing"}
     card = {
@@ -117,6 +123,7 @@ def train(
             split: getattr(rows, f"num_{split}")
             for split in ("train", "query", "database")
         },
+        **split,
         "backbone": recipe.backbone.table(),
         "seed": first_seed,
         "training": {

@@ -248,6 +248,7 @@ def markdown(card: Mapping[str, Any]) -> str:
         if "bit_imbalance" in card
         else None,
         "data": _as_text(card.get("data", {})),
+        "split": card.get("split"),
         "rows": _as_text(counts),
         "backbone": _as_text(card.get("backbone", {})),
         "trained on": card.get("trained_on"),

@@ -1,6 +1,7 @@
 """Encode the data of an entry: to write its codes, and to compare them later."""
 
 import os
+import pathlib
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -44,7 +45,8 @@ def load_data(
 
     Args:
         choices: dict, arguments of `kerashash.data.load`, or of
-            `kerashash.data.from_directory` with ``folder`` in place of ``path``.
+            `kerashash.data.from_directory` with ``folder`` in place of ``path``, in
+            which the CSV file ``labels`` is.
         data_dir: path or None; as for `kerashash.data.load`. In place of ``folder``, if
             there is one.
 
@@ -62,8 +64,12 @@ def load_data(
 
     if "folder" not in choices:
         return data.load(**choices, data_dir=data_dir)
-    options = {name: value for name, value in choices.items() if name != "folder"}
-    return data.from_directory(data_dir or choices["folder"], **options)
+    options = {**choices}
+    named = options.pop("folder")
+    folder = pathlib.Path(data_dir or named).expanduser()
+    if "labels" in options:
+        options["labels"] = folder / options["labels"]
+    return data.from_directory(folder, **options)
 
 
 def encode_splits(

@@ -287,7 +287,7 @@ def verify_arrays(root):
     from kerashash.zoo import loading
 
     model = _good_model(root / NAME)
-    with mock.patch.object(loading, "_build_model", return_value=model):
+    with mock.patch.object(loading, "build_model", return_value=model):
         verify(root)
 
 

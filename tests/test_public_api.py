@@ -45,9 +45,11 @@ OF_KERAS = {
     "compute_output_shape",
     "from_config",
     "get_config",
+    "on_epoch_begin",
     "on_epoch_end",
     "on_train_begin",
     "on_train_end",
+    "set_model",
     "test_step",
     "train_step",
 }

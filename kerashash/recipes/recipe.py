@@ -31,8 +31,9 @@ import tomllib
 from collections.abc import Callable, Collection, Mapping
 from typing import Any
 
-from kerashash import baselines, data, methods
+from kerashash import baselines, methods
 from kerashash.checks import check_choices, check_integer
+from kerashash.data import from_directory, load
 from kerashash.zoo import card_metrics, cards
 
 _TABLES = ("entry", "data", "backbone", "model", "training")
@@ -279,7 +280,7 @@ def _check_data(table: dict[str, Any]) -> None:
     source = "name" if "name" in table else "folder"
     if not isinstance(table[source], str):
         raise TypeError(f"`data.{source}` must be a str. Received: {table[source]!r}.")
-    loader: Callable[..., Any] = data.load if source == "name" else data.from_directory
+    loader: Callable[..., Any] = load if source == "name" else from_directory
     # A recipe is for other machines too: `data_dir` is an argument of `train`.
     others = {"data_dir", "path", "verbose"}
     _check_keys(

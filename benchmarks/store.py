@@ -1,0 +1,103 @@
+"""Time and memory of CodeStore beside the ranker that searches in memory.
+
+    python benchmarks/store.py            # 1,000,000 codes, both engines
+    python benchmarks/store.py memory     # 10,000,000 codes, peak memory of a search
+
+Codes are random, of 64 bits; keys are paths, with one column of labels. `ratio` is the
+time beside that of the ranker in the same run.
+"""
+
+import importlib.util
+import pathlib
+import resource
+import subprocess
+import sys
+import tempfile
+import time
+
+import numpy as np
+from table import Table
+
+import kerashash
+
+BITS, K, QUERIES = 64, 100, 64
+RESULTS = Table("store.csv", "engine", "what")
+ENGINES = ["folder", *(["lance"] if importlib.util.find_spec("lancedb") else [])]
+
+
+def random_codes(n, seed):
+    return np.random.default_rng(seed).integers(0, 256, (n, BITS // 8), np.uint8)
+
+
+def seconds(call, repeats=5):
+    """Median time of a call, after one that warms up."""
+    call()
+    times = []
+    for _ in range(repeats):
+        start = time.perf_counter()
+        call()
+        times.append(time.perf_counter() - start)
+    return float(np.median(times))
+
+
+def add(engine, what, n, value, ratio=None):
+    row = {"engine": engine, "what": what, "codes": n, "value": f"{value:.3g}"}
+    RESULTS.add({**row, "ratio": "" if ratio is None else f"{ratio:.2f}"})
+
+
+def speed(folder, n=1_000_000):
+    codes, queries = random_codes(n, 0), random_codes(QUERIES, 1)
+    ranker = kerashash.HammingRanker(codes, BITS)
+
+    def from_file():
+        kerashash.HammingRanker(np.load(folder / "codes.npy"), BITS).top_k(queries, K)
+
+    np.save(folder / "codes.npy", codes)
+    cold = seconds(from_file)
+    warm = seconds(lambda: ranker.top_k(queries, K))
+    add("ranker", "load .npy, top 100 of 64 queries, s", n, cold, 1)
+    add("ranker", "top 100 of 64 queries, s", n, warm, 1)
+    ids = [f"photographs/{number:08d}.jpg" for number in range(n)]
+    for engine in ENGINES:
+        path = folder / f"{engine}.khs"
+        store = kerashash.CodeStore.create(path, bits=BITS, engine=engine)
+        start = time.perf_counter()
+        store.add(codes, ids=ids, columns={"label": np.arange(n) % 10})
+        add(engine, "add, s", n, time.perf_counter() - start)
+
+        def from_store(path=path):
+            kerashash.CodeStore.open(path).search(queries, K)
+
+        opened = seconds(from_store)
+        add(engine, "open, top 100 of 64 queries, s", n, opened, opened / cold)
+        found = seconds(lambda store=store: store.search(queries, K))
+        add(engine, "top 100 of 64 queries, s", n, found, found / warm)
+        part = seconds(lambda store=store: store.search(queries, K, "label = 3"))
+        add(engine, "top 100 of 64 queries where label = 3, s", n, part, part / warm)
+
+
+def memory(folder, n=10_000_000):
+    for engine in ENGINES:
+        path = folder / f"{engine}.khs"
+        store = kerashash.CodeStore.create(path, bits=BITS, engine=engine)
+        for seed in range(10):
+            store.add(random_codes(n // 10, seed))
+        command = [sys.executable, __file__, "search", str(path)]
+        run = subprocess.run(command, check=True, capture_output=True, text=True)
+        add(engine, "peak memory of a process that searches, MB", n, float(run.stdout))
+
+
+def search(path):
+    """Print the peak memory of this process in MB, after a search."""
+    store = kerashash.CodeStore.open(path)
+    store.search(random_codes(QUERIES, 1), K)
+    print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024)
+
+
+if __name__ == "__main__":
+    what = sys.argv[1] if len(sys.argv) > 1 else "speed"
+    if what == "search":
+        search(sys.argv[2])
+    else:
+        with tempfile.TemporaryDirectory() as scratch:
+            {"speed": speed, "memory": memory}[what](pathlib.Path(scratch))

@@ -1,5 +1,6 @@
 """HashModel: encoding, its input checks, and models on another backbone."""
 
+import os
 import subprocess
 import sys
 
@@ -167,3 +168,25 @@ def test_unknown_name_is_an_attribute_error():
         kerashash.NoSuchMethod  # noqa: B018
     for name in kerashash.__all__:
         assert getattr(kerashash, name) is not None
+
+
+def test_a_fork_that_uses_models_is_refused(model, rng):
+    x = rng.normal(size=(3, *model.backbone.input_shape[1:]))
+    model.encode(x)
+    uses = (
+        lambda: model.encode(x),
+        lambda: model.continuous_codes(x),
+        lambda: model.fit(x, np.zeros(3, int)),
+        lambda: kerashash.AdaLabelHash("features", bits=8, num_classes=2),
+    )
+    pid = os.fork()
+    if not pid:  # TensorFlow would hang here
+        refused = 0
+        for use in uses:
+            try:
+                use()
+            except RuntimeError as error:
+                refused += "get_context('spawn')" in str(error)
+        os._exit(refused)
+    assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == len(uses)
+    assert model.encode(x).shape[0] == 3

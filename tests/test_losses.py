@@ -114,6 +114,18 @@ def test_average_precision_has_the_gradient_of_its_values(rng):
         )
 
 
+@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
+@pytest.mark.parametrize("place", ["u", "codes"])
+def test_average_precision_of_what_is_no_number_is_nan(value, place):
+    arrays = {"u": [[1.0, 1.0], [1.0, -1.0]], "codes": [[1.0, 1.0], [1.0, -1.0]]}
+    arrays[place][1][0] = value
+    similar, counts = t([[1.0, 0.0], [0.0, 1.0]]), t([1.0, 2.0])
+    u, codes = t(arrays["u"]), t(arrays["codes"])
+    assert np.isnan(losses.average_precision_loss(u, codes, similar, counts))
+    compiled = tf.function(losses.average_precision_loss, jit_compile=True)
+    assert np.isnan(compiled(u, codes, similar, counts))
+
+
 def test_sigmoid_focal_by_hand():
     # Positive with p = 0.8, negative with p = 0.3.
     logits = np.log([[0.8 / 0.2, 0.3 / 0.7]])

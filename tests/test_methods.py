@@ -516,3 +516,16 @@ def test_dcdh_evaluates_validation_data_and_learned_codes(digits):
     assert learned["definition"]["database"] == "learned"
     encoded = kerashash.evaluate(model, digits, "dcdh", database="encoded")
     assert learned["mAP@ALL"] != encoded["mAP@ALL"]
+
+
+@METHODS
+def test_training_without_rows_is_refused(method, options):
+    model = build(method, 4, 2, 20, **options)
+    labels = np.zeros((0, 2), np.float32)
+    y = None if not model.needs_labels else labels
+    with pytest.raises(ValueError, match=r"`x` must have rows.*\(0, 4\)"):
+        model.fit(np.zeros((0, 4)), y, verbose=0)
+    rows = {"label": labels, "index": np.zeros(0, np.int32)}
+    data = tf.data.Dataset.from_tensor_slices((np.zeros((0, 4)), rows)).batch(2)
+    with pytest.raises(ValueError, match="`x` must have batches"):
+        model.fit(data, verbose=0)

@@ -4,7 +4,6 @@ import dataclasses
 import types
 
 import h5py
-import keras
 import numpy as np
 import pytest
 import scipy.io

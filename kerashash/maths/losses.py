@@ -127,7 +127,8 @@ def average_precision_loss(
         counts: float tensor ``(p,)``; how many items have each code.
 
     Returns:
-        Scalar float tensor in [0, 1]; a query without similar items counts as 1.
+        Scalar float tensor in [0, 1]; a query without similar items counts as 1. NaN if
+        a code is not finite.
 
     Example:
         >>> u, codes = tf.constant([[1.0, 1.0]]), tf.constant([[1.0, 1.0], [1.0, -1.0]])
@@ -142,6 +143,9 @@ def average_precision_loss(
     """
     batch, bits = tf.shape(u)[0], codes.shape[1]
     distance = (bits - tf.matmul(u, codes, transpose_b=True)) / 2.0  # (batch, p)
+    # A distance that is no number falls into no bin, and would be left out unseen.
+    finite = tf.math.is_finite(distance)
+    distance = tf.where(finite, distance, tf.zeros_like(distance))
     distance = tf.clip_by_value(distance, 0.0, float(bits))
     lower = tf.minimum(tf.floor(distance), bits - 1.0)
     fraction = distance - lower
@@ -164,7 +168,9 @@ def average_precision_loss(
     precision = (2 * tf.cumsum(p, 1) - p + 1) / (2 * tf.cumsum(n, 1) - n + 1)
     precision_sum = tf.reduce_sum(p * precision, axis=1)  # (batch,)
     similar_items = tf.reduce_sum(p, axis=1)  # (batch,)
-    return tf.reduce_mean(1.0 - tf.math.divide_no_nan(precision_sum, similar_items))
+    loss = 1.0 - tf.math.divide_no_nan(precision_sum, similar_items)
+    nan = tf.constant(float("nan"), loss.dtype)
+    return tf.reduce_mean(tf.where(tf.reduce_all(finite, axis=1), loss, nan))
 
 
 def sigmoid_focal(

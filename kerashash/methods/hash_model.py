@@ -25,6 +25,10 @@ if keras.backend.backend() != "tensorflow":
     )
 
 
+# The process in which the first model was made.
+_process: int | None = None
+
+
 class Batch(NamedTuple):
     """A batch of training data, as `HashModel.unpack` returns it.
 
@@ -123,6 +127,7 @@ class HashModel(keras.Model):
         head: keras.layers.Layer | None = None,
         **kwargs: Any,
     ) -> None:
+        _check_process()
         packed_width(bits)
         for name, value in (("num_classes", num_classes), ("num_train", num_train)):
             if value is not None:
@@ -251,6 +256,7 @@ class HashModel(keras.Model):
         Raises:
             TypeError, ValueError: if `x` is none of these, has the wrong shape or is
                 not finite.
+            RuntimeError: if the process was forked from one that has made a model.
 
         Example:
             >>> import keras, kerashash
@@ -287,6 +293,7 @@ class HashModel(keras.Model):
         self, x: Any, batch_size: int, verbose: str | int
     ) -> Iterator[npt.NDArray[np.float32]]:
         """Yield the continuous codes of each batch."""
+        _check_process()
         image_size = input_size(self.backbone)
         source, steps = inputs.batches(x, batch_size, self._batch_shape(), image_size)
         source = inputs.progress(source, steps, "Encoding", verbose)
@@ -395,6 +402,7 @@ class HashModel(keras.Model):
         Raises:
             TypeError, ValueError: if the method cannot train on the data.
         """
+        _check_process()
         # Keras keeps the epoch that a callback restored, and a later `fit` must not.
         self._initial_epoch = None
         for name in self.refused:
@@ -424,6 +432,8 @@ class HashModel(keras.Model):
                 self.needs_index,
                 type(self).__name__,
             )
+            if x.cardinality() == 0:
+                raise ValueError("`x` must have batches. Received an empty data set.")
             x = watch.over(x)
             # The first pass of `prepare` takes the first order of a shuffled data set.
             batches: Any = inputs.Passes(x, begin=self.needs_index)
@@ -432,6 +442,8 @@ class HashModel(keras.Model):
             shape = tf.TensorShape(getattr(x.element_spec[0], "shape", None))
         else:
             x = checks.check_array(x, self._batch_shape())
+            if not len(x):
+                raise ValueError(f"`x` must have rows. Received shape: {x.shape}.")
             watch.check_images(x)
             rows: dict[str, Any] = {"index": np.arange(len(x), dtype=np.int32)}
             if self.needs_labels:
@@ -798,6 +810,23 @@ def _fits(array: npt.NDArray[Any] | None, shape: tuple[int | None, ...]) -> bool
         and array.ndim == len(shape)
         and all(n in (None, m) for n, m in zip(shape, array.shape, strict=True))
     )
+
+
+def _check_process() -> None:
+    """Refuse to go on in a fork of the process in which models were made.
+
+    TensorFlow's threads are not in the fork, and an operation may wait for them for
+    ever.
+    """
+    global _process
+    if _process is None:
+        _process = os.getpid()
+    elif _process != os.getpid():
+        raise RuntimeError(
+            "A process that was forked after a model was made cannot use models: "
+            "TensorFlow does not work in it. Start processes by "
+            "multiprocessing.get_context('spawn'), and load the model there."
+        )
 
 
 def _is_finite(x: npt.ArrayLike | tf.Tensor) -> bool:

@@ -4,6 +4,7 @@ import dataclasses
 import types
 
 import h5py
+import keras
 import numpy as np
 import pytest
 import scipy.io

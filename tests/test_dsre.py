@@ -53,10 +53,38 @@ def test_classifier_step_is_stationary(digit_pairs):
     assert np.abs(gradient).max() < 1e-5
 
 
-def test_learned_codes_are_the_signs_without_dcc(digit_pairs):
-    model = fitted(digit_pairs, w_update="ridge")
-    codes = discrete.sign(model.rows.u).numpy()
-    np.testing.assert_array_equal(model.learned_codes(), codes)
+@pytest.mark.parametrize("w_update", ["bp", "ridge"])
+def test_learned_codes_are_the_signs_without_dcc(digit_pairs, w_update):
+    """Of u without dropout: with a rate of 0, training changes nothing."""
+    x, labels, _ = digit_pairs
+    dropout = keras.layers.Dropout(0.5)
+    network = keras.Sequential([keras.Input((128,)), dropout, keras.layers.Dense(16)])
+    model = DSRE(network, 8, 10, num_train=50, w_update=w_update)
+    model.compile(keras.optimizers.SGD(0.0))
+    model.fit(x[:50], labels[:50], verbose=0)
+    np.testing.assert_array_equal(
+        model.learned_codes(), model.encode(x[:50], packed=False)
+    )
+
+
+@pytest.mark.parametrize("options", [DSDH, {"num_train": 50}])
+def test_discrete_step_is_in_the_last_step_of_each_epoch(digit_pairs, options):
+    x, labels, _ = digit_pairs
+    model = DSRE(mlp(128), 8, 10, **{"num_train": 50, **options})
+    model.compile(keras.optimizers.Adam(0.01), run_eagerly=True)
+    seen, step = [], model.train_step
+
+    def watched(data):
+        before = model.train_codes.numpy()
+        values = step(data)
+        seen.append((before != model.train_codes.numpy()).any())
+        return values
+
+    model.train_step = watched
+    history = model.fit(x[:50], labels[:50], batch_size=20, epochs=2, verbose=0)
+    assert seen == [False, False, True] * 2
+    flips = history.history["learned_bit_flips"]
+    assert all(0 < flip < 1 for flip in flips)
 
 
 def test_ridge_and_dcc_leave_w_to_the_solver(digit_pairs):

@@ -45,7 +45,7 @@ class DSRE(HashModel):
     ``divergence="kl"`` gives DISH, the predecessor. ``divergence=None, b_update="dcc",
     w_update="ridge"`` gives DSDH, where J_2 is computed from the codes, ``mean over
     images of ||y_i - W^T b_i||^2``, and B minimises J_2 and J_q together, bit by bit,
-    after each epoch.
+    in the last step of each epoch.
 
     Args:
         backbone: images or vectors -> features: a name known to
@@ -61,10 +61,11 @@ class DSRE(HashModel):
             "input"; "penultimate" for those of the backbone; or a model of the inputs,
             which is not trained. None is "input" for vectors and "penultimate" for
             images.
-        w_update: str; "bp" trains W with the network, "ridge" solves for W, given B,
-            after each epoch.
+        w_update: str; "bp" trains W with the network, "ridge" solves for W, given B, in
+            the last step of each epoch.
         b_update: str; "sign" takes b = sgn(u), "dcc" learns B by discrete cyclic
-            coordinate descent after each epoch.
+            coordinate descent in the last step of each epoch. To update the rows of
+            each batch in its step retrieves worse (benchmarks/dsre_codes.py).
         classification_weight: float; alpha.
         divergence_weight: float; beta. Above 1 it does more harm than good.
         quantization_weight: float; eta.
@@ -265,11 +266,14 @@ class DSRE(HashModel):
                 codes = tf.stop_gradient(discrete.sign(u))  # eq. 12
             values = self.compute_losses(x, features, u, labels, codes)
             loss = values["loss"] = self.regularized(values["loss"])
+        clean = self._without_dropout(x, u) if self.needs_index else u
         self.minimize(tape, loss)
 
-        # Discrete step: after the epoch, in `epoch_step`, from the U stored here.
+        # Discrete step: B, then W, in the last step of each pass over all rows.
         if self.needs_index:
-            self.rows.u.scatter_update(tf.IndexedSlices(u, index))
+            self.rows.u.scatter_update(tf.IndexedSlices(clean, index))
+            seen = self.rows.seen.assign_add(tf.size(index))
+            tf.cond(seen >= self.num_train, self._solve, lambda: None)
 
         # Metrics.
         return self.report(**values)
@@ -281,18 +285,22 @@ class DSRE(HashModel):
         codes = discrete.sign(u)
         return self.report(**self.compute_losses(x, features, u, labels, codes))
 
-    def epoch_step(self) -> dict[str, float]:
-        # The discrete step of B, then of W.
-        if not self.needs_index:
-            return {}
-        before = self.train_codes.numpy()
+    def _without_dropout(self, x: tf.Tensor, u: tf.Tensor) -> tf.Tensor:
+        """Compute u again, at inference, if layers made it random."""
+        variables = [*self.backbone.variables, *self.hash_head.variables]
+        if any(v.name == "seed_generator_state" for v in variables):
+            return self(x, training=False)
+        return u
+
+    def _solve(self) -> None:
+        """The discrete step: B given U and W, then W given B."""
         if self.options["b_update"] == "dcc":
             self._solve_codes()
         else:
             self.train_codes.assign(tf.cast(discrete.sign(self.rows.u), tf.int8))
         if self.options["w_update"] == "ridge":
             self._solve_classifier()
-        return {"learned_bit_flips": float((before != self.train_codes.numpy()).mean())}
+        self.rows.seen.assign(0)
 
     def _solve_codes(self) -> None:
         """B step of DSDH: min ||Y - B W||^2 + eta / (alpha K) ||U - B||^2 over B."""
@@ -333,6 +341,7 @@ class DSRE(HashModel):
         self.rows = SimpleNamespace(
             labels=tf.constant(labels),  # Y: (n, num_classes)
             u=tf.Variable(u, trainable=False),  # U: (n, bits)
+            seen=tf.Variable(0, trainable=False),  # rows, in the pass so far
         )
         # A function traced by an earlier `fit` holds the rows of that `fit`.
         self.train_function = None
@@ -340,6 +349,17 @@ class DSRE(HashModel):
             self.train_codes.assign(tf.cast(discrete.sign(u), tf.int8))
             if self.options["w_update"] == "ridge":
                 self._solve_classifier()
+        self.rows.codes_before = self.train_codes.numpy()
+
+    def epoch_step(self) -> dict[str, float]:
+        if not self.needs_index:
+            return {}
+        before, self.rows.codes_before = (
+            self.rows.codes_before,
+            self.train_codes.numpy(),
+        )
+        flips = before != self.rows.codes_before
+        return {"learned_bit_flips": float(flips.mean())}
 
     def get_config(self) -> dict[str, Any]:
         return {**super().get_config(), **self.options}

@@ -157,7 +157,7 @@ def export_searches(exporter, small):
                 export_search(exporter, size, bits, q)
 
 
-def export_search(exporter, size, bits, q, variant="", k=K, **options):
+def export_search(exporter, size, bits, q, variant="", k=K):
     """The search of `size` times 2^20 codes."""
     import tensorflow as tf
 
@@ -176,7 +176,6 @@ def export_search(exporter, size, bits, q, variant="", k=K, **options):
     )
     name = f"search_{size}M_{bits}_bits_{q}_queries" + variant
     properties = {"rows": rows, "bits": bits, "queries": q, "k": k, "variant": variant}
-    properties["options"] = options  # of the compiler
     exporter.program(name, function, specs, kind="search", **properties)
 
 
@@ -277,8 +276,6 @@ def export_variants(exporter, small):
         export_search(exporter, size, 64, q, "_sorted")
         program._sorted_smallest = as_floats
         export_search(exporter, size, 64, q, "_as_floats")
-        flag = {"xla_gpu_experimental_use_raft_select_k": True}
-        export_search(exporter, size, 64, q, "_raft", **flag)
         program._chunk_size, program._sorted_smallest = kept
 
 
@@ -448,7 +445,7 @@ def training_steps(small):
 # ------------------------------------------------------------------------- run
 
 
-def load(path, options=None):
+def load(path):
     """Compile a StableHLO artifact for JAX's first device.
 
     Returns a function from a list of arrays to a list of arrays.
@@ -461,18 +458,37 @@ def load(path, options=None):
     from jaxlib.mlir import ir
 
     device = jax.devices()[0]
-    settings = compiler.get_compile_options(
-        num_replicas=1, num_partitions=1, env_options_overrides=options or {}
-    )
+    settings = compiler.get_compile_options(num_replicas=1, num_partitions=1)
     with make_ir_context():
         module = mlir.deserialize_portable_artifact(path.read_bytes())
         # A step would take the memory of the variables, which are needed again.
         aliases = "mhlo.input_output_alias"
         module.operation.attributes[aliases] = ir.ArrayAttr.get([])
+        drop_copies(module)
         executable = device.client.compile_and_load(
             module, xla_client.DeviceList((device,)), settings
         )
     return executable.execute
+
+
+def drop_copies(module):
+    """Use a value where a copy of it was used.
+
+    TensorFlow returns copies of variables. They are no operations of StableHLO.
+    """
+    from jaxlib.mlir import ir
+
+    copies = []
+
+    def collect(operation):
+        if operation.name == "mhlo.copy":
+            copies.append(operation)
+        return ir.WalkResult.ADVANCE
+
+    module.operation.walk(collect)
+    for copy in copies:
+        copy.results[0].replace_all_uses_with(copy.operands[0])
+        copy.erase()
 
 
 def timed(function, repeats=7, budget=2.0):
@@ -572,7 +588,7 @@ def run(folder, out, small, only, seconds):
 
 def compile_item(folder, item):
     start = time.perf_counter()
-    program = load(folder / f"{item['name']}.mlir", item.get("options"))
+    program = load(folder / f"{item['name']}.mlir")
     return program, time.perf_counter() - start
 
 

@@ -184,18 +184,19 @@ def _smallest(values: tf.Tensor, k: int, bits: int) -> tuple[tf.Tensor, tf.Tenso
     return tf.cast(value, tf.int32), tf.cast(position, tf.int32)
 
 
-def _smallest_keys(keys: tf.Tensor, k: int, shift: int) -> tf.Tensor:
-    """The k smallest keys of each row ``(q, m)``, sorted. The last `shift` bits of a
-    key are its position in the row."""
+def _smallest_keys(keys: tf.Tensor, k: int, shift: int, step: int = 1) -> tf.Tensor:
+    """The k smallest keys of each row ``(q, m)``, sorted. The last `shift` bits of the
+    i-th key are a position from ``step * i`` to ``step * (i + 1) - 1``."""
     group = _chunk_size(keys.shape[1], k)
     if group:
         # As for chunks: the k smallest keys lie in the k groups of smallest minima.
         padding = ((0, 0), (0, -keys.shape[1] % group))
         keys = tf.pad(keys, padding, constant_values=keys.dtype.max)
         groups = tf.reshape(keys, (keys.shape[0], -1, group))
-        minima = _smallest_keys(tf.reduce_min(groups, axis=2), k, shift)
+        step *= group
+        minima = _smallest_keys(tf.reduce_min(groups, axis=2), k, shift, step)
         position = tf.bitwise.bitwise_and(minima, (1 << shift) - 1)
-        selected = tf.cast(position, tf.int32) // group
+        selected = tf.cast(position, tf.int32) // step
         keys = tf.gather(groups, selected, batch_dims=1)
         keys = tf.reshape(keys, (keys.shape[0], k * group))
     return _sorted_smallest(keys, k)

@@ -3,6 +3,7 @@
 An error names the argument, the rule it breaks and the value received.
 """
 
+import difflib
 import numbers
 from collections.abc import Container, Iterable, Mapping, Sequence
 from typing import Any
@@ -119,6 +120,26 @@ def refuse_arguments(owner: str, arguments: Mapping[str, Any], *names: str) -> N
                 f"`{owner}` has no argument `{name}`. "
                 f"Received: {name}={arguments[name]!r}."
             )
+
+
+def close_names(name: str, names: Iterable[str]) -> str:
+    """Ask whether another name was meant, for the end of an error.
+
+    Args:
+        name: str; a name that is none of `names`.
+        names: iterable of str.
+
+    Returns:
+        str; empty if none of the names is close.
+
+    Example:
+        >>> close_names("dcdh-cifar-48", ["dcdh-cifar10-48", "ssdh-digits-48"])
+        " Did you mean ['dcdh-cifar10-48']?"
+        >>> close_names("x", ["dcdh-cifar10-48"])
+        ''
+    """
+    close = difflib.get_close_matches(name, names, n=3, cutoff=0.6)
+    return f" Did you mean {close}?" if close else ""
 
 
 def from_preset(

@@ -17,6 +17,7 @@ import kerashash.baselines
 import kerashash.methods  # noqa: F401
 from kerashash import files
 from kerashash.backbones import by_name
+from kerashash.checks import close_names
 from kerashash.methods import HashModel
 
 __all__ = ["load_model", "save_model"]
@@ -117,8 +118,8 @@ def load_model(path: str | os.PathLike[str]) -> HashModel:
     )
     if not os.path.isfile(path) or not zipfile.is_zipfile(path):
         exists = os.path.exists(path)
-        problem = "which is not one" if exists else "which does not exist"
-        raise ValueError(f"{rule}, {problem}.")
+        problem = "which is not one." if exists else "which does not exist."
+        raise ValueError(f"{rule}, {problem}{_hint(path)}")
     try:
         with zipfile.ZipFile(path) as archive:
             # All of them, which compares their checksums.
@@ -140,6 +141,18 @@ def load_model(path: str | os.PathLike[str]) -> HashModel:
             "keras.saving.load_model."
         )
     return model
+
+
+def _hint(path: str) -> str:
+    """Say what else a path that is no model's file may have been meant to be."""
+    if os.path.isfile(os.path.join(path, "card.json")):
+        return " Entries of the zoo are loaded by `kerashash.zoo.load`."
+    folder, name = os.path.split(path)
+    try:
+        models = [name for name in os.listdir(folder or ".") if name.endswith(".keras")]
+    except OSError:
+        models = []
+    return close_names(name, models)
 
 
 def check_config(config: Any, max_sequential: int | None = None) -> None:

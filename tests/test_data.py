@@ -335,7 +335,7 @@ def test_official_splits_are_those_of_the_publisher(small_cifar10):
 @pytest.mark.parametrize(
     ("arguments", "error", "message"),
     [
-        (("cifar-10",), ValueError, "`name` must be one of.*Did you mean 'cifar10'"),
+        (("cifar-10",), ValueError, "`name` must be one of.*Did you mean .'cifar10'"),
         (("digits", "full"), ValueError, r"`protocol` must be one of \['default'\]"),
         (("cifar10", "5k"), ValueError, "`protocol` must be one of.*'5k'"),
         (("digits", None, 1.5), TypeError, "`seed` must be an integer"),

@@ -10,7 +10,7 @@ import tensorflow as tf
 from conftest import mlp
 
 import kerashash
-from kerashash import evaluation
+from kerashash import evaluation, zoo
 from kerashash.baselines import SSDH
 from kerashash.maths import discrete
 from kerashash.methods import DCDH, DDH, DDHLDL, DSRE, AdaLabelHash
@@ -160,6 +160,12 @@ def test_load_model_names_files_that_hold_no_model(tmp_path):
         ("none.keras", "which does not exist"),
     ):
         with pytest.raises(ValueError, match=f"`path` must be.*{name}.*{received}"):
+            kerashash.load_model(tmp_path / name)
+    for name, hint in (
+        ("networks.keras", r"Did you mean \['network\.keras'\]"),
+        (zoo.entry("ssdh-digits-48").path, r"loaded by `kerashash\.zoo\.load`"),
+    ):
+        with pytest.raises(ValueError, match=hint):
             kerashash.load_model(tmp_path / name)
 
 

@@ -452,7 +452,11 @@ def test_an_index_lists_the_entries_of_a_server(server, capsys):
     server.requests.clear()
     assert cli.main(["zoo", "list"]) == 0
     assert re.search(rf"{NAME} +mAP@ALL 0\.5000\n", capsys.readouterr().out)
-    assert all(path.endswith(".json") for path, _ in server.requests)
+    # Nothing of the package's own entries, nor any file but the card.
+    assert {path for path, _ in server.requests} == {
+        "/index.json",
+        f"/{NAME}/card.json",
+    }
     for index in (["../x"], [3], {}, [[]]):
         (server.root / "index.json").write_text(json.dumps(index))
         with pytest.raises(ValueError, match=r"index\.json must"):

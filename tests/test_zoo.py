@@ -514,8 +514,15 @@ def test_codes_without_a_required_array_are_refused(tmp_path, rng):
 def test_unknown_names_list_close_ones(tmp_path):
     with pytest.raises(ValueError, match=r"Did you mean \['adalabel-cifar10-48'"):
         zoo.load("adalabel-cifar-48")
-    with pytest.raises(ValueError, match="which has none"):
+    with pytest.raises(ValueError, match=r"which has none\.$"):
         zoo.load(tmp_path)
+    (tmp_path / "ddh-mine-12").mkdir()
+    (tmp_path / "ddh-mine-12" / "card.json").write_text("{}")
+    with pytest.raises(ValueError, match=r"has none\. Did you mean \['ddh-mine-12'\]"):
+        zoo.load(tmp_path / "ddh-min-12")
+    (tmp_path / "m.keras").touch()
+    with pytest.raises(ValueError, match=r"by `kerashash\.load_model`"):
+        zoo.load(tmp_path / "m.keras")
     with pytest.raises(TypeError, match="`name` must be a name or a path"):
         zoo.load(None)
 

@@ -1,6 +1,5 @@
 """Load a data set under a protocol, by name."""
 
-import difflib
 import functools
 import hashlib
 import importlib.resources
@@ -12,7 +11,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from kerashash.checks import check_integer
+from kerashash.checks import check_integer, close_names
 from kerashash.data import distributions, protocols, sources
 from kerashash.data.distributions import load_distributions
 from kerashash.data.protocols import Protocol, Rows, Split
@@ -265,8 +264,7 @@ def _check_manifest(
 def _check_choice(argument: str, value: Any, choices: Iterable[str]) -> None:
     """Refuse a value that is not among the choices, with the closest one as a hint."""
     if not isinstance(value, str) or value not in choices:
-        close = difflib.get_close_matches(str(value), choices, n=3)
-        hint = f" Did you mean {close[0]!r}?" if close else ""
         raise ValueError(
-            f"`{argument}` must be one of {[*choices]}. Received: {value!r}.{hint}"
+            f"`{argument}` must be one of {[*choices]}. Received: {value!r}."
+            f"{close_names(str(value), choices)}"
         )

@@ -3,7 +3,6 @@
 `kerashash.zoo` describes what an entry is.
 """
 
-import difflib
 import os
 import pathlib
 import tomllib
@@ -12,6 +11,7 @@ from typing import Any, NamedTuple
 
 from kerashash import files as file_safety
 from kerashash import installed
+from kerashash.checks import close_names
 from kerashash.zoo import cards, registry, remote, weight_files
 
 FILES = (
@@ -182,17 +182,27 @@ def _find_folder(name: str | os.PathLike[str]) -> pathlib.Path:
         if not has_card:
             raise ValueError(
                 "`name` must be an entry of the zoo or a folder with a card.json. "
-                f"Received: {os.fspath(name)!r}, which has none."
+                f"Received: {os.fspath(name)!r}, which has none.{_hint(path)}"
             )
         return path
     _refuse_recipe_only(path.name)
     names = registry.names()
-    close_names = difflib.get_close_matches(path.name, names, n=3, cutoff=0.5)
-    hint = f"Did you mean {close_names}? " if close_names else ""
+    hint = _hint(path) or close_names(path.name, [*names, *recipe_only()])
     raise ValueError(
-        f"`name` must be an entry of the zoo. Received: {name!r}. {hint}"
+        f"`name` must be an entry of the zoo. Received: {name!r}.{hint} "
         f"Entries: {names}."
     )
+
+
+def _hint(path: pathlib.Path) -> str:
+    """Say what else a path that is no entry may have been meant to be."""
+    if path.is_file() and path.suffix == ".keras":
+        return " Models in files are loaded by `kerashash.load_model`."
+    try:
+        siblings = [card.parent.name for card in path.parent.glob("*/card.json")]
+    except OSError:  # a folder that may not be listed
+        siblings = []
+    return close_names(path.name, siblings)
 
 
 def _names_of(path: pathlib.Path) -> set[str]:

@@ -6,13 +6,17 @@ FOLDER has one subfolder per class. A thousand images take less than a minute on
 cores.
 """
 
-import sys
+import argparse
 
 import keras
 
 import kerashash
 
-folder, query = sys.argv[1:]
+parser = argparse.ArgumentParser()
+parser.add_argument("folder", help="a folder with one subfolder of images per class")
+parser.add_argument("query", help="an image, which need not be in the folder")
+folder, query = vars(parser.parse_args()).values()
+
 keras.utils.set_random_seed(0)
 data = kerashash.data.from_directory(folder, image_size=128)
 

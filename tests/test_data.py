@@ -1,6 +1,8 @@
 import dataclasses
 import hashlib
 import pathlib
+import subprocess
+import sys
 import types
 
 import numpy as np
@@ -414,3 +416,30 @@ def test_indexed_names_bad_input():
 def test_manifests_are_small():
     folder = pathlib.Path(kerashash.data.__file__).parent / "manifests"
     assert sum(file.stat().st_size for file in folder.iterdir()) < 10_000
+
+
+def test_a_data_set_says_what_it_is(digits):
+    lines = repr(digits).splitlines()
+    assert lines[0].startswith("RetrievalData(name='digits', protocol='default'")
+    assert "'database': 1497, 'query': 300, 'train': 1497" in lines[1]
+    assert "float32 (1797, 64), num_classes=10)" in lines[2]
+
+
+def test_evaluate_names_what_is_no_data_set(digits):
+    with pytest.raises(TypeError, match=r"`data` must be.*ndarray.*model\.evaluate"):
+        kerashash.evaluate(None, digits.x)
+
+
+def test_an_example_without_arguments_says_what_it_takes(tmp_path):
+    example = pathlib.Path(__file__).parents[1] / "examples" / "own_images.py"
+    # The imports take seconds, and are not what is asked.
+    code = (
+        "import runpy, sys; sys.modules['kerashash'] = sys.modules['keras'] = sys;"
+        f"sys.argv = ['own_images.py']; runpy.run_path({str(example)!r})"
+    )
+    run = [sys.executable, "-c", code]
+    done = subprocess.run(
+        run, cwd=tmp_path, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 2
+    assert "usage: own_images.py" in done.stderr

@@ -69,6 +69,51 @@ def test_bad_files_are_named(arrays, tmp_path):
             load_distributions(path, query_share=share)
 
 
+def test_every_form_gives_the_same_split(arrays, tmp_path):
+    x, d = arrays["features"], arrays["labels"]
+    expected = load_distributions(write(tmp_path / "a.mat", **arrays))
+    np.savez(tmp_path / "a.npz", **arrays)
+    header = ",".join("abcdefghi")
+    for name, first in (("header.csv", header), ("plain.csv", "")):
+        table = np.c_[x, d]
+        np.savetxt(tmp_path / name, table, "%.17g", ",", header=first, comments="")
+    loaded = [
+        load_distributions((x, d)),
+        load_distributions((x.tolist(), d.tolist())),
+        load_distributions(tmp_path / "a.npz"),
+        load_distributions(tmp_path / "header.csv", num_classes=4),
+        load_distributions(str(tmp_path / "plain.csv"), num_classes=4),
+    ]
+    for data in loaded:
+        for value, right in zip(data[:4], expected[:4], strict=True):
+            np.testing.assert_array_equal(value, right)
+    sizes = "num_train=52, num_query=5, num_validation=0, dim=5, num_classes=4"
+    assert repr(expected) == f"DistributionData({sizes})"
+
+
+def test_bad_tables_are_named(arrays, tmp_path):
+    path = tmp_path / "bad.csv"
+    for content, classes, message in (
+        ("1,0.5,0.5\n", None, "`num_classes` must be the number of label columns"),
+        ("1,0.5,0.5\n", 3, "more than num_classes=3 columns"),
+        ("a,b,c\n", 2, "at least one row"),
+        ("1,0.5,0.5\n1,x,0.5\n", 2, "must hold numbers"),
+        ("1,0.5,0.5\n1,0.5\n", 2, "as many in each line"),
+        ("1,0.5,0.6\n", 2, "rows that sum to 1"),
+    ):
+        path.write_text(content)
+        with pytest.raises(ValueError, match=message) as error:
+            load_distributions(path, num_classes=classes)
+        assert "bad.csv" in str(error.value)
+    (tmp_path / "bad.npz").write_bytes(b"PK nothing")
+    with pytest.raises(ValueError, match=r"bad\.npz"):
+        load_distributions(tmp_path / "bad.npz")
+    with pytest.raises(ValueError, match="`name` must be a pair"):
+        load_distributions((arrays["features"],))
+    with pytest.raises(ValueError, match="one row for each of the 57"):
+        load_distributions((arrays["features"], arrays["labels"][:5]))
+
+
 def test_names_are_those_of_the_builder():
     configs = tuple(config.name for config in ldl.Ldl.BUILDER_CONFIGS)
     assert configs == distributions.NAMES

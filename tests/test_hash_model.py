@@ -3,6 +3,7 @@
 import os
 import subprocess
 import sys
+import time
 
 import keras
 import numpy as np
@@ -112,16 +113,40 @@ def test_encode_names_bad_data_sets(model):
         model.encode(np.zeros((3, 6)), batch_size=0)
 
 
-def test_progress_bar_only_on_long_work(model, rng, capsys, monkeypatch):
-    x = rng.normal(size=(20, 6))
-    model.encode(x)
-    assert capsys.readouterr().out == ""
-    model.encode(x, verbose=1)
-    assert "Encoding" in capsys.readouterr().out
-    clock = iter(range(0, 1000, 3))
-    monkeypatch.setattr("kerashash.data.inputs.time.monotonic", lambda: next(clock))
+def test_progress_is_a_line_at_both_ends_where_there_is_no_terminal(
+    model, rng, capsys, monkeypatch
+):
+    x = rng.normal(size=(2000, 6))
     model.encode(x, batch_size=5)
-    assert "Encoding" in capsys.readouterr().out
+    assert capsys.readouterr().out == ""
+    model.encode(x, batch_size=5, verbose=1)
+    lines = ["Encoding: 2,000 images", "Encoding: 2,000 images in 0 s"]
+    assert capsys.readouterr().out.splitlines()[0] == lines[0]
+    # It begins before the first batch is there.
+    monkeypatch.setattr("kerashash.data.inputs._PATIENCE", 0.01)
+
+    def slow():
+        time.sleep(0.3)
+        out.append(capsys.readouterr().out)
+        yield np.zeros((7, 6), np.float32)
+
+    out = []
+    model.encode(slow())
+    assert [*out, capsys.readouterr().out] == [
+        "Encoding\n",
+        "Encoding: 7 images in 0 s\n",
+    ]
+
+
+def test_progress_on_a_terminal_counts_images(model, rng, capsys, monkeypatch):
+    monkeypatch.setattr("sys.stdout.isatty", lambda: True, raising=False)
+    model.encode(rng.normal(size=(20, 6)), batch_size=8, verbose=1)
+    out = capsys.readouterr().out
+    assert "Encoding" in out
+    assert "0/20" in out  # before the first batch
+    assert "20/20" in out
+    with pytest.raises(ValueError, match="`verbose` must be"):
+        model.encode(rng.normal(size=(20, 6)), verbose="yes")
 
 
 @pytest.mark.parametrize(

@@ -1,7 +1,9 @@
 import numpy as np
 import pytest
 
+from kerashash.cli.printing import print_metrics
 from kerashash.evaluation import label_distribution as ld
+from kerashash.zoo import cards
 
 
 def test_measures_by_hand():
@@ -151,3 +153,17 @@ def test_measures_stay_in_their_ranges(true, predicted):
         assert value <= 1.0 if best else value >= 0.0
         if name != "clark" and name != "canberra":  # relative to tiny values
             assert value == pytest.approx(best, abs=1e-5), name
+
+
+def test_printed_measures_say_what_is_best(capsys):
+    names = list(ld.MEASURES)
+    assert list(cards.BEST) == names
+    print_metrics([{"name": name, "value": 0.5, "k": 3} for name in names])
+    lines = capsys.readouterr().out.splitlines()
+    d = np.array([[0.75, 0.25], [0.1, 0.9]])
+    for name, line in zip(names, lines, strict=True):
+        measure = ld.MEASURES[name]
+        best = measure(d, d)
+        assert f"{best:.0f} is best" in line
+        assert ("lower is better" in measure.__doc__) == (best == 0)
+        assert ("higher is better" in measure.__doc__) == (best != 0)

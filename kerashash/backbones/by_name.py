@@ -3,6 +3,7 @@
 import contextlib
 import contextvars
 import difflib
+import itertools
 from collections.abc import Iterator
 from typing import Any
 
@@ -147,7 +148,7 @@ def split(backbone: keras.Model, layer_name: str) -> tuple[keras.Model, keras.Mo
             f"`layer_name` must be a layer of the backbone. Received: {layer_name!r}. "
             f"Close names: {close}."
         )
-    middle = backbone.get_layer(layer_name).output
+    middle = _output_of(backbone, backbone.get_layer(layer_name))
     try:
         upper = keras.Model(middle, backbone.outputs[0], name=f"{backbone.name}_upper")
     except ValueError as error:
@@ -156,3 +157,64 @@ def split(backbone: keras.Model, layer_name: str) -> tuple[keras.Model, keras.Mo
             f"and no path may go around it. Received: {layer_name!r}."
         ) from error
     return keras.Model(backbone.inputs[0], middle, name=f"{backbone.name}_lower"), upper
+
+
+def _output_of(network: keras.Model, layer: keras.layers.Layer) -> Any:
+    """The output of a layer inside a functional network.
+
+    That of a network within the network is not its `output`, which is part of the graph
+    in which it was made.
+    """
+    graph = getattr(network, "_functional", network)  # of a `keras.Sequential`
+    nodes = itertools.chain.from_iterable(graph._nodes_by_depth.values())
+    return next(node.outputs[0] for node in nodes if node.operation is layer)
+
+
+def frozen_part(
+    backbone: keras.layers.Layer,
+) -> tuple[keras.layers.Layer, keras.Model | None]:
+    """Split off the layers at the beginning whose output training does not change.
+
+    Args:
+        backbone: `keras.Model` or layer; layers are frozen by ``trainable = False``.
+
+    Returns:
+        ``(lower, upper)`` as of `split`; upper is None if all layers are frozen.
+
+    Raises:
+        ValueError: if the first layers are not frozen, or act at random in training.
+
+    Example:
+        >>> net = keras.Sequential(
+        ...     [keras.Input((4,)), layers.Dense(3, trainable=False), layers.Dense(2)])
+        >>> lower, upper = frozen_part(net)
+        >>> lower.output_shape, upper.output_shape
+        ((None, 3), (None, 2))
+    """
+    if _is_fixed(backbone):
+        return backbone, None
+    parts = backbone.layers if isinstance(backbone, keras.Model) else [backbone]
+    fixed = [*itertools.takewhile(_is_fixed, parts)]
+    names = [layer.name for layer in fixed if layer.variables]
+    if names and isinstance(backbone, keras.Sequential):
+        lower = keras.Sequential([keras.Input(backbone.input_shape[1:]), *fixed])
+        upper = [keras.Input(lower.output_shape[1:]), *parts[len(fixed) :]]
+        return lower, keras.Sequential(upper)
+    if names and getattr(backbone, "inputs", None):
+        for layer in reversed(fixed):
+            with contextlib.suppress(ValueError):
+                return split(backbone, layer.name)
+    raise ValueError(
+        "`cache_features` needs a backbone that begins with frozen layers: set "
+        "`model.backbone.trainable = False`, or freeze its lower layers. Received a "
+        f"backbone in which training changes what {parts[len(fixed)].name!r} gives."
+    )
+
+
+def _is_fixed(layer: keras.layers.Layer) -> bool:
+    """Whether training changes nothing in a layer, and it is not random in training."""
+    return not layer.trainable_variables and not any(
+        (isinstance(part, layers.BatchNormalization) and part.trainable)
+        or any(v.name == "seed_generator_state" for v in part.variables)
+        for part in layer._flatten_layers()
+    )

@@ -8,5 +8,8 @@ def print_metrics(metrics: list[dict[str, Any]]) -> None:
     from kerashash.zoo import cards
 
     for row in cards.rows({"name": "", "metrics": metrics}):
-        definition = row["definition"] and f"  ({row['definition']})"
+        best = cards.BEST.get(row["metric"])
+        parts = [row["definition"], "" if best is None else f"{best} is best"]
+        definition = ", ".join(part for part in parts if part)
+        definition = definition and f"  ({definition})"
         print(f"  {row['metric']:10} {row['value']}{definition}")

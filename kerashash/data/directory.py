@@ -263,7 +263,9 @@ def _find_corrupt(
 
     with concurrent.futures.ThreadPoolExecutor(os.cpu_count()) as pool:
         faults = pool.map(fault, names)
-        checked = progress(faults, len(names), "Checking images", verbose)
+        checked = progress(
+            faults, len(names), "Checking images", verbose, count=lambda fault: 1
+        )
         return {name: f for name, f in zip(names, checked, strict=True) if f}
 
 

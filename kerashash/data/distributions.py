@@ -1,13 +1,16 @@
 """Data sets of label distribution learning."""
 
+import csv
 import os
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
+from kerashash.checks import check_integer
 from kerashash.data import protocols
 from kerashash.data.sources import DatasetUnavailableError, prepared
+from kerashash.files import read_npz
 
 #: The data sets of the TensorFlow Datasets builder ``ldl``.
 NAMES = (
@@ -40,8 +43,8 @@ class DistributionData(NamedTuple):
     Example:
         >>> x, d = np.ones((3, 5)), np.full((3, 2), 0.5)
         >>> data = DistributionData(x[:2], d[:2], x[2:], d[2:])
-        >>> data.num_classes, data.num_train, data.num_query
-        (2, 2, 1)
+        >>> data
+        DistributionData(num_train=2, num_query=1, num_validation=0, dim=5, num_classes=2)
     """
 
     x_train: npt.NDArray[np.float32]
@@ -50,6 +53,15 @@ class DistributionData(NamedTuple):
     d_query: npt.NDArray[np.float32]
     x_validation: npt.NDArray[np.float32] | None = None
     d_validation: npt.NDArray[np.float32] | None = None
+
+    def __repr__(self) -> str:
+        validation = 0 if self.d_validation is None else len(self.d_validation)
+        return (
+            f"{type(self).__name__}(num_train={self.num_train}, "
+            f"num_query={self.num_query}, "
+            f"num_validation={validation}, dim={self.x_train.shape[1]}, "
+            f"num_classes={self.num_classes})"
+        )
 
     @property
     def num_classes(self) -> int:
@@ -69,18 +81,26 @@ class DistributionData(NamedTuple):
 
 
 def load_distributions(
-    name: str | os.PathLike[str],
+    name: str | os.PathLike[str] | tuple[npt.ArrayLike, npt.ArrayLike],
     seed: int = 0,
     query_share: float = 0.1,
     data_dir: str | os.PathLike[str] | None = None,
     validation: float = 0.0,
+    num_classes: int | None = None,
 ) -> DistributionData:
     """Load features and label distributions, split at random.
 
     Args:
-        name: str or path; one of `kerashash.data.distributions.NAMES`, which is read
-            through TensorFlow Datasets, or the path of a .mat file as published, with
-            the arrays ``features`` ``(n, dim)`` and ``labels`` ``(n, num_classes)``.
+        name: str, path or pair of arrays; one of
+
+            - `kerashash.data.distributions.NAMES`, which is read through TensorFlow
+              Datasets;
+            - the path of a .mat file as published, or of an .npz file, with the arrays
+              ``features`` ``(n, dim)`` and ``labels`` ``(n, num_classes)``;
+            - the path of a .csv file of numbers, with or without a header, whose last
+              `num_classes` columns are the label distribution and the others features;
+            - the two arrays ``(features, labels)``.
+
             ``~`` is the home folder.
         seed: int; the seed of the split.
         query_share: float in (0, 1); the share of the rows that become queries. Their
@@ -88,6 +108,7 @@ def load_distributions(
         data_dir: path or None, as for `kerashash.data.load`.
         validation: float in [0, 1); the share of the training rows that are set apart,
             to choose options on. Their number is rounded down.
+        num_classes: int or None; for a .csv file, the number of its label columns.
 
     Returns:
         `DistributionData`.
@@ -105,23 +126,87 @@ def load_distributions(
         >>> data = kerashash.data.load_distributions("tiny.mat")
         >>> data.x_train.shape, data.d_query.shape
         ((18, 3), (2, 2))
+        >>> pair = (arrays["features"], arrays["labels"])
+        >>> kerashash.data.load_distributions(pair).x_train.shape
+        (18, 3)
     """
     from kerashash.data.builders import ldl
 
     if not 0 < query_share < 1:
         raise ValueError(f"`query_share` must be in (0, 1). Received: {query_share}.")
     protocols.check_share("validation", validation)
+    if isinstance(name, tuple | list):
+        if len(name) != 2:
+            raise ValueError(
+                "`name` must be a pair of arrays (features, labels), a name or a path. "
+                f"Received {len(name)} parts."
+            )
+        x, d = ldl.checked(
+            {"features": np.asarray(name[0]), "labels": np.asarray(name[1])}, "`name`"
+        )
+        return _split(x, d, seed, query_share, validation)
     path = os.path.expanduser(os.fspath(name))
     if name in NAMES:
         rows = prepared(f"ldl/{name}", data_dir).as_dataset("train", batch_size=-1)
         x, d = rows["features"].numpy(), rows["distribution"].numpy()
     elif os.path.isfile(path):
-        x, d = ldl.read_mat(path)
+        if path.lower().endswith(".npz"):
+            x, d = ldl.checked(read_npz(path), path)
+        elif path.lower().endswith(".csv"):
+            x, d = ldl.checked(_read_csv(path, num_classes), path)
+        else:
+            x, d = ldl.read_mat(path)
     else:
         raise DatasetUnavailableError(
-            f"There is no file {path}. Pass the path of a .mat file with the arrays "
-            f"`features` and `labels`, or one of {NAMES}."
+            f"There is no file {path}. Pass the path of a .mat or .npz file with the "
+            "arrays `features` and `labels`, or of a .csv file, or one of "
+            f"{NAMES}."
         )
+    return _split(x, d, seed, query_share, validation)
+
+
+def _read_csv(path: str, num_classes: int | None) -> dict[str, npt.NDArray[Any]]:
+    """Read a table of features and, in the last columns, label distributions."""
+    if num_classes is None:
+        raise ValueError(
+            f"`num_classes` must be the number of label columns of {path}, which are "
+            "its last. Received: None."
+        )
+    check_integer("num_classes", num_classes)
+    with open(path, newline="", encoding="utf-8-sig", errors="replace") as file:
+        lines = [line for line in csv.reader(file) if line]
+    if lines and not _is_number(lines[0][0]):
+        del lines[0]  # the header
+    try:
+        table = np.array([[float(value) for value in line] for line in lines])
+    except ValueError as error:
+        raise ValueError(
+            f"{path} must hold numbers, and as many in each line. Received: {error}."
+        ) from error
+    if table.ndim != 2 or table.shape[1] <= num_classes:
+        raise ValueError(
+            f"{path} must have more than num_classes={num_classes} columns and at least"
+            f" one row. Received a table of shape {table.shape}."
+        )
+    return {"features": table[:, :-num_classes], "labels": table[:, -num_classes:]}
+
+
+def _is_number(text: str) -> bool:
+    try:
+        float(text)
+    except ValueError:
+        return False
+    return True
+
+
+def _split(
+    x: npt.NDArray[np.float32],
+    d: npt.NDArray[np.float32],
+    seed: int,
+    query_share: float,
+    validation: float,
+) -> DistributionData:
+    """Draw the queries, and validation rows of the others, at random."""
     order = np.random.default_rng(seed).permutation(len(x))
     queries = int(query_share * len(x))
     train, query = order[queries:], order[:queries]

@@ -272,7 +272,13 @@ def _write(
         trailer = _TRAILER.pack(_MAGIC, number, step)
         _write_at(stream, layout.end_of_rows, trailer + b"".join(checksums))
         table = layout.end_of_rows + len(trailer)
-        for start in inputs.progress(missing, len(missing), "Features", verbose):
+        for start in inputs.progress(
+            missing,
+            sum(min(step, layout.rows - s) for s in missing),
+            "Features",
+            verbose,
+            count=lambda start: min(step, layout.rows - start),
+        ):
             rows = np.asarray(function(start), layout.dtype)
             size = os.fstat(stream.fileno()).st_size
             if layout.writer(stream)[1] != number or size != layout.size(step):

@@ -1,7 +1,10 @@
 """Cut what users pass to a model into batches, and check the batches."""
 
+import contextlib
 import hashlib
 import os
+import sys
+import threading
 import time
 import warnings
 import zlib
@@ -30,7 +33,8 @@ def batches(
 
     Args:
         x: array ``(n, ...)``; `tf.data.Dataset` of ``x`` or ``(x, y)``, batched or not;
-            or list of paths of image files.
+            `keras.utils.PyDataset`, generator or other iterable of batches of these; or
+            list of paths of image files.
         batch_size: int, at least 1; the rows of a batch. A data set that is batched
             keeps its own.
         shape: tuple or None; the shape that a batch must have, with None for any size.
@@ -38,12 +42,20 @@ def batches(
             None if the model takes no images.
 
     Returns:
-        ``(iterable of batches, number of batches or None if unknown)``.
+        ``(iterable of batches, number of rows or None if unknown)``.
 
     Raises:
         TypeError, ValueError: if `x` is none of these.
     """
+    from kerashash.data import streams
+
     check_integer("batch_size", batch_size)
+    if isinstance(x, keras.utils.PyDataset):
+        if x.num_batches is None:
+            raise ValueError("`x` must be finite. Received a PyDataset without length.")
+        return streams.first_parts(x, batch_size, shape), None
+    if streams.is_stream(x):
+        return streams.first_parts(x, batch_size, shape), None
     if isinstance(x, tf.data.Dataset):
         return _dataset_batches(at_size(x, image_size), batch_size, shape)
     if isinstance(x, str | os.PathLike):
@@ -60,16 +72,18 @@ def batches(
         starts = range(0, len(x), batch_size)
         return (
             read_batch(x[s : s + batch_size], image_size, "x") for s in starts
-        ), len(starts)
+        ), len(x)
+    if isinstance(x, list | tuple) and not x:  # no rows, of whatever shape
+        return (), 0
     array = check_array(np.asarray(x), shape)
     starts = range(0, len(array), batch_size)
-    return (array[s : s + batch_size] for s in starts), len(starts)
+    return (array[s : s + batch_size] for s in starts), len(array)
 
 
 def _dataset_batches(
     dataset: tf.data.Dataset, batch_size: int, shape: tuple[int | None, ...] | None
 ) -> tuple[tf.data.Dataset, int | None]:
-    """Drop the labels of a data set, batch it if need be, and count the batches."""
+    """Drop the labels of a data set, batch it if need be, and count its rows."""
     spec = dataset.element_spec
     x, y = spec if isinstance(spec, tuple) and len(spec) == 2 else (spec, None)
     if not isinstance(x, tf.TensorSpec):
@@ -84,6 +98,8 @@ def _dataset_batches(
     else:
         # A model that has not been built knows no input shape: look at the label.
         single = isinstance(y, dict) and "label" in y and y["label"].shape.rank == 1
+    # Of a batched data set, TensorFlow knows the number of batches alone.
+    count = _count(dataset)
     if single:
         dataset = dataset.batch(batch_size)
     x = dataset.element_spec
@@ -92,7 +108,7 @@ def _dataset_batches(
             f"`x` must yield batches of shape {tuple(shape)}. "
             f"Received shape: {x.shape}."
         )
-    return dataset.prefetch(tf.data.AUTOTUNE), _count(dataset)
+    return dataset.prefetch(tf.data.AUTOTUNE), count if single else None
 
 
 def _count(dataset: tf.data.Dataset) -> int | None:
@@ -150,13 +166,14 @@ def check_batches(
             f"of shape {y['index'].shape}: a data set must be batched, "
             "`dataset.batch(128)`."
         )
-    if not needs_labels:
+    if not needs_labels or are_class_ids(spec):
         return
     if label.shape.rank is not None and label.shape.rank != 2:
         raise ValueError(
-            f"`{owner}` needs batches with labels of shape (batch, num_classes). "
-            f"Received labels of shape {label.shape}: a data set must be batched, "
-            "`dataset.batch(128)`, with one row for each example."
+            f"`{owner}` needs batches with labels of shape (batch, num_classes), or "
+            "integer class ids of shape (batch,). Received labels of shape "
+            f"{label.shape}: a data set must be batched, `dataset.batch(128)`, with "
+            "one row for each example."
         )
     width = label.shape[1] if label.shape.rank else None
     if width not in (None, num_classes):
@@ -207,21 +224,50 @@ def untrimmed_batch_size(n: int, batch_size: int) -> int:
     return size
 
 
+def are_class_ids(spec: Any) -> bool:
+    """Say whether elements ``(x, y)`` of a data set are batches with class ids.
+
+    Args:
+        spec: pair; the ``element_spec`` of a `tf.data.Dataset`.
+
+    Returns:
+        bool; False for label rows.
+
+    Example:
+        >>> pairs = tf.data.Dataset.from_tensor_slices((np.zeros((3, 4)), [0, 1, 0]))
+        >>> are_class_ids(pairs.batch(2).element_spec)
+        True
+    """
+    x, y = spec
+    label = y.get("label") if isinstance(y, dict) else y
+    return (
+        isinstance(x, tf.TensorSpec)
+        and isinstance(label, tf.TensorSpec)
+        and label.dtype.is_integer
+        and label.shape.rank == 1
+        # An example with a label row that is not batched has another length.
+        and x.shape.rank not in (None, 0)
+        and x.shape[0] == label.shape[0]
+    )
+
+
 class BatchWatch:
     """Checks the batches that a model trains on or encodes, as they pass.
 
-    Labels that are wrong raise. Images of floats that seem to be scaled to 0..1 or
-    -1..1, where the network takes 0..255, cause one warning, and so does a batch whose
-    few rows disturb batch normalization.
+    Labels that are wrong raise; class ids become label rows. Images of floats that seem
+    to be scaled to 0..1 or -1..1, where the network takes 0..255, cause one warning,
+    and so does a batch whose few rows disturb batch normalization.
 
     Use it as a context manager around what reads the data set: TensorFlow would report
     an error in a data set in its own words.
 
     Args:
         network: `keras.Model` or layer; what the batches go to.
-        check_labels: function of label rows that raises if they are wrong, or None for
-            a method without labels. It is called with the rows and ``name="label"``.
+        check_labels: function of labels that raises if they are wrong and returns label
+            rows, or None for a method without labels. It is called with the labels and
+            ``name="label"``.
         normalizes: bool; whether the model takes statistics of each batch.
+        num_classes: int or None; the width of a label row, to make them of class ids.
 
     Example:
         >>> dataset = tf.data.Dataset.from_tensors((np.ones((1, 2)), [[2.0, 0.0]]))
@@ -239,7 +285,9 @@ class BatchWatch:
         network: keras.layers.Layer,
         check_labels: Callable[..., Any] | None = None,
         normalizes: bool = False,
+        num_classes: int | None = None,
     ) -> None:
+        self._num_classes = num_classes
         self._image_size = input_size(network)
         self._normalizes, self._most_rows = normalizes, 0
         # Of a network that does not begin with these layers, nobody knows the range.
@@ -257,6 +305,15 @@ class BatchWatch:
         if self._error is not None and isinstance(error, tf.errors.OpError):
             raise self._error from None
 
+    @contextlib.contextmanager
+    def keeping_errors(self) -> Iterator[None]:
+        """Keep an error that is raised in a block, to raise it again on exit."""
+        try:
+            yield
+        except (TypeError, ValueError) as error:
+            self._error = error
+            raise
+
     def over(self, dataset: tf.data.Dataset) -> tf.data.Dataset:
         """Return a data set of batches ``(x, y)`` with the checks in it.
 
@@ -265,7 +322,7 @@ class BatchWatch:
                 takes, where that is possible.
 
         Returns:
-            `tf.data.Dataset` of the same elements.
+            `tf.data.Dataset` of the same elements, but for class ids.
         """
         dataset = at_size(dataset, self._image_size)
         spec = dataset.element_spec
@@ -277,6 +334,7 @@ class BatchWatch:
         has_pixels = (
             self._takes_pixels and isinstance(x, tf.TensorSpec) and _is_float_images(x)
         )
+        are_ids = has_labels and are_class_ids(spec)
 
         def check(x: Any, y: Any) -> tuple[Any, Any]:
             if self._normalizes:
@@ -287,7 +345,10 @@ class BatchWatch:
                 tf.numpy_function(self._check_limits, limits, tf.bool)
             if has_labels:
                 rows = y["label"] if isinstance(y, dict) else y
-                tf.numpy_function(self._check_rows, [rows], tf.bool)
+                checked = tf.numpy_function(self._checked_rows, [rows], tf.float32)
+                if are_ids:
+                    rows = tf.ensure_shape(checked, (None, self._num_classes))
+                    y = {**y, "label": rows} if isinstance(y, dict) else rows
             return x, y
 
         watched = has_labels or has_pixels or self._normalizes
@@ -329,14 +390,10 @@ class BatchWatch:
             )
         return np.True_
 
-    def _check_rows(self, rows: npt.NDArray[Any]) -> np.bool_:
-        try:
-            assert self._check_labels is not None
-            self._check_labels(rows, name="label")
-        except (TypeError, ValueError) as error:
-            self._error = error
-            raise
-        return np.True_
+    def _checked_rows(self, labels: npt.NDArray[Any]) -> npt.NDArray[np.float32]:
+        assert self._check_labels is not None
+        with self.keeping_errors():
+            return np.asarray(self._check_labels(labels, name="label"), np.float32)
 
 
 def _is_float_images(x: Any) -> bool:
@@ -473,7 +530,6 @@ def collect(
         ValueError: if an index is out of range, missing or repeated, or a label row is
             wrong.
     """
-    steps = getattr(batches, "steps", None)
     seen = np.zeros(num_train, bool)
     rows_by_name: dict[str, npt.NDArray[np.float32]] = {}
 
@@ -482,7 +538,8 @@ def collect(
             rows_by_name[name] = np.zeros((num_train, *rows.shape[1:]), np.float32)
         rows_by_name[name][index] = rows
 
-    for x, y in progress(batches, steps, "Preparing", verbose):
+    count = lambda pair: len(pair[1]["index"])  # noqa: E731
+    for x, y in progress(batches, num_train, "Preparing", verbose, count):
         index = np.asarray(y["index"])
         _check_index(index, seen)
         seen[index] = True
@@ -528,30 +585,89 @@ def _check_index(index: npt.NDArray[Any], seen: npt.NDArray[np.bool_]) -> None:
         )
 
 
+# Seconds of work after which a progress bar appears by itself.
+_PATIENCE = 2.0
+
+
 def progress(
     iterable: Iterable[Item],
-    steps: int | None,
+    total: int | None,
     title: str,
     verbose: str | int = "auto",
+    count: Callable[[Item], int] = len,  # type: ignore[assignment]
+    unit: str = "image",
 ) -> Iterator[Item]:
     """Iterate with a progress bar, which by default appears on long work only.
 
+    The bar appears before the first item, and counts rows, not batches. Where the
+    output is no terminal, there is one line at the beginning and one at the end.
+
     Args:
         iterable: what to iterate over.
-        steps: int or None; its length, None if unknown.
+        total: int or None; the number of rows in all, None if unknown.
         title: str; printed above the bar.
-        verbose: "auto", 0 or 1; "auto" shows the bar once the work has taken two
-            seconds, 1 always, 0 never.
+        verbose: "auto", 0, 1 or 2; "auto" and 2 show the bar once the work has taken
+            two seconds, 1 always, 0 never.
+        count: function of an item; the number of its rows.
+        unit: str; what a row is.
 
     Yields:
         The items of `iterable`.
     """
-    start, bar = time.monotonic(), None
-    for step, item in enumerate(iterable, 1):
-        yield item
-        late = verbose == "auto" and time.monotonic() - start > 2.0
-        if bar is None and (verbose == 1 or late):
-            print(title)
-            bar = keras.utils.Progbar(steps, unit_name="batch")
-        if bar is not None:
-            bar.update(step, finalize=None)
+    if verbose not in ("auto", 0, 1, 2):
+        raise ValueError(f"`verbose` must be 'auto', 0 or 1. Received: {verbose!r}.")
+    bar = _Bar(total, title, unit)
+    # A thread shows the bar while the first batch is still on its way.
+    timer = threading.Timer(_PATIENCE, bar.show)
+    timer.daemon = True
+    if verbose == 1:
+        bar.show()
+    elif verbose:
+        timer.start()
+    try:
+        for item in iterable:
+            yield item
+            bar.add(count(item))
+        bar.close()
+    finally:
+        timer.cancel()
+
+
+class _Bar:
+    """A progress bar, on a terminal, or a line at both ends of the work."""
+
+    def __init__(self, total: int | None, title: str, unit: str) -> None:
+        self._total, self._title, self._unit = total, title, unit
+        self._done, self._start = 0, time.monotonic()
+        self._bar: Any = None
+        self._is_shown = False
+        self._lock = threading.Lock()
+
+    def show(self) -> None:
+        with self._lock:
+            self._is_shown = True
+            of = "" if self._total is None else f"{self._total:,} {self._unit}s"
+            if not sys.stdout.isatty():
+                print(f"{self._title}: {of}" if of else self._title, flush=True)
+                return
+            print(self._title, flush=True)
+            self._bar = keras.utils.Progbar(self._total, unit_name=self._unit)
+            self._bar.update(self._done, finalize=False)
+
+    def add(self, rows: int) -> None:
+        with self._lock:
+            self._done += rows
+            if self._bar is not None:
+                self._bar.update(self._done, finalize=False)
+
+    def close(self) -> None:
+        with self._lock:
+            if self._bar is not None:
+                self._bar.target = self._done
+                self._bar.update(self._done, finalize=True)
+            elif self._is_shown:
+                seconds = time.monotonic() - self._start
+                print(
+                    f"{self._title}: {self._done:,} {self._unit}s in {seconds:.0f} s",
+                    flush=True,
+                )

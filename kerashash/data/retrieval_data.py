@@ -49,6 +49,10 @@ class RetrievalData:
     Example:
         >>> import kerashash
         >>> data = kerashash.data.load("digits")
+        >>> print(data)
+        RetrievalData(name='digits', protocol='default', seed=0,
+            splits={'database': 1497, 'query': 300, 'train': 1497},
+            x=float32 (1797, 64), num_classes=10)
         >>> data.num_classes, data.num_train
         (10, 1497)
         >>> x, y = next(iter(data.query.batch(32)))
@@ -64,6 +68,15 @@ class RetrievalData:
     x: npt.NDArray[Any] | EncodedImages = dataclasses.field(repr=False)
     labels: npt.NDArray[np.uint8] = dataclasses.field(repr=False)
     names: npt.NDArray[np.str_] | None = dataclasses.field(default=None, repr=False)
+
+    def __repr__(self) -> str:
+        sizes = {name: len(rows) for name, rows in sorted(self.splits.items())}
+        dtype = getattr(self.x, "dtype", np.dtype(np.uint8))
+        return (
+            f"{type(self).__name__}(name={self.name!r}, protocol={self.protocol!r}, "
+            f"seed={self.seed},\n    splits={sizes},\n    x={dtype} {self.x.shape}, "
+            f"num_classes={self.num_classes})"
+        )
 
     @property
     def num_classes(self) -> int:

@@ -146,7 +146,7 @@ def photographs(
 
     labels, names = np.zeros((n, len(class_names)), np.uint8), []
     blocks = np.split(np.arange(n), range(_BLOCK, n, _BLOCK))
-    for rows in progress(blocks, len(blocks), f"Reading the labels of {name}"):
+    for rows in progress(blocks, n, f"Reading the labels of {name}"):
         for row, record in zip(rows, records(rows), strict=True):
             labels[row, record[label_key]] = 1
             key = record["id"]

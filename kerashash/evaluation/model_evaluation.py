@@ -106,6 +106,12 @@ def evaluate(
         >>> sorted(evaluate(model, data))[:2]
         ['P@100', 'P@H<=2']
     """
+    if not hasattr(data, "num_database") or not hasattr(data, "query"):
+        raise TypeError(
+            "`data` must be a kerashash.data.RetrievalData. Received type: "
+            f"{type(data).__name__}. `model.evaluate(x, y)` computes the method's loss "
+            "on arrays; `kerashash.evaluation.evaluate_codes` measures given codes."
+        )
     # Encoding takes long: every check that does not need the codes comes before it.
     definition = resolve_protocol(protocol, choices, data.num_database)
     learned = None

@@ -132,6 +132,7 @@ class DDH(HashModel):
     refused = (*HashModel.refused, "validation_data")
     needs_labels = property(lambda self: self.options["similarity"] == "labels")
     networks = ("backbone", "neighbour_backbone")
+    reads_inputs = property(lambda self: self.neighbour_backbone is not None)
 
     def __init__(
         self,
@@ -337,7 +338,7 @@ class DDH(HashModel):
 
         ``(batch, ...)`` -> ``(batch, bits + features)``.
         """
-        features = self.backbone(x, training=False)
+        features = self.features(x, training=False)
         z = self.hash_head(features)
         if self.needs_labels:
             return z

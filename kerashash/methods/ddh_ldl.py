@@ -388,7 +388,7 @@ class DDHLDL(HashModel):
         )
         self.rows: Any = None  # features and targets of all training rows, in `fit`
         self._features = tf.function(
-            lambda x: tf.cast(self.backbone(x, training=False), tf.float32),
+            lambda x: tf.cast(self.features(x, training=False), tf.float32),
             reduce_retracing=True,
         )
         self.build_if_known()
@@ -458,6 +458,13 @@ class DDHLDL(HashModel):
         for variable, value in zip(fixed, before, strict=True):
             variable.assign(value)
         return h
+
+    def test_step(self, data: Any) -> dict[str, tf.Tensor]:
+        raise ValueError(
+            "`DDHLDL` has no loss on rows outside its training set, which its graph "
+            "does not have. `kerashash.evaluation.label_distribution.measures(d, "
+            "model.predict_distribution(x))` compares predictions with the truth."
+        )
 
     # ------------------------------------------------------------------ stages
 

@@ -117,6 +117,11 @@ class DSRE(HashModel):
     )
 
     networks = ("backbone", "p_features")
+    reads_inputs = property(
+        lambda self: (
+            self.options["divergence"] is not None and self.p_features != "penultimate"
+        )
+    )
 
     def __init__(
         self,
@@ -257,7 +262,7 @@ class DSRE(HashModel):
 
         # Network step: eq. 11, over the network, and over W if w_update="bp".
         with tf.GradientTape() as tape:
-            features = self.backbone(x, training=True)
+            features = self.features(x, training=True)
             u = self.hash_head(features)  # eq. 10: (batch, bits)
             if self.options["b_update"] == "dcc":
                 codes = tf.gather(self.train_codes.value, index)
@@ -280,7 +285,7 @@ class DSRE(HashModel):
 
     def test_step(self, data: Any) -> dict[str, tf.Tensor]:
         x, labels, _ = self.unpack(data)
-        features = self.backbone(x, training=False)
+        features = self.features(x, training=False)
         u = self.hash_head(features)
         codes = discrete.sign(u)
         return self.report(**self.compute_losses(x, features, u, labels, codes))

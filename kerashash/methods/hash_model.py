@@ -15,6 +15,8 @@ from kerashash.backbones.images import input_size, leaves
 from kerashash.checks import check_integer
 from kerashash.codes import packed_width
 from kerashash.data import inputs
+from kerashash.data.streams import BatchCheck, NumberedBatches, is_stream
+from kerashash.methods.frozen_features import FrozenFeatures, RowNumbers
 from kerashash.methods.layers import HashHead
 from kerashash.methods.training_state import Arrays, TrainingState
 
@@ -27,6 +29,11 @@ if keras.backend.backend() != "tensorflow":
 
 # The process in which the first model was made.
 _process: int | None = None
+
+_MEASURE_RETRIEVAL = (
+    "`kerashash.callbacks.RetrievalEvaluation` measures retrieval in `fit`, and "
+    "`kerashash.evaluate(model, data)` after it."
+)
 
 
 class Batch(NamedTuple):
@@ -64,6 +71,8 @@ class HashModel(keras.Model):
       by default, if the model keeps learned codes;
     - ``networks``: the names of the constructor's arguments that are networks; each is
       also an attribute of the model;
+    - ``reads_inputs``: whether training uses inputs for more than `features`, so that
+      these cannot be cached;
     - ``default_batch_size``: of `fit` on arrays;
     - ``refused``: the arguments of `fit` that the method does not support.
 
@@ -113,6 +122,7 @@ class HashModel(keras.Model):
     unknown_labels = False
     needs_index: Any = property(lambda self: self.train_codes is not None)
     networks: tuple[str, ...] = ("backbone",)
+    reads_inputs: Any = False  # a bool, or a property with a bool
     default_batch_size = 32
     refused: tuple[str, ...] = ("sample_weight", "class_weight", "validation_split")
 
@@ -165,6 +175,7 @@ class HashModel(keras.Model):
         state = TrainingState(self.training_state, lambda: self.variables)
         object.__setattr__(self, "_training_state", state)
         self._resumes = False
+        object.__setattr__(self, "_frozen_features", None)
         self.trackers = {name: keras.metrics.Mean(name) for name in self.reported}
         self._encode_batch = tf.function(
             lambda x: self(x, training=False), reduce_retracing=True
@@ -200,7 +211,24 @@ class HashModel(keras.Model):
         return getattr(self.backbone, "input_shape", None)
 
     def call(self, inputs: tf.Tensor, training: bool | None = None) -> tf.Tensor:
-        return self.hash_head(self.backbone(inputs, training=training))
+        return self.hash_head(self.features(inputs, training=training))
+
+    def features(self, x: Any, training: bool | None = None) -> tf.Tensor:
+        """Compute the backbone's features of a batch.
+
+        Training steps call this, not the backbone: `fit` with `cache_features` passes
+        row numbers in place of inputs.
+
+        Args:
+            x: tensor ``(batch, ...)``, as in `Batch`.
+            training: bool; whether the network is being trained.
+
+        Returns:
+            Tensor ``(batch, ...)``.
+        """
+        if isinstance(x, dict):
+            return self._frozen_features(x["row"], training)
+        return self.backbone(x, training=training)
 
     def compute_output_shape(self, input_shape: Any) -> tuple[int | None, int]:
         return (input_shape[0], self.bits)
@@ -239,7 +267,8 @@ class HashModel(keras.Model):
 
         Args:
             x: array ``(n, ...)``; `tf.data.Dataset` of ``x`` or ``(x, y)``, batched or
-                not; or list of paths of image files, which are read as
+                not; `keras.utils.PyDataset`, generator or other iterable of batches of
+                these; or list of paths of image files, which are read as
                 `kerashash.data.read_images` reads them. Images are RGB with values in
                 [0, 255], integers or floats, unless the backbone is a network of your
                 own that takes others; images of floats in 0..1 or -1..1 cause a
@@ -295,8 +324,8 @@ class HashModel(keras.Model):
         """Yield the continuous codes of each batch."""
         _check_process()
         image_size = input_size(self.backbone)
-        source, steps = inputs.batches(x, batch_size, self._batch_shape(), image_size)
-        source = inputs.progress(source, steps, "Encoding", verbose)
+        source, rows = inputs.batches(x, batch_size, self._batch_shape(), image_size)
+        source = inputs.progress(source, rows, "Encoding", verbose)
         watch = inputs.BatchWatch(self.backbone)
         for number, batch in enumerate(source):
             watch.check_images(batch)
@@ -372,6 +401,7 @@ class HashModel(keras.Model):
         epochs: int = 1,
         verbose: str | int = "auto",
         callbacks: Any = None,
+        cache_features: bool = False,
         **kwargs: Any,
     ) -> keras.callbacks.History:
         """Train the model, as `keras.Model.fit` does.
@@ -385,22 +415,42 @@ class HashModel(keras.Model):
         ``initial_epoch``, it is refused.
 
         Args:
-            x: `tf.data.Dataset` of batches ``(x, {"label", "index"})``, or array
-                ``(n, ...)``. Values of images are in [0, 255], as for `encode`.
+            x: array ``(n, ...)``; `tf.data.Dataset` of batches ``(x, {"label",
+                "index"})``; `keras.utils.PyDataset` of such batches, whose index is
+                added if its batches have one size and it has no hook that may shuffle
+                rows; or, for a method that needs no index, a generator or iterator of
+                batches. Values of images are in [0, 255], as for `encode`.
             y: the labels if `x` is an array: class ids ``(n,)`` or label rows
-                ``(n, num_classes)``. The index is then added.
+                ``(n, num_classes)``. The index is then added. Batches may have class
+                ids ``(batch,)`` as well, of an integer dtype.
             batch_size, epochs, verbose, callbacks, **kwargs: as for `keras.Model.fit`.
                 If the model has batch normalization and the last batch of an array
                 would have less than a sixteenth of `batch_size` rows, the nearest batch
-                size without such a rest is taken. Weights of samples or classes are not
-                supported, nor is `validation_split`, which would take rows from the
-                learned codes.
+                size without such a rest is taken. `validation_data` has the forms of `x`, or is a
+                pair of arrays. Weights of samples or classes are not supported, nor is
+                `validation_split`, which would take rows from the learned codes.
+            cache_features: bool; True passes each training image once through the
+                frozen layers at the beginning of the backbone (``backbone.trainable =
+                False``, or some layers), and trains on their output. Training is the
+                same, and much faster. The output of all images is kept in memory:
+                1,280 features of 100,000 images take 512 MB. Images that differ from
+                epoch to epoch are not for it. `kerashash.data.cache_features` keeps
+                features on disk.
 
         Returns:
             `keras.callbacks.History`.
 
         Raises:
             TypeError, ValueError: if the method cannot train on the data.
+
+        Example:
+            >>> import kerashash
+            >>> net = keras.Sequential([keras.Input((4,)), keras.layers.Dense(8)])
+            >>> net.trainable = False
+            >>> model = kerashash.AdaLabelHash(net, bits=12, num_classes=3)
+            >>> model.compile(optimizer="adam")
+            >>> x, y = np.ones((6, 4)), np.arange(6) % 3
+            >>> history = model.fit(x, y, cache_features=True, verbose=0)
         """
         _check_process()
         # Keras keeps the epoch that a callback restored, and a later `fit` must not.
@@ -416,30 +466,29 @@ class HashModel(keras.Model):
             isinstance(layer, keras.layers.BatchNormalization) and layer.trainable
             for layer in leaves(self)
         )
-        watch = inputs.BatchWatch(
-            self.backbone, self.check_labels if self.needs_labels else None, normalizes
-        )
-        if isinstance(x, tf.data.Dataset):
-            if y is not None:
-                raise ValueError(
-                    "`y` must be None when `x` is a data set, which holds the labels."
-                    f" Received y of type {type(y).__name__}."
-                )
-            inputs.check_batches(
-                x,
-                self.num_classes,
-                self.needs_labels,
-                self.needs_index,
-                type(self).__name__,
-            )
-            if x.cardinality() == 0:
-                raise ValueError("`x` must have batches. Received an empty data set.")
-            x = watch.over(x)
-            # The first pass of `prepare` takes the first order of a shuffled data set.
-            batches: Any = inputs.Passes(x, begin=self.needs_index)
-            # A data set has its own order; Keras would warn that it ignores True.
-            kwargs.setdefault("shuffle", False)
-            shape = tf.TensorShape(getattr(x.element_spec[0], "shape", None))
+        watch, validation_watch = self._watch(normalizes), self._watch()
+        if isinstance(x, tf.data.Dataset | keras.utils.PyDataset) or is_stream(x):
+            is_numbered = isinstance(x, keras.utils.PyDataset)
+            adds_index = cache_features and is_numbered
+            x, shape = self._batches(x, y, watch, self.needs_index or adds_index)
+            y, batches = None, x
+            if not is_numbered:
+                # It has its own order; Keras would warn that it ignores True.
+                kwargs.setdefault("shuffle", False)
+            if isinstance(x, tf.data.Dataset):
+                # The first pass of `prepare` takes the first order of a shuffled data
+                # set.
+                batches = inputs.Passes(x, begin=self.needs_index)
+            elif not is_numbered:
+                if self.needs_index or cache_features:
+                    raise ValueError(
+                        f"`x` must be an array, a tf.data.Dataset or a PyDataset for "
+                        f"`{type(self).__name__}`"
+                        f"{' with cache_features' if cache_features else ''}: it "
+                        "passes over the training rows before the first epoch. "
+                        "Received batches that can be read only once."
+                    )
+                batches = ()
         else:
             x = checks.check_array(x, self._batch_shape())
             if not len(x):
@@ -455,30 +504,219 @@ class HashModel(keras.Model):
                 batch_size = inputs.untrimmed_batch_size(len(x), batch_size)
             batches = inputs.Slices(x, y, batch_size)
             shape = tf.TensorShape(x.shape)
+        validation = kwargs.get("validation_data")
+        if validation is not None:
+            kwargs["validation_data"] = self._validation_data(
+                validation, validation_watch
+            )
         # Callbacks can only restore the weights of a model that has some.
         if not self.built and shape.rank and shape[1:].is_fully_defined():
             self.build((None, *shape[1:]))
+        if cache_features:
+            x = self._cache_features(x)
         callbacks = [] if callbacks is None else callbacks
         if isinstance(callbacks, keras.callbacks.Callback):
             callbacks = [callbacks]
-        with watch:
-            history = super().fit(
-                x,
-                y,
-                batch_size=batch_size,
-                epochs=epochs,
-                verbose=verbose,
-                # `_EpochStep` first: the user's callbacks see the codes of this epoch.
-                # `_Prepare` last: they have restored the state from which it derives.
-                callbacks=[
-                    _EpochStep(),
-                    *callbacks,
-                    _Prepare(batches, verbose, kwargs.get("initial_epoch", 0)),
-                ],
-                **kwargs,
-            )
+        try:
+            with watch, validation_watch:
+                history = super().fit(
+                    x,
+                    y,
+                    batch_size=batch_size,
+                    epochs=epochs,
+                    verbose=verbose,
+                    # `_EpochStep` first: the user's callbacks see the codes of this
+                    # epoch. `_Prepare` last: they have restored the state from which it
+                    # derives.
+                    callbacks=[
+                        _EpochStep(),
+                        *callbacks,
+                        _Prepare(batches, verbose, kwargs.get("initial_epoch", 0)),
+                    ],
+                    **kwargs,
+                )
+        finally:
+            object.__setattr__(self, "_frozen_features", None)
         self.finish()
         return history
+
+    def evaluate(
+        self,
+        x: Any = None,
+        y: Any = None,
+        batch_size: int | None = None,
+        verbose: str | int = "auto",
+        **kwargs: Any,
+    ) -> Any:
+        """Compute the method's loss on other data, as `keras.Model.evaluate` does.
+
+        `kerashash.evaluate` measures retrieval.
+
+        Args:
+            x, y: as for `fit`; no index is needed.
+            batch_size, verbose, **kwargs: as for `keras.Model.evaluate`. Weights of
+                samples are not supported.
+
+        Returns:
+            float or list of float; or a dict of float with ``return_dict=True``.
+
+        Raises:
+            TypeError, ValueError: if the method has no loss on the data.
+        """
+        if kwargs.get("sample_weight") is not None:
+            raise ValueError(
+                f"`sample_weight` is not supported by `{type(self).__name__}`."
+            )
+        if type(self).test_step is HashModel.test_step:
+            self.test_step(None)  # raises
+        watch = self._watch()
+        if not kwargs.get("_use_cached_eval_dataset"):  # `fit` has done it
+            x, y = self._evaluation_data(x, y, watch)
+        with watch:
+            return super().evaluate(x, y, batch_size, verbose, **kwargs)
+
+    def test_step(self, data: Any) -> dict[str, tf.Tensor]:
+        raise ValueError(
+            f"`{type(self).__name__}` has no loss outside of training. "
+            "`kerashash.evaluate(model, data)` and "
+            "`kerashash.callbacks.RetrievalEvaluation` measure retrieval."
+        )
+
+    def compile(
+        self,
+        optimizer: Any = "rmsprop",
+        loss: Any = None,
+        loss_weights: Any = None,
+        metrics: Any = None,
+        weighted_metrics: Any = None,
+        **kwargs: Any,
+    ) -> None:
+        """Choose the optimizer, as `keras.Model.compile` does.
+
+        Args:
+            optimizer: str or `keras.optimizers.Optimizer`.
+            loss, loss_weights, metrics, weighted_metrics: None. A method is its own
+                loss, whose weights are arguments of its constructor.
+            **kwargs: further arguments of `keras.Model.compile`: `run_eagerly`,
+                `steps_per_execution`, `jit_compile` and `auto_scale_loss`.
+
+        Raises:
+            ValueError: if there is a loss or a metric.
+
+        Example:
+            >>> import kerashash
+            >>> model = kerashash.AdaLabelHash("features", bits=12, num_classes=3)
+            >>> model.compile(metrics=["accuracy"])  # doctest: +ELLIPSIS
+            Traceback (most recent call last):
+            ValueError: `metrics` must be None. `kerashash.callbacks...
+        """
+        refused = {
+            "loss": (loss, "`{}` is its own loss."),
+            "loss_weights": (
+                loss_weights,
+                "The weights of the terms are arguments of `{}`.",
+            ),
+            "metrics": (metrics, _MEASURE_RETRIEVAL),
+            "weighted_metrics": (weighted_metrics, _MEASURE_RETRIEVAL),
+        }
+        for name, (value, reason) in refused.items():
+            if value is not None:
+                raise ValueError(
+                    f"`{name}` must be None. {reason.format(type(self).__name__)} "
+                    f"Received: {name}={value!r:.60}."
+                )
+        super().compile(optimizer, **kwargs)
+
+    def compile_from_config(self, config: dict[str, Any]) -> None:
+        config = keras.saving.deserialize_keras_object(config)
+        # Version 0.1 took these, to no effect.
+        for name in ("loss", "loss_weights", "metrics", "weighted_metrics"):
+            config.pop(name, None)
+        self.compile(**config)
+        if self.built:
+            self.optimizer.build(self.trainable_variables)
+
+    def _watch(self, normalizes: bool = False) -> inputs.BatchWatch:
+        """What checks batches of training or validation data as they pass."""
+        check = self.check_labels if self.needs_labels else None
+        return inputs.BatchWatch(self.backbone, check, normalizes, self.num_classes)
+
+    def _batches(
+        self, x: Any, y: Any, watch: inputs.BatchWatch, needs_index: bool
+    ) -> tuple[Any, tf.TensorShape]:
+        """Put the checks into batches that are not arrays; return their shape too."""
+        owner = type(self).__name__
+        if y is not None:
+            raise ValueError(
+                "`y` must be None when `x` is a data set, which holds the labels."
+                f" Received y of type {type(y).__name__}."
+            )
+        if isinstance(x, tf.data.Dataset):
+            inputs.check_batches(
+                x, self.num_classes, self.needs_labels, needs_index, owner
+            )
+            if x.cardinality() == 0:
+                raise ValueError("`x` must have batches. Received an empty data set.")
+            x = watch.over(x)
+            return x, tf.TensorShape(getattr(x.element_spec[0], "shape", None))
+        labels = self.check_labels if self.needs_labels else None
+        check = BatchCheck(watch, self._batch_shape(), labels, owner)
+        if isinstance(x, keras.utils.PyDataset):
+            x = NumberedBatches(x, check, needs_index, owner)
+            return x, tf.TensorShape(x[0][0].shape)
+        return (check(batch) for batch in x), tf.TensorShape(None)
+
+    def _evaluation_data(self, x: Any, y: Any, watch: inputs.BatchWatch) -> Any:
+        """Check data on which the loss is computed; make label rows of class ids."""
+        if isinstance(x, tf.data.Dataset | keras.utils.PyDataset) or is_stream(x):
+            return self._batches(x, y, watch, needs_index=False)[0], None
+        x = checks.check_array(x, self._batch_shape())
+        watch.check_images(x)
+        if not self.needs_labels:
+            return x, {}
+        if isinstance(y, dict):
+            y = y.get("label")
+        return x, {"label": self.check_labels(y, len(x))}
+
+    def _validation_data(self, data: Any, watch: inputs.BatchWatch) -> Any:
+        """The validation data of `fit` in the form in which Keras takes it."""
+        if not isinstance(data, tuple | list):
+            return self._evaluation_data(data, None, watch)[0]
+        if len(data) != 2:
+            raise ValueError(
+                "`validation_data` must be a pair (x, y), a data set or a PyDataset. "
+                f"Received: {type(data).__name__} of length {len(data)}."
+            )
+        x, y = data
+        return self._evaluation_data(x, y, watch)
+
+    def _cache_features(self, x: Any) -> Any:
+        """Make the training data one of row numbers, whose features `_begin` computes.
+
+        Returns:
+            What takes the place of `x` in `keras.Model.fit`.
+        """
+        name = type(self).__name__
+        if self.reads_inputs:
+            raise ValueError(
+                f"`cache_features` must be False for a `{name}` that compares inputs, "
+                "or passes them to a further network."
+            )
+        frozen = FrozenFeatures(self.backbone)
+        object.__setattr__(self, "_frozen_features", frozen)
+        self.train_function = None  # it may hold the features of an earlier `fit`
+        if isinstance(x, np.ndarray):
+            return {"row": np.arange(len(x), dtype=np.int32)}
+        if isinstance(x, NumberedBatches):
+            return RowNumbers(x)
+        y = x.element_spec[1]
+        if not (isinstance(y, dict) and "index" in y):
+            raise ValueError(
+                "`cache_features` needs 'index' in y: the row's number, int32 (batch,)."
+                " `kerashash.data.indexed(dataset)` adds it. Received elements: "
+                f"{x.element_spec}."
+            )
+        return x.map(lambda x, y: ({"row": y["index"]}, y))
 
     def check_labels(
         self, y: npt.ArrayLike, n: int | None = None, name: str = "y"
@@ -591,6 +829,8 @@ class HashModel(keras.Model):
         self._resumes = bool(self._initial_epoch or epoch)
         self._training_state.loaded = self._training_state.arrays()
         try:
+            if self._frozen_features is not None:
+                batches = self._frozen_features.compute(batches, verbose)
             self.prepare(batches, verbose)
         finally:
             self._resumes = False

@@ -158,6 +158,11 @@ def _labelled_examples(model: HashModel, labelled: Any) -> tf.data.Dataset:
         inputs.check_batches(
             batched, model.num_classes, True, False, type(model).__name__
         )
+        if inputs.are_class_ids(batched.element_spec):
+            watch = inputs.BatchWatch(
+                model.backbone, model.check_labels, num_classes=model.num_classes
+            )
+            labelled = watch.over(batched)  # with label rows
         return labelled_rows(labelled)
     if not isinstance(labelled, tuple | list) or len(labelled) != 2:
         raise TypeError(

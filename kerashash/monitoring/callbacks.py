@@ -92,6 +92,11 @@ class RetrievalEvaluation(keras.callbacks.Callback):
         self._previous_codes: npt.NDArray[np.int8] | None = None
 
     def set_model(self, model: keras.Model) -> None:
+        """Begin to watch a model; Keras calls this in `fit`.
+
+        Args:
+            model: `HashModel`.
+        """
         if model is not self.model:
             self._previous_codes = None
         super().set_model(model)

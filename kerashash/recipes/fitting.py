@@ -182,7 +182,10 @@ def outputs(
     run = tf.function(lambda x: network(x, training=False), reduce_retracing=True)
     starts = range(0, len(features), batch_size)
     starts_with_bar = inputs.progress(
-        starts, len(starts), "Features of the fine-tuned layers"
+        starts,
+        len(features),
+        "Features of the fine-tuned layers",
+        count=lambda start: min(batch_size, len(features) - start),
     )
     return np.concatenate(
         [

@@ -19,6 +19,15 @@ _DICTS = ("training", "counts", "data", "backbone", "versions", "nearest_concept
 # The name of a new entry: method, data set and code length.
 _NAME = re.compile(r"[a-z0-9_]+(?:-[a-z0-9_]+)+-([1-9][0-9]*)")
 
+#: What is best, for metrics of which readers may not know. Of the others, 1 is.
+BEST = {
+    "chebyshev": 0,
+    "clark": 0,
+    "canberra": 0,
+    "kl": 0,
+    "cosine": 1,
+    "intersection": 1,
+}
 # Keys of a metric that do not belong to its definition.
 _NOT_DEFINITION = ("name", "at", "value", "by_seed", "measured", "recomputed")
 

@@ -2,7 +2,7 @@
 
 import dataclasses
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import numpy as np
@@ -37,16 +37,38 @@ def read_mat(
         >>> [array.shape for array in read_mat("tiny.mat")]
         [(4, 3), (4, 2)]
     """
-    arrays = load_mat(path)
+    return checked(load_mat(path), os.fspath(path))
+
+
+def checked(
+    arrays: Mapping[str, Any], source: str
+) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.float32]]:
+    """Check the arrays of a file, of whatever format.
+
+    Args:
+        arrays: dict; the arrays by name, as in `read_mat`.
+        source: str; where they come from, for errors.
+
+    Returns:
+        As `read_mat`.
+
+    Raises:
+        TypeError, ValueError: if an array is missing or holds invalid values.
+
+    Example:
+        >>> arrays = {"features": np.ones((4, 3)), "labels": np.full((4, 2), 0.5)}
+        >>> [array.shape for array in checked(arrays, "mine")]
+        [(4, 3), (4, 2)]
+    """
     name = "labels" if "labels" in arrays else "label_distribution"
     if "features" not in arrays or name not in arrays:
         raise ValueError(
-            f"{path} must hold the arrays `features` and `labels` (or "
+            f"{source} must hold the arrays `features` and `labels` (or "
             "`label_distribution`). Received: "
             f"{sorted(key for key in arrays if not key.startswith('__'))}."
         )
-    features = check_array(arrays["features"], (None, None), f"features of {path}")
-    d = check_distributions(arrays[name], n=len(features), name=f"{name} of {path}")
+    features = check_array(arrays["features"], (None, None), f"features of {source}")
+    d = check_distributions(arrays[name], n=len(features), name=f"{name} of {source}")
     return features.astype(np.float32), d
 
 

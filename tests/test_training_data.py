@@ -1,0 +1,334 @@
+"""The forms of data that `fit`, `evaluate` and `encode` take, and cached features."""
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+
+import kerashash
+from kerashash import DCDH, DDHLDL, DSRE, AdaLabelHash
+from kerashash.baselines import SSDH
+
+N = 22
+X = np.random.default_rng(0).normal(size=(N, 6)).astype(np.float32)
+IDS = np.arange(N) % 3
+ROWS = np.eye(3, dtype=np.float32)[IDS]
+DSDH = {"divergence": None, "b_update": "dcc", "w_update": "ridge", "num_train": N}
+
+
+def network(*more, frozen=False):
+    net = keras.Sequential(
+        [
+            keras.Input((6,)),
+            keras.layers.Dense(8, "relu"),
+            keras.layers.BatchNormalization(),
+        ]
+    )
+    net.trainable = not frozen
+    return keras.Sequential([net, *more]) if more else net
+
+
+def build(method, backbone=network, eager=True, **options):
+    keras.utils.set_random_seed(0)
+    model = method(backbone(), bits=8, num_classes=3, **options)
+    model.compile(keras.optimizers.SGD(0.05), run_eagerly=eager)
+    return model
+
+
+class Batches(keras.utils.PyDataset):
+    def __init__(self, x=X, y=IDS, size=8, **kwargs):
+        super().__init__(**kwargs)
+        self.x, self.y, self.size = x, y, size
+
+    def __len__(self):
+        return -(-len(self.x) // self.size)
+
+    def __getitem__(self, number):
+        rows = slice(number * self.size, (number + 1) * self.size)
+        return self.x[rows], self.y[rows]
+
+
+class Shuffled(Batches):
+    def on_epoch_end(self):
+        pass
+
+
+class Indexed(Shuffled):
+    def __getitem__(self, number):
+        x, y = super().__getitem__(number)
+        start = number * self.size
+        return x, {"label": y, "index": np.arange(start, start + len(x))}
+
+
+def trained(model, *data, **kwargs):
+    history = model.fit(*data, epochs=2, verbose=0, shuffle=False, **kwargs)
+    weights = [w.ravel() for w in model.hash_head.get_weights()]
+    return np.concatenate([history.history["loss"], *weights])
+
+
+def test_class_ids_and_label_rows_are_the_same_in_every_form():
+    slices = tf.data.Dataset.from_tensor_slices
+    model = build(SSDH, lambda: network(frozen=True), eager=False)
+    model.compile(keras.optimizers.SGD(0.0))  # it stays as it is
+    expected = model.evaluate(X, ROWS, batch_size=8, verbose=0, return_dict=True)
+    stream = ((X[s : s + 8], IDS[s : s + 8]) for s in range(0, N, 8))
+    for source, options in (
+        ((X, IDS), {"batch_size": 8}),
+        ((slices((X, IDS)).batch(8),), {}),
+        ((slices((X, {"label": IDS.astype(np.int32)})).batch(8),), {}),
+        ((Batches(),), {}),
+        ((stream,), {"steps": 3}),
+    ):
+        values = model.evaluate(*source, verbose=0, return_dict=True, **options)
+        assert values == pytest.approx(expected, rel=1e-5)
+    for data in ((X, IDS), slices((X, IDS)).batch(8)):
+        validated = model.fit(X, IDS, 8, validation_data=data, verbose=0).history
+        assert validated["val_class_loss"] == pytest.approx([expected["class_loss"]])
+        assert model.fit(slices((X, IDS)).batch(8), verbose=0).history["loss"]
+
+
+@pytest.mark.parametrize("wrong", [np.array([3] * N), np.array([-1] * N)])
+def test_wrong_class_ids_of_validation_data_are_named(wrong):
+    model = build(SSDH, eager=False)
+    dataset = tf.data.Dataset.from_tensor_slices((X, wrong)).batch(8)
+    for data in ((X, wrong), dataset, Batches(y=wrong)):
+        with pytest.raises(ValueError, match="must hold class ids from 0"):
+            model.fit(X, IDS, validation_data=data, verbose=0)
+    with pytest.raises(ValueError, match="must hold class ids from 0"):
+        model.evaluate(dataset, verbose=0)
+    with pytest.raises(ValueError, match="`validation_data` must be a pair"):
+        model.fit(X, IDS, validation_data=(X, IDS, IDS), verbose=0)
+    with pytest.raises(ValueError, match="`sample_weight` is not supported"):
+        model.evaluate(X, IDS, sample_weight=np.ones(N))
+
+
+@pytest.mark.parametrize(("method", "options"), [(AdaLabelHash, {}), (DSRE, DSDH)])
+def test_a_py_dataset_trains_as_arrays_do(method, options):
+    expected = trained(build(method, **options), X, IDS, batch_size=8)
+    for data in (Batches(workers=2), Indexed()):
+        values = trained(build(method, **options), data)
+        np.testing.assert_allclose(values, expected, rtol=1e-5, atol=1e-6)
+    if method is not AdaLabelHash:
+        return
+    stream = ((X[s : s + 8], ROWS[s : s + 8]) for _ in "12" for s in range(0, N, 8))
+    values = trained(build(method), stream, steps_per_epoch=3)
+    np.testing.assert_allclose(values, expected, rtol=1e-5, atol=1e-6)
+
+
+def test_a_shuffled_py_dataset_keeps_rows_and_codes_together():
+    """`fit` shuffles batches by default: the index goes with them."""
+    model = build(DSRE, **DSDH)
+    model.fit(Batches(), epochs=2, verbose=0)
+    np.testing.assert_array_equal(model.rows.labels, ROWS)
+
+
+@pytest.mark.parametrize(
+    ("method", "data", "message"),
+    [
+        (DCDH, Shuffled(), "PyDataset with `on_epoch_end` may change their order"),
+        (DCDH, (batch for batch in Batches()), "can be read only once"),
+        (DCDH, Batches(x=X[:8], y=IDS[:8]), "num_train=22, but an epoch holds 8"),
+        (SSDH, Batches(y=5 + IDS), "`label` must hold class ids from 0"),
+        (SSDH, iter([(X, ROWS, np.ones(N))]), "takes no sample weights"),
+        (SSDH, iter([X]), "needs labels"),
+        (SSDH, Batches(x=X[:, :5]), r"`x` must have shape \(n, 6\)"),
+        (SSDH, Batches(x=X * np.nan), "`x` must be finite"),
+    ],
+)
+def test_batches_that_do_not_fit_are_named(method, data, message):
+    options = {"label_units": (4,), "fusion_units": (4,), "num_train": N}
+    model = build(method, **options if method is DCDH else {})
+    with pytest.raises(ValueError, match=message):
+        model.fit(data, verbose=0)
+
+
+def test_batches_of_several_sizes_have_no_index():
+    class Uneven(Batches):
+        def __getitem__(self, number):
+            x, y = super().__getitem__(number)
+            return (x[:5], y[:5]) if number == 1 else (x, y)
+
+    with pytest.raises(ValueError, match=r"batches of one size.*5 rows in batch 1"):
+        build(DSRE, **DSDH).fit(Uneven(), verbose=0)
+
+
+def test_encode_takes_batches_by_number_or_one_after_the_other():
+    class Loader:
+        def __iter__(self):
+            return iter(Batches()[i] for i in range(3))
+
+    model = build(SSDH)
+    expected = model.encode(X)
+    sources = [Batches(), (x for x, _ in Batches()), Loader(), iter(X), Loader()]
+    for source in sources:
+        np.testing.assert_array_equal(model.encode(source, batch_size=5), expected)
+    for empty in ([], (), np.zeros((0, 6)), iter([])):
+        assert model.encode(empty).shape == (0, 1)
+        assert model.encode(empty, packed=False).shape == (0, 8)
+    with pytest.raises(ValueError, match=r"`x` must have shape \(n, 6\)"):
+        model.encode(iter([X[:, :5]]))
+
+
+class Seen(keras.layers.Layer):
+    """Counts the rows that pass."""
+
+    rows = 0
+
+    def call(self, x):
+        def add(x):
+            Seen.rows += len(x)
+            return x
+
+        return tf.ensure_shape(tf.numpy_function(add, [x], tf.float32), x.shape)
+
+    def compute_output_shape(self, shape):
+        return shape
+
+
+def data_set():
+    return kerashash.data.indexed(tf.data.Dataset.from_tensor_slices((X, ROWS)))
+
+
+HEAD = [keras.layers.Dense(7, "tanh"), keras.layers.Dropout(0.3)]
+KINDS = [
+    (SSDH, {}, lambda: network(*map(clone, HEAD), frozen=True)),
+    (DSRE, DSDH, lambda: network(frozen=True)),
+    (
+        DCDH,
+        {"num_train": N, "label_units": (4,), "fusion_units": (4,)},
+        lambda: nested(network(frozen=True)),
+    ),
+]
+
+
+def clone(layer):
+    return type(layer).from_config(layer.get_config())
+
+
+def nested(frozen):
+    """The usual form of transfer learning: a frozen network within a network."""
+    x = keras.Input((6,))
+    return keras.Model(x, keras.layers.Dense(7, "tanh")(frozen(x)))
+
+
+@pytest.mark.parametrize(("method", "options", "backbone"), KINDS)
+def test_training_on_cached_features_is_the_same(method, options, backbone):
+    sources = [(data_set().batch(8),)]
+    sources += [(X, IDS), (Batches(),)] if method is SSDH else []
+    expected = trained(build(method, backbone, **options), X, IDS, batch_size=8)
+    for source in sources:
+        model = build(method, backbone, **options)
+        size = {"batch_size": 8} if len(source) == 2 else {}
+        values = trained(model, *source, cache_features=True, **size)
+        np.testing.assert_allclose(values, expected, rtol=1e-5, atol=1e-6)
+    # The model is whole again.
+    assert np.isfinite(trained(model, X, IDS)).all()
+
+
+def test_cached_features_pass_each_image_once_and_keep_the_order_of_shuffling():
+    def seen():
+        net = keras.Sequential([keras.Input((6,)), Seen(), network(frozen=True)])
+        net.trainable = False
+        return net
+
+    results = []
+    for cached in (False, True):
+        model = build(SSDH, seen, eager=False)
+        Seen.rows = 0
+        history = model.fit(
+            X, IDS, batch_size=8, epochs=3, verbose=0, cache_features=cached
+        )
+        results.append(history.history["loss"])
+        assert Seen.rows == (N if cached else 3 * N)
+    np.testing.assert_allclose(*results, rtol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("method", "options", "backbone", "data", "message"),
+    [
+        (SSDH, {}, network, (X, IDS), "begins with frozen layers"),
+        (SSDH, {}, lambda: "features", (X, IDS), None),
+        (
+            SSDH,
+            {},
+            lambda: keras.Sequential(
+                [keras.Input((6,)), keras.layers.Dropout(0.5), network(frozen=True)]
+            ),
+            (X, IDS),
+            "training changes what 'dropout",
+        ),
+        (
+            SSDH,
+            {},
+            lambda: network(frozen=True),
+            (tf.data.Dataset.from_tensor_slices((X, ROWS)).batch(8),),
+            "`cache_features` needs 'index'",
+        ),
+        (SSDH, {}, lambda: network(frozen=True), (iter([]),), "only once"),
+        (
+            DSRE,
+            {"p_features": "input"},
+            lambda: network(frozen=True),
+            (X, IDS),
+            "`cache_features` must be False for a `DSRE`",
+        ),
+        (
+            SSDH,
+            {},
+            lambda: network(frozen=True),
+            (data_set().skip(3).batch(8),),
+            "each of the numbers from 0 on",
+        ),
+    ],
+)
+def test_features_that_cannot_be_cached_are_named(
+    method, options, backbone, data, message
+):
+    model = build(method, backbone, **options)
+    if message is None:  # nothing to gain, nothing wrong
+        model.fit(*data, cache_features=True, verbose=0)
+        return
+    with pytest.raises(ValueError, match=message):
+        model.fit(*data, cache_features=True, verbose=0)
+    if len(data) == 2:
+        model.fit(*data, verbose=0)
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("loss", "mse"),
+        ("metrics", ["accuracy"]),
+        ("weighted_metrics", ["accuracy"]),
+        ("loss_weights", [1.0]),
+    ],
+)
+def test_compile_takes_no_losses_or_metrics(name, value):
+    model = build(SSDH)
+    with pytest.raises(ValueError, match=f"`{name}` must be None.*Received: {name}="):
+        model.compile("sgd", **{name: value})
+    # Version 0.1 took them, and its models load.
+    model.compile_from_config({"optimizer": "adam", name: value})
+    assert isinstance(model.optimizer, keras.optimizers.Adam)
+
+
+@pytest.mark.slow
+def test_several_steps_an_execution_train_the_same():
+    losses = []
+    for steps in (1, 2):
+        model = build(DSRE, **DSDH)
+        model.compile(keras.optimizers.SGD(0.05), steps_per_execution=steps)
+        losses.append(trained(model, X, IDS, batch_size=8))
+    np.testing.assert_allclose(*losses, rtol=1e-4, atol=1e-5)
+
+
+def test_methods_without_a_loss_on_other_data_say_what_to_use():
+    model = build(DDHLDL, num_train=N, code_units=(4,), function_units=(4,))
+    with pytest.raises(ValueError, match=r"label_distribution\.measures"):
+        model.evaluate(X, ROWS, verbose=0)
+
+    class Own(kerashash.HashModel):
+        pass
+
+    with pytest.raises(ValueError, match=r"`Own` has no loss.*kerashash.evaluate"):
+        build(Own).evaluate(X, IDS)

@@ -87,7 +87,7 @@ def test_every_form_gives_the_same_split(arrays, tmp_path):
     for data in loaded:
         for value, right in zip(data[:4], expected[:4], strict=True):
             np.testing.assert_array_equal(value, right)
-    sizes = "num_train=52, num_query=5, num_validation=0, dim=5, num_classes=4"
+    sizes = "train=52, query=5, validation=0, dim=5, num_classes=4"
     assert repr(expected) == f"DistributionData({sizes})"
 
 

@@ -75,7 +75,7 @@ def test_class_ids_and_label_rows_are_the_same_in_every_form():
     for source, options in (
         ((X, IDS), {"batch_size": 8}),
         ((slices((X, IDS)).batch(8),), {}),
-        ((slices((X, {"label": IDS.astype(np.int32)})).batch(8),), {}),
+        ((kerashash.data.indexed(slices((X, np.int32(IDS)))).batch(8),), {}),
         ((Batches(),), {}),
         ((stream,), {"steps": 3}),
     ):

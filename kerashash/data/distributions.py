@@ -44,7 +44,7 @@ class DistributionData(NamedTuple):
         >>> x, d = np.ones((3, 5)), np.full((3, 2), 0.5)
         >>> data = DistributionData(x[:2], d[:2], x[2:], d[2:])
         >>> data
-        DistributionData(num_train=2, num_query=1, num_validation=0, dim=5, num_classes=2)
+        DistributionData(train=2, query=1, validation=0, dim=5, num_classes=2)
     """
 
     x_train: npt.NDArray[np.float32]
@@ -57,9 +57,8 @@ class DistributionData(NamedTuple):
     def __repr__(self) -> str:
         validation = 0 if self.d_validation is None else len(self.d_validation)
         return (
-            f"{type(self).__name__}(num_train={self.num_train}, "
-            f"num_query={self.num_query}, "
-            f"num_validation={validation}, dim={self.x_train.shape[1]}, "
+            f"{type(self).__name__}(train={self.num_train}, query={self.num_query}, "
+            f"validation={validation}, dim={self.x_train.shape[1]}, "
             f"num_classes={self.num_classes})"
         )
 

@@ -15,13 +15,14 @@ def indexed(dataset: tf.data.Dataset, start: int = 0) -> tf.data.Dataset:
 
     Args:
         dataset: `tf.data.Dataset`, not batched, of ``(x, label)`` or ``(x, {"label":
-            label})`` with a label row ``(num_classes,)``; or of ``x`` alone, for
+            label})`` with a label row ``(num_classes,)`` or a class id, an integer
+            ``()``; or of ``x`` alone, for
             methods that need no labels.
         start: int, at least 0; the number of the first element.
 
     Returns:
-        `tf.data.Dataset` of ``(x, {"label": float32, "index": int32})``, without
-        "label" if `dataset` has none.
+        `tf.data.Dataset` of ``(x, {"label", "index": int32})``; label rows are float32,
+        and class ids as they were. Without "label" if `dataset` has none.
 
     Raises:
         TypeError: if `dataset` is not a `tf.data.Dataset` or `start` not an integer.
@@ -44,16 +45,22 @@ def indexed(dataset: tf.data.Dataset, start: int = 0) -> tf.data.Dataset:
         return dataset.enumerate(start).map(
             lambda index, x: (x, {"index": tf.cast(index, tf.int32)})
         )
-    if not _is_label_row(_label(dataset.element_spec)):
+    label_spec = _label(dataset.element_spec)
+    is_id = (
+        isinstance(label_spec, tf.TensorSpec)
+        and label_spec.shape.rank == 0
+        and label_spec.dtype.is_integer
+    )
+    if not is_id and not _is_label_row(label_spec):
         raise ValueError(
             "`dataset` must have elements x, (x, label) or (x, {'label': label}), not "
-            "batched, with a label row (num_classes,) of numbers. Received elements: "
-            f"{dataset.element_spec}."
+            "batched, with a label row (num_classes,) of numbers or an integer class "
+            f"id. Received elements: {dataset.element_spec}."
         )
 
     def add_index(index: tf.Tensor, pair: Any) -> tuple[tf.Tensor, dict[str, Any]]:
         return pair[0], {
-            "label": tf.cast(_label(pair), tf.float32),
+            "label": _label(pair) if is_id else tf.cast(_label(pair), tf.float32),
             "index": tf.cast(index, tf.int32),
         }
 

@@ -426,9 +426,10 @@ class HashModel(keras.Model):
             batch_size, epochs, verbose, callbacks, **kwargs: as for `keras.Model.fit`.
                 If the model has batch normalization and the last batch of an array
                 would have less than a sixteenth of `batch_size` rows, the nearest batch
-                size without such a rest is taken. `validation_data` has the forms of `x`, or is a
-                pair of arrays. Weights of samples or classes are not supported, nor is
-                `validation_split`, which would take rows from the learned codes.
+                size without such a rest is taken. `validation_data` has the forms of
+                `x`, or is a pair of arrays. Weights of samples or classes are not
+                supported, nor is `validation_split`, which would take rows from the
+                learned codes.
             cache_features: bool; True passes each training image once through the
                 frozen layers at the beginning of the backbone (``backbone.trainable =
                 False``, or some layers), and trains on their output. Training is the

@@ -402,7 +402,7 @@ def test_indexed_names_bad_input():
         kerashash.data.indexed([1, 2])
     x = np.zeros((4, 2))
     pairs, classes = map(tf.data.Dataset.from_tensor_slices, [(x, x), (x, x[:, 0])])
-    wrong = [(x, np.arange(4)), (x, {"class": x}), (x, x, x), (x, x.astype(str))]
+    wrong = [(x, np.arange(4.0)), (x, {"class": x}), (x, x, x), (x, x.astype(str))]
     wrong = [tf.data.Dataset.from_tensor_slices(elements) for elements in wrong]
     for dataset in (*wrong, pairs.batch(2), classes.batch(2)):
         with pytest.raises(ValueError, match="`dataset` must have elements"):

@@ -50,9 +50,10 @@ _NUMBERS = {
 }
 _TYPES_V4 = ("f8", "f4", "i4", "i2", "u2", "u1")
 _COMPLEX = 0x0800
-# How many times their compressed bytes the arrays of a file may have, and how many more
-# bytes in all: Movie's features, 116 MB of mostly zeros, have 480 times as many.
-_MAX_RATIO, _FREE_BYTES = 200, 1 << 27
+# How many times its compressed bytes an array may have: Movie's features, 116 MB of
+# mostly zeros, have 480 times as many. Zeros alone have a thousand.
+_MAX_RATIO = 600
+_FREE_BYTES = 1 << 20
 _MAX_DEPTH, _MAX_DIMS = 16, 32
 
 
@@ -114,7 +115,6 @@ class _Reader:
         self._squeeze = squeeze
         # Structures and cells together: each is some hundred bytes in Python.
         self._items_left = len(content)
-        self._free_bytes = _FREE_BYTES
 
     def variables(self) -> dict[str, Any]:
         """The variables of the file by name."""
@@ -154,8 +154,7 @@ class _Reader:
         if len(tag) < 8:
             raise ValueError("a compressed element without a size")
         kind, size = struct.unpack(f"{self._order}II", tag)
-        self._free_bytes -= max(size - _MAX_RATIO * len(data), 0)
-        if kind != _MATRIX or self._free_bytes < 0:
+        if kind != _MATRIX or size > _MAX_RATIO * len(data) + _FREE_BYTES:
             raise ValueError(f"{size} bytes, compressed to {len(data)}")
         body = stream.decompress(stream.unconsumed_tail, size) if size else b""
         # Some writers leave out the last padding.

@@ -141,6 +141,15 @@ def test_the_files_that_the_cases_damage_are_good(tmp_path):
         assert [*read_mat(tmp_path / "x.mat")] == ["x"]
 
 
+def test_arrays_of_mostly_zeros_are_read(tmp_path, rng):
+    # As sparse as the features of a published data set, which are as compressible.
+    x = np.zeros((4000, 500))
+    x[rng.integers(4000, size=6000), rng.integers(500, size=6000)] = 1
+    scipy.io.savemat(tmp_path / "x.mat", {"x": x}, do_compression=True)
+    assert 450 < x.nbytes / (tmp_path / "x.mat").stat().st_size < 600
+    np.testing.assert_array_equal(read_mat(tmp_path / "x.mat")["x"], x)
+
+
 def test_builders_name_what_holds_no_numbers(tmp_path):
     scipy.io.savemat(tmp_path / "text.mat", {"features": "abc", "labels": "abc"})
     with pytest.raises((TypeError, ValueError), match=r"text\.mat"):

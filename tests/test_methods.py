@@ -233,16 +233,17 @@ def test_fit_with_mixed_precision(method, options, digit_pairs):
 @pytest.mark.parametrize("method", [DCDH, DSRE, DDH, DDHLDL])
 def test_presets(method, digit_pairs):
     x, labels, _ = digit_pairs
-    model = build(method, 128, 10, 200, preset="paper")
+    x, labels = x[:64], rows_for(method, labels[:64])
+    model = build(method, 128, 10, 64, preset="paper")
     rebuilt = method.from_config(model.get_config())
     assert rebuilt.options == model.options
-    assert model.options != build(method, 128, 10, 200).options
-    model.compile(keras.optimizers.SGD(0.01))
-    rows = rows_for(method, labels[:200])
-    history = model.fit(x[:200], rows, epochs=3, verbose=0).history
+    assert model.options != build(method, 128, 10, 64).options
+    # Few steps: tracing a graph would take longer.
+    model.compile(keras.optimizers.SGD(0.01), run_eagerly=True)
+    history = model.fit(x, labels, batch_size=64, epochs=3, verbose=0).history
     assert np.isfinite(history["loss"]).all()
     with pytest.raises(ValueError, match="`preset` must be one of"):
-        build(method, 128, 10, 200, preset="papers")
+        build(method, 128, 10, 64, preset="papers")
 
 
 @pytest.mark.filterwarnings("ignore:The function network")

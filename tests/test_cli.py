@@ -1,10 +1,12 @@
+import pathlib
 import subprocess
 import sys
+import types
 
 import matplotlib.image
 import pytest
 
-from kerashash import cli
+from kerashash import cli, recipes, zoo
 
 
 @pytest.mark.slow
@@ -49,6 +51,35 @@ def test_a_user_s_mistake_is_one_line(capsys):
     assert "one entry, or --all" in capsys.readouterr().err
     with pytest.raises(SystemExit):
         cli.main(["fly"])
+
+
+def test_train_passes_its_options_on(monkeypatch, tmp_path, capsys):
+    trained = []
+
+    def train(*arguments, **options):
+        trained.append((*arguments, options))
+        return types.SimpleNamespace(path="entry", card={"metrics": []})
+
+    monkeypatch.setattr(recipes, "train", train)
+    recipe = tmp_path / "recipe.toml"
+    recipe.write_text("")
+    options = {"seed": 4, "seeds": 2}
+    options |= {name: f"a {name}" for name in ("cache_dir", "data_dir", "log_dir")}
+    words = [
+        word
+        for name, value in options.items()
+        for word in (f"--{name.replace('_', '-')}", str(value))
+    ]
+    arguments = ["train", "--recipe", str(recipe), "--root", str(tmp_path), *words]
+    assert cli.main(arguments) == 0
+    assert cli.main(["train", "--recipe", "ssdh-digits-48"]) == 0
+    nothing = dict.fromkeys(options) | {"seeds": 1}
+    installed = zoo.recipe_path("ssdh-digits-48")
+    assert trained == [
+        (recipe, tmp_path, options),
+        (installed, pathlib.Path("."), nothing),
+    ]
+    assert "Wrote entry" in capsys.readouterr().out
 
 
 def test_help_imports_no_tensorflow():

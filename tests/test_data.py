@@ -154,6 +154,51 @@ def test_storage_order_does_not_change_a_split(rng):
         assert manifests[0] == manifests[1]
 
 
+@pytest.mark.parametrize(
+    ("split", "counts"),
+    [
+        (protocols.drawn(30), {"query": 300, "train": 1497, "database": 1497}),
+        (
+            protocols.drawn(20, 40, unlabelled=True),
+            {"query": 200, "train": 400, "database": 1597, "unlabelled": 1197},
+        ),
+        (
+            protocols.drawn_from_all(50),
+            {"query": 50, "train": 1747, "database": 1747},
+        ),
+        (
+            protocols.three_parts(40, 20),
+            {"query": 1197, "train": 400, "database": 400, "validation": 200},
+        ),
+        (protocols.stratified(0.1), {"query": 179, "train": 1618, "database": 1618}),
+        (protocols.official, {"query": 599, "train": 1198, "database": 1198}),
+    ],
+)
+def test_splits_share_no_image_but_training_ones_of_the_database(split, counts):
+    source = sources.digits()
+    is_test = np.arange(len(source.x)) % 3 == 2
+    source = source._replace(is_test=is_test)
+    draws = []
+    for seed in (0, 1):
+        _, splits = protocols.Protocol(split).apply(source, seed)
+        rows = {name: set(rows.tolist()) for name, rows in splits.items()}
+        assert {name: len(of) for name, of in rows.items()} == counts
+        assert {name: len(of) for name, of in splits.items()} == counts
+        draws.append(rows)
+        assert rows["train"] <= rows["database"]
+        assert rows["query"].isdisjoint(rows["database"])
+        assert rows.get("validation", set()).isdisjoint(
+            rows["query"] | rows["database"]
+        )
+        if "unlabelled" in rows:
+            assert rows["unlabelled"] == rows["database"] - rows["train"]
+        union = set().union(*rows.values())
+        assert len(union) == len(source.x)
+        if split is protocols.official:
+            assert rows["query"] == {*np.flatnonzero(is_test).tolist()}
+    assert (draws[0] == draws[1]) == (split is protocols.official)
+
+
 def test_equal_images_are_drawn_alike_in_any_order(rng):
     # 40 images, each there twice: once with the same label, once with another.
     x = np.repeat(rng.normal(size=(40, 3)), 2, axis=0)

@@ -1,5 +1,6 @@
 """What a choice means, and that a wrong one is refused before work is done."""
 
+import dataclasses
 import types
 
 import numpy as np
@@ -76,16 +77,50 @@ def test_wrong_choice_is_refused_before_encoding(digits, options, error, message
 
 
 def test_learned_codes_take_the_place_of_encoded_ones(digits):
-    model = Encoder()
-    everything_ties = kerashash.evaluate(model, digits, "dcdh")["mAP@ALL"]
-    ones = np.ones((1497, 16))
-    assert everything_ties == mean_ap(
-        unpacked(model, digits.query),
-        digits.query_labels,
-        ones,
-        digits.database_labels,
-        ties="stable",
-    )
+    """Where the database has the training images, in the database's order."""
+    model, rng = Encoder(), np.random.default_rng(0)
+    splits = dict(digits.splits)
+    order = rng.permutation(digits.num_train)
+    # A part of the training images, in another order, is not in the database.
+    splits["train"] = splits["train"][order]
+    splits["database"] = splits["database"][100:]
+    data = dataclasses.replace(digits, splits=splits)
+    learned = rng.choice(np.array([-1, 1], np.int8), (digits.num_train, 16))
+    model.learned_codes = lambda: learned
+    of_image = dict(zip(splits["train"].tolist(), learned, strict=True))
+    database = np.array([of_image[image] for image in splits["database"].tolist()])
+    for database_choice, codes in (
+        ("learned", database),
+        ("encoded", unpacked(model, data.database)),
+    ):
+        result = kerashash.evaluate(model, data, "dcdh", database=database_choice)
+        assert result["mAP@ALL"] == mean_ap(
+            unpacked(model, data.query),
+            data.query_labels,
+            codes,
+            data.database_labels,
+            ties="stable",
+        )
+
+
+def test_protocols_are_those_of_their_papers():
+    names = ("at", "denominator", "ties", "empty", "database")
+    actual = {
+        name: tuple(protocol[choice] for choice in names)
+        for name, protocol in evaluation.PROTOCOLS.items()
+    }
+    assert actual == {
+        "kerashash": (None, "min", "expected", "zero", "encoded"),
+        "adalabelhash-cifar10": (None, "relevant", "stable", "zero", "encoded"),
+        "adalabelhash-nuswide": (50_000, "retrieved", "stable", "zero", "encoded"),
+        "dcdh": (None, "relevant", "stable", "zero", "learned"),
+        "dcdh@5000": (5_000, "retrieved", "stable", "zero", "learned"),
+        "ddh-cifar10": (1_000, "retrieved", "stable", "skip", "encoded"),
+        "ddh-nuswide": (5_000, "retrieved", "stable", "skip", "encoded"),
+        "dsre-cifar10": (None, "relevant", "stable", "zero", "encoded"),
+        "dsre-nuswide": (5_000, "retrieved", "stable", "zero", "encoded"),
+        "dsre-nuswide-full": (50_000, "retrieved", "stable", "zero", "encoded"),
+    }
 
 
 def test_class_ids_may_be_any_large_number():

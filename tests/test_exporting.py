@@ -81,7 +81,10 @@ def test_vectors(format, tmp_path, rng):
     model = kerashash.DCDH(mlp(8, (16,)), bits=20, num_classes=3, num_train=5)
     run = runner(export(model, format, tmp_path), format)
     x = rng.normal(size=(9, 8)).astype(np.float32)
-    np.testing.assert_array_equal(run(x), model.encode(x))
+    x[4] = 0.0  # codes of exactly 0, whose sign is +1
+    codes = run(x)
+    np.testing.assert_array_equal(codes, model.encode(x))
+    assert codes[4].tolist() == [255, 255, 240]
 
 
 @pytest.mark.slow

@@ -26,6 +26,15 @@ def test_features_are_those_of_the_backbone(digits, tmp_path):
     np.testing.assert_array_equal(x, data.arrays("query")[0][y["index"]])
 
 
+def test_mirrored_features_are_of_the_image_and_its_mirror_image(rng, tmp_path):
+    inputs = keras.Input((3, 4, 2))
+    lower = keras.Model(inputs, keras.layers.Identity()(inputs))
+    x = rng.normal(size=(130, 3, 4, 2)).astype(np.float16)
+    features = feature_cache.mirrored_features(lower, x, tmp_path)
+    np.testing.assert_array_equal(features[:, 0], x)
+    np.testing.assert_array_equal(features[:, 1], x[:, :, ::-1])
+
+
 def test_training_behind_the_cache_is_training_the_head(digits, tmp_path):
     net = network()
     data = kerashash.data.cache_features(digits, net, tmp_path)

@@ -41,6 +41,13 @@ def test_encode_is_the_sign_of_the_continuous_code(model, rng):
     assert model.encode(x[:0]).shape == (0, 2)
 
 
+def test_the_sign_of_zero_is_one():
+    model = kerashash.AdaLabelHash("features", 12, 3, hash_initializer="zeros")
+    x = np.ones((2, 6))
+    assert model.encode(x).tolist() == [[255, 240]] * 2
+    assert (model.encode(x, packed=False) == 1).all()
+
+
 def test_encode_takes_arrays_and_data_sets_batched_or_not(model, rng):
     x = rng.normal(size=(37, 6)).astype(np.float32)
     expected = model.encode(x)

@@ -124,6 +124,10 @@ def test_threshold_keeps_what_is_probable(digits):
             labelled, unlabelled, 1, threshold=threshold, **options
         )
         assert abs(history.history["pseudo_labelled"][-1] - expected) <= 1
+    history = model.self_train(
+        labelled, unlabelled, 1, threshold=0.9, temperature=1e-6, **options
+    )
+    assert history.history["pseudo_labelled"] == [len(unlabelled)]
 
 
 def test_several_labels(digit_pairs):

@@ -180,6 +180,17 @@ def test_golden_codes_of_another_model_are_refused(tmp_path, rng):
         zoo.verify(entry.path)
 
 
+def test_golden_inputs_are_far_from_a_change_of_sign(tmp_path, rng):
+    model, *_, entry = make(tmp_path, rng)
+    with np.load(entry.path / "golden.npz") as golden:
+        inputs = golden["inputs"]
+    margins = [
+        np.abs(model.continuous_codes(x)).min(axis=1)
+        for x in (inputs, rng.normal(size=(200, 6)))
+    ]
+    assert min(margins[0]) > np.quantile(margins[1], 0.8)
+
+
 def test_the_metric_is_computed_from_the_codes(tmp_path, rng):
     _, _, codes, entry = make(tmp_path, rng)
     value = kerashash.evaluation.mean_average_precision(**codes, bits=12)
@@ -204,8 +215,13 @@ def test_a_metric_may_count_only_the_first_labels(tmp_path, rng):
 
 
 def test_kernels_are_stored_in_half_precision(tmp_path, rng):
-    model, *_, entry = make(tmp_path, rng)
+    model = kerashash.AdaLabelHash(mlp(6), bits=12, num_classes=2)
+    bias = rng.normal(size=12).astype(np.float32)
+    model.hash_head.bias.assign(bias)
+    zoo.round_weights(model)
+    *_, entry = make(tmp_path, rng, model=model)
     loaded = zoo.load(entry.path)
+    np.testing.assert_array_equal(loaded.hash_head.bias, bias)  # as it was
     for old, new in zip(model.weights, loaded.weights, strict=True):
         np.testing.assert_array_equal(old, new)
     floats = sum(4 * np.prod(w.shape) for w in model.weights)

@@ -204,6 +204,15 @@ def test_every_argument_outlives_saving_and_another_backbone(tmp_path):
         assert moved.hash_head is not model.hash_head
 
 
+def test_all_layers_are_built_when_the_backbone_knows_its_input(capsys):
+    for cls, options in OPTIONS.items():
+        more = {"variant": "full"} if cls is DCDH else {}
+        model = cls(network("net"), 4, **options | more)
+        assert all(layer.built for layer in model._flatten_layers())
+        model.summary()
+        assert "unbuilt" not in capsys.readouterr().out
+
+
 def test_the_models_own_layers_have_its_dtype_policy():
     own = {
         DCDH: ("label_net", "fusion", "fusion_net"),

@@ -279,6 +279,13 @@ def test_cached_features_pass_each_image_once_and_keep_the_order_of_shuffling():
             (data_set().skip(3).batch(8),),
             "each of the numbers from 0 on",
         ),
+        (
+            SSDH,
+            {},
+            lambda: network(frozen=True),
+            (data_set().repeat().batch(8),),
+            "repeats",
+        ),
     ],
 )
 def test_features_that_cannot_be_cached_are_named(

@@ -427,6 +427,7 @@ class Passes:
         return _count(self._dataset)
 
     def __iter__(self) -> Iterator[Any]:
+        _count(self._dataset)  # refuses an endless one
         first, self._first = self._first, None
         return iter(self._dataset) if first is None else first
 

@@ -169,6 +169,25 @@ def damage_hdf5(content, rng):
     return buffer.getvalue()
 
 
+def damage_keras(content, rng):
+    """Change the archive of a model, its config or its weights."""
+    if rng.random() < 0.3:
+        return damage_bytes(content, rng)
+    with zipfile.ZipFile(io.BytesIO(content)) as archive:
+        members = {name: archive.read(name) for name in archive.namelist()}
+    name = rng.choice([*members])
+    if rng.random() < 0.1:
+        del members[name]
+    else:
+        change = damage_hdf5 if name.endswith(".h5") else damage_json
+        members[name] = change(members[name], rng)
+    out = io.BytesIO()
+    with zipfile.ZipFile(out, "w") as archive:
+        for name, data in members.items():
+            archive.writestr(name, data)
+    return out.getvalue()
+
+
 def damage_toml(content, rng):
     """Change lines and values of TOML."""
     if rng.random() < 0.3:
@@ -227,9 +246,12 @@ def prepare(root):
     }
     metric = {"name": "mAP@ALL", "denominator": "relevant", "ties": "expected"}
     card = {"metrics": [{**metric, "empty": "zero", "database": "encoded"}]}
-    recipe = zoo.recipe_path("ssdh-digits-48").read_text()
+    text = zoo.recipe_path("ssdh-digits-48").read_text()
+    recipe = text.replace("ssdh-digits-48", NAME)
     zoo.save(model, NAME, card, codes, recipe, root)
     (root / "index.json").write_text(json.dumps([NAME, "adalabel-noise-24"]))
+    model.compile("adam")
+    kerashash.save_model(model, root / "some.keras")
     kerashash.HammingRanker(model.encode(x, verbose=0), 12).save(root / "codes.ranker")
     arrays = {"features": x, "labels": labels.astype(float), "name": "noise"}
     arrays["net"] = {"layers": np.array([{"x": 1.0}, "cell"], object)}
@@ -266,6 +288,12 @@ def load_ranker(root):
     from kerashash import HammingRanker
 
     HammingRanker.load(root / "codes.ranker")
+
+
+def load_model(root):
+    import kerashash
+
+    kerashash.load_model(root / "some.keras")
 
 
 def load_entry(root):
@@ -313,6 +341,7 @@ TARGETS = {
         damage_bytes,
         lambda root: load_mat(root, "packed.mat"),
     ),
+    "some.keras": ("some.keras", damage_keras, load_model),
     "index.json": ("index.json", damage_json, load_index),
 }
 

@@ -127,7 +127,8 @@ def to_saved_model(folder, start, numbers):
 
     path = folder / "search"
     if path.exists():
-        tf.saved_model.load(path).search(np.zeros((1, 6), np.float32))
+        loaded = tf.saved_model.load(path)
+        assert loaded.search(np.zeros((1, 6), np.float32))[0].shape == (1, 3)
         shutil.rmtree(path)
     model = small_model()
     ranker = HammingRanker(np.ones((20, 12), np.int8))
@@ -149,6 +150,8 @@ def cache_features(folder, start, numbers):
         x=x,
         labels=labels,
         name="noise",
+        protocol="none",
+        seed=0,
         class_names=("a", "b"),
         splits={"train": rows, "query": rows[:9], "database": rows[9:]},
     )
@@ -242,7 +245,7 @@ def fit_dcdh(folder, start, numbers):
 
 RECIPE = """
 [entry]
-name = "small"
+name = "adalabel-small-12"
 method = "AdaLabelHash"
 licence = "Apache-2.0"
 [[entry.metrics]]
@@ -294,18 +297,20 @@ def train_recipe(folder, start, numbers):
         x=rng.integers(0, 256, (24, 32, 32, 3), dtype=np.uint8),
         labels=np.eye(10, dtype=np.uint8)[rows % 10],
         name="cifar10",
+        protocol="none",
+        seed=0,
         class_names=tuple("abcdefghij"),
         splits={"train": rows[:12], "query": rows[12:16], "database": rows[16:]},
     )
     (folder / "recipe.toml").write_text(RECIPE)
     if numbers[0] is not None:
-        zoo.verify(folder / "zoo" / "small")
+        zoo.verify(folder / "zoo" / "adalabel-small-12")
     arguments = ["train", "--recipe", str(folder / "recipe.toml")]
     arguments += ["--root", str(folder / "zoo"), "--cache-dir", str(folder / "cache")]
     start()
     with mock.patch.object(kerashash.data, "load", return_value=data):
         assert cli.main(arguments) == 0
-    zoo.verify(folder / "zoo" / "small")
+    zoo.verify(folder / "zoo" / "adalabel-small-12")
     assert not [*(folder / "cache").glob("*unfinished")]
 
 

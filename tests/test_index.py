@@ -18,7 +18,7 @@ def always(monkeypatch):
     """Small databases are deduplicated and get tables, as large ones do."""
     monkeypatch.setattr(index, "_FEW_CODES", 0)
     monkeypatch.setattr(index, "_WORK_OF_TABLES", -1e9)
-    monkeypatch.setattr(index, "_MOST_ROWS", 1)
+    monkeypatch.setattr(index, "_MOST_NEAREST", 1)
 
 
 def draw(rng, n, bits, kind):
@@ -192,10 +192,10 @@ def test_auto_waits_for_searches(rng, monkeypatch):
     assert "for 0 more" in repr(ranker)
     check(ranker, database[:1], database, [3], [2])
     assert tables_of(ranker) is not None
-    assert "tables served 1 of 1 in" in repr(ranker)
+    assert "in the last search, tables for all 1 queries" in repr(ranker)
     ranker.add(database[:1])  # a changed database starts anew
     assert tables_of(ranker) is None
-    ranker.top_k(database[:400], 3)  # many queries at once
+    ranker.top_k(database[:700], 3)  # many queries at once
     assert tables_of(ranker) is not None
 
 
@@ -235,9 +235,9 @@ def test_gives_up_where_tables_do_not_pay(rng, monkeypatch):
     for query in rng.integers(0, 256, (40, 1, 8), dtype=np.uint8):
         check(ranker, query, database, [50], [])
     assert len(tried) == 5  # the first three and every sixteenth
-    assert "tables served 0 of 1 in" in repr(ranker)
+    assert "in the last search, a scan for 1 of 1 queries" in repr(ranker)
     check(ranker, database[:1], database, [1], [1])  # another kind of search
-    assert "tables served 1 of 1 in" in repr(ranker)
+    assert "in the last search, tables for all 1 queries" in repr(ranker)
 
 
 def test_many_queries_at_a_time(rng, monkeypatch):
@@ -247,6 +247,10 @@ def test_many_queries_at_a_time(rng, monkeypatch):
     ranker = HammingRanker(database, 64, index="multi")
     check(ranker, database[:30], database, [5, 31], [0, 20])
     assert "distinct codes" in repr(ranker)
+    ranker.top_k(database[:1], 499)
+    assert "a scan of all codes, as k was large" in repr(ranker)
+    ranker.within(database[:1], 64)
+    assert "a scan of all codes, as many were within the radius" in repr(ranker)
     empty = np.zeros((0, 8), np.uint8)
     assert ranker.top_k(empty, 5)[1].shape == (0, 5)
     assert ranker.within(empty, 5) == ([], [])

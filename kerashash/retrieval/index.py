@@ -25,9 +25,9 @@ MODES = ("auto", "scan", "multi")
 # A scan of so many codes takes as long as the choice of something else, and as putting
 # the rows in the place of distinct codes.
 _FEW_CODES = 1 << 17
-# A scan takes up to so many queries one at a time; a query among more costs it less.
+# A scan takes up to so many queries one at a time; one of more costs it a small part.
 _FEW_QUERIES = 4
-_QUERY_OF_MANY = 0.1
+_ONE_OF_MANY = 0.05
 # "auto" builds after scans for so many queries; building takes as long as hundreds.
 _QUERIES_BEFORE = 32
 # The mean number of rows with the code of a row from which codes are deduplicated.
@@ -39,8 +39,9 @@ _WORK_PER_WORD = 0.15
 _WORK_OF_TABLES = 60_000
 # Tables of longer codes would take more memory than they save time.
 _MOST_BITS = 256
-# A scan finds a larger part of the database faster than it could be put together.
-_MOST_ROWS = 1 / 16
+# A scan finds larger parts of a database faster than they are put together by rows: as
+# the k nearest, and as the rows within a radius.
+_MOST_NEAREST, _MOST_WITHIN = 1 / 16, 1 / 4
 # After so many searches that gave up, one in so many tries the tables again.
 _FAILURES, _RETRY = 3, 16
 # Queries that are searched before others, so that memory stays bounded.
@@ -113,7 +114,7 @@ class Index:
         self._queries = self._queries_for_tables = 0.0
         # By kind of search, how many have given up since one that did not.
         self._failures: dict[tuple[str, int, bool], int] = {}
-        self._last = "no search so far"
+        self._last = ""  # what served the last search
 
     def top_k(self, queries: npt.NDArray[np.uint8], k: int, scan: _Scan) -> _Found:
         """The k nearest codes of each query.
@@ -127,7 +128,7 @@ class Index:
             ``(distances, indices)``: int32 arrays ``(q, k)``, in order of (distance,
             index).
         """
-        built = self._prepared(len(queries), k)
+        built = self._prepared("top_k", len(queries), k)
         if built.distinct is None and built.tables is None:
             return scan(self.blocks, queries, k)
         distances = np.empty((len(queries), k), np.int32)
@@ -157,13 +158,15 @@ class Index:
             ``(distances, indices)``: two lists of q int32 arrays, each in order of
             (distance, index).
         """
-        built = self._prepared(len(queries))
+        built = self._prepared("within", len(queries))
         if built.distinct is None and built.tables is None:
             return scan(self.blocks, queries, radius)
         found = self._searched(built, queries, "within", radius, scan)
         if built.distinct is not None:
-            most = self._size * _MOST_ROWS
+            most = self._size * _MOST_WITHIN
             rows = [built.distinct.all_rows(*result, most) for result in found]
+            if any(result is None for result in rows):
+                self._last = "a scan of all codes, as many were within the radius"
             found = _completed(rows, queries, self.blocks, radius, scan)
         return [near for near, _ in found], [indices for _, indices in found]
 
@@ -174,8 +177,10 @@ class Index:
         if built.distinct is not None:
             text = f"scan of {built.size:,} distinct codes"
         if built.tables is not None:
-            return f"{len(built.tables.tables)} tables, or {text}; {self._last}"
-        return f"{text}, {self._why_no_tables()}"
+            text = f"{len(built.tables.tables)} tables of substrings, or {text}"
+        else:
+            text = f"{text}, {self._why_no_tables()}"
+        return f"{text}; in the last search, {self._last}" if self._last else text
 
     def _why_no_tables(self) -> str:
         built = self._built
@@ -189,24 +194,23 @@ class Index:
             return "as memory was short"
         if self._bits > _MOST_BITS and built.deduplicated:
             return f"as tables of more than {_MOST_BITS} bits take much memory"
-        if self._most_work(built, count=1) <= 0 and built.deduplicated:
+        if self._most_work(built, "top_k", 1) <= 0 and built.deduplicated:
             return "as tables would be slower"
         queries = self._queries_for_tables if built.deduplicated else self._queries
         return f"for {self._patience - queries:.0f} more queries"
 
-    def _prepared(self, count: int, k: int = 1) -> _Built:
+    def _prepared(self, kind: str, count: int, k: int = 1) -> _Built:
         """What serves a search for so many queries, built now if it is worth it."""
         scan = _Built(self.blocks, self._size)
-        few = self._size < _FEW_CODES
-        if self.mode == "scan" or self._on_accelerator or few:
+        small = self._size < _FEW_CODES or not count
+        if self.mode == "scan" or self._on_accelerator or small:
             return scan
-        if k > self._size * _MOST_ROWS:
-            self._last = "a scan of all codes in the last search, as k was large"
+        if k > self._size * _MOST_NEAREST:
+            self._last = "a scan of all codes, as k was large"
             return scan
-        scans = count if count <= _FEW_QUERIES else count * _QUERY_OF_MANY
-        self._queries += scans
-        if self._most_work(self._built, count) > 0:
-            self._queries_for_tables += scans
+        self._queries += _scans(count)
+        if self._most_work(self._built, kind, count) > 0:
+            self._queries_for_tables += _scans(count)
         if self._is_worth_building() and self._building.acquire(blocking=False):
             try:
                 self._build()
@@ -227,7 +231,7 @@ class Index:
             built.tables is None
             and self._bits <= _MOST_BITS
             and self._queries_for_tables > self._patience
-            and self._most_work(built, count=1) > 0
+            and self._most_work(built, "top_k", 1) > 0
         )
 
     def _build(self) -> None:
@@ -247,11 +251,11 @@ class Index:
             tables = MultiIndex(packed, self._bits)
             self._built = dataclasses.replace(self._built, tables=tables)
 
-    def _most_work(self, built: _Built, count: int) -> float:
+    def _most_work(self, built: _Built, kind: str, count: int) -> float:
         """The work that tables may do for one of so many queries, instead of a scan."""
         work = built.size * -(-self._bits // 64) * _WORK_PER_WORD
-        if count > _FEW_QUERIES:
-            work *= _QUERY_OF_MANY
+        if kind == "top_k":  # `within` scans queries one after the other
+            work *= _scans(count) / count
         return work - _WORK_OF_TABLES
 
     def _searched(
@@ -276,7 +280,8 @@ class Index:
             List of q ``(distances, indices)``.
         """
         found: list[_Found | None] = [None] * len(queries)
-        most_work = self._most_work(built, len(queries))
+        most_work = self._most_work(built, kind, len(queries))
+        self._last = ""
         if built.tables is not None and most_work > 0:
             search = built.tables.top_k if kind == "top_k" else built.tables.within
             # Searches like this one are likely to take as much work.
@@ -286,9 +291,21 @@ class Index:
                 if failures < _FAILURES or failures % _RETRY == 0:
                     found[row] = search(query, limit, most_work)
                 self._failures[alike] = failures + 1 if found[row] is None else 0
-        served = sum(result is not None for result in found)
-        self._last = f"tables served {served:,} of {len(found):,} in the last search"
+            scanned = sum(result is None for result in found)
+            self._last = f"tables for all {len(found):,} queries"
+            if scanned:
+                self._last = (
+                    f"a scan for {scanned:,} of {len(found):,} queries, to which too "
+                    "many codes are near"
+                )
+        elif built.tables is not None:
+            self._last = "a scan, as many queries together take less time"
         return _completed(found, queries, built.blocks, limit, scan)
+
+
+def _scans(count: int) -> float:
+    """How many scans for one query take the time of one for so many."""
+    return count if count <= _FEW_QUERIES else count * _ONE_OF_MANY
 
 
 def _completed(

@@ -31,8 +31,9 @@ from kerashash.retrieval.layout import as_words
 # Lengths of substrings, about log2(n), at which a value has few codes. A table has an
 # entry for each value, so that it grows beyond a processor's cache with longer ones.
 _MIN_LENGTH, _MAX_LENGTH = 8, 22
-# The work of a value that is looked up, in codes that are compared.
-_LOOKUP = 8
+# The work of a value that is looked up, and of a near code that is put in its place, in
+# codes that are compared.
+_LOOKUP = _NEAR = 8
 
 
 class MultiIndex:
@@ -116,8 +117,8 @@ class MultiIndex:
         """The k nearest of the codes within a radius."""
         query_words = as_words(query[None])
         lookups = [Lookup(table, query) for table in self.tables]
-        # The nearest codes so far, as keys that sort by (distance, index).
-        nearest = np.zeros(0, np.int64)
+        # The near codes so far, as keys that sort by (distance, index).
+        found = [np.zeros(0, np.int64)]
         complete = -1  # all codes up to this distance have been found
         while complete < radius:
             lookup = min(lookups, key=lambda lookup: lookup.next_work)
@@ -138,14 +139,13 @@ class MultiIndex:
                 near = near[distances[near] <= radius]
             keys = distances[near].astype(np.int64) << 32
             keys |= lookup.table.indices[positions[near]]
-            nearest = np.concatenate([nearest, keys])
-            nearest.sort()
-            first = np.ones(len(nearest), bool)
-            np.not_equal(nearest[1:], nearest[:-1], out=first[1:])
-            nearest = nearest[first][:k]
-            if len(nearest) == k:
-                radius = min(radius, int(nearest[-1] >> 32))
-        return split_keys(nearest)
+            most_work -= _NEAR * len(near)
+            found.append(keys)
+            if sum(map(len, found)) >= k:
+                found = [_nearest(found, k)]
+                if len(found[0]) == k:
+                    radius = min(radius, int(found[0][-1] >> 32))
+        return split_keys(_nearest(found, k))
 
     def _distances(
         self,
@@ -161,6 +161,15 @@ class MultiIndex:
         for codes, word in zip(self._words, query_words, strict=True):
             distances += np.bitwise_count(codes[indices] ^ word)
         return distances
+
+
+def _nearest(keys: list[npt.NDArray[np.int64]], k: int) -> npt.NDArray[np.int64]:
+    """The first k of the different ones among keys, in order."""
+    merged = np.concatenate(keys)
+    merged.sort()
+    first = np.ones(len(merged), bool)
+    np.not_equal(merged[1:], merged[:-1], out=first[1:])
+    return merged[first][:k]
 
 
 class Table:

@@ -63,7 +63,7 @@ def tables_of(ranker):
 
 
 @pytest.mark.usefixtures("always")
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=15, deadline=None)
 @given(
     bits=st.sampled_from([8, 12, 48, 64, 100, 128]),
     n=st.integers(1, 200),
@@ -200,7 +200,7 @@ def test_auto_waits_for_searches(rng, monkeypatch):
 
 
 def test_says_why_it_scans(rng, monkeypatch):
-    def reason(n=140_000, bits=64, mode="multi", k=3, few=False):
+    def reason(n=2000, bits=64, mode="multi", k=3, few=False):
         database = rng.integers(0, 256, (n, bits // 8), dtype=np.uint8)
         database = database[rng.integers(0, 10, n)] if few else database
         ranker = HammingRanker(database, bits, index=mode)
@@ -209,7 +209,8 @@ def test_says_why_it_scans(rng, monkeypatch):
         return repr(ranker)
 
     assert "index='scan': scan of all codes, as asked" in reason(mode="scan")
-    assert "scan of all codes, as there are less than 131,072" in reason(n=1000)
+    assert "scan of all codes, as there are less than 131,072" in reason()
+    monkeypatch.setattr(index, "_FEW_CODES", 1500)
     assert "scan of all codes, as tables would be slower" in reason()
     assert "scan of 10 distinct codes, as tables would be slower" in reason(few=True)
     monkeypatch.setattr(index, "_WORK_OF_TABLES", 0)

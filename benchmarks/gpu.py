@@ -21,6 +21,7 @@ import pathlib
 import statistics
 import sys
 import time
+import unittest.mock
 import warnings
 
 # Set before TensorFlow or JAX is imported. Training steps are compared with those of a
@@ -157,26 +158,26 @@ def export_searches(exporter, small):
                 export_search(exporter, size, bits, q)
 
 
-def export_search(exporter, size, bits, q, variant="", k=K):
+def export_search(exporter, size, bits, q, variant="", dtype="uint64"):
     """The search of `size` times 2^20 codes."""
     import tensorflow as tf
 
     from kerashash.retrieval import program
 
-    words, rows = bits // 64, size << 20
+    words, rows = bits // int(dtype[4:]), size << 20
     function = tf.function(
-        lambda queries, codes, n: program.nearest(queries, codes, n, bits, k),
+        lambda queries, codes, n: program.nearest(queries, codes, n, bits, K),
         jit_compile=True,
         autograph=False,
     )
     specs = (
-        tf.TensorSpec((words, q), tf.uint64),
-        tf.TensorSpec((words, rows), tf.uint64),
+        tf.TensorSpec((words, q), dtype),
+        tf.TensorSpec((words, rows), dtype),
         tf.TensorSpec((), tf.int32),
     )
     name = f"search_{size}M_{bits}_bits_{q}_queries" + variant
-    properties = {"rows": rows, "bits": bits, "queries": q, "k": k, "variant": variant}
-    exporter.program(name, function, specs, kind="search", **properties)
+    properties = {"rows": rows, "bits": bits, "queries": q, "variant": variant}
+    exporter.program(name, function, specs, kind="search", dtype=dtype, **properties)
 
 
 def export_variants(exporter, small):
@@ -187,38 +188,10 @@ def export_variants(exporter, small):
 
     hamming = program.hamming
 
-    def plain(queries, codes, chunk, axes):
-        """One broadcast and one reduction; the order of axes is that of the loops."""
+    def broadcast(queries, codes, chunk):
+        """One broadcast and one reduction for all queries."""
         chunks = tf.reshape(codes, (codes.shape[0], -1, chunk))
-        if axes == "queries, chunks":
-            return tf.reduce_min(hamming(queries[:, :, None, None], chunks[:, None]), 2)
-        if axes == "chunks, queries":
-            distances = hamming(queries[:, None, :, None], chunks[:, :, None])
-            return tf.transpose(tf.reduce_min(distances, 2))
-        distances = hamming(queries[:, None, None, :], chunks[..., None])
-        return tf.transpose(tf.reduce_min(distances, 1))  # "chunks, codes, queries"
-
-    def variadic(queries, codes, chunk, together):
-        """One reduction of several operands: certainly one kernel."""
-        from tensorflow.compiler.tf2xla.python import xla
-
-        @tf.function
-        def smaller(*values):
-            half = len(values) // 2
-            return [tf.minimum(values[i], values[half + i]) for i in range(half)]
-
-        chunks = tf.reshape(codes, (codes.shape[0], -1, chunk))
-        minima = []
-        for start in range(0, queries.shape[1], together):
-            operands = [
-                hamming(query[:, None, None], chunks)
-                for query in tf.unstack(queries[:, start : start + together], axis=1)
-            ]
-            scalar = tf.TensorSpec((), tf.int32)
-            reducer = smaller.get_concrete_function(*[scalar] * 2 * len(operands))
-            most = [tf.constant(tf.int32.max)] * len(operands)
-            minima += xla.variadic_reduce(operands, most, [1], reducer)
-        return tf.stack(minima)
+        return tf.reduce_min(hamming(queries[:, :, None, None], chunks[:, None]), 2)
 
     def by_row(queries, codes, chunk):
         """Codes row by row: the words of a code are neighbours."""
@@ -242,52 +215,38 @@ def export_variants(exporter, small):
         exporter.program(name, compiled, specs, kind="scan", dtype=dtype, **properties)
 
     size = 1 if small else SIZES[-1]
-    unrolled = program.chunk_minima
-    broadcast = {
-        "broadcast_" + axes.replace(", ", "_"): functools.partial(plain, axes=axes)
-        for axes in ("queries, chunks", "chunks, queries", "chunks, codes, queries")
-    }
     if small:
-        for name, function in broadcast.items():
-            add(name, function, 1, 64, 2, 1024)
-        add("variadic", functools.partial(variadic, together=2), 1, 64, 2, 1024)
-        add("rows", by_row, 1, 128, 2, 1024, rows_first=True)
+        add("broadcast", broadcast, size, 64, 2, 1024)
+        add("rows", by_row, size, 128, 2, 1024, rows_first=True)
         return
-    for chunk in (256, 512, 1024, 4096):
-        add("unrolled", unrolled, size, 64, 1, chunk)
-        add("unrolled", unrolled, size, 64, 64, chunk)
-    for together in (4, 8, 16):
-        for chunk in (512, 1024):
-            function = functools.partial(variadic, together=together)
-            add(f"variadic_{together}", function, size, 64, 64, chunk)
-    for name, function in broadcast.items():
-        add(name, function, size, 64, 64, 1024)
-    add("unrolled_uint32", unrolled, size, 64, 1, 1024, "uint32")
-    add("unrolled_uint32", unrolled, size, 64, 64, 1024, "uint32")
+    unrolled = program.chunk_minima
+    for q in BLOCKS:
+        for chunk in (256, 512, 1024, 4096):
+            add("unrolled", unrolled, size, 64, q, chunk)
+        add("unrolled_uint32", unrolled, size, 64, q, 1024, "uint32")
+    add("broadcast", broadcast, size, 64, 64, 1024)
     add("unrolled", unrolled, size, 128, 1, 1024)
     add("rows", by_row, size, 128, 1, 1024, rows_first=True)
 
-    kept = program._chunk_size, program._sorted_smallest
+    def patched(size, q, variant, **values):
+        """The search with other values of the program's settings."""
+        with unittest.mock.patch.multiple(program, **values):
+            export_search(exporter, size, 64, q, variant)
+
+    wide = {"_GROUP_SIZES": (64, 1024)}
+    for q in (1, 8, 64):
+        # Whether to select by comparisons of all keys, or by a sort.
+        patched(size, q, "_compared", _MOST_COMPARISONS=1 << 40)
+        patched(size, q, "_sorted", _MOST_COMPARISONS=0)
+        patched(size, q, "_sorted_groups_64", _MOST_COMPARISONS=0, **wide)
     for q in BLOCKS:
-        # 16 is the most that XLA's own kernel for `top_k` takes.
-        export_search(exporter, size, 64, q, "_k_16", k=16)
-        # One sort selects among all chunks, and one among all codes that remain.
-        program._chunk_size = lambda n, k: kept[0](n, k) if n >= 1 << 20 else 0
-        export_search(exporter, size, 64, q, "_sorted")
-        program._sorted_smallest = as_floats
-        export_search(exporter, size, 64, q, "_as_floats")
-        program._chunk_size, program._sorted_smallest = kept
-
-
-def as_floats(keys, k):
-    """The k smallest keys, as float32 of the same order: XLA has more ways to find the
-    largest of those."""
-    import tensorflow as tf
-
-    # The smallest float that is not subnormal.
-    offset = tf.constant(1 << 23, keys.dtype)
-    floats = tf.bitcast(keys + offset, tf.float32)
-    return tf.bitcast(-tf.math.top_k(-floats, k).values, keys.dtype) - offset
+        patched(size, q, "_chunk_256", _CHUNK_SIZES=(64, 256))
+        export_search(exporter, size, 64, q, "_uint32", dtype="uint32")
+    patched(size, 1, "_groups_64", **wide)
+    patched(SIZES[0], 1, "_sorted", _MOST_COMPARISONS=0)
+    # One selection from all of few codes, or from all of few minima.
+    patched(SIZES[0], 1, "_no_chunks", _CHUNK_SIZES=(1 << 20, 1 << 20))
+    patched(SIZES[0], 1, "_no_groups", _GROUP_SIZES=(1 << 20, 1 << 20))
 
 
 def export_counts(exporter, small):
@@ -564,7 +523,9 @@ def run(folder, out, small, only, seconds):
         compiled = {}
         chosen = [item for item in items if item["kind"] == kind]
         # Those of one database follow one another, for it to be drawn once.
-        chosen.sort(key=lambda item: (item.get("bits", 0), item.get("rows", 0)))
+        chosen.sort(
+            key=lambda i: (i.get("bits", 0), i.get("rows", 0), i.get("dtype", ""))
+        )
         with concurrent.futures.ThreadPoolExecutor(os.cpu_count()) as pool:
             for item in chosen if time.perf_counter() < stop else []:
                 compiled[item["name"]] = pool.submit(compile_item, folder, item)
@@ -635,11 +596,14 @@ def run_search(results, folder, item, program, compile_s, copy):
     """Time a search and check the results of its first and last query."""
     import jax
 
-    bits, rows, block, k = (item[name] for name in ("bits", "rows", "queries", "k"))
-    codes = draw((bits // 64, rows), "uint64")
+    bits, rows, block, dtype = (
+        item[name] for name in ("bits", "rows", "queries", "dtype")
+    )
+    words = bits // int(dtype[4:])
+    codes = draw((words, rows), dtype)
     n = jax.device_put(np.int32(rows))
     for count in [block] if block == 1 or item["variant"] else [block, 1024]:
-        queries = draw_queries(bits // 64, count)
+        queries = draw_queries(words, count, dtype)
         parts = [queries[:, i : i + block] for i in range(0, count, block)]
 
         def search(parts=parts):
@@ -657,7 +621,7 @@ def run_search(results, folder, item, program, compile_s, copy):
             rows,
             bits,
             count,
-            k,
+            K,
             ms,
             copy,
             equal=equal,

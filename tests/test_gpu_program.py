@@ -57,8 +57,20 @@ def test_equals_the_processor(bits, n, ks, rng, monkeypatch):
     check_equal(*both(database, bits, monkeypatch), queries, ks)
 
 
-def test_selection(rng):
-    """With groups, without, and with groups of groups."""
+@pytest.fixture
+def sorts(monkeypatch):
+    """Every selection is a sort, as with many queries."""
+    monkeypatch.setattr(program, "_MOST_COMPARISONS", 0)
+    program._program.cache_clear()
+    yield
+    program._program.cache_clear()
+
+
+@pytest.mark.parametrize("comparisons", [1 << 10, 1 << 27])
+def test_selection(comparisons, rng, monkeypatch):
+    """By a sort, and by comparisons of all keys; with groups, without, and with groups
+    of groups."""
+    monkeypatch.setattr(program, "_MOST_COMPARISONS", comparisons)
     for size, k in ((1500, 5), (40, 40), (100, 1), (40_000, 1), (70_001, 6)):
         values = rng.integers(0, 9, (2, size)).astype(np.int32)
         found = program._smallest(tf.constant(values), k, bits=8)
@@ -67,7 +79,7 @@ def test_selection(rng):
         np.testing.assert_array_equal(found[0], np.take_along_axis(values, order, 1))
 
 
-def test_many_queries(rng, monkeypatch):
+def test_many_queries(sorts, rng, monkeypatch):
     """More than one kernel compares at a time, and more than a block of queries."""
     database, queries = draw(rng, 20_000, 64), draw(rng, 9, 64)
     monkeypatch.setattr(program.AcceleratorBlock, "WORKSPACE", 3_000_000)

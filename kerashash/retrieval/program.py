@@ -24,9 +24,14 @@ import tensorflow as tf
 from kerashash.retrieval import layout
 from kerashash.retrieval.kernels import Kernels
 
-# Smallest and largest number of codes of a chunk, and of keys of a group. Even the
-# smallest keeps the 32 threads of a GPU's warp busy.
+# Smallest and largest number of codes of a chunk. Even the smallest keeps the 32
+# threads of a GPU's warp busy.
 _CHUNK_SIZES = (64, 1024)
+# The same for keys of a group. Selections from small groups compare few keys.
+_GROUP_SIZES = (16, 1024)
+# A selection that compares each key with each other is faster than a sort up to so many
+# comparisons: those of few queries.
+_MOST_COMPARISONS = 1 << 27
 # The number of codes is rounded up to a multiple of it, and of a large chunk.
 _ROWS = 1024
 # Up to so many words, each has operations of its own, which XLA fuses into one kernel.
@@ -140,7 +145,7 @@ def nearest(
     """
     n = tf.convert_to_tensor(n)
     rows = codes.shape[1]
-    chunk = _chunk_size(rows, k)
+    chunk = _chunk_size(rows, k, _CHUNK_SIZES)
     if not chunk:
         distances = hamming(queries[:, :, None], codes[:, None])
         distances = tf.where(_positions(rows, n) < n, distances, bits + 1)
@@ -149,7 +154,8 @@ def nearest(
     first_row = _positions(rows // chunk, n) * chunk
     minima = tf.where(first_row < n, minima, bits + 1)
     _, selected = _smallest(minima, k, bits)  # (q, k)
-    selected = tf.sort(selected)  # so that positions are in order of index
+    # Sorted, so that positions are in order of index.
+    selected = tf.cast(_sorted_smallest(tf.cast(selected, tf.uint32), k), tf.int32)
     chunks = tf.reshape(codes, (codes.shape[0], -1, chunk))
     candidates = tf.gather(chunks, selected, axis=1)  # (words, q, k, chunk)
     distances = hamming(queries[:, :, None, None], candidates)
@@ -161,10 +167,10 @@ def nearest(
     return nearest_distances, index + position % chunk
 
 
-def _chunk_size(size: int, k: int) -> int:
+def _chunk_size(size: int, k: int, bounds: tuple[int, int]) -> int:
     """How many of `size` values to reduce to one before k are selected, or 0 for a
     selection among all of them."""
-    least, most = _CHUNK_SIZES
+    least, most = bounds
     # With the square root of size / k, minima and values of k chunks are equally many.
     chunk = min(most, max(least, 1 << (size // k).bit_length() // 2))
     return chunk if size >= 4 * k * chunk else 0
@@ -187,7 +193,7 @@ def _smallest(values: tf.Tensor, k: int, bits: int) -> tuple[tf.Tensor, tf.Tenso
 def _smallest_keys(keys: tf.Tensor, k: int, shift: int, step: int = 1) -> tf.Tensor:
     """The k smallest keys of each row ``(q, m)``, sorted. The last `shift` bits of the
     i-th key are a position from ``step * i`` to ``step * (i + 1) - 1``."""
-    group = _chunk_size(keys.shape[1], k)
+    group = _chunk_size(keys.shape[1], k, _GROUP_SIZES)
     if group:
         # As for chunks: the k smallest keys lie in the k groups of smallest minima.
         padding = ((0, 0), (0, -keys.shape[1] % group))
@@ -203,7 +209,16 @@ def _smallest_keys(keys: tf.Tensor, k: int, shift: int, step: int = 1) -> tf.Ten
 
 
 def _sorted_smallest(keys: tf.Tensor, k: int) -> tf.Tensor:
-    """The k smallest of each row of unsigned integers ``(q, m)``, sorted."""
+    """The k smallest of each row of unsigned integers ``(q, m)``, sorted. No two of
+    them are equal."""
+    rows, size = keys.shape
+    if rows * size * size <= _MOST_COMPARISONS:
+        # A sort has many steps, each of which waits for the one before. This has two.
+        smaller = keys[:, None] < keys[:, :, None]
+        rank = tf.reduce_sum(tf.cast(smaller, tf.int32), axis=2)
+        has_rank = rank[:, None] == tf.range(k)[:, None]  # (q, k, m)
+        candidates = tf.where(has_rank, keys[:, None], keys.dtype.max)
+        return tf.reduce_min(candidates, axis=2)
     # `top_k` takes the largest; in the complement, these are the smallest.
     return tf.bitwise.invert(tf.math.top_k(tf.bitwise.invert(keys), k).values)
 

@@ -30,7 +30,8 @@ _CHUNK_SIZES = (64, 1024)
 # The same for keys of a group. Selections from small groups compare few keys.
 _GROUP_SIZES = (16, 1024)
 # A selection that compares each key with each other is faster than a sort up to so many
-# comparisons: those of few queries.
+# comparisons: those of few queries. On an H200, one query takes .36 ms by comparisons
+# and .46 by sorts, 64 queries 4.6 and 3.8 (100M codes, benchmarks/results/gpu.csv).
 _MOST_COMPARISONS = 1 << 27
 # The number of codes is rounded up to a multiple of it, and of a large chunk.
 _ROWS = 1024

@@ -37,7 +37,7 @@ VARIANTS = {
     "DDH-LDL": {},
     "DDH-LDL-I": {"gcn": False},
     "DDH-LDL-II": {"rotation": False},
-    "paper": {"preset": "paper", "code_epochs": 20},
+    "paper": {"preset": "paper", "dom_iterations": 1},
 }
 
 

@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 from conftest import mlp
+from scipy import optimize
 
 from kerashash.maths import discrete
 from kerashash.methods import DSRE
@@ -172,3 +173,69 @@ def test_images_without_labels_are_similar_to_nothing(digit_pairs):
 def test_bad_arguments_are_named(options, message):
     with pytest.raises(ValueError, match=message):
         DSRE("features", 8, **{"num_classes": 3, **options})
+
+
+@pytest.mark.parametrize("preset", ["default", "paper"])
+def test_loss_is_equation_11_by_hand(rng, preset):
+    """With weights of which no two are equal."""
+    alpha, beta, eta, lam, perplexity = 0.7, 1.3, 0.4, 0.02, 3.0
+    n, bits, classes = 14, 5, 4
+    model = DSRE(
+        mlp(6, (7,)),
+        bits,
+        classes,
+        classification_weight=alpha,
+        divergence_weight=beta,
+        quantization_weight=eta,
+        classifier_penalty=lam,
+        perplexity=perplexity,
+        preset=preset,
+    )
+    w = rng.normal(size=(bits, classes)).astype(np.float32)
+    model.classifier.kernel.assign(w)
+    x = rng.normal(size=(n, 6)).astype(np.float32)
+    y = (rng.random((n, classes)) < 0.4).astype(np.float32)
+
+    hidden, head = model.backbone.layers[0], model.hash_head
+    phi = np.maximum(x @ hidden.kernel.numpy() + hidden.bias.numpy(), 0)
+    u = (phi @ head.kernel.numpy() + head.bias.numpy()).astype(float)  # eq. 10
+    u = u if preset == "paper" else np.tanh(u)
+    b = np.where(u >= 0, 1, -1)  # eq. 12
+    off = ~np.eye(n, dtype=bool)
+    t = u @ u.T / 2
+    pair = (np.log1p(np.exp(t)) - (y @ y.T > 0) * t)[off].mean()  # eq. 2
+    classes_loss = ((y - u @ w) ** 2).sum(axis=1).mean()  # eq. 5
+
+    def conditional(i):  # eq. 6
+        squares = ((x[i] - np.delete(x, i, 0)) ** 2).sum(axis=1).astype(float)
+
+        def probabilities(precision):
+            p = np.exp(-precision * (squares - squares.min()))
+            return p / p.sum()
+
+        def excess(precision):
+            p = probabilities(precision)
+            return -(p * np.log(p)).sum() - np.log(perplexity)
+
+        return np.insert(probabilities(optimize.brentq(excess, 1e-6, 20)), i, 0)
+
+    p = np.stack([conditional(i) for i in range(n)])
+    p = (p + p.T) / (2 * n)
+    q = 1 / (1 + ((u[:, None] - u) ** 2).sum(axis=2)) * off  # eq. 7
+    q /= q.sum()
+    m = (p + q) / 2
+    js = (p[off] * np.log(p[off] / m[off]) + q[off] * np.log(q[off] / m[off])).sum() / 2
+    quantization = ((u - b) ** 2).mean()
+    total = pair + alpha * classes_loss + beta * js + eta * quantization
+    total += lam * (w**2).sum()
+    model.compile(keras.optimizers.SGD(0.0), run_eagerly=True)
+    history = model.fit(x, y, batch_size=n, verbose=0).history
+    expected = {
+        "pair_loss": pair,
+        "class_loss": classes_loss,
+        "divergence_loss": js,  # eq. 8
+        "quantization_loss": quantization,
+        "loss": total,
+    }
+    for name, value in expected.items():
+        np.testing.assert_allclose(history[name], [value], rtol=1e-4, err_msg=name)

@@ -148,9 +148,50 @@ def test_presets():
         AdaLabelHash("features", 48, 3, preset="papers")
 
 
+@pytest.mark.parametrize(("preset", "floor"), [("paper", True), ("default", False)])
+def test_loss_is_equation_1_by_hand(rng, preset, floor):
+    """Images with several labels, of which some are unknown."""
+    n, bits, classes = 9, 6, 5
+    model = AdaLabelHash(
+        keras.Sequential([keras.Input((3,)), keras.layers.Identity()]),
+        bits,
+        classes,
+        preset=preset,
+        floor=floor,
+    )
+    z = rng.normal(size=(classes, bits)).astype(np.float32)
+    model.codewords.embedding.embeddings.assign(z)
+    x = rng.normal(size=(n, 3)).astype(np.float32)
+    labels = rng.integers(-1, 2, (n, classes))
+    u = np.tanh(x @ model.hash_head.kernel.numpy() + model.hash_head.bias.numpy())
+    scores = u @ np.tanh(z).T
+    margin = 1.0 if preset == "paper" else bits / 4
+    terms = []
+    for row, s in zip(labels, scores, strict=True):
+        hardest = max([*s[row == 0], 0.0 if floor else -1e9])
+        terms += [max(0.0, margin - score + hardest) for score in s[row == 1]]
+    model.compile(keras.optimizers.SGD(0.0), run_eagerly=True)
+    history = model.fit(x, labels, batch_size=n, verbose=0).history
+    np.testing.assert_allclose(history["loss"], [np.mean(terms)], rtol=1e-5)
+
+
+def test_self_training_of_the_paper_selects_by_threshold(digits):
+    """At a threshold of 0 it takes all images, at 1 none."""
+    labelled, unlabelled = few_labels(digits)
+    model, counts = build(), []
+    for threshold in (0.0, 1.0):
+        options = {"preset": "paper", "threshold": threshold, "first_epochs": 0}
+        history = model.self_train(
+            labelled, unlabelled[:90], 1, rounds=1, verbose=0, **options
+        )
+        counts.append(history.history["pseudo_labelled"][-1])
+    assert counts == [90, 0]
+
+
 @pytest.mark.parametrize(
     ("options", "message"),
     [
+        ({"preset": "papers"}, "`preset` must be one of"),
         ({"select": "best"}, "`select` must be one of"),
         ({"rule": "several"}, "`rule` must be one of"),
         ({"quantile": 1.5}, r"`quantile` must be in \[0, 1\]"),

@@ -32,9 +32,23 @@ CHOICES = {
     "teacher": ("train", "inference"),
 }
 
+_PAPER = {
+    "code_epochs": 20,
+    "adjacency": "raw",  # eq. 3
+    "target": "thresholded",  # eq. 5
+    "teacher": "train",
+    "threshold": 0.5,
+    "dom_iterations": 100,  # "until convergence", eq. 8 to 11
+    "dropout": 0.0,
+    "code_units": (2048, 1024, 512),
+    "function_units": (2048, 1024),
+}
+
 PRESETS = {
     "default": {
+        "code_epochs": 10,
         "adjacency": "sym",
+        "target": "thresholded",
         "teacher": "inference",
         "threshold": 0.95,
         "dom_iterations": 10,
@@ -42,15 +56,8 @@ PRESETS = {
         "code_units": (512, 256),
         "function_units": (1024, 512),
     },
-    "paper": {
-        "adjacency": "raw",
-        "teacher": "train",
-        "threshold": 0.5,
-        "dom_iterations": 1,
-        "dropout": 0.0,
-        "code_units": (2048, 1024, 512),
-        "function_units": (2048, 1024),
-    },
+    "paper": _PAPER,
+    "authors": {**_PAPER, "target": "cosine", "dom_iterations": 1},
 }
 
 #: Arguments of `HashModel` that would replace the function network.
@@ -228,15 +235,15 @@ class DDHLDL(HashModel):
         num_classes: int; the width of a label distribution.
         num_train: int; the number of training rows. Their indices are 0 to
             num_train - 1.
-        code_epochs: int; how many epochs train the code network, before the remaining
-            ones train the function network.
+        code_epochs: int or None; how many epochs train the code network, before the
+            remaining ones train the function network. None takes the preset's.
         gcn: bool; False leaves out the branch of the graph convolution (DDH-LDL-I in
             the paper's ablation).
         rotation: bool; False leaves out the rotation, R = I (DDH-LDL-II).
         adjacency: str or None; how A is normalised: "sym", "row" or "raw", as in
             `kerashash.maths.label_graph.aggregate`. None takes the preset's.
-        target: str; s_ij of stage 1: "thresholded", as in eq. 5, or "cosine", without
-            the threshold.
+        target: str or None; s_ij of stage 1: "thresholded", as in eq. 5, or "cosine",
+            without the threshold. None takes the preset's.
         teacher: str or None; how the code network computes H for stages 2 and 3:
             "train" with the statistics of the batch, as in training; "inference" with
             the moving statistics, which are far off after few steps. None takes the
@@ -254,11 +261,14 @@ class DDHLDL(HashModel):
             two networks. The last of `code_units` is that of both branches; the
             function network ends in one more layer, of `bits` units. None takes the
             preset's.
-        preset: str; "default", or "paper" for the settings of the authors' code for
-            Movie: raw adjacency, H with batch statistics, threshold 0.5, one iteration,
-            no dropout, code network 2048-1024-512, function network 2048-1024. To train
-            as that code does, use one batch, learning rate 2e-4, ``code_epochs=20`` and
-            71 epochs; it also has ``target="cosine"``.
+        preset: str; "default"; "paper" for the equations as they are printed, with A =
+            S in eq. 3 and stage 2 until it converges; or "authors" for the settings of
+            the authors' code for Movie, which differ from their equations in
+            ``target="cosine"`` and one iteration of stage 2. What the paper leaves open
+            is in both as in that code: threshold 0.5, 20 epochs of stage 1, H with
+            batch statistics, no dropout, code network 2048-1024-512, function network
+            2048-1024. That code trains in one batch, at a learning rate of 2e-4, for 71
+            epochs.
         **kwargs: further arguments of `keras.Model`.
 
     Training data:
@@ -317,11 +327,11 @@ class DDHLDL(HashModel):
         bits: int,
         num_classes: int,
         num_train: int,
-        code_epochs: int = 10,
+        code_epochs: int | None = None,
         gcn: bool = True,
         rotation: bool = True,
         adjacency: str | None = None,
-        target: str = "thresholded",
+        target: str | None = None,
         teacher: str | None = None,
         threshold: float | None = None,
         label_weight: float = 10.0,
@@ -336,7 +346,9 @@ class DDHLDL(HashModel):
         chosen = from_preset(
             PRESETS,
             preset,
+            code_epochs=code_epochs,
             adjacency=adjacency,
+            target=target,
             teacher=teacher,
             threshold=threshold,
             dom_iterations=dom_iterations,
@@ -345,10 +357,8 @@ class DDHLDL(HashModel):
             function_units=function_units,
         )
         options = {
-            "code_epochs": code_epochs,
             "gcn": bool(gcn),
             "rotation": bool(rotation),
-            "target": target,
             "label_weight": label_weight,
             **chosen,
             "code_units": tuple(chosen["code_units"]),

@@ -11,7 +11,12 @@ import numpy as np
 import numpy.typing as npt
 import tensorflow as tf
 
-from kerashash.checks import check_array, check_choices, check_integer
+from kerashash.checks import (
+    check_array,
+    check_choices,
+    check_integer,
+    from_preset,
+)
 from kerashash.data import inputs
 from kerashash.methods.hash_model import HashModel
 
@@ -23,6 +28,7 @@ __all__ = [
 __dir__ = __all__.copy  # what completion offers
 
 RULES = ("single", "multi")
+PRESETS = {"default": {"select": "quantile"}, "paper": {"select": "threshold"}}
 
 
 def self_train(
@@ -33,7 +39,7 @@ def self_train(
     rounds: int = 3,
     first_epochs: int | None = None,
     batch_size: int = 128,
-    select: str = "quantile",
+    select: str | None = None,
     quantile: float | None = None,
     threshold: float = 0.95,
     rule: str = "single",
@@ -42,6 +48,7 @@ def self_train(
     temperature: float = 1.0,
     verbose: str | int = "auto",
     callbacks: Any = None,
+    preset: str = "default",
 ) -> keras.callbacks.History:
     """Train on images with and without labels, in rounds.
 
@@ -64,9 +71,10 @@ def self_train(
         first_epochs: int or None; the epochs of the first round. 0 skips it, for a
             model that is already trained. None is `epochs`.
         batch_size: int.
-        select: str; "quantile" keeps, in round t, the most confident share
+        select: str or None; "quantile" keeps, in round t, the most confident share
             ``quantile * t / T`` of the images of each predicted label. "threshold", the
             paper's rule, keeps predictions whose probability is at least `threshold`.
+            None takes the preset's.
         quantile: float in [0, 1], or None for 0.9, or 0.6 with the rule "multi". If
             there are enough labels for a good model, less is better: 0.3 for CIFAR-10
             with 5,000 labels.
@@ -74,6 +82,7 @@ def self_train(
             the margin and the number of labels: look at them first.
         rule, top_k, bottom_k, temperature: as for `pseudo_labels`.
         verbose, callbacks: as for `fit`.
+        preset: str; "default" selects by "quantile", "paper" by "threshold".
 
     Returns:
         `keras.callbacks.History` of all rounds in order. ``pseudo_labelled`` is the
@@ -99,6 +108,7 @@ def self_train(
     first_epochs = epochs if first_epochs is None else first_epochs
     check_integer("epochs", epochs)
     check_integer("batch_size", batch_size)
+    select = from_preset(PRESETS, preset, select=select)["select"]
     check_choices({"select": ("quantile", "threshold")}, select=select)
     if quantile is None:
         quantile = 0.9 if rule == "single" else 0.6

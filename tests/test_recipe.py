@@ -16,7 +16,7 @@ from kerashash import cli, recipes, zoo
 from kerashash.data import RetrievalData, feature_cache
 from kerashash.data.augmentation import random_shift
 from kerashash.evaluation import label_distribution
-from kerashash.recipes import runs
+from kerashash.recipes import fitting, recipe, runs
 
 FINE_TUNED = """
 seed = 3
@@ -28,7 +28,7 @@ shift = 1
 [training.first_head]
 epochs = 1
 batch_size = 16
-learning_rate = 1e-3
+learning_rate = 2e-3
 
 [[training.rounds]]
 epochs = 1
@@ -44,7 +44,7 @@ augment = false
 
 [training.head]
 epochs = 2
-batch_size = 16
+batch_size = 12
 learning_rate = 1e-3
 """
 ON_FEATURES = "seed = 3\nepochs = 2\nbatch_size = 16\nlearning_rate = 1e-3"
@@ -76,33 +76,59 @@ def write(folder, method, training, metrics=(MAP,), **tables):
     return path
 
 
-@pytest.fixture
-def small_world(tmp_path, rng, monkeypatch):
-    """Images of two colours instead of CIFAR-10, and the weights of a backbone."""
-    labels = np.eye(2, dtype=np.uint8)[np.arange(60) % 2]
-    x = rng.integers(0, 120, (60, 16, 16, 3)) + 120 * labels[:, None, None, [0, 1, 1]]
-    rows = np.arange(60)
-    data = RetrievalData(
+def split_data(x, labels, rng):
+    """Splits of 60 rows that share none, so that training on any other shows; but a
+    third of the training images are in the database, where learned codes count."""
+    rows = rng.permutation(60)
+    return RetrievalData(
         name="colours",
         protocol="full",
         seed=0,
-        class_names=("red", "blue"),
+        class_names=tuple(f"class {c}" for c in range(labels.shape[1])),
         splits={
-            "train": rows[:40],
-            "unlabelled": rows[:40],
-            "database": rows[:40],
-            "query": rows[40:],
-            "validation": rows[40:50],
+            "train": rows[:24],
+            "database": rng.permutation(rows[16:40]),
+            "unlabelled": rows[40:48],
+            "validation": rows[48:52],
+            "query": rows[52:],
         },
-        x=x.astype(np.uint8),
+        x=x,
         labels=labels,
     )
-    monkeypatch.setattr(kerashash.data, "load", lambda *_, **__: data)
+
+
+@pytest.fixture
+def small_world(tmp_path, rng, monkeypatch):
+    """Images of two colours instead of CIFAR-10, a folder with the weights of a
+    backbone, and the seeds for which the images were loaded."""
+    labels = np.eye(2, dtype=np.uint8)[np.arange(60) % 2]
+    x = rng.integers(0, 120, (60, 16, 16, 3)) + 120 * labels[:, None, None, [0, 1, 1]]
+    data = split_data(x.astype(np.uint8), labels, rng)
+    seeds = []
+
+    def load(name, seed, **_):
+        seeds.append(seed)
+        return dataclasses.replace(data, seed=seed)
+
+    monkeypatch.setattr(kerashash.data, "load", load)
     untrained = kerashash.backbones.get(
         "efficientnet-lite0", image_size=64, weights=None
     )
     untrained.save_weights(tmp_path / "backbone.weights.h5")
-    return data, tmp_path
+    return data, tmp_path, seeds
+
+
+def check_learned(codes, model, data):
+    """Learned codes stand where the database has the training images, only there."""
+    train, database = data.splits["train"], data.splits["database"]
+    learned = model.learned_codes()
+    for row, image in enumerate(database):
+        expected = codes["database_codes"][row]
+        if image in train:
+            (index,) = np.flatnonzero(train == image)
+            expected = kerashash.codes.pack(learned[index : index + 1])[0]
+        np.testing.assert_array_equal(codes["learned_database_codes"][row], expected)
+    assert (codes["learned_database_codes"] != codes["database_codes"]).any()
 
 
 @pytest.mark.slow
@@ -111,14 +137,25 @@ def small_world(tmp_path, rng, monkeypatch):
     [("AdaLabelHash", "encoded", "margin = 3.0"), ("DCDH", "learned", DCDH)],
 )
 def test_recipe_makes_an_entry_that_loads_and_verifies(
-    small_world, method, database, options
+    small_world, method, database, options, monkeypatch
 ):
-    data, folder = small_world
+    data, folder, _ = small_world
+    heads, fit_head = [], fitting.fit_head
+
+    def watched(model, features, labels, **training):
+        heads.append(training)
+        return fit_head(model, features, labels, **training)
+
+    monkeypatch.setattr(fitting, "fit_head", watched)
     metrics = [{**MAP, "database": database}]
     path = write(folder, method, FINE_TUNED, metrics, model=options)
     entry = recipes.train(path, folder / "zoo", cache_dir=folder / "cache")
     assert entry.card["seed"] == 3
-    assert entry.card["counts"] == {"train": 40, "query": 20, "database": 40}
+    assert entry.card["counts"] == {"train": 24, "query": 8, "database": 24}
+    assert heads == [
+        {"epochs": 1, "batch_size": 16, "learning_rate": 2e-3},
+        {"epochs": 2, "batch_size": 12, "learning_rate": 1e-3},
+    ]
     assert zoo.verify(entry.path)[0]["value"] == entry.card["metrics"][0]["value"]
 
     model = zoo.load(entry.path)
@@ -127,6 +164,8 @@ def test_recipe_makes_an_entry_that_loads_and_verifies(
         np.testing.assert_array_equal(
             model.encode(data.database), codes["database_codes"]
         )
+        if database == "learned":
+            check_learned(codes, model, data)
 
     # The features of the frozen layers and of the trained network are in the cache, and
     # fine-tuning has changed the layers above the cut only.
@@ -151,7 +190,7 @@ def test_recipe_makes_an_entry_that_loads_and_verifies(
 
 @pytest.mark.slow
 def test_fine_tuning_resumes_where_it_was_stopped(small_world, monkeypatch):
-    _, folder = small_world
+    _, folder, _ = small_world
     path = write(folder, "AdaLabelHash", FINE_TUNED, model="margin = 3.0")
     callback, epochs, states = kerashash.callbacks.Backup, [], []
     begin, end = callback.on_train_begin, callback.on_epoch_end
@@ -182,7 +221,7 @@ def test_fine_tuning_resumes_where_it_was_stopped(small_world, monkeypatch):
 
 @pytest.mark.slow
 def test_entries_on_frozen_features_share_a_backbone(small_world):
-    data, folder = small_world
+    data, folder, seeds = small_world
     network = f"{backbone(folder)}\nencoding = 'standardized'\nhidden_units = 8"
     network += "\ndropout = 0.1"
     learned = [{**MAP, "database": "learned"}]
@@ -196,12 +235,14 @@ def test_entries_on_frozen_features_share_a_backbone(small_world):
         backbone=network,
     )
     first = recipes.train(path, folder / "zoo", seeds=2, cache_dir=cache)
+    assert seeds == [3, 4]  # each run draws its own splits
     (metric,) = first.card["metrics"]
     assert len(metric["by_seed"]) == 2
     assert metric["by_seed"][0] == metric["value"]
     model = zoo.load(first.path)
     with np.load(first.path / "codes.npz") as codes:
         np.testing.assert_array_equal(model.encode(data.query), codes["query_codes"])
+        check_learned(codes, model, data)
 
     # Further recipes name only the entry whose backbone they use. The first also trains
     # on images without labels, the second without any labels.
@@ -233,7 +274,7 @@ def test_entries_on_frozen_features_share_a_backbone(small_world):
 
 @pytest.mark.slow
 def test_an_entry_of_codes_for_another_classifier(small_world):
-    _, folder = small_world
+    _, folder, _ = small_world
     path = write(
         folder,
         "AdaLabelHash",
@@ -271,9 +312,16 @@ def test_an_entry_of_label_distributions(tmp_path, rng):
         model="code_epochs = 1\ncode_units = [8]\nfunction_units = [8]",
     )
     rows = kerashash.data.load_distributions(path, seed=4)
+    seeds = []
+
+    def load(name, seed, **_):
+        seeds.append(seed)
+        return rows
+
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(kerashash.data, "load", lambda name, **_: rows)
+        patch.setattr(kerashash.data, "load", load)
         entry = recipes.train(file, tmp_path / "zoo", seeds=2)
+    assert seeds == [4, 4]  # the recipe says which splits
     assert entry.card["counts"] == {"train": 54, "query": 6, "database": 54}
     assert [m["recomputed"] for m in zoo.verify(entry.path)] == pytest.approx(
         [m["by_seed"][0] for m in entry.card["metrics"]]
@@ -287,6 +335,179 @@ def test_an_entry_of_label_distributions(tmp_path, rng):
     # The entry stores the distributions in half precision.
     stored = {m["name"]: m["value"] for m in entry.card["metrics"]}
     assert measured == pytest.approx(stored, abs=1e-3)
+
+
+@pytest.mark.slow
+def test_only_training_rows_train(tmp_path, rng, monkeypatch):
+    """Other images, and other labels of all but the training rows, change no weight."""
+    x = rng.normal(size=(60, 6)).astype(np.float32)
+    labels = (np.eye(3)[np.arange(60) % 3]).astype(np.uint8)
+    data = split_data(x, labels, rng)
+    training = (
+        ON_FEATURES
+        + """
+[training.self_train]
+learning_rate = 2e-3
+epochs = 1
+rounds = 2
+quantile = 0.5"""
+    )
+    network = 'name = "features"\nencoding = "standardized"\nhidden_units = 8'
+    network += "\ndropout = 0.1"
+    path = write(tmp_path, "AdaLabelHash", training, backbone=network)
+    changed, trains = x.copy(), np.zeros(60, bool)
+    trains[data.splits["train"]] = True
+    seen = trains.copy()
+    seen[data.splits["unlabelled"]] = True
+    changed[~seen] = 50 + 9 * changed[~seen]
+    mistaken = np.where(trains[:, None], labels, 1 - labels)
+    calls, fit = [], kerashash.AdaLabelHash.fit
+
+    def watched(model, *arguments, **options):
+        rate = float(model.optimizer.learning_rate)
+        calls.append((rate, options["epochs"], options.get("batch_size")))
+        return fit(model, *arguments, **options)
+
+    monkeypatch.setattr(kerashash.AdaLabelHash, "fit", watched)
+    weights, codes = [], []
+    for number, other in enumerate(
+        (data, dataclasses.replace(data, x=changed, labels=mistaken))
+    ):
+        keras.utils.set_random_seed(3)
+        folder = tmp_path / str(number)
+        result = runs.run(recipes.read(path), other, 3, folder)
+        weights.append(result.model.get_weights())
+        codes.append(result.codes["database_codes"])
+    for first, second in zip(*weights, strict=True):
+        np.testing.assert_array_equal(first, second)
+    assert (codes[0] != codes[1]).any()
+    # Training, and the rounds of self-training, with epochs counted on.
+    assert calls[:3] == [
+        (pytest.approx(1e-3), 2, 16),
+        (pytest.approx(2e-3), 1, None),
+        (pytest.approx(2e-3), 2, None),
+    ]
+    kinds = [type(layer).__name__ for layer in result.model.backbone.layers[1:]]
+    assert kinds == ["Normalization", "Dropout", "Dense", "Dropout"]
+
+
+def test_learned_codes_stand_at_their_images(tmp_path, rng):
+    labels = np.eye(3, dtype=np.uint8)[np.arange(60) % 3]
+    data = split_data(rng.normal(size=(60, 6)).astype(np.float32), labels, rng)
+    path = write(
+        tmp_path,
+        "DCDH",
+        "seed = 3\nepochs = 1\nbatch_size = 24\nlearning_rate = 1e-3",
+        [{**MAP, "database": "learned"}],
+        model='variant = "V"',
+        backbone='name = "features"',
+    )
+    result = runs.run(recipes.read(path), data, 3, tmp_path)
+    check_learned(result.codes, result.model, data)
+
+
+def test_queries_of_label_distributions_do_not_train(tmp_path, rng):
+    x = rng.normal(size=(40, 4))
+    d = rng.dirichlet([1.0, 1.0, 1.0], 40)
+    scipy.io.savemat(tmp_path / "rows.mat", {"features": x, "labels": d})
+    rows = kerashash.data.load_distributions(tmp_path / "rows.mat", seed=4)
+    file = write(
+        tmp_path,
+        "DDHLDL",
+        "seed = 3\nepochs = 3\nbatch_size = 9\nlearning_rate = 1e-3",
+        data='name = "ldl/movie"',
+        backbone="encoding = 'quantiles'",
+        model="code_epochs = 2\ncode_units = [8]\nfunction_units = [8]",
+    )
+    weights = []
+    for other in (
+        rows,
+        rows._replace(x_query=7 * rows.x_query + 1, d_query=rows.d_query[:, ::-1]),
+    ):
+        keras.utils.set_random_seed(3)
+        model = runs.run(recipes.read(file), other, 3, tmp_path).model
+        weights.append(model.get_weights())
+    for first, second in zip(*weights, strict=True):
+        np.testing.assert_array_equal(first, second)
+    # 36 rows in batches of 9. The rate decays over the epochs of the code network, and
+    # begins again with the function network.
+    assert int(model.optimizer.iterations) == 4
+    rates = []
+    for step in (0, 4, 8):
+        model.optimizer.iterations.assign(step)
+        rates.append(float(model.optimizer.learning_rate))
+    assert rates == pytest.approx([1e-3, 0.5e-3, 0])
+
+
+class Recorder:
+    """Takes the place of a model, and keeps what it is trained with."""
+
+    def __init__(self):
+        self.optimizers, self.fits = [], []
+
+    def compile(self, optimizer):
+        self.optimizers.append(optimizer)
+
+    def fit(self, dataset, **options):
+        self.fits.append((dataset, options))
+
+
+def test_rounds_of_fine_tuning(rng):
+    features = rng.normal(size=(20, 2, 4, 4, 1)).astype(np.float16)
+    labels = np.eye(20)
+    rounds = (
+        recipe.Round(epochs=4, warmup_epochs=1.5, learning_rate=0.3, augment=True),
+        recipe.Round(epochs=2, warmup_epochs=0, learning_rate=0.1, augment=False),
+    )
+    model = Recorder()
+    fitting.fit(
+        model,
+        features,
+        labels,
+        seed=5,
+        batch_size=5,
+        weight_decay=0.02,
+        shift=1,
+        rounds=rounds,
+    )
+    assert [options["epochs"] for _, options in model.fits] == [4, 6]
+    assert [options["initial_epoch"] for _, options in model.fits] == [0, 4]
+    # Four steps an epoch: up for 1.5 epochs or 0, then down to 0.
+    for optimizer, steps, rates in zip(
+        model.optimizers,
+        [(0, 3, 6, 11, 16), (0, 4, 8)],
+        [(0, 0.15, 0.3, 0.15, 0), (0.1, 0.05, 0)],
+        strict=True,
+    ):
+        assert optimizer.weight_decay == 0.02
+        actual = []
+        for step in steps:
+            optimizer.iterations.assign(step)
+            actual.append(float(optimizer.learning_rate))
+        assert actual == pytest.approx(rates)
+    orders = []
+    for (dataset, _), augment in zip(model.fits, (True, False), strict=True):
+        views = set()
+        for x, y in dataset:
+            index = y["index"].numpy()
+            orders.append(index)
+            np.testing.assert_array_equal(y["label"], labels[index])
+            assert len(index) == 5
+            for image, row in zip(x.numpy(), index, strict=True):
+                pads = [(1, 1), (1, 1), (0, 0)] if augment else [(0, 0)] * 3
+                for view in (0, 1):
+                    padded = np.pad(features[row, view], pads, "reflect")
+                    windows = np.lib.stride_tricks.sliding_window_view(
+                        padded, (4, 4, 1)
+                    ).reshape(-1, 4, 4, 1)
+                    if (windows == image).all(axis=(1, 2, 3)).any():
+                        views.add(view)
+                        break
+                else:
+                    raise AssertionError("neither the image nor its mirror image")
+        assert views == ({0, 1} if augment else {0})
+    assert sorted(np.concatenate(orders[:4])) == list(range(20))
+    assert not np.array_equal(orders[:4], orders[4:8])
 
 
 def test_the_card_names_the_machine(monkeypatch):
@@ -476,7 +697,7 @@ def test_a_recipe_on_vectors(tmp_path, hidden):
 
 
 def test_feature_maps_smaller_than_the_shift_are_refused(small_world):
-    _, folder = small_world
+    _, folder, _ = small_world
     path = write(folder, "AdaLabelHash", FINE_TUNED)
     path.write_text(path.read_text().replace("image_size = 64", "image_size = 32"))
     with pytest.raises(ValueError, match="1 x 1 after 'block6d'"):

@@ -1,3 +1,5 @@
+import dataclasses
+
 import keras
 import numpy as np
 import pytest
@@ -63,6 +65,10 @@ def test_a_file_belongs_to_its_images_and_backbone(digits, tmp_path):
     kerashash.data.cache_features(digits, changed, tmp_path)
     kerashash.data.cache_features(digits, network(), tmp_path)
     assert len(files(tmp_path)) == 3
+    other = dataclasses.replace(digits, x=digits.x[::-1])
+    features = kerashash.data.cache_features(other, first, tmp_path).x
+    np.testing.assert_allclose(features, first(digits.x[::-1]), atol=1e-5)
+    assert len(files(tmp_path)) == 4
 
 
 @pytest.mark.parametrize("written", [0, 3, 10])

@@ -6,7 +6,6 @@ from typing import Any
 
 import keras
 import numpy as np
-import numpy.typing as npt
 import tensorflow as tf
 
 from kerashash.checks import check_choices, check_least, from_preset
@@ -16,6 +15,7 @@ from kerashash.maths.similarity import LabelSimilarity
 from kerashash.methods.hash_model import HashModel
 from kerashash.methods.layers import OuterProductFusion
 from kerashash.methods.learned_codes import RankedCodes, SolvedCodes
+from kerashash.methods.training_state import Arrays, random_states
 
 CHOICES = {
     "variant": ("full", "V", "S"),
@@ -32,28 +32,30 @@ PRESETS = {
 
 
 def _solved_codes(
-    model: "DCDH", similarity: LabelSimilarity, u: npt.NDArray[np.float32]
+    model: "DCDH", similarity: LabelSimilarity, u: Any, state: Arrays
 ) -> SolvedCodes:
     """Make B as the paper learns it."""
     return SolvedCodes(
         model.train_codes,
         similarity,
-        u,
+        state.get("u", u),
         model.stream_weights,
         model.options["quantization_weight"],
         by_batch=model.options["b_update"] == "batch",
     )
 
 
-def _ranked_codes(model: "DCDH", similarity: LabelSimilarity, u: Any) -> RankedCodes:
+def _ranked_codes(
+    model: "DCDH", similarity: LabelSimilarity, u: Any, state: Arrays
+) -> RankedCodes:
     """Make B as the extension learns it; it does not start from U."""
-    return RankedCodes(model.train_codes, similarity, model.options["code_rate"])
+    return RankedCodes(model.train_codes, similarity, model.options["code_rate"], state)
 
 
-#: For each `pair_loss`: the function that makes B, and whether B starts from U.
-LEARNED_CODES: dict[str, tuple[Callable[..., SolvedCodes | RankedCodes], bool]] = {
-    "squares": (_solved_codes, True),
-    "average_precision": (_ranked_codes, False),
+#: For each `pair_loss`: the class of B, and the function that makes it.
+LEARNED_CODES: dict[str, tuple[type[SolvedCodes | RankedCodes], Callable[..., Any]]] = {
+    "squares": (SolvedCodes, _solved_codes),
+    "average_precision": (RankedCodes, _ranked_codes),
 }
 
 
@@ -111,8 +113,10 @@ class DCDH(HashModel):
             num_train - 1.
         variant: str; "full"; "V" for the image stream alone (lambda = mu = 0); or "S"
             for the image and label streams without fusion (mu = 0).
-        b_update: str; for squares. "epoch" updates all of B after each epoch; "batch"
-            updates the rows of the batch in each step, under the objective of all rows.
+        b_update: str; for squares. "batch" updates the rows of the batch in each step,
+            under the objective of all rows, from U without dropout; and all of B once
+            more after each epoch. "epoch" only does the latter, from the U of the
+            training passes.
         s_mode: str or None; for squares. "balanced" gives dissimilar pairs the value
             -#similar / #dissimilar, "pm1" the value -1. With few similar pairs, "pm1"
             has a collapsed minimum, in which short training runs end: all u are equal
@@ -255,7 +259,12 @@ class DCDH(HashModel):
     # ----------------------------------------------------------------- streams
 
     def streams(
-        self, x: tf.Tensor, labels: tf.Tensor, training: bool
+        self,
+        x: tf.Tensor,
+        labels: tf.Tensor,
+        training: bool,
+        visual: tf.Tensor | None = None,
+        label: tf.Tensor | None = None,
     ) -> tuple[tf.Tensor, tf.Tensor | None]:
         """Compute the continuous codes of all streams of the variant.
 
@@ -263,6 +272,8 @@ class DCDH(HashModel):
             x: tensor ``(batch, ...)``; images or vectors.
             labels: float tensor ``(batch, num_classes)``.
             training: bool; whether dropout is on.
+            visual, label: float tensors ``(batch, bits)``; the codes of the image and
+                label streams, if they are known already.
 
         Returns:
             ``(u, logits)``: float32 ``(batch, streams, bits)``, in the order image,
@@ -270,11 +281,13 @@ class DCDH(HashModel):
             for the focal loss, or None without the fusion stream.
         """
         # U_v = tanh(F_v(x)), eq. 3.
-        visual = self(x, training=training)  # (batch, bits)
+        if visual is None:
+            visual = self(x, training=training)  # (batch, bits)
         if self.label_net is None:
             return tf.stack([visual], axis=1), None
         # tanh(U_l) with U_l = F_l(labels), eq. 4.
-        label = self.label_net(labels, training=training)  # (batch, bits)
+        if label is None:
+            label = self.label_net(labels, training=training)  # (batch, bits)
         if self.fusion_net is None:
             return tf.stack([visual, label], axis=1), None
         # tanh(U) with U = F(outer product of the two), eq. 5.
@@ -286,6 +299,42 @@ class DCDH(HashModel):
         # F_c(u), eq. 6.
         logits = self.classifier(fused)  # (batch, num_classes)
         return tf.stack([visual, label, fused], axis=1), logits
+
+    def without_dropout(
+        self, x: tf.Tensor, labels: tf.Tensor, u: tf.Tensor
+    ) -> tf.Tensor:
+        """Compute the continuous codes again where a training pass made them noisy.
+
+        A stream is noisy if its network has layers that are random in training, such as
+        dropout, and so is the fusion of a noisy stream. These take a second pass, in
+        inference mode. All others stay as they are, also where they have batch
+        normalization without dropout: the statistics of a batch describe the network as
+        it is now, while their moving averages lag behind it in short training.
+
+        Args:
+            x, labels: as for `streams`.
+            u: float32 tensor ``(batch, streams, bits)``, of the training pass.
+
+        Returns:
+            float32 tensor ``(batch, streams, bits)``; `u` itself if nothing is random.
+        """
+        networks = (
+            [self.backbone, self.hash_head],
+            [] if self.label_net is None else [self.label_net],
+            [] if self.fusion_net is None else [self.fusion_net],
+        )
+        noisy = [
+            any(random_states(network.variables) for network in parts)
+            for parts in networks
+        ]
+        if not any(noisy):
+            return u
+        # The fusion stream depends on the other two.
+        kept = [
+            None if is_noisy else u_w
+            for u_w, is_noisy in zip(tf.unstack(u, axis=1)[:2], noisy, strict=False)
+        ]
+        return self.streams(x, labels, False, *kept)[0]
 
     # ------------------------------------------------------------------ losses
 
@@ -338,19 +387,24 @@ class DCDH(HashModel):
     def train_step(self, data: Any) -> dict[str, tf.Tensor]:
         batch = self.unpack(data)
         learning_rate = self.optimizer.learning_rate
+        with tf.GradientTape(persistent=True) as tape:
+            u, logits = self.streams(batch.x, batch.labels, training=True)
+            penalties = self.losses  # a second pass would replace them
+
+        # Discrete step: eq. 9 to 11 with the networks fixed, for the rows of B of this
+        # batch, and in `epoch_step` for all. b_update="epoch" only stores U here.
+        by_batch = self.shared_codes.by_batch
+        stored = self.without_dropout(batch.x, batch.labels, u) if by_batch else u
+        self.shared_codes.store(batch, stored)
         codes = self.shared_codes.rows(batch.index)  # (batch, bits)
 
         # Network step: eq. 8 with B fixed, by back-propagation.
-        with tf.GradientTape(persistent=True) as tape:
-            u, logits = self.streams(batch.x, batch.labels, training=True)
+        with tape:
             values = self.compute_losses(u, logits, batch.labels, codes)
-            loss = values["loss"] = self.regularized(values["loss"])
+            loss = values["loss"] = tf.add_n([values["loss"], *penalties])
         self.minimize(tape, loss)
-
-        # Discrete step: eq. 9 to 11 with the networks fixed. With b_update="epoch", it
-        # follows in `epoch_step`, and this only stores U.
         gradients = tape.gradient(loss, self.shared_codes.variables)
-        self.shared_codes.after_batch(batch, u, gradients, learning_rate)
+        self.shared_codes.descend(gradients, learning_rate)
 
         # Metrics.
         return self.report(**values)
@@ -372,20 +426,45 @@ class DCDH(HashModel):
 
     def prepare(self, batches: Iterable[Any], verbose: str | int) -> None:
         # Collects the labels of all training rows, and makes B.
-        make_codes, starts_from_u = LEARNED_CODES[self.options["pair_loss"]]
+        kind, make_codes = LEARNED_CODES[self.options["pair_loss"]]
+        check = functools.partial(self.check_labels, name="label")
+        collect = functools.partial(inputs.collect, batches, self.num_train)
 
         @tf.function(reduce_retracing=True)
         def initial_u(x: tf.Tensor, labels: tf.Tensor) -> tf.Tensor:
-            # If U is not needed, labels stand in, and no image passes the network.
-            return self.streams(x, labels, False)[0] if starts_from_u else labels
+            return self.streams(x, labels, False)[0]
 
-        check = functools.partial(self.check_labels, name="label")
-        labels, u = inputs.collect(batches, self.num_train, initial_u, check, verbose)
+        def no_u(x: tf.Tensor, labels: Any) -> tf.Tensor:
+            # U is not needed: no image passes the network.
+            return tf.zeros((len(labels), 0))
+
+        state: Arrays = {}
+        if self.has_state_to_resume:
+            labels, _ = collect(no_u, check, verbose)
+            shapes = kind.state_shapes(
+                self.num_train, len(self.stream_weights), self.bits
+            )
+            state = self.state_to_resume(inputs.fingerprint(labels), shapes)
+            if not state:  # B is that of other labels
+                self.train_codes.assign(keras.ops.zeros_like(self.train_codes))
+        if not state:
+            labels, u = collect(initial_u if kind.uses_u else no_u, check, verbose)
+        else:
+            u = None
         balanced = self.options["s_mode"] == "balanced"
-        self.shared_codes = make_codes(self, LabelSimilarity(labels, balanced), u)
+        similarity = LabelSimilarity(labels, balanced)
+        self.shared_codes = make_codes(self, similarity, u, state)
+        self._labels_fingerprint = inputs.fingerprint(labels)
         self._codes_before = self.train_codes.numpy()
         # Functions traced by an earlier `fit` hold the codes of that `fit`.
         self.train_function = self.test_function = None
+
+    def training_state(self) -> Arrays:
+        # For squares, num_train * streams * bits floats; for average precision,
+        # 3 * bits floats for each distinct row of labels.
+        if self.shared_codes is None:
+            return {}
+        return {"data": self._labels_fingerprint, **self.shared_codes.state()}
 
     def epoch_step(self) -> dict[str, float]:
         self.shared_codes.after_epoch()

@@ -21,6 +21,7 @@ from kerashash.data import inputs
 from kerashash.maths import discrete
 from kerashash.maths import similarity as similarities
 from kerashash.methods.hash_model import HashModel
+from kerashash.methods.training_state import Arrays
 
 CHOICES = {
     "similarity": ("neighbours", "labels"),
@@ -77,8 +78,8 @@ class DDH(HashModel):
         neighbours, lists: int; K_1 and K_2 of the neighbourhoods.
         neighbour_backbone: the network in whose features neighbours are searched: a
             name or a `keras.Model` of the inputs, which is not trained. None takes the
-            backbone as it is when `fit` begins. Set it if the backbone is fine-tuned
-            and training may be resumed.
+            backbone as it is when training begins. Neighbours are then saved with the
+            model, for training that is resumed.
         pair_weight: str or None; w_ij. "balanced" gives similar and dissimilar pairs
             the same total weight; "uniform" is 1 for all pairs, and needs plain
             stochastic gradient descent: with Adam, all codes become equal. None takes
@@ -350,17 +351,37 @@ class DDH(HashModel):
     def prepare(self, batches: Iterable[Any], verbose: str | int) -> None:
         # Finds S, which stays fixed, and fills the bank.
         check = functools.partial(self.check_labels, name="label")
-        labels, values = inputs.collect(
-            batches,
-            self.num_train,
-            tf.function(self._codes_and_features, reduce_retracing=True),
-            check if self.needs_labels else None,
-            verbose,
-        )
-        z, features = values[:, : self.bits], values[:, self.bits :]
+        collect = functools.partial(inputs.collect, batches, self.num_train)
+        check_labels = check if self.needs_labels else None
+        compute = tf.function(self._codes_and_features, reduce_retracing=True)
+
+        def checksums(x: Any, labels: Any = None) -> tf.Tensor:
+            return tf.constant(inputs.checksums(x))  # (batch, 2)
+
+        def all_values(x: Any, *labels: Any) -> tf.Tensor:
+            return tf.concat([checksums(x), compute(x, *labels)], axis=1)
+
+        state: Arrays = {}
+        if self.has_state_to_resume:
+            labels, sums = collect(checksums, check_labels, verbose)
+            data = inputs.fingerprint(sums if labels is None else labels)
+            # Images may be augmented, and labels may not.
+            state = self.state_to_resume(data, self._state_shapes(), labels is None)
+        if not state:
+            labels, values = collect(all_values, check_labels, verbose)
+            sums, features = values[:, :2], values[:, 2 + self.bits :]
+            data = inputs.fingerprint(sums if labels is None else labels)
+            state = {"data": data, "z": values[:, 2 : 2 + self.bits]}
+            if labels is None:
+                s = similarities.expanded_neighbours(
+                    features, self.options["neighbours"], self.options["lists"]
+                )
+                state["offsets"] = s.indptr.astype(np.int32)
+                state["columns"] = s.indices.astype(np.int32)
         buffer = functools.partial(tf.Variable, trainable=False)
         bank = self.bank = SimpleNamespace(
-            z=buffer(z),  # Z: (n, bits)
+            data=state["data"],
+            z=buffer(state["z"]),  # Z: (n, bits)
             gram=buffer(tf.zeros((self.bits, self.bits))),  # Z^T Z
             total=buffer(tf.zeros(self.bits)),  # sum of the rows of Z
         )
@@ -368,13 +389,10 @@ class DDH(HashModel):
             bank.labels = tf.constant(labels)
             share = similarities.LabelSimilarity(labels, balanced=False).share
         else:
-            s = similarities.expanded_neighbours(
-                features, self.options["neighbours"], self.options["lists"]
-            )
             # Row i has the similar rows columns[offsets[i] : offsets[i + 1]].
-            bank.offsets = tf.constant(s.indptr.astype(np.int32))
-            bank.columns = tf.constant(s.indices.astype(np.int32))
-            share = s.nnz / self.num_train**2
+            bank.offsets = tf.constant(state["offsets"])
+            bank.columns = tf.constant(state["columns"])
+            share = len(state["columns"]) / self.num_train**2
         bank.similar_weight = bank.dissimilar_weight = 1.0
         # With only one kind of pair there is nothing to balance.
         if self.options["pair_weight"] == "balanced" and 0.0 < share < 1.0:
@@ -383,6 +401,21 @@ class DDH(HashModel):
         # A function traced by an earlier `fit` holds the bank of that `fit`.
         self.train_function = None
         self.epoch_step()
+
+    def _state_shapes(self) -> dict[str, tuple[int | None, ...]]:
+        """Shapes of the arrays of `training_state`."""
+        shapes: dict[str, tuple[int | None, ...]] = {"z": (self.num_train, self.bits)}
+        if not self.needs_labels:
+            shapes |= {"offsets": (self.num_train + 1,), "columns": (None,)}
+        return shapes
+
+    def training_state(self) -> Arrays:
+        # S could not be found again once the backbone is trained. A row of it has at
+        # most lists * (neighbours + 1) columns, but for the symmetry of S.
+        if self.bank is None:
+            return {}
+        arrays = {name: getattr(self.bank, name) for name in self._state_shapes()}
+        return {"data": self.bank.data, **{k: v.numpy() for k, v in arrays.items()}}
 
     def epoch_step(self) -> dict[str, float]:
         # Sums that are updated by batch accumulate rounding errors.

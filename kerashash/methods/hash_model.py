@@ -2,7 +2,7 @@
 
 import os
 import warnings
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any, NamedTuple, Self
 
 import keras
@@ -781,7 +781,7 @@ class HashModel(keras.Model):
     def state_to_resume(
         self,
         data: npt.NDArray[Any],
-        shapes: dict[str, tuple[int | None, ...]],
+        shapes: Mapping[str, tuple[int | None, ...]],
         augmented: bool = False,
     ) -> Arrays:
         """Return what `training_state` gave, if it is of the same training data.
@@ -799,7 +799,8 @@ class HashModel(keras.Model):
                 warning.
 
         Returns:
-            dict of arrays with these names; empty for a new training.
+            dict of arrays with these names and "data", the fingerprint with which
+            training began; empty for a new training.
 
         Raises:
             ValueError: if training is resumed, by a callback or ``initial_epoch``, but
@@ -809,7 +810,7 @@ class HashModel(keras.Model):
         if not all(_fits(state.get(name), shape) for name, shape in shapes.items()):
             return {}
         if np.array_equal(state.get("data"), data):
-            return {name: state[name] for name in shapes}
+            return {name: state[name] for name in ("data", *shapes)}
         if self._resumes and not augmented:
             raise ValueError(
                 "`x` must be the training data on which training began, to resume it "
@@ -822,7 +823,7 @@ class HashModel(keras.Model):
                 "are augmented, and wrong if they are other training rows.",
                 stacklevel=2,
             )
-            return {name: state[name] for name in shapes}
+            return {name: state[name] for name in ("data", *shapes)}
         return {}
 
     def _begin(self, batches: Iterable[Any], verbose: str | int, epoch: int) -> None:
@@ -1045,9 +1046,10 @@ class _EpochStep(keras.callbacks.Callback):
 
 
 def _fits(array: npt.NDArray[Any] | None, shape: tuple[int | None, ...]) -> bool:
-    """Whether an array is there and has a shape, in which None is any size."""
+    """Whether there are numbers of a shape, in which None is any size."""
     return (
         array is not None
+        and array.dtype.kind in "fiu"
         and array.ndim == len(shape)
         and all(n in (None, m) for n, m in zip(shape, array.shape, strict=True))
     )

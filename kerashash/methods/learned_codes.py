@@ -2,11 +2,15 @@
 
 Both classes have one interface, and a training step calls it in this order:
 
+- ``by_batch``: whether `store` also updates rows of B;
+- ``store(batch, u)``: takes U of a batch, before the network step;
 - ``rows(index)``: the codes of training rows, for the network step;
 - ``loss_of(labels)``: the similarity loss, as a function of continuous codes;
 - ``variables``: variables whose gradient the network step also computes, if any;
-- ``after_batch(batch, u, gradients, learning_rate)``: updates B within an epoch;
-- ``after_epoch()``: updates B after an epoch. Then `codes` is up to date.
+- ``descend(gradients, learning_rate)``: moves these, after the network step;
+- ``after_epoch()``: updates B after an epoch. Then `codes` is up to date;
+- ``state()``: arrays from which, with B, training goes on after an epoch; their shapes
+  are ``state_shapes(n, streams, bits)``.
 """
 
 import functools
@@ -50,8 +54,8 @@ class SolvedCodes:
         u: float32 array ``(n, streams, bits)``; continuous codes of all streams.
         stream_weights: list of float; the weight c_w of each stream.
         quantization_weight: float; alpha.
-        by_batch: bool; True updates the rows of each batch in its step, False all rows
-            after each epoch.
+        by_batch: bool; True updates the rows of each batch in its step, and all rows
+            after each epoch; False only does the latter.
 
     Example:
         >>> similarity = LabelSimilarity(np.eye(3), balanced=False)
@@ -65,6 +69,7 @@ class SolvedCodes:
         DCDH (Wang et al., SIGIR 2019), eq. 9 to 11; eq. 11 prints the opposite sign.
     """
 
+    uses_u = True  # B starts from U
     variables: tuple[Any, ...] = ()  # B has no gradient
 
     def __init__(
@@ -79,7 +84,7 @@ class SolvedCodes:
         patterns, bits = len(similarity.counts), codes.shape[1]
         self.codes, self.similarity = codes, similarity
         self._stream_weights = stream_weights
-        self._alpha, self._by_batch = quantization_weight, by_batch
+        self._alpha, self.by_batch = quantization_weight, by_batch
         # Not weights of the model: each `fit` computes them from the data and B.
         buffer = functools.partial(tf.Variable, trainable=False)
         self.u = buffer(u)  # (n, streams, bits)
@@ -92,6 +97,15 @@ class SolvedCodes:
             codes.assign(tf.cast(initial, tf.int8))
             self.solve()
         self.recompute()
+
+    @staticmethod
+    def state_shapes(n: int, streams: int, bits: int) -> dict[str, tuple[int, ...]]:
+        """Shapes of the arrays that `state` returns."""
+        return {"u": (n, streams, bits)}
+
+    def state(self) -> dict[str, npt.NDArray[Any]]:
+        """U. All sums follow from U and B."""
+        return {"u": self.u.numpy()}
 
     def rows(self, index: Any) -> tf.Tensor:
         """Return codes of training rows: float32 ``(m, bits)`` over {-1, +1}."""
@@ -110,25 +124,26 @@ class SolvedCodes:
             n=float(self.codes.shape[0]),
         )
 
-    def after_batch(
-        self, batch: Batch, u: tf.Tensor, gradients: Any, learning_rate: Any
-    ) -> None:
+    def store(self, batch: Batch, u: tf.Tensor) -> None:
         """Store U of the batch; with `by_batch`, update its rows of B as well."""
-        if self._by_batch:
+        if self.by_batch:
             old_u = tf.gather(self.u, batch.index)
             self.gram.assign_add(self._gram(u) - self._gram(old_u))
             pattern_of = tf.gather(self.similarity.pattern_of, batch.index)
             change = self._weighted(u) - self._weighted(old_u)
             self.sums.scatter_add(tf.IndexedSlices(change, pattern_of))
         self.u.scatter_update(tf.IndexedSlices(u, batch.index))
-        if self._by_batch:
+        if self.by_batch:
             self.update_rows(batch, u)
 
+    def descend(self, gradients: Any, learning_rate: Any) -> None:
+        """B has no gradient."""
+
     def after_epoch(self) -> None:
-        """Update all of B, unless its rows are updated by batch."""
-        if not self._by_batch:
-            self.solve()
-        # Sums that are updated by batch accumulate rounding errors.
+        """Update all of B from the U of the epoch."""
+        # With `by_batch` as well: a row was solved when U of the rows after it was that
+        # of the epoch before, and the codes would keep to minima found too early.
+        self.solve()
         self.recompute()
 
     def solve(self) -> None:
@@ -200,6 +215,8 @@ class RankedCodes:
             rows get similar codes, and each bit splits the training rows in half.
         similarity: `LabelSimilarity` of the n training rows.
         code_rate: float; the learning rate of B, as a multiple of the model's.
+        state: dict of arrays or None; what `state` returned when training was
+            interrupted. It is used if it is that of the codes.
 
     Attributes:
         real: `tf.Variable` ``(p, bits)``; the latent numbers, with a row for each of
@@ -215,25 +232,68 @@ class RankedCodes:
         The estimator: M. Courbariaux et al., Binarized Neural Networks, 2016.
     """
 
+    uses_u = False
+    by_batch = False  # no discrete step uses U
+
     def __init__(
-        self, codes: Any, similarity: LabelSimilarity, code_rate: float
+        self,
+        codes: Any,
+        similarity: LabelSimilarity,
+        code_rate: float,
+        state: dict[str, npt.NDArray[Any]] | None = None,
     ) -> None:
         self.codes, self.similarity = codes, similarity
         self._code_rate = code_rate
-        if np.all(codes.numpy()):
-            sums = similarity.sum_by_pattern(tf.cast(codes.value, tf.float32))
-            real = sums / similarity.counts[:, None]
-        else:
-            num_classes, bits = similarity.patterns.shape[1], codes.shape[1]
-            planes = keras.random.normal((num_classes, bits), dtype="float32")
-            projected = similarity.patterns @ planes
-            median = np.median(tf.gather(projected, similarity.pattern_of), axis=0)
-            real = discrete.sign(projected - median)
-        self.real = tf.Variable(0.5 * real)
+        self.real = tf.Variable(tf.zeros((len(similarity.counts), codes.shape[1])))
         self.variables = (self.real,)
         self._optimizer = keras.optimizers.Adam()
         self._optimizer.build([self.real])
+        if not (state and self._restored(state)):
+            self.real.assign(0.5 * self._initial_real())
         self.after_epoch()
+
+    def _restored(self, state: dict[str, npt.NDArray[Any]]) -> bool:
+        """Restore a state, and say whether the codes are its own.
+
+        They are others if a callback has restored the weights of an earlier epoch.
+        """
+        self.real.assign(state["real"])
+        signs = self.rows(tf.range(self.codes.shape[0]))
+        if not np.array_equal(signs, self.codes.numpy()):
+            return False
+        for name, variable in self._moments():
+            variable.assign(state[name])
+        return True
+
+    def _initial_real(self) -> tf.Tensor:
+        """Real numbers with the signs of the codes, or with those of random planes."""
+        codes, similarity = self.codes, self.similarity
+        if np.all(codes.numpy()):
+            sums = similarity.sum_by_pattern(tf.cast(codes.value, tf.float32))
+            return sums / similarity.counts[:, None]
+        num_classes, bits = similarity.patterns.shape[1], codes.shape[1]
+        planes = keras.random.normal((num_classes, bits), dtype="float32")
+        projected = similarity.patterns @ planes
+        median = np.median(tf.gather(projected, similarity.pattern_of), axis=0)
+        return discrete.sign(projected - median)
+
+    def _moments(self) -> list[tuple[str, Any]]:
+        """The variables of Adam, by the names that they have in the state."""
+        steps, _, mean, square = self._optimizer.variables
+        return [("steps", steps), ("mean", mean), ("square", square)]
+
+    @staticmethod
+    def state_shapes(
+        n: int, streams: int, bits: int
+    ) -> dict[str, tuple[int | None, ...]]:
+        """Shapes of the arrays that `state` returns."""
+        rows = (None, bits)
+        return {"real": rows, "steps": (), "mean": rows, "square": rows}
+
+    def state(self) -> dict[str, npt.NDArray[Any]]:
+        """The real numbers and the moments of Adam."""
+        moments = {name: variable.numpy() for name, variable in self._moments()}
+        return {"real": self.real.numpy(), **moments}
 
     def rows(self, index: Any) -> tf.Tensor:
         """Return codes of training rows: float32 ``(m, bits)`` over {-1, +1}."""
@@ -256,9 +316,10 @@ class RankedCodes:
             counts=self.similarity.counts,
         )
 
-    def after_batch(
-        self, batch: Batch, u: tf.Tensor, gradients: Any, learning_rate: Any
-    ) -> None:
+    def store(self, batch: Batch, u: tf.Tensor) -> None:
+        """The codes do not depend on U."""
+
+    def descend(self, gradients: Any, learning_rate: Any) -> None:
         """Apply one step of Adam to the real numbers."""
         self._optimizer.learning_rate = self._code_rate * learning_rate
         self._optimizer.apply(gradients, self.variables)

@@ -7,6 +7,8 @@ import keras
 import numpy as np
 import numpy.typing as npt
 
+__all__ = ["TrainingState", "random_states"]
+
 Arrays = dict[str, npt.NDArray[Any]]
 
 # The name of the array with the states of random generators, unlike any method's.
@@ -61,5 +63,22 @@ class TrainingState(keras.layers.Layer):
         self.loaded = arrays
 
     def _seeds(self) -> list[keras.Variable]:
-        """The states of the random generators of all layers, in a fixed order."""
-        return [v for v in self._all_variables() if v.name == "seed_generator_state"]
+        return random_states(self._all_variables())
+
+
+def random_states(variables: list[keras.Variable]) -> list[keras.Variable]:
+    """The states of random generators among variables, in the same order.
+
+    Layers that are random in training, such as dropout, have one each.
+
+    Args:
+        variables: list of `keras.Variable`; those of a layer or model.
+
+    Returns:
+        List of `keras.Variable`.
+
+    Example:
+        >>> len(random_states(keras.layers.Dropout(0.5).variables))
+        1
+    """
+    return [v for v in variables if v.name == "seed_generator_state"]

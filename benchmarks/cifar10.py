@@ -78,6 +78,7 @@ def dcdh(data, seed):
             data.num_classes,
             data.num_train,
             variant=variant,
+            b_update="epoch",
             label_units=(256, 256),
             fusion_units=(256, 256),
         )

@@ -74,6 +74,7 @@ def label_codes(labels, bits):
         labels.shape[1],
         len(labels),
         variant="V",
+        b_update="epoch",
     )
     stream.compile(keras.optimizers.Adam(1e-3))
     stream.fit(labels, labels, batch_size=1024, epochs=5, verbose=2)

@@ -1,5 +1,6 @@
 """The contract of every method, and the properties of AdaLabelHash and DCDH."""
 
+import itertools
 import subprocess
 import sys
 
@@ -14,8 +15,10 @@ from kerashash import evaluation, zoo
 from kerashash.baselines import SSDH
 from kerashash.maths import discrete
 from kerashash.methods import DCDH, DDH, DDHLDL, DSRE, AdaLabelHash
+from kerashash.methods.hash_model import Batch
 from kerashash.methods.learned_codes import SolvedCodes
 
+SMALL_NAMES = ("label", "fusion")
 SMALL = {"label_units": (64,), "fusion_units": (64,)}
 DSDH = {"divergence": None, "b_update": "dcc", "w_update": "ridge"}
 
@@ -435,6 +438,157 @@ def test_dcdh_loss_is_equation_8_by_hand(focal, digit_pairs):
     expected = [visual + lam * label + mu * (fusion + focal_term), *terms]
     values = model.compute_losses(u, logits, tf.constant(labels), tf.constant(b))
     np.testing.assert_allclose([*values.values()], expected, rtol=1e-4)
+
+
+@pytest.mark.parametrize("b_update", ["epoch", "batch"])
+def test_dcdh_discrete_step_of_the_paper_is_equations_9_to_11_by_hand(b_update, rng):
+    """Bit by bit in a loop, and against every code that a row could have."""
+    n, bits, classes, alpha, weights = 14, 5, 3, 3.0, (1.0, 0.3, 0.7)
+    labels = (rng.random((n, classes)) < 0.4).astype(np.float32)
+    x = rng.normal(size=(n, 4)).astype(np.float32)
+    options = {"label_loss_weight": weights[1], "fusion_loss_weight": weights[2]}
+    model = build(
+        DCDH,
+        4,
+        classes,
+        n,
+        bits=bits,
+        preset="paper",
+        b_update=b_update,
+        quantization_weight=alpha,
+        **options,
+    )
+    model.prepare([(x, {"label": labels, "index": np.arange(n)})], verbose=0)
+    old = np.where(rng.random((n, bits)) < 0.5, -1, 1)
+    u = np.tanh(rng.normal(size=(n, 3, bits))).astype(np.float32)
+    solved = model.shared_codes
+    model.train_codes.assign(old)
+    if b_update == "epoch":
+        rows = np.arange(n)
+        solved.u.assign(u)
+        model.epoch_step()
+    else:
+        rows = np.array([2, 3, 7, 11])
+        u[np.setdiff1d(np.arange(n), rows)] = solved.u.numpy()[
+            np.setdiff1d(np.arange(n), rows)
+        ]
+        batch = Batch(x[rows], tf.constant(labels[rows]), tf.constant(rows))
+        solved.store(batch, tf.constant(u[rows]))
+    b = model.train_codes.numpy().astype(int)
+    np.testing.assert_array_equal(np.delete(b, rows, 0), np.delete(old, rows, 0))
+
+    s = np.where(labels @ labels.T > 0, 1.0, -1.0)
+    streams = [(w, u[:, k].astype(float)) for k, w in enumerate(weights)]
+    # Eq. 10, q, with alpha for its gamma; and eq. 11 with the sign of the minimiser.
+    q = sum(w * (bits * s @ u_w + alpha * u_w) for w, u_w in streams)
+    expected = old.copy()
+    for i in rows:
+        for _ in range(3):
+            for k in range(bits):
+                others = np.delete(np.arange(bits), k)
+                coupling = sum(
+                    w * u_w[:, others].T @ u_w[:, k] for w, u_w in streams
+                )  # U'^T u
+                expected[i, k] = np.sign(q[i, k] - expected[i, others] @ coupling)
+    np.testing.assert_array_equal(b, expected)
+
+    def objective(codes):  # eq. 9, over all pairs
+        return sum(
+            w
+            * (
+                ((u_w @ codes.T - bits * s) ** 2).sum()
+                + alpha * ((codes - u_w) ** 2).sum()
+            )
+            for w, u_w in streams
+        )
+
+    every = np.array([*itertools.product((-1, 1), repeat=bits)])
+    optimal = 0
+    for i in rows:
+        values = []
+        for code in every:
+            changed = b.copy()
+            changed[i] = code
+            values.append(objective(changed))
+        flips = (every != b[i]).sum(axis=1)
+        assert (np.array(values)[flips == 1] > values[np.argmin(flips)]).all()
+        optimal += np.argmin(values) == np.argmin(flips)
+    assert optimal >= 0.75 * len(rows)
+
+
+@pytest.mark.parametrize("dropout", ["none", "backbone", "label", "fusion"])
+def test_dcdh_solves_the_rows_of_a_batch_in_its_step_without_dropout(dropout, rng):
+    x = rng.normal(size=(24, 4)).astype(np.float32)
+    labels = np.eye(3, dtype=np.float32)[np.arange(24) % 3]
+    backbone = mlp(4, (8,))
+    if dropout == "backbone":
+        backbone.add(keras.layers.Dropout(0.5))
+    units = {f"{name}_units": (8,) if name == dropout else () for name in SMALL_NAMES}
+    model = DCDH(backbone, 6, 3, 24, b_update="batch", **units)
+    # The weights stay: U of each batch is that of all.
+    model.compile(keras.optimizers.SGD(0.0), run_eagerly=True)
+    passes, streams = [], model.streams
+
+    def watched(x, labels, training, *known):
+        passes.append((training, [u is not None for u in known]))
+        return streams(x, labels, training, *known)
+
+    model.streams = watched
+    before, codes = [], []
+    model.fit(
+        x,
+        labels,
+        batch_size=8,
+        epochs=2,
+        shuffle=False,
+        verbose=0,
+        callbacks=keras.callbacks.LambdaCallback(
+            on_train_begin=lambda logs: passes.clear(),
+            on_epoch_begin=lambda epoch, logs: (
+                model.train_codes.assign(-model.train_codes.numpy()),
+                before.append(model.train_codes.numpy()),
+            ),
+            on_train_batch_end=lambda batch, logs: codes.append(
+                model.train_codes.numpy()
+            ),
+        ),
+    )
+    for batch in range(3):  # of the first epoch
+        np.testing.assert_array_equal(
+            codes[batch][8 * (batch + 1) :], before[0][8 * (batch + 1) :]
+        )
+        rows = slice(8 * batch, 8 * (batch + 1))
+        assert (codes[batch][rows] != before[0][rows]).any()
+    u = streams(x, labels, training=False)[0]
+    np.testing.assert_allclose(model.shared_codes.u, u, atol=1e-6)
+    # What is not random takes no second pass.
+    second = {
+        "none": [],
+        "backbone": [(False, [False, True])],
+        "label": [(False, [True, False])],
+        "fusion": [(False, [True, True])],
+    }
+    in_steps = [each for each in passes if each[0] or each[1]]
+    assert in_steps == [(True, []), *second[dropout]] * 6
+
+
+def test_dcdh_penalties_are_those_of_the_training_pass(rng):
+    """Not of the pass without dropout that follows, which has no gradient."""
+    x = rng.normal(size=(8, 4)).astype(np.float32)
+    backbone = keras.Sequential(
+        [
+            keras.Input((4,)),
+            keras.layers.Dropout(0.5),
+            keras.layers.Dense(8, activity_regularizer=keras.regularizers.L2(5.0)),
+        ]
+    )
+    model = DCDH(backbone, 6, 3, 8, variant="V", b_update="batch")
+    model.compile(keras.optimizers.SGD(0.01), run_eagerly=True)
+    before = np.linalg.norm(backbone.layers[1].kernel)
+    logs = model.fit(x, np.arange(8) % 3, epochs=4, verbose=0).history
+    penalties = np.subtract(logs["loss"], logs["visual_loss"])
+    assert (penalties > 0).all()
+    assert np.linalg.norm(backbone.layers[1].kernel) < 0.75 * before
 
 
 def test_dcdh_running_statistics_are_those_of_u_and_b(digit_pairs):

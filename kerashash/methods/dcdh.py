@@ -184,7 +184,7 @@ class DCDH(HashModel):
         num_classes: int,
         num_train: int,
         variant: str = "full",
-        b_update: str = "epoch",
+        b_update: str = "batch",
         s_mode: str | None = None,
         focal: str | None = None,
         pair_loss: str = "squares",

@@ -639,6 +639,7 @@ def photos(folder, rng):
             keras.utils.save_img(folder / label / f"{i}.png", pixels, scale=False)
 
 
+@pytest.mark.slow
 def test_a_recipe_on_a_folder_of_images(tmp_path, rng, monkeypatch, capsys):
     def network(*_, **__):
         layers = [keras.layers.Rescaling(1 / 255), keras.layers.Flatten()]

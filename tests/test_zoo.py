@@ -510,6 +510,7 @@ def test_publish_checks_before_it_encodes(tmp_path, digits, published, monkeypat
     assert not [*tmp_path.iterdir()]
 
 
+@pytest.mark.slow
 def test_publish_label_distributions(tmp_path, rng):
     x, d = rng.normal(size=(40, 5)), rng.random((40, 3))
     d = (d / d.sum(axis=1, keepdims=True)).astype(np.float32)

@@ -134,6 +134,15 @@ def test_codes_come_and_go(rng, block_size):
     check(ranker, queries, left, [10, 97])
 
 
+def test_codes_are_removed_from_a_later_block(rng):
+    database = rng.choice([-1, 1], (10, 12)).astype(np.int8)
+    ranker = HammingRanker(database, block_size=3)
+    ranker.remove([7])
+    left = np.delete(database, 7, axis=0)
+    expected, _ = brute_force(database, left)
+    np.testing.assert_array_equal(ranker.distances(database), expected)
+
+
 def test_arrays_need_not_be_contiguous(rng):
     packed = rng.integers(0, 256, (8, 60), dtype=np.uint8)
     near = HammingRanker(packed[::2].T[::3], bits=32).top_k(packed.T[:2, 1::2], 5)

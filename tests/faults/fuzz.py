@@ -12,6 +12,7 @@ Inputs are numbered: one number is one damage, on every machine.
 
 import argparse
 import contextlib
+import copy
 import functools
 import hashlib
 import io
@@ -100,7 +101,8 @@ def damage_json(content, rng):
         elif kind == 2:
             parent[key] = [parent[key]] * int(rng.integers(1, 4))
         else:
-            parent[key] = STRANGE[rng.integers(len(STRANGE))]
+            # A copy: what is put into it must not be there in the next input.
+            parent[key] = copy.deepcopy(STRANGE[rng.integers(len(STRANGE))])
     return json.dumps(value).encode()
 
 

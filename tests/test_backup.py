@@ -8,9 +8,9 @@ import keras
 import numpy as np
 import pytest
 from conftest import mlp
-from kerashash.callbacks import Backup
 
 from kerashash.methods import DSRE, AdaLabelHash
+from kerashash.monitoring import Backup
 
 EPOCHS = 6
 X = np.random.default_rng(0).normal(size=(8, 4)).astype(np.float32)

@@ -35,7 +35,7 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 import numpy as np
 
 NAME = "adalabel-noise-12"
-SECONDS = 300  # for one process
+SECONDS = 900  # for one process, on a busy machine
 EVENTS = ("open", "os.rename", "os.remove", "os.rmdir", "os.mkdir", "os.truncate")
 EPOCHS = 4
 TARGETS = {}  # by name: the function that a process runs
@@ -171,7 +171,8 @@ def train(folder, start, model):
     import hashlib
 
     import keras
-    from kerashash.callbacks import Backup
+
+    from kerashash.monitoring import Backup
 
     class Log(keras.callbacks.Callback):
         def on_epoch_begin(self, epoch, logs=None):

@@ -442,7 +442,8 @@ class HashModel(keras.Model):
             `keras.callbacks.History`.
 
         Raises:
-            TypeError, ValueError: if the method cannot train on the data.
+            TypeError, ValueError: if the method cannot train on the data, or the model
+                was made for several devices.
 
         Example:
             >>> import kerashash
@@ -454,6 +455,14 @@ class HashModel(keras.Model):
             >>> history = model.fit(x, y, cache_features=True, verbose=0)
         """
         _check_process()
+        replicas = self.distribute_strategy.num_replicas_in_sync
+        if replicas > 1:
+            # Keras would sum the gradients of replicas, each of its own loss, and losses
+            # of pairs of images would leave out those of two replicas.
+            raise ValueError(
+                "`fit` trains on one device. Received a model of "
+                f"{type(self.distribute_strategy).__name__} with {replicas} replicas."
+            )
         # Keras keeps the epoch that a callback restored, and a later `fit` must not.
         self._initial_epoch = None
         for name in self.refused:

@@ -413,11 +413,8 @@ def _values(column: Any) -> npt.NDArray[Any]:
         width = column.type.list_size
         values = column.fill_null([0] * width) if column.null_count else column
         return values.flatten().to_numpy(zero_copy_only=False).reshape(-1, width)
-    if column.null_count or pa.types.is_string(column.type):
-        array = np.empty(len(column), object)
-        array[:] = column.to_pylist()
-        return array
-    if pa.types.is_binary(column.type):
+    texts = pa.types.is_string(column.type) or pa.types.is_binary(column.type)
+    if column.null_count or texts:
         array = np.empty(len(column), object)
         array[:] = column.to_pylist()
         return array

@@ -457,8 +457,8 @@ class HashModel(keras.Model):
         _check_process()
         replicas = self.distribute_strategy.num_replicas_in_sync
         if replicas > 1:
-            # Keras would sum the gradients of replicas, each of its own loss, and losses
-            # of pairs of images would leave out those of two replicas.
+            # Keras would sum the gradients of the replicas, each of its own loss, and a
+            # loss of pairs of images would leave out those of two replicas.
             raise ValueError(
                 "`fit` trains on one device. Received a model of "
                 f"{type(self.distribute_strategy).__name__} with {replicas} replicas."

@@ -11,6 +11,8 @@ import sys
 import numpy as np
 import pytest
 
+pytest.importorskip("jax", reason="runs the programs")
+
 SCRIPT = pathlib.Path(__file__).parents[1] / "benchmarks" / "gpu.py"
 
 # On a GPU, JAX passes programs on as StableHLO alone, which a processor does not need.

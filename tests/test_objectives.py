@@ -374,7 +374,8 @@ def test_ddh_ldl_code_network(options, adjacency, threshold):
     [
         ({"teacher": "train", "label_weight": 0.3, "dom_iterations": 3}, True, 0.3, 3),
         ({"teacher": "inference", "label_weight": 3.0}, False, 3.0, 10),
-        ({"preset": "paper"}, True, 10.0, 1),
+        ({"preset": "paper"}, True, 10.0, 100),
+        ({"preset": "authors"}, True, 10.0, 1),
     ],
 )
 def test_ddh_ldl_rotation_and_function_network(
@@ -398,16 +399,20 @@ def test_ddh_ldl_rotation_and_function_network(
 # --------------------------------------------------------------------- Presets
 
 DDH_LDL_PAPER = {
+    "code_epochs": 20,
     "adjacency": "raw",
+    "target": "thresholded",
     "teacher": "train",
     "threshold": 0.5,
-    "dom_iterations": 1,
+    "dom_iterations": 100,
     "dropout": 0.0,
     "code_units": (2048, 1024, 512),
     "function_units": (2048, 1024),
 }
 DDH_LDL_DEFAULT = {
+    "code_epochs": 10,
     "adjacency": "sym",
+    "target": "thresholded",
     "teacher": "inference",
     "threshold": 0.95,
     "dom_iterations": 10,
@@ -428,6 +433,7 @@ DDH_LDL_DEFAULT = {
         (DCDH, "paper", {"s_mode": "pm1", "focal": "softmax"}),
         (DDHLDL, "default", DDH_LDL_DEFAULT),
         (DDHLDL, "paper", DDH_LDL_PAPER),
+        (DDHLDL, "authors", {**DDH_LDL_PAPER, "target": "cosine", "dom_iterations": 1}),
     ],
 )
 def test_a_preset_is_its_options(method, preset, options):

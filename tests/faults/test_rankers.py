@@ -97,7 +97,10 @@ def test_a_copy_is_a_ranker_of_its_own(rng, copied):
 
 
 def test_repr_says_how_large_it_is(small):
-    assert repr(small) == "HammingRanker(size=3, bits=12)"
+    assert repr(small) == (
+        "HammingRanker(size=3, bits=12, index='auto': scan of all codes, as there are "
+        "less than 131,072)"
+    )
 
 
 # Files

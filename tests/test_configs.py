@@ -51,7 +51,7 @@ OPTIONS = {
         "num_classes": 3,
         "num_train": 20,
         "variant": "S",
-        "b_update": "batch",
+        "b_update": "epoch",
         "s_mode": "pm1",
         "focal": "softmax",
         "pair_loss": "average_precision",

@@ -34,10 +34,8 @@ def build(n, bits=32, code_epochs=10, **options):
     ("options", "batch_size"),
     [
         ({}, 50),
-        ({}, 200),
         ({"gcn": False}, 50),
         ({"rotation": False}, 50),
-        ({"adjacency": "row"}, 50),
         ({"preset": "paper"}, 200),
     ],
 )

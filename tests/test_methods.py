@@ -65,8 +65,7 @@ METHODS = pytest.mark.parametrize(
     [
         (AdaLabelHash, {}),
         (DCDH, {}),
-        (DCDH, {"b_update": "batch"}),
-        (DCDH, {"variant": "V"}),
+        (DCDH, {"variant": "V", "b_update": "epoch"}),
         (DCDH, {"variant": "S"}),
         (DCDH, {"focal": "softmax", "detach_fusion": True}),
         (DCDH, {"pair_loss": "average_precision"}),
@@ -88,7 +87,7 @@ KINDS = pytest.mark.parametrize(
     ("method", "options"),
     [
         (AdaLabelHash, {}),
-        (DCDH, {"b_update": "batch"}),
+        (DCDH, {}),
         (DSRE, {}),
         (DSRE, DSDH),
         (DDH, {}),
@@ -634,7 +633,7 @@ def test_dcdh_needs_the_right_solver(digit_pairs, monkeypatch):
 def test_dcdh_ranking_starts_with_similar_codes_for_similar_labels(digit_pairs):
     x, labels, _ = digit_pairs
     x, labels = x[:400], labels[:400]
-    options = {"pair_loss": "average_precision", "code_rate": 0}
+    options = {"pair_loss": "average_precision", "code_rate": 0, "variant": "V"}
     model = build(DCDH, 128, 10, 400, bits=64, **options)
     model.fit(x, labels, epochs=1, verbose=0)
     codes = model.learned_codes().astype(float)
@@ -653,7 +652,7 @@ def test_dcdh_ranking_moves_learned_codes_towards_a_better_ranking(digit_pairs):
     mean_ap_of = {}
     for rate in (0, 20):
         keras.utils.set_random_seed(0)
-        options = {"pair_loss": "average_precision", "code_rate": rate}
+        options = {"pair_loss": "average_precision", "code_rate": rate, "variant": "V"}
         model = build(DCDH, 128, 10, 400, **options)
         history = model.fit(x, labels, batch_size=40, epochs=8, verbose=0).history
         assert any(history["learned_bit_flips"]) == (rate > 0)

@@ -134,7 +134,10 @@ def check_learned(codes, model, data):
 @pytest.mark.slow
 @pytest.mark.parametrize(
     ("method", "database", "options"),
-    [("AdaLabelHash", "encoded", "margin = 3.0"), ("DCDH", "learned", DCDH)],
+    [
+        ("AdaLabelHash", "encoded", "margin = 3.0"),
+        ("DCDH", "learned", 'variant = "V"'),
+    ],
 )
 def test_recipe_makes_an_entry_that_loads_and_verifies(
     small_world, method, database, options, monkeypatch

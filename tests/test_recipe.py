@@ -136,7 +136,7 @@ def check_learned(codes, model, data):
     ("method", "database", "options"),
     [
         ("AdaLabelHash", "encoded", "margin = 3.0"),
-        ("DCDH", "learned", 'variant = "V"'),
+        ("DCDH", "learned", DCDH),
     ],
 )
 def test_recipe_makes_an_entry_that_loads_and_verifies(

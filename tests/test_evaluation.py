@@ -166,6 +166,10 @@ def test_evaluate_states_its_definition(digits):
     assert result["mAP@ALL"] == mean_ap(
         codes[0], digits.query_labels, codes[1], digits.database_labels, bits=16
     )
+    near = kerashash.HammingRanker(codes[1], 16).distances(codes[0]) <= 2
+    relevant = digits.query_labels @ digits.database_labels.T > 0
+    precision = (near & relevant).sum(axis=1) / np.maximum(near.sum(axis=1), 1)
+    assert result["P@H<=2"] == pytest.approx(precision.mean())
     worst, best = (
         result[f"mAP@ALL ({name} order of ties)"] for name in ("worst", "best")
     )

@@ -196,6 +196,8 @@ def test_the_metric_is_computed_from_the_codes(tmp_path, rng):
     value = kerashash.evaluation.mean_average_precision(**codes, bits=12)
     assert entry.card["metrics"][0]["value"] == value
     assert entry.card["bits"] == 12
+    imbalance = kerashash.codes.bit_imbalance(codes["database_codes"], 12)
+    assert entry.card["bit_imbalance"] == imbalance
     assert zoo.verify(entry.path) == [{**METRIC, "value": value, "recomputed": value}]
 
 

@@ -131,7 +131,9 @@ class FolderEngine:
                 generation = _meta(connection)["generation"]
                 removed = _integers(
                     connection,
-                    "SELECT row FROM rows WHERE removed <= ? AND row < ? ORDER BY row",
+                    # By the index of the few removed rows, not through all rows.
+                    "SELECT row FROM rows INDEXED BY removed_rows "
+                    "WHERE removed <= ? AND +row < ? ORDER BY row",
                     (version, total),
                 )
             try:

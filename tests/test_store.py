@@ -185,6 +185,8 @@ def test_images_vectors_and_data_sets_are_encoded(tmp_path, model):
     np.testing.assert_array_equal(store.codes(), expected)
     assert store.columns()["label"].tolist() == [None] * 4 + [*range(6)]
     assert store.search(x[:1], k=1).rows(0) == [{"id": 0, "distance": 0, "label": None}]
+    with pytest.raises(ValueError, match=r"3 keys for 2 rows, which were added"):
+        store.upsert(rows.take(2).batch(4), ids=[20, 21, 22])
     store = CodeStore.create(tmp_path / "y.khs", model=model)
     store.add(tf.data.Dataset.from_tensor_slices((x, np.arange(10))).batch(3))
     assert store.columns()["label"].tolist() == [*range(10)]
@@ -244,6 +246,7 @@ def test_a_store_of_the_zoo_finds_its_model(tmp_path):
         ({"ids": ["a", "a"]}, "`ids` must be distinct. Received: 'a' twice"),
         ({"ids": ["a", 1]}, "`ids` must all be str, or all int"),
         ({"ids": ["a", "\udcff"]}, "UTF-8"),
+        ({"ids": ["a", ""]}, "at least one character"),
         ({"ids": [1, 2**63]}, "64 bits"),
         ({"ids": ["old", "new"]}, "new to the store.*'old', which is there"),
         ({"ids": [3, 4]}, "of the store's type|as in the store"),

@@ -28,10 +28,12 @@ ENGINES = ("folder", "lance")
 class CodeStore:
     """Hash codes on disk, with a key and metadata for each, and their exact search.
 
-    A store is a folder. It remembers which model has made its codes, and refuses those
-    of another. A commit is whole or absent: a process that is killed, or a disk that is
-    full, loses the commit that was being written, and nothing else. Processes may read
-    and write one store at a time; writers take turns.
+    A store is a folder. It remembers which model makes its codes, and refuses to encode
+    with another. Codes that are added as such are taken as they are.
+
+    A commit is whole or absent: a process that is killed, or a disk that is full, loses
+    the commit that was being written, and nothing else. Processes may read and write
+    one store at a time; writers take turns.
 
     Rows have numbers in order of addition. Search is exact, in memory, in order of
     (distance, row).
@@ -372,8 +374,8 @@ class CodeStore:
             where: str or None; as for `search`.
 
         Returns:
-            uint8 array ``(n, ceil(bits / 8))``; mapped into memory if nothing has been
-            removed.
+            uint8 array ``(n, ceil(bits / 8))``; in a folder, mapped into memory if
+            nothing has been removed.
         """
         return self._with_snapshot(lambda snapshot: snapshot.select(where)[0])
 
@@ -470,6 +472,11 @@ class CodeStore:
                 codes, None if ids is None else ids[start:stop], block, replace
             )
             start = stop
+        if ids is not None and len(ids) != start:
+            raise ValueError(
+                f"`ids` must have a key for each row. Received: {len(ids)} keys for "
+                f"{start} rows, which were added."
+            )
 
     def _encoded(self, x: Any) -> Iterator[tuple[npt.NDArray[np.uint8], Any]]:
         """Yield the packed codes of one commit after the other, and their labels."""
@@ -578,15 +585,10 @@ def _checked_ids(ids: Iterable[Any], count: int | None) -> list[Any]:
     if wrong:
         raise TypeError(f"`ids` must be str or int. Received: {sorted(wrong)}.")
     for key in values:
-        try:
-            # SQLite and Arrow hold UTF-8, and integers of 64 bits.
-            fits = (
-                key.isprintable() or key.encode()
-                if isinstance(key, str)
-                else (-(2**63) <= key < 2**63)
-            )
-        except UnicodeEncodeError:
-            fits = False
+        if isinstance(key, str):  # SQLite and Arrow hold UTF-8
+            fits = bool(key) and key == key.encode(errors="replace").decode()
+        else:
+            fits = -(2**63) <= key < 2**63
         if not fits:
             raise ValueError(
                 "`ids` must be integers of 64 bits, or UTF-8 of at least one "

@@ -6,6 +6,7 @@ import itertools
 import multiprocessing
 import os
 import pathlib
+import shutil
 import signal
 import sqlite3
 import subprocess
@@ -378,6 +379,28 @@ def test_two_writers_and_a_kill_lose_no_commit_and_tear_none(tmp_path, engine):
     np.testing.assert_array_equal(store.codes(), numbered(ids))
     store.add(numbered(np.array([10**9])), ids=[10**9])
     assert len(store) == len(ids) + 1
+
+
+def test_a_commit_that_was_killed_half_written_is_rolled_back_by_a_reader(tmp_path):
+    store = CodeStore.create(tmp_path / "codes.khs", bits=BITS)
+    store.add(random_codes(5))
+    # The state of the files within a commit, some pages of which are written.
+    with sqlite3.connect(tmp_path / "codes.khs/rows.sqlite") as connection:
+        connection.execute("PRAGMA cache_size = 1")
+        connection.execute("BEGIN IMMEDIATE")
+        connection.execute("UPDATE versions SET rows = 99")
+        connection.executemany(
+            "INSERT INTO meta VALUES (?, '0')", ((f"name {i}",) for i in range(5000))
+        )
+        shutil.copytree(store.path, tmp_path / "killed.khs")
+        connection.rollback()
+    connection.close()
+    assert (tmp_path / "killed.khs/rows.sqlite-journal").stat().st_size
+    killed = CodeStore.open(tmp_path / "killed.khs")
+    assert len(killed) == 5
+    assert killed.versions() == store.versions()
+    killed.check()
+    assert {*os.listdir(killed.path)} == {"codes-0.bin", "rows.sqlite"}
 
 
 def test_a_killed_commit_and_a_killed_compaction_leave_no_trace(tmp_path):

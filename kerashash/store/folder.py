@@ -99,7 +99,7 @@ class FolderEngine:
         # Complete before it has its name: a killed `create` leaves no half store.
         with files.staging(path, overwrite=False) as folder, _errors_named(path):
             (folder / "codes-0.bin").touch()
-            with _connected(folder / _ROWS) as connection:
+            with _connected(folder / _ROWS, mode="rwc") as connection:
                 connection.executescript(_TABLES)
                 values = {"format": _FORMAT, "bits": bits, "model": model}
                 values |= {"generation": 0, "columns": {}}
@@ -289,10 +289,12 @@ class FolderEngine:
     @contextlib.contextmanager
     def _reading(self) -> Iterator[sqlite3.Connection]:
         """A connection that reads one state of the rows, and cannot write."""
+        # Not with mode "ro": it must roll back what a killed writer left.
         with (
             _errors_named(self.path),
-            _connected(self.path / _ROWS, read_only=True) as connection,
+            _connected(self.path / _ROWS) as connection,
         ):
+            connection.execute("PRAGMA query_only = ON")
             connection.execute("BEGIN")
             yield connection
 
@@ -505,10 +507,7 @@ def _authorize(action: int, *_: Any) -> int:
 
 
 @contextlib.contextmanager
-def _connected(
-    file: pathlib.Path, read_only: bool = False
-) -> Iterator[sqlite3.Connection]:
-    mode = "ro" if read_only else "rwc"
+def _connected(file: pathlib.Path, mode: str = "rw") -> Iterator[sqlite3.Connection]:
     connection = sqlite3.connect(
         f"{file.absolute().as_uri()}?mode={mode}",
         uri=True,
@@ -533,9 +532,10 @@ def _errors_named(path: pathlib.Path) -> Iterator[None]:
                 errno.ENOSPC, "The disk is full; the store is as before", str(path)
             ) from error
         if "readonly" in message:
-            raise PermissionError(
-                errno.EACCES, "The store cannot be written", str(path)
-            ) from error
+            rule = "The store cannot be written"
+            if error.sqlite_errorcode == sqlite3.SQLITE_READONLY_ROLLBACK:
+                rule += ", and what a killed writer left must be rolled back"
+            raise PermissionError(errno.EACCES, rule, str(path)) from error
         if "locked" in message:
             raise TimeoutError(
                 f"'{path}' has been written by another process for more than "

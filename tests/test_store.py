@@ -19,7 +19,7 @@ import pytest
 
 import kerashash
 from kerashash import CodeStore
-from kerashash.store import Version
+from kerashash.store import Version, code_store
 
 HAS_LANCE = importlib.util.find_spec("lancedb") is not None
 ENGINES = [
@@ -229,6 +229,39 @@ def test_codes_of_another_model_are_refused(tmp_path, model):
     with pytest.raises(ValueError, match="`bits` or `model`"):
         CodeStore.create(tmp_path / "c.khs")
     assert not (tmp_path / "c.khs").exists()
+
+
+def test_a_model_with_dropout_is_known_again(tmp_path):
+    net = keras.Sequential([keras.Input((4,)), keras.layers.Dropout(0.5)])
+    model = kerashash.AdaLabelHash(net, bits=BITS, num_classes=3)
+    CodeStore.create(tmp_path / "a.khs", model=model)
+    net(np.ones((1, 4), np.float32), training=True)  # takes random numbers
+    CodeStore.open(tmp_path / "a.khs", model=model)
+    dense = kerashash.AdaLabelHash(
+        keras.Sequential([keras.Input((4,)), keras.layers.Dense(4)]), BITS, 3
+    )
+    before = code_store.model_identity(dense)["weights"]
+    dense.backbone.layers[0].bias.assign([1.0, 0.0, 0.0, 0.0])
+    assert code_store.model_identity(dense)["weights"] != before
+
+
+def test_keys_are_in_a_store(store):
+    store.add(random_codes(2), ids=["a.jpg", "it's"])
+    store.delete("id = 'a.jpg'")
+    assert "it's" in store
+    for key in (
+        "a.jpg",
+        "b.jpg",
+        "",
+        "\udcff",
+        "' OR 1=1 --",
+        0,
+        2**70,
+        None,
+        True,
+        b"",
+    ):
+        assert key not in store
 
 
 def test_a_store_of_the_zoo_finds_its_model(tmp_path):

@@ -169,6 +169,25 @@ class CodeStore:
     def __len__(self) -> int:
         return int(self._engine.count())
 
+    def __contains__(self, key: object) -> bool:
+        if isinstance(key, bool) or not isinstance(key, str | int):
+            return False
+        try:
+            return bool(self._engine.known(_checked_ids([key], 1)))
+        except ValueError:  # no store can have it
+            return False
+
+    @property
+    def model_identity(self) -> dict[str, Any] | None:
+        """What is known of the model that makes the codes.
+
+        It needs no model. None if the store takes codes only; else a dict: "name";
+        "in_zoo", whether the name is one of the zoo; "method", "bits", "input", the
+        shape or image size of inputs; and "weights", the SHA-256 of the network.
+        """
+        identity = self._engine.model
+        return None if identity is None else dict(identity)
+
     @property
     def model(self) -> "HashModel":
         """The model that makes the codes.
@@ -548,7 +567,8 @@ def model_identity(model: "HashModel", entry: str | None = None) -> dict[str, An
             f"{model.name!r}, which has no weights yet."
         )
     digest = hashlib.sha256()
-    for variable in [*model.backbone.variables, *model.hash_head.variables]:
+    # Weights alone: states of dropout are variables too, other ones in each process.
+    for variable in [*model.backbone.weights, *model.hash_head.weights]:
         value = np.asarray(variable)
         digest.update(f"{value.dtype} {value.shape}".encode())
         digest.update(np.ascontiguousarray(value).tobytes())

@@ -429,7 +429,12 @@ class CodeStore:
             if where is None and self._ranked and self._ranked[0] == snapshot.identity:
                 return self._ranked[1:]
             codes, rows = snapshot.select(where)
-            ranker = HammingRanker(codes, self.bits) if len(rows) else None
+            try:
+                ranker = HammingRanker(codes, self.bits) if len(rows) else None
+            except ValueError as error:
+                raise ValueError(
+                    f"`path` must be a whole store. '{self.path}': {error}"
+                ) from error
             if where is None:
                 self._ranked = (snapshot.identity, ranker, rows)
             return ranker, rows

@@ -14,6 +14,7 @@ import json
 import os
 import pathlib
 import sqlite3
+import stat
 import zlib
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
@@ -23,12 +24,21 @@ import numpy.typing as npt
 
 from kerashash import files
 from kerashash.codes import packed_width
-from kerashash.store.rows import Columns, Compacted, Version, column_values
+from kerashash.store.rows import (
+    Columns,
+    Compacted,
+    Version,
+    column_values,
+    is_specification,
+)
 
 _FORMAT = 1
 _ROWS = "rows.sqlite"
 # How long a writer waits for another one.
 _TIMEOUT_SECONDS = 60.0
+# Numbers of rows and versions stay below, so that SQLite can count on.
+_MOST = 2**62
+_MOST_BITS = 65_534  # of a `HammingRanker`
 # SQLite takes at most 32,766 parameters in a statement.
 _MOST_PARAMETERS = 10_000
 _TABLES = """
@@ -41,6 +51,8 @@ CREATE TABLE rows (
 CREATE UNIQUE INDEX live_ids ON rows (id) WHERE removed IS NULL;
 CREATE INDEX removed_rows ON rows (removed) WHERE removed IS NOT NULL;
 """
+# SQLite's codes of errors that say so of the file.
+_DAMAGED = (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB)
 # What the SQL of a user's `where` may do: read.
 _ALLOWED = {sqlite3.SQLITE_SELECT, sqlite3.SQLITE_READ, sqlite3.SQLITE_FUNCTION}
 
@@ -70,16 +82,25 @@ class FolderEngine:
             raise ValueError(
                 f"`path` must be a store. Received: '{path}', which has no {_ROWS}."
             )
+        self._check_file(path / _ROWS)
         with self._reading() as connection:
-            meta = _meta(connection)
-            if meta.get("format") != _FORMAT:
+            given = _values(connection, "SELECT value FROM meta WHERE name = 'format'")
+            if given != [(str(_FORMAT),)]:
                 raise ValueError(
                     f"`path` must be a store of format {_FORMAT}. Received: '{path}', "
-                    f"of format {meta.get('format')!r:.40}."
+                    f"of format {given[0][0] if given else None!s:.40}."
                 )
-            self.bits, self.model = int(meta["bits"]), meta["model"]
-            if version is not None:
-                _total(connection, version)
+            meta = _meta(connection)
+            self.bits, self.model = meta["bits"], meta["model"]
+            if _schema(connection) != _expected_schema(meta["columns"]):
+                # A view or a trigger would run a stranger's SQL.
+                raise _Damage("other tables than those of a store")
+            versions = "SELECT version FROM versions WHERE version = ?"
+            if version is not None and not _values(connection, versions, (version,)):
+                raise ValueError(
+                    "`version` must be one of `versions`, which `compact` drops. "
+                    f"Received: {version!r}."
+                )
 
     @classmethod
     def create(
@@ -115,26 +136,32 @@ class FolderEngine:
         """The versions that can be read, oldest first."""
         with self._reading() as connection:
             query = "SELECT version, time, rows FROM versions ORDER BY version"
-            return [Version(*values) for values in connection.execute(query)]
+            versions = [Version(*values) for values in connection.execute(query)]
+            for version in versions:
+                _check_numbers("versions", version.version, version.rows)
+                if not isinstance(version.time, str):
+                    raise _Damage(f"a version of the time {version.time!r:.40}")
+            return versions
 
     def count(self) -> int:
         """The number of rows."""
         with self._reading() as connection:
-            return self._live_rows(connection, self._read_version(connection))
+            return _counts(connection, self._read_version(connection))[0]
 
     def snapshot(self) -> "Snapshot":
         """The store as it is now, or at its version."""
         while True:
             with self._reading() as connection:
                 version = self._read_version(connection)
-                total = _total(connection, version)
+                total = _counts(connection, version)[1]
                 generation = _meta(connection)["generation"]
-                removed = _integers(
+                removed = _row_numbers(
                     connection,
                     # By the index of the few removed rows, not through all rows.
                     "SELECT row FROM rows INDEXED BY removed_rows "
                     "WHERE removed <= ? AND +row < ? ORDER BY row",
                     (version, total),
+                    total,
                 )
             try:
                 codes = self._map(generation, total)
@@ -169,15 +196,34 @@ class FolderEngine:
             if answer != "ok":
                 raise self._damaged(answer)
             generation = _meta(connection)["generation"]
+            rows, total = _counts(connection, _newest(connection))
+            numbers = _row_numbers(
+                connection, "SELECT row FROM rows ORDER BY row", (), total
+            )
+            removed = _row_numbers(
+                connection,
+                "SELECT row FROM rows WHERE removed IS NOT NULL ORDER BY row",
+                (),
+                total,
+            )
+            if len(numbers) != total or total - len(removed) != rows:
+                raise self._damaged(
+                    f"it has {len(numbers)} rows, of which {len(removed)} are removed, "
+                    f"and must have {total} and {total - rows}"
+                )
             commits = connection.execute(
                 "SELECT total, checksum FROM versions "
                 "WHERE checksum IS NOT NULL ORDER BY version"
             ).fetchall()
-        codes, start = self._map(generation, commits[-1][0]), 0
-        for total, checksum in commits:
-            if zlib.crc32(codes[start:total].tobytes()) != checksum:
-                raise self._damaged(f"codes {start} to {total - 1} have changed")
-            start = total
+            for commit in commits:
+                _check_numbers("versions", *commit)
+        codes, start = self._map(generation, total), 0
+        for stop, checksum in [*commits, (total, None)]:
+            # Codes that no commit has written have no checksum either.
+            part = codes[start:stop]
+            if zlib.crc32(part.tobytes()) != (0 if checksum is None else checksum):
+                raise self._damaged(f"codes {start} to {stop - 1} have changed")
+            start = stop
 
     # ----------------------------------------------------------------- writing
 
@@ -203,13 +249,18 @@ class FolderEngine:
         """
         with self._writing() as connection:
             version, meta = _newest(connection), _meta(connection)
-            total = _total(connection, version)
+            live, total = _counts(connection, version)
             if ids is None:
                 ids = range(meta["next_id"], meta["next_id"] + len(codes))
+                if ids.stop > 2**63:
+                    raise ValueError(
+                        "`ids` must be given: the next numbers are more than 64 bits "
+                        f"hold. Received: None, after {ids.start - 1}."
+                    )
             self._check_id_type(connection, meta["id_type"], ids)
             if len(ids) and not isinstance(ids[0], str):
                 _set_meta(connection, "next_id", max(meta["next_id"], max(ids) + 1))
-            rows = self._live_rows(connection, version) + len(codes)
+            rows = live + len(codes)
             self._add_columns(connection, meta["columns"], columns)
             if replace:
                 rows -= connection.executemany(
@@ -252,21 +303,28 @@ class FolderEngine:
                     "UPDATE rows SET removed = ? WHERE row = ?",
                     ((version + 1, row) for row in rows.tolist()),
                 )
-                total = _total(connection, version)
-                live = self._live_rows(connection, version) - len(rows)
-                _add_version(connection, version + 1, live, total, checksum=None)
+                live, total = _counts(connection, version)
+                _add_version(
+                    connection, version + 1, live - len(rows), total, checksum=None
+                )
         return len(rows)
 
     def compact(self) -> None:
         """Drop removed rows and all older versions."""
         with self._writing() as connection:
             version, meta = _newest(connection), _meta(connection)
-            total, generation = _total(connection, version), meta["generation"]
+            total, generation = _counts(connection, version)[1], meta["generation"]
+            codes = self._map(generation, total)
             live = np.ones(total, bool)
             live[
-                _integers(connection, "SELECT row FROM rows WHERE removed IS NOT NULL")
+                _row_numbers(
+                    connection,
+                    "SELECT row FROM rows WHERE removed IS NOT NULL",
+                    (),
+                    total,
+                )
             ] = False
-            codes = self._map(generation, total)[live]
+            codes = codes[live]
             self._append(generation + 1, 0, codes)
             connection.execute("DELETE FROM rows WHERE removed IS NOT NULL")
             # Ascending, so that a number is free before it is taken.
@@ -324,10 +382,6 @@ class FolderEngine:
                 raise
             connection.commit()
 
-    def _live_rows(self, connection: sqlite3.Connection, version: int) -> int:
-        query = "SELECT rows FROM versions WHERE version = ?"
-        return int(connection.execute(query, (version,)).fetchone()[0])
-
     def _read_version(self, connection: sqlite3.Connection) -> int:
         return _newest(connection) if self._version is None else self._version
 
@@ -335,20 +389,24 @@ class FolderEngine:
         self, connection: sqlite3.Connection, where: str, version: int
     ) -> npt.NDArray[np.int64]:
         """The rows of a version that meet an SQL condition, in ascending order."""
-        total = _total(connection, version)
+        total = _counts(connection, version)[1]
         if not isinstance(where, str):
             raise TypeError(
                 f"`where` must be a str. Received type: {type(where).__name__}."
             )
         connection.set_authorizer(_authorize)
         try:
-            return _integers(
+            return _row_numbers(
                 connection,
                 "SELECT row FROM rows WHERE row < ? AND (removed IS NULL OR "
                 f"removed > ?) AND ({where}) ORDER BY row",
                 (total, version),
+                total,
             )
         except (sqlite3.Error, sqlite3.Warning) as error:
+            code = getattr(error, "sqlite_errorcode", sqlite3.SQLITE_ERROR)
+            if isinstance(error, _Damage) or code & 0xFF in _DAMAGED:
+                raise
             raise ValueError(
                 "`where` must be an SQL condition on the columns of the store. "
                 f"Received: {where!r:.200}: {error}."
@@ -364,22 +422,29 @@ class FolderEngine:
         file, width = self._codes_file(generation), packed_width(self.bits)
         if not total:
             return np.zeros((0, width), np.uint8)
+        self._check_file(file)
         if file.stat().st_size < total * width:
             raise self._damaged(f"{file.name} is too short for its {total} codes")
         return np.memmap(file, np.uint8, "r", shape=(total, width))
+
+    def _check_file(self, file: pathlib.Path) -> None:
+        """Refuse links, which lead out of the folder, and what is no file."""
+        if not stat.S_ISREG(file.lstat().st_mode):
+            raise self._damaged(f"{file.name} must be a file, and no link")
 
     def _append(
         self, generation: int, total: int, codes: npt.NDArray[np.uint8]
     ) -> None:
         """Write codes after the first `total`, and wait until they are on the disk."""
-        descriptor = os.open(
-            self._codes_file(generation), os.O_RDWR | os.O_CREAT, 0o666
-        )
-        with open(descriptor, "r+b") as file:
-            file.seek(total * packed_width(self.bits))
-            file.write(codes.tobytes())
-            file.flush()
-            os.fsync(file.fileno())
+        file = self._codes_file(generation)
+        if os.path.lexists(file):
+            self._check_file(file)
+        descriptor = os.open(file, os.O_RDWR | os.O_CREAT, 0o666)
+        with open(descriptor, "r+b") as stream:
+            stream.seek(total * packed_width(self.bits))
+            stream.write(codes.tobytes())
+            stream.flush()
+            os.fsync(stream.fileno())
 
     def _remove_other_codes(self, connection: sqlite3.Connection) -> None:
         """Remove codes from before a compaction, or of one that was killed.
@@ -423,7 +488,7 @@ class FolderEngine:
 
     def _duplicate(
         self, connection: sqlite3.Connection, ids: Sequence[Any], total: int
-    ) -> ValueError:
+    ) -> Exception:
         """The error that names a key that is in the store, or twice in `ids`."""
         seen = set()
         for key in ids:
@@ -434,9 +499,11 @@ class FolderEngine:
                     f"{key!r:.200}, which is there."
                 )
             if key in seen:
-                break
+                return ValueError(
+                    f"`ids` must be distinct. Received: {key!r:.200} twice."
+                )
             seen.add(key)
-        return ValueError(f"`ids` must be distinct. Received: {key!r:.200} twice.")
+        return _Damage(f"it has rows after the last, {total - 1}")
 
     def _damaged(self, reason: str) -> ValueError:
         return ValueError(f"`path` must be a whole store. '{self.path}': {reason}.")
@@ -488,11 +555,18 @@ class Snapshot:
                     f"SELECT {selected} FROM rows WHERE row IN ({marks}) ORDER BY row",
                     numbers,
                 )
+        if len(values) != len(unique):
+            raise self._engine._damaged(f"{len(unique) - len(values)} rows are missing")
         columns = list(zip(*values, strict=True)) or [()] * len(specification)
-        return {
-            name: column_values(column, kind)[inverse]
-            for (name, kind), column in zip(specification.items(), columns, strict=True)
-        }
+        arrays = {}
+        for (name, kind), column in zip(specification.items(), columns, strict=True):
+            try:
+                arrays[name] = column_values(column, kind)[inverse]
+            except (ValueError, TypeError, OverflowError, MemoryError) as error:
+                raise self._engine._damaged(
+                    f"column {name!r:.100} holds other values than {kind!r:.100}"
+                ) from error
+        return arrays
 
     @contextlib.contextmanager
     def _reading(self) -> Iterator[sqlite3.Connection]:
@@ -515,6 +589,9 @@ def _connected(file: pathlib.Path, mode: str = "rw") -> Iterator[sqlite3.Connect
         isolation_level=None,
     )
     try:
+        # A file of strangers must not run anything, nor mislead SQLite.
+        connection.execute("PRAGMA trusted_schema = OFF")
+        connection.execute("PRAGMA cell_size_check = ON")
         yield connection
     finally:
         connection.close()
@@ -542,7 +619,7 @@ def _errors_named(path: pathlib.Path) -> Iterator[None]:
                 f"{_TIMEOUT_SECONDS:.0f} s."
             ) from error
         raise OSError(f"'{path}' cannot be read or written: {message}.") from error
-    except sqlite3.DatabaseError as error:
+    except sqlite3.Error as error:
         raise ValueError(f"`path` must be a whole store. '{path}': {error}.") from error
 
 
@@ -551,9 +628,63 @@ def _quoted(name: str) -> str:
     return '"' + name.replace('"', '""') + '"'
 
 
+class _Damage(sqlite3.DatabaseError):
+    """Raised of what SQLite reads without an error, and no store holds."""
+
+
+def _values(
+    connection: sqlite3.Connection, query: str, parameters: Sequence[Any] = ()
+) -> list[tuple[Any, ...]]:
+    return connection.execute(query, parameters).fetchall()
+
+
+def _schema(connection: sqlite3.Connection) -> set[tuple[Any, ...]]:
+    """All tables, indices, views and triggers, but for those of SQLite itself."""
+    query = "SELECT type, name, tbl_name, sql FROM sqlite_master"
+    # The index of a primary key, and the statistics of ANALYZE.
+    return {
+        row for row in connection.execute(query) if not str(row[1]).startswith("sqlite")
+    }
+
+
+def _expected_schema(columns: Iterable[str]) -> set[tuple[Any, ...]]:
+    """The schema of a store with these metadata."""
+    with contextlib.closing(sqlite3.connect(":memory:")) as connection:
+        connection.executescript(_TABLES)
+        for name in columns:
+            connection.execute(f"ALTER TABLE rows ADD COLUMN {_quoted(name)}")
+        return _schema(connection)
+
+
 def _meta(connection: sqlite3.Connection) -> dict[str, Any]:
-    rows = connection.execute("SELECT name, value FROM meta")
-    return {name: json.loads(value) for name, value in rows}
+    """What is known of the store as a whole, checked."""
+    meta = {}
+    for name, value in connection.execute("SELECT name, value FROM meta"):
+        try:
+            meta[name] = json.loads(value)
+        except (ValueError, TypeError, RecursionError) as error:
+            raise _Damage(f"its {name!r:.40} is no JSON") from error
+    model, columns = meta.get("model", ""), meta.get("columns")
+    fields = ("name", "in_zoo", "method", "bits", "input", "weights")
+    rules = {
+        "bits": _is_number(meta.get("bits"), 1, _MOST_BITS),
+        "generation": _is_number(meta.get("generation"), 0, _MOST),
+        # After the key 2^63 - 1 there is no next one.
+        "next_id": _is_number(meta.get("next_id"), 0, 2**63),
+        "id_type": meta.get("id_type", "") in (None, "int", "str"),
+        "model": model is None
+        or (isinstance(model, dict) and all(name in model for name in fields)),
+        "columns": isinstance(columns, dict)
+        and all(map(is_specification, columns.values())),
+    }
+    for name, is_right in rules.items():
+        if not is_right:
+            raise _Damage(f"its {name!r} is {meta.get(name)!r:.100}")
+    return meta
+
+
+def _is_number(value: Any, least: int, most: int) -> bool:
+    return type(value) is int and least <= value <= most
 
 
 def _set_meta(connection: sqlite3.Connection, name: str, value: Any) -> None:
@@ -562,22 +693,30 @@ def _set_meta(connection: sqlite3.Connection, name: str, value: Any) -> None:
     )
 
 
+def _check_numbers(table: str, *values: Any) -> None:
+    """Check that values are what a store counts with."""
+    for value in values:
+        if not _is_number(value, 0, _MOST):
+            raise _Damage(f"its {table} hold {value!r:.40}")
+
+
 def _newest(connection: sqlite3.Connection) -> int:
     (version,) = connection.execute("SELECT max(version) FROM versions").fetchone()
+    _check_numbers("versions", version)
     return int(version)
 
 
-def _total(connection: sqlite3.Connection, version: int) -> int:
-    """The number of rows ever added up to a version."""
-    row = connection.execute(
-        "SELECT total FROM versions WHERE version = ?", (version,)
-    ).fetchone()
-    if row is None:
-        raise ValueError(
-            "`version` must be one of `versions`, which `compact` drops. Received: "
-            f"{version!r}."
-        )
-    return int(row[0])
+def _counts(connection: sqlite3.Connection, version: int) -> tuple[int, int]:
+    """The number of rows of a version, and that of all that were ever added."""
+    query = "SELECT rows, total FROM versions WHERE version = ?"
+    counts = _values(connection, query, (version,))
+    if not counts:
+        raise _Damage(f"version {version} is missing")
+    rows, total = counts[0]
+    _check_numbers("versions", rows, total)
+    if rows > total:
+        raise _Damage(f"version {version} has {rows} of {total} rows")
+    return rows, total
 
 
 def _add_version(
@@ -594,9 +733,12 @@ def _add_version(
     )
 
 
-def _integers(
-    connection: sqlite3.Connection, query: str, parameters: Sequence[Any] = ()
+def _row_numbers(
+    connection: sqlite3.Connection, query: str, parameters: Sequence[Any], total: int
 ) -> npt.NDArray[np.int64]:
-    """The first column of a query's rows, which takes 8 bytes a row."""
+    """The first column of a query: numbers of rows, which take 8 bytes each."""
     rows = connection.execute(query, parameters)
-    return np.fromiter((row[0] for row in rows), np.int64)
+    numbers = np.fromiter((row[0] for row in rows), np.int64)
+    if len(numbers) and (numbers.min() < 0 or numbers.max() >= total):
+        raise _Damage(f"it has rows {numbers.min()} to {numbers.max()} of {total}")
+    return numbers

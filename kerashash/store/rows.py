@@ -7,6 +7,8 @@ from typing import Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
+# Bytes of a row of numbers: what is larger is no metadata.
+_MOST_BYTES = 1 << 24
 _RESERVED = ("row", "id", "removed", "code", "distance")
 
 
@@ -96,6 +98,11 @@ def _checked(name: str, column: Any) -> tuple[Any, Any]:
         )
     if array.ndim == 2:
         dtype = array.dtype.newbyteorder("<")
+        if dtype.itemsize * array.shape[1] > _MOST_BYTES:
+            raise ValueError(
+                f"`columns[{name!r}]` must have rows of at most {_MOST_BYTES:,} bytes. "
+                f"Received: {array.shape[1]:,} numbers of dtype {dtype}."
+            )
         array = np.ascontiguousarray(array, dtype)
         return array, {"dtype": dtype.str, "width": array.shape[1]}
     if array.dtype.kind == "u" and array.size and array.max() > np.iinfo(np.int64).max:
@@ -103,6 +110,28 @@ def _checked(name: str, column: Any) -> tuple[Any, Any]:
             f"`columns[{name!r}]` must be less than 2**63. Received: {array.max()}."
         )
     return array, {"b": "bool", "i": "int", "u": "int", "f": "float"}[array.dtype.kind]
+
+
+def is_specification(value: Any) -> bool:
+    """Say whether a value is the type of a column, as `Columns` gives it.
+
+    Args:
+        value: what JSON can hold.
+
+    Returns:
+        bool.
+    """
+    if not isinstance(value, dict):
+        return value in ("str", "bytes", "bool", "int", "float")
+    try:
+        dtype, width = np.dtype(value["dtype"]), value["width"]
+        return (
+            dtype.kind in "biuf"
+            and type(width) is int
+            and 0 <= dtype.itemsize * width <= _MOST_BYTES
+        )
+    except (KeyError, TypeError, ValueError):
+        return False
 
 
 def column_values(values: Sequence[Any], specification: Any) -> npt.NDArray[Any]:

@@ -23,6 +23,7 @@ import pathlib
 import resource
 import shutil
 import signal
+import sqlite3
 import sys
 import tempfile
 import time
@@ -40,6 +41,7 @@ SECONDS = 20  # for one input
 GIBIBYTES = 6  # of address space above that of the libraries
 CHUNK = 2500  # inputs of a process
 NAME = "adalabel-noise-12"
+IMAGES = ("avif", "bmp", "gif", "jpeg", "png", "tiff", "webp")
 STRANGE = (
     *(None, True, 0, -1, 1, 2**31, 2**63, 10**30, 0.5, -1.5, 1e308, float("nan")),
     *("", "x", "../x", "/etc/passwd", "a\0b", "x" * 300, "\ud800", [], {}),
@@ -212,6 +214,63 @@ def damage_toml(content, rng):
     return "\n".join(lines).encode()
 
 
+def damage_sqlite(content, rng):
+    """Change bytes, values, rows, tables or what SQLite runs by itself."""
+    if rng.random() < 0.4:
+        return damage_bytes(content, rng)
+    endless = "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n)"
+    values = (-1, 0, 1, 2**40, 2**63 - 1, -(2**63), 0.5, 1e308, "x", "", b"\0\xff")
+    values += (b"x" * 5000, "\udcff".encode(errors="surrogateescape"))
+    connection = sqlite3.connect(":memory:", isolation_level=None)
+    connection.deserialize(content)
+    for _ in range(rng.integers(1, 4)):
+        kind = rng.integers(10)
+        table = str(rng.choice(["meta", "versions", "rows"]))
+        of_table = connection.execute(f"SELECT name FROM pragma_table_info('{table}')")
+        names = [name for (name,) in of_table] or ["row"]
+        column = names[rng.integers(len(names))]
+        at = int(rng.integers(12))
+        value = values[rng.integers(len(values))]
+        with contextlib.suppress(sqlite3.Error):
+            if kind < 3:
+                strange = json.dumps(STRANGE[rng.integers(len(STRANGE))])
+                connection.execute(
+                    "UPDATE meta SET value = ? WHERE rowid = ?", (strange, at % 7 + 1)
+                )
+            elif kind < 6:
+                connection.execute(
+                    f'UPDATE OR REPLACE {table} SET "{column}" = ? '
+                    f"WHERE rowid IN (SELECT rowid FROM {table} LIMIT 1 OFFSET ?)",
+                    (value, at),
+                )
+            elif kind == 6:
+                connection.execute(f"DELETE FROM {table} WHERE rowid >= ?", (at,))
+            elif kind == 7:
+                connection.execute(f"ALTER TABLE {table} RENAME TO stolen")
+                select = "SELECT * FROM stolen"
+                if rng.random() < 0.5:
+                    select = f"{endless} SELECT i AS row, i AS id FROM n"
+                connection.execute(f"CREATE VIEW {table} AS {select}")
+            elif kind == 8:
+                event = rng.choice(["INSERT", "UPDATE", "DELETE"])
+                connection.execute(
+                    f"CREATE TRIGGER x AFTER {event} ON {table} BEGIN "
+                    f"DELETE FROM rows; DELETE FROM versions; END"
+                )
+            else:
+                changes = (
+                    f"DROP TABLE {table}",
+                    "DROP INDEX live_ids",
+                    "DROP INDEX removed_rows",
+                    f"ALTER TABLE {table} ADD COLUMN x",
+                    f'ALTER TABLE {table} RENAME COLUMN "{column}" TO y',
+                )
+                connection.execute(changes[rng.integers(len(changes))])
+    data = connection.serialize()
+    connection.close()
+    return data
+
+
 # Loaders
 
 
@@ -259,6 +318,26 @@ def prepare(root):
     arrays["net"] = {"layers": np.array([{"x": 1.0}, "cell"], object)}
     scipy.io.savemat(root / "some.mat", arrays, do_compression=False)
     scipy.io.savemat(root / "packed.mat", arrays, do_compression=True)
+    store = kerashash.CodeStore.create(root / "codes.khs", bits=12)
+    columns = {"name": [f"x{i}" for i in range(12)], "label": np.arange(12) % 3}
+    store.add(model.encode(x, verbose=0), columns=columns | {"scores": x})
+    store.delete("label = 2 AND id > 6")
+    write_images(root)
+
+
+def write_images(root):
+    """Write a photograph and its kind in each format, beside one that stays good."""
+    from PIL import Image
+
+    noise = np.random.default_rng(0).integers(0, 256, (6, 8, 3), dtype=np.uint8)
+    picture = Image.fromarray(noise.repeat(4, axis=0).repeat(4, axis=1))
+    tags = Image.Exif()
+    tags[0x0112] = 6
+    for name in IMAGES:
+        folder = root / "images" / name
+        folder.mkdir(parents=True)
+        picture.save(folder / "good.png")
+        picture.save(folder / f"some.{name}", exif=tags)
 
 
 def load_index(root):
@@ -321,6 +400,53 @@ def verify_arrays(root):
         verify(root)
 
 
+def load_store(root):
+    """Read all of a store, then write to it, in a copy; every step may refuse."""
+    from kerashash import CodeStore, codes
+
+    with tempfile.TemporaryDirectory() as folder:
+        path = shutil.copytree(root / "codes.khs", pathlib.Path(folder) / "codes.khs")
+        store = CodeStore.open(path)
+        queries = np.zeros((2, codes.packed_width(store.bits)), np.uint8)
+        steps = (
+            *(len, CodeStore.versions, CodeStore.codes, CodeStore.columns),
+            *(lambda s: s.search(queries, k=3), lambda s: s.within(queries, radius=1)),
+            *(lambda s: s.columns("label = 1"), lambda s: s.add(queries)),
+            lambda s: s.upsert(queries, ids=[3, 4], columns={"label": [7, 8]}),
+            *(lambda s: s.delete("id = 4"), CodeStore.check, CodeStore.compact),
+            *(CodeStore.check, lambda s: s.search(queries, k=3)),
+        )
+        refusals = []
+        for step in steps:
+            try:
+                step(store)
+            except (ValueError, TypeError, OSError) as error:
+                if "codes.khs" not in str(error):
+                    raise
+                refusals.append(error)
+    if refusals:
+        raise refusals[0]
+
+
+def load_image(root, name):
+    """Read a photograph as a path and as one of a folder: alike, or not at all."""
+    from kerashash import data
+
+    folder = root / "images"
+    file = folder / name / f"some.{name}"
+    try:
+        pixels = data.read_images([file], 16)
+    except ValueError:
+        with contextlib.suppress(ValueError):
+            data.from_directory(folder, image_size=16, verbose=0)
+            raise RuntimeError("a folder takes what a path does not") from None
+        raise
+    of_folder = data.from_directory(folder, image_size=16, verbose=0)
+    row = of_folder.names.tolist().index(f"{name}/some.{name}")
+    if not np.array_equal(of_folder.x[[row]], pixels):
+        raise RuntimeError("other pixels from a folder than from a path")
+
+
 @functools.cache
 def _good_model(path):
     from kerashash import zoo
@@ -345,6 +471,16 @@ TARGETS = {
     ),
     "some.keras": ("some.keras", damage_keras, load_model),
     "index.json": ("index.json", damage_json, load_index),
+    "rows of a store": ("codes.khs/rows.sqlite", damage_sqlite, load_store),
+    "codes of a store": ("codes.khs/codes-0.bin", damage_bytes, load_store),
+    **{
+        name: (
+            f"images/{name}/some.{name}",
+            damage_bytes,
+            functools.partial(load_image, name=name),
+        )
+        for name in IMAGES
+    },
 }
 
 
@@ -378,6 +514,8 @@ def fuzz(root, target, numbers):
     """
     relative, damage, load = TARGETS[target]
     path = root / relative
+    # A store is a folder, and is named as one.
+    named = path.parent.name if path.parent.suffix == ".khs" else path.name
     good, card = path.read_bytes(), (root / NAME / "card.json").read_bytes()
     counts = {"refused by name": 0, "accepted": 0, "other errors": []}
     try:
@@ -392,7 +530,7 @@ def fuzz(root, target, numbers):
                     load(root)
                 counts["accepted"] += 1
             except (ValueError, TypeError, OSError) as error:
-                if path.name in str(error):
+                if named in str(error):
                     counts["refused by name"] += 1
                 else:
                     counts["other errors"].append((number, traceback.format_exc()))

@@ -1,0 +1,130 @@
+"""Stores of strangers: what SQLite would take, and no store holds."""
+
+import os
+import sqlite3
+
+import numpy as np
+import pytest
+
+from kerashash import CodeStore
+
+ENDLESS = "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n)"
+
+
+@pytest.fixture
+def folder(tmp_path):
+    """A store of 12 codes of 12 bits; two of them are removed."""
+    store = CodeStore.create(tmp_path / "codes.khs", bits=12)
+    codes = np.random.default_rng(0).integers(0, 256, (12, 2), dtype=np.uint8) & 240
+    rows = {"label": np.arange(12) % 3, "scores": np.ones((12, 4), np.float32)}
+    store.add(codes, columns=rows)
+    store.delete("label = 2 AND id > 6")
+    return tmp_path / "codes.khs"
+
+
+def change(folder, *statements):
+    connection = sqlite3.connect(folder / "rows.sqlite", isolation_level=None)
+    for statement in statements:
+        connection.execute(statement)
+    connection.close()
+
+
+def meta(name, value):
+    return f"UPDATE meta SET value = '{value}' WHERE name = '{name}'"
+
+
+def use(folder):
+    store = CodeStore.open(folder)
+    queries = np.zeros((1, 2), np.uint8)
+    len(store), store.versions(), store.columns(), store.search(queries, k=3)
+    store.add(queries)
+    store.delete("label = 1")
+    store.check()
+    store.compact()
+
+
+def test_a_whole_store_is_used_and_its_statistics_may_be_there(folder):
+    change(folder, "ANALYZE")
+    use(folder)
+
+
+@pytest.mark.parametrize(
+    "statements",
+    [
+        ["ALTER TABLE rows RENAME TO x", f"CREATE VIEW rows AS {ENDLESS} SELECT i x"],
+        ["CREATE TRIGGER x AFTER INSERT ON rows BEGIN DELETE FROM versions; END"],
+        ["DROP INDEX live_ids"],
+        ["ALTER TABLE rows ADD COLUMN x"],
+        ["DROP TABLE versions"],
+        ["DELETE FROM meta WHERE name = 'columns'"],
+        [meta("bits", "[12]")],
+        [meta("bits", "true")],
+        [meta("bits", 10**9)],
+        [meta("generation", '"/../../x"')],
+        [meta("next_id", -1)],
+        [meta("next_id", "[" * 9999)],
+        [meta("model", '{"name": "x"}')],
+        [meta("id_type", '"float"')],
+        [meta("columns", '{"label": "object", "scores": "int"}')],
+        [meta("columns", '{"label": "int", "scores": {"dtype": "|O", "width": 4}}')],
+        [meta("columns", '{"label": "int", "scores": {"dtype": "<f4", "width": 5}}')],
+        [
+            meta(
+                "columns",
+                '{"label": "int", "scores": {"dtype": "<f4", "width": 1099511627776}}',
+            )
+        ],
+        ["DELETE FROM versions"],
+        ["UPDATE versions SET total = 1099511627776"],
+        ["UPDATE versions SET total = -1"],
+        ["UPDATE versions SET rows = 99"],
+        ["UPDATE versions SET time = x'00'"],
+        ["UPDATE versions SET checksum = 'x'"],
+        ["UPDATE versions SET version = 9223372036854775807 WHERE version = 2"],
+        ["UPDATE rows SET row = -1 WHERE row = 11"],
+        ["UPDATE rows SET row = 12 WHERE row = 0"],
+        ["UPDATE rows SET removed = NULL"],
+        ["UPDATE rows SET label = 'x' WHERE row = 0"],
+        ["UPDATE rows SET scores = x'00' WHERE row = 0"],
+        ["DELETE FROM rows WHERE row = 3"],
+    ],
+    ids=lambda statements: statements[0][:45],
+)
+def test_what_no_store_holds_is_named(folder, statements):
+    change(folder, *statements)
+    with pytest.raises(ValueError, match=r"`path` must be .*codes\.khs"):
+        use(folder)
+
+
+@pytest.mark.skipif(os.name != "posix", reason="links and pipes of POSIX")
+@pytest.mark.parametrize("name", ["rows.sqlite", "codes-0.bin"])
+@pytest.mark.parametrize("kind", ["link", "pipe"])
+def test_links_and_pipes_are_refused(folder, tmp_path, name, kind):
+    outside = tmp_path / "outside"
+    (folder / name).rename(outside)
+    before = outside.read_bytes()
+    if kind == "link":
+        (folder / name).symlink_to(outside)
+    else:
+        os.mkfifo(folder / name)
+    with pytest.raises(ValueError, match=rf"codes\.khs.*{name} must be a file"):
+        use(folder)
+    with pytest.raises(ValueError, match=rf"codes\.khs.*{name} must be a file"):
+        CodeStore.open(folder).add(np.zeros((1, 2), np.uint8))
+    assert outside.read_bytes() == before
+
+
+def test_codes_that_are_no_codes_are_named(folder):
+    content = bytearray((folder / "codes-0.bin").read_bytes())
+    content[1] |= 1  # after the twelfth bit
+    (folder / "codes-0.bin").write_bytes(content)
+    with pytest.raises(ValueError, match=r"`path` must be .*codes\.khs.*padding bits"):
+        CodeStore.open(folder).search(np.zeros((1, 2), np.uint8), k=3)
+
+
+def test_numbers_end_at_64_bits(tmp_path):
+    store = CodeStore.create(tmp_path / "codes.khs", bits=12)
+    store.add(np.zeros((1, 2), np.uint8), ids=[2**63 - 1])
+    with pytest.raises(ValueError, match="`ids` must be given"):
+        store.add(np.zeros((1, 2), np.uint8))
+    assert len(store) == 1

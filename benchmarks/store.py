@@ -2,11 +2,15 @@
 
     python benchmarks/store.py            # 1,000,000 codes, both engines
     python benchmarks/store.py memory     # 10,000,000 codes, peak memory of a search
+    python benchmarks/store.py commits    # 10 rows more, in stores of several sizes
+    python benchmarks/store.py ivf        # the approximate index, in ivf.csv
 
 Codes are random, of 64 bits; keys are paths, with one column of labels. `ratio` is the
-time beside that of the ranker in the same run.
+time beside that of the ranker in the same run. The approximate index is measured on
+random codes and on the crossed ones of benchmarks/index.py, with one query at a time.
 """
 
+import functools
 import importlib.util
 import pathlib
 import resource
@@ -16,12 +20,13 @@ import tempfile
 import time
 
 import numpy as np
+from index import draw
 from table import Table
 
 import kerashash
 
 BITS, K, QUERIES = 64, 100, 64
-RESULTS = Table("store.csv", "engine", "what")
+RESULTS = Table("store.csv", "engine", "what", "codes")
 ENGINES = ["folder", *(["lance"] if importlib.util.find_spec("lancedb") else [])]
 
 
@@ -87,6 +92,55 @@ def memory(folder, n=10_000_000):
         add(engine, "peak memory of a process that searches, MB", n, float(run.stdout))
 
 
+def commits():
+    """Time of a commit of ten rows, which should not depend on the rows present."""
+    for engine in ENGINES:
+        for n in (10_000, 100_000, 1_000_000):
+            with tempfile.TemporaryDirectory() as folder:
+                path = pathlib.Path(folder) / "codes.khs"
+                store = kerashash.CodeStore.create(path, bits=BITS, engine=engine)
+                store.add(random_codes(n, 0))
+                add_some = functools.partial(store.add, random_codes(10, 1))
+                times = [timed(add_some) for _ in range(15)]
+                # Processor time: a commit in a folder waits for the disk.
+                milliseconds = 1000 * float(np.median([cpu for _, cpu in times[1:]]))
+                add(engine, "add 10 numbered rows, processor ms", n, milliseconds)
+
+
+def ivf(n=1_000_000):
+    table = Table("ivf.csv", "codes", "n", "nprobes")
+    for kind in ("crossed", "random"):
+        codes, queries = draw(kind, n)
+        with tempfile.TemporaryDirectory() as folder:
+            path = pathlib.Path(folder) / "codes.khs"
+            store = kerashash.CodeStore.create(path, bits=BITS, engine="lance")
+            store.add(codes)
+            build, build_cpu = timed(store.create_index)
+            # The first search makes the ranker.
+            store.search(queries[:1], K)
+            for nprobes in (None, 1, 2, 5, 10, 20, 50, 100):
+                search = functools.partial(store.search, k=K, nprobes=nprobes)
+                searches = [functools.partial(search, x) for x in queries[:50, None]]
+                times = [timed(each) for each in searches]
+                seconds, cpu = np.median(times[3:], axis=0)
+                recall = 1.0
+                if nprobes is not None:
+                    recall = store.recall(queries[:500], K, nprobes)
+                row = {"codes": kind, "bits": BITS, "n": n, "k": K}
+                row |= {"nprobes": nprobes or "exact", "recall": f"{recall:.4f}"}
+                row |= {"ms/query": f"{1000 * seconds:.3g}"}
+                row |= {"cpu ms/query": f"{1000 * cpu:.3g}"}
+                row |= {"build s": f"{build:.3g}", "build cpu s": f"{build_cpu:.3g}"}
+                table.add(row)
+
+
+def timed(call):
+    """Seconds and processor seconds of a call."""
+    start, start_cpu = time.perf_counter(), time.process_time()
+    call()
+    return time.perf_counter() - start, time.process_time() - start_cpu
+
+
 def search(path):
     """Print the peak memory of this process in MB, after a search."""
     store = kerashash.CodeStore.open(path)
@@ -98,6 +152,8 @@ if __name__ == "__main__":
     what = sys.argv[1] if len(sys.argv) > 1 else "speed"
     if what == "search":
         search(sys.argv[2])
+    elif what in ("commits", "ivf"):
+        {"commits": commits, "ivf": ivf}[what]()
     else:
         with tempfile.TemporaryDirectory() as scratch:
             {"speed": speed, "memory": memory}[what](pathlib.Path(scratch))

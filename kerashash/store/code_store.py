@@ -36,7 +36,7 @@ class CodeStore:
     one store at a time; writers take turns.
 
     Rows have numbers in order of addition. Search is exact, in memory, in order of
-    (distance, row).
+    (distance, row). LanceDB has an approximate index as well, for those who ask for it.
 
     Two engines hold the rows. "folder", the default, needs nothing but Python: codes
     that are mapped into memory, and SQLite. "lance" is LanceDB, for stores on object
@@ -308,35 +308,131 @@ class CodeStore:
 
     # ----------------------------------------------------------------- reading
 
-    def search(self, x: Any, k: int = 10, where: str | None = None) -> Neighbours:
-        """Find the k nearest rows of each query, exactly.
+    def search(
+        self,
+        x: Any,
+        k: int = 10,
+        where: str | None = None,
+        nprobes: int | None = None,
+    ) -> Neighbours:
+        """Find the k nearest rows of each query.
 
         Args:
             x: inputs or codes, as for `add`.
             k: int; the number of rows. If the store has fewer, all of them.
             where: str or None; an SQL condition that the rows meet, as for `delete`.
+            nprobes: int or None. None finds the nearest rows, exactly. A number finds
+                most of them by the index of `create_index`, which cuts the codes into
+                partitions: it is how many of these to search at least. More take more
+                time, and miss less; `recall` measures how much.
 
         Returns:
             `Neighbours`, in order of (distance, row).
 
         Raises:
-            TypeError, ValueError: if an argument is wrong.
+            TypeError, ValueError: if an argument is wrong, or `nprobes` is given and
+                the store has no index.
         """
         k = check_integer("k", k)
+        if nprobes is not None:
+            nprobes = self._checked_nprobes(nprobes)
         queries = self._codes(x)
+        return self._with_snapshot(
+            lambda snapshot: self._nearest(snapshot, queries, k, where, nprobes)
+        )
 
-        def search(snapshot: Any) -> Neighbours:
+    def _nearest(
+        self,
+        snapshot: Any,
+        queries: npt.NDArray[np.uint8],
+        k: int,
+        where: str | None,
+        nprobes: int | None,
+    ) -> Neighbours:
+        if nprobes is not None:
+            distances, columns = snapshot.nearest(queries, k, nprobes, where)
+        else:
             ranker, rows = self._searched(snapshot, where)
             indices = distances = np.zeros((len(queries), 0), np.int32)
             if ranker is not None:
                 distances, indices = ranker.top_k(queries, min(k, len(rows)))
-            columns = {
-                name: values.reshape((*indices.shape, *values.shape[1:]))
-                for name, values in snapshot.columns(rows[indices].ravel()).items()
-            }
-            return Neighbours(columns.pop("id"), distances, columns)
+            columns = snapshot.columns(rows[indices].ravel())
+        columns = {
+            name: values.reshape((*distances.shape, *values.shape[1:]))
+            for name, values in columns.items()
+        }
+        return Neighbours(columns.pop("id"), distances, columns)
 
-        return self._with_snapshot(search)
+    def create_index(self, partitions: int | None = None) -> None:
+        """Build an index for the approximate search of a store in LanceDB.
+
+        It is LanceDB's inverted file: codes are cut into partitions around centres, by
+        Hamming distance. Rows that are added later are found all the same, and take
+        more time until `compact` puts them into the index. Another call builds the
+        index anew.
+
+        Args:
+            partitions: int or None; how many there are. None is LanceDB's choice, one
+                for some thousand rows.
+
+        Raises:
+            ValueError: if the store is empty, or its engine is "folder".
+            OSError: if the store cannot be written.
+
+        Example:
+            >>> import kerashash
+            >>> store = kerashash.CodeStore.create("i.khs", bits=8, engine="lance")
+            >>> codes = np.random.default_rng(0).integers(0, 256, (300, 1), np.uint8)
+            >>> store.add(codes)
+            >>> store.create_index(partitions=8)
+            >>> store.search(codes[:2], k=5, nprobes=2)
+            Neighbours(2 queries, 10 rows)
+            >>> store.recall(codes[:2], k=5, nprobes=8)
+            1.0
+        """
+        self._check_has_index("create_index")
+        if partitions is not None:
+            partitions = check_integer("partitions", partitions)
+        self._engine.create_index(partitions)
+
+    def recall(
+        self, x: Any, k: int = 10, nprobes: int = 20, where: str | None = None
+    ) -> float:
+        """Measure the approximate search of a store in LanceDB against the exact one.
+
+        A row that is found counts if it is as near as the k-th nearest one, whichever
+        of the rows at that distance it is.
+
+        Args:
+            x: inputs or codes, as for `add`; queries like those to come. Rows of the
+                store itself find more than others do.
+            k: int; as for `search`.
+            nprobes: int; as for `search`.
+            where: str or None; as for `search`.
+
+        Returns:
+            float; the mean part of the k nearest rows that is found.
+
+        Raises:
+            TypeError, ValueError: as for `search`; or if no row is selected, or `x` is
+                empty.
+        """
+        k, nprobes = check_integer("k", k), self._checked_nprobes(nprobes)
+        queries = self._codes(x)
+
+        def measure(snapshot: Any) -> float:
+            found, exact = (
+                self._nearest(snapshot, queries, k, where, probes).distances
+                for probes in (nprobes, None)
+            )
+            if not exact.size:
+                raise ValueError(
+                    "`x` and `where` must leave queries and rows. Received: "
+                    f"{exact.shape[0]} queries, {where!r}."
+                )
+            return float((found <= exact[:, -1:]).sum() / exact.size)
+
+        return float(self._with_snapshot(measure))
 
     def within(self, x: Any, radius: int, where: str | None = None) -> Neighbours:
         """Find all rows within a Hamming radius of each query, exactly.
@@ -420,6 +516,19 @@ class CodeStore:
                 return read(self._engine.snapshot())
             except Compacted:
                 continue
+
+    def _check_has_index(self, name: str) -> None:
+        """Check that the engine has an approximate index."""
+        if isinstance(self._engine, FolderEngine):
+            raise ValueError(
+                f"`{name}` is for a store of engine='lance', which has an approximate "
+                f"index. Received: '{self.path}', of engine='folder', whose search is "
+                "exact alone. Add its codes(), with columns(), to a store of the other."
+            )
+
+    def _checked_nprobes(self, nprobes: Any) -> int:
+        self._check_has_index("nprobes")
+        return check_integer("nprobes", nprobes)
 
     def _searched(
         self, snapshot: Any, where: str | None

@@ -3,6 +3,11 @@
 The table "codes" has the columns "id", "code", a fixed-size list of uint8, "row", which
 orders the rows, and the metadata. What the store knows of its model stands in the
 schema's metadata. LanceDB makes a version with every commit.
+
+Two writers that insert one key at the same moment would both succeed in LanceDB if they
+look keys up in its index. So in a folder, writers take turns, by a lock. On object
+storage, where there is no lock, "id" is declared the primary key, and a commit compares
+its keys with all those present: LanceDB then sees the conflict, and tries again.
 """
 
 import contextlib
@@ -11,8 +16,10 @@ import errno
 import json
 import pathlib
 import secrets
+import sys
+import time
 from collections.abc import Iterator, Sequence
-from typing import Any
+from typing import Any, BinaryIO
 
 import numpy as np
 import numpy.typing as npt
@@ -20,13 +27,31 @@ import numpy.typing as npt
 from kerashash.codes import packed_width
 from kerashash.store.rows import Columns, Version
 
+if sys.platform != "win32":
+    import fcntl
+
 _TABLE = "codes"
 _META = b"kerashash"
 _FORMAT = 1
+# LanceDB's own choice, 1,024, makes reading of many rows ten times slower.
+_ROWS_AT_A_TIME = 1 << 16
 # Readers that are at work need their version.
 _KEPT = datetime.timedelta(hours=1)
-# Keys in one SQL condition.
+# What writers lock, in the folder of the store.
+_LOCK = "writers.lock"
+# Keys in one SQL condition, and of one query.
 _MOST_KEYS = 10_000
+# To look a key up in an index takes as long as to read the keys of so many rows.
+_ROWS_PER_KEY = 20
+# The order of neighbours: of the last key, then of the one before it.
+_ORDER = ("row", "_distance", "query_index")
+# How long a writer waits for another one.
+_TIMEOUT_SECONDS = 60.0
+# A commit looks through the keys that are not in their index yet, so the index is built
+# anew when they are more than these, and than this part of those that are.
+_UNINDEXED, _UNINDEXED_PART = 20_000, 1 / 16
+# Attempts at a change of the columns that others preempt.
+_ATTEMPTS = 9
 
 
 class LanceEngine:
@@ -47,6 +72,7 @@ class LanceEngine:
         self, location: pathlib.Path | str, version: int | None = None
     ) -> None:
         self.path, self._version = location, version
+        self._next_number = 0  # after the largest key that is known
         with self._errors_named():
             self._database = _lancedb().connect(str(location))
             # Not `list_tables`, which cannot tell a missing bucket from an empty one.
@@ -139,10 +165,13 @@ class LanceEngine:
                 return known
             if table.schema.field("id").type != _arrow_type(_type_of(ids)):
                 return known  # `add` refuses them
+            if table.count_rows() < _ROWS_PER_KEY * len(ids):
+                present = {*_table_of(table.search().select(["id"]))["id"].to_pylist()}
+                return [key for key in ids if key in present]
             for start in range(0, len(ids), _MOST_KEYS):
                 some = ids[start : start + _MOST_KEYS]
-                found = table.search().where(_in("id", some)).select(["id"]).to_arrow()
-                known += found["id"].to_pylist()
+                query = table.search().where(_in("id", some)).select(["id"])
+                known += _table_of(query)["id"].to_pylist()
         return known
 
     def check(self) -> None:
@@ -153,7 +182,7 @@ class LanceEngine:
         """
         try:
             table = self._table()
-            if table.to_arrow().num_rows != table.count_rows():
+            if _table_of(table.search()).num_rows != table.count_rows():
                 raise ValueError("rows are missing")
         except Exception as error:
             raise ValueError(
@@ -169,60 +198,69 @@ class LanceEngine:
         columns: Columns,
         replace: bool,
     ) -> None:
-        """Append rows in one commit, as `FolderEngine.add` does."""
-        import pyarrow as pa
+        """Append rows in one commit, as `FolderEngine.add` does.
 
-        with self._errors_named():
-            table = self._writable()
-            if ids is None:
-                ids = self._numbered(table, len(codes))
-            kinds = {"id": _type_of(ids), **columns.specification}
-            self._add_columns(table, kinds)
-            schema = table.schema
-            # In order of commit; LanceDB's own order changes in a compaction. Of two
-            # writers at the same moment, chance decides which is first.
-            start = (table.version << 40) + (secrets.randbelow(1 << 16) << 24)
-            arrays = {
-                "id": pa.array(ids, schema.field("id").type),
-                "row": pa.array(np.arange(start, start + len(codes))),
-                "code": _fixed_lists(codes),
-                **{
-                    name: _fixed_lists(values)
-                    if getattr(values, "ndim", 1) == 2
-                    else pa.array(values, schema.field(name).type)
-                    for name, values in columns.arrays().items()
-                },
-            }
-            for field in schema:
-                arrays.setdefault(field.name, pa.nulls(len(codes), field.type))
-            rows = pa.table({name: arrays[name] for name in schema.names}, schema)
-            merge = table.merge_insert("id").when_not_matched_insert_all()
-            if replace:
-                merge = merge.when_matched_update_all()
-            result = merge.execute(rows)
-            if not replace and result.num_inserted_rows < len(codes):
-                raise ValueError(
-                    "`ids` must be new to the store; `upsert` replaces rows. Received: "
-                    f"{len(codes) - result.num_inserted_rows} that another process has "
-                    "just added."
+        On object storage, a commit of keys that another writer adds at the same moment
+        is withdrawn by a second one.
+        """
+        with self._errors_named(), self._writing() as (table, alone):
+            while True:
+                keys = self._numbered(table, len(codes)) if ids is None else ids
+                self._add_columns(
+                    table, {"id": _type_of(keys), **columns.specification}
                 )
-            # Without it, every commit compares its keys with all rows.
-            if not table.list_indices():
-                from lancedb.index import BTree
-
-                table.create_index("id", config=BTree())
+                present = [] if replace or ids is None else self.known(ids)
+                if present:
+                    raise _not_new(present[0])
+                # In order of commit; LanceDB's own order changes in a compaction. Of
+                # two writers at the same moment, chance decides which is first.
+                start = (table.version << 40) + (secrets.randbelow(1 << 16) << 24)
+                rows = _arrow_rows(table.schema, codes, keys, start, columns)
+                merge = table.merge_insert("id").when_not_matched_insert_all()
+                if replace:
+                    merge = merge.when_matched_update_all()
+                result = merge.use_index(alone).execute(rows)
+                if replace or result.num_inserted_rows == len(codes):
+                    break
+                table.delete(f"row >= {start} AND row < {start + len(codes)}")
+                if ids is not None:
+                    taken = {*self.known(ids)}
+                    raise _not_new(next((key for key in ids if key in taken), ids[0]))
+            if ids is None:
+                self._next_number = keys[-1] + 1
+            self._index_keys(table)
 
     def delete(self, where: str) -> int:
         """Remove rows that meet an SQL condition, and return how many."""
-        table = self._writable()
-        self.snapshot().select(where)  # an error here names `where`
-        with self._errors_named():
+        with self._errors_named(), self._writing() as (table, _):
+            self.snapshot().select(where)  # an error here names `where`
             return int(table.delete(where).num_deleted_rows)
 
     def compact(self) -> None:
-        """Free the space of removed rows, and drop versions older than an hour."""
-        with self._errors_named():
-            self._writable().optimize(cleanup_older_than=_KEPT)
+        """Free the space of removed rows, and drop versions older than an hour.
+
+        Indices take up the rows that they lack.
+        """
+        with self._errors_named(), self._writing() as (table, _):
+            table.optimize(cleanup_older_than=_KEPT)
+
+    def create_index(self, partitions: int | None) -> None:
+        """Build the approximate index of all codes, IVF on Hamming distances.
+
+        Args:
+            partitions: int or None; None is LanceDB's choice.
+
+        Raises:
+            ValueError: if there are no rows.
+            OSError: if the store cannot be written.
+        """
+        from lancedb.index import IvfFlat
+
+        with self._errors_named(), self._writing() as (table, _):
+            if not table.count_rows():
+                raise ValueError(f"'{self.path}' must have rows to index. It is empty.")
+            index = IvfFlat(distance_type="hamming", num_partitions=partitions)
+            table.create_index("code", config=index)
 
     # ---------------------------------------------------------------- plumbing
 
@@ -239,49 +277,82 @@ class LanceEngine:
                 ) from error
         return table
 
-    def _writable(self) -> Any:
+    @contextlib.contextmanager
+    def _writing(self) -> Iterator[tuple[Any, bool]]:
+        """The table, and whether other writers wait until this one has ended."""
         if self._version is not None:
             raise ValueError(
                 f"A store opened at a version is read-only. Received: '{self.path}', "
                 f"version={self._version}."
             )
-        return self._database.open_table(_TABLE)
+        with _locked(self.path) as alone:
+            yield self._database.open_table(_TABLE), alone
 
     def _numbered(self, table: Any, count: int) -> range:
         """Keys for rows that come without: the numbers after the largest."""
         start = 0
-        if "id" in table.schema.names and table.count_rows():
-            import pyarrow.compute as pc
-
-            largest = pc.max(table.search().select(["id"]).to_arrow()["id"]).as_py()
-            start = largest + 1 if isinstance(largest, int) else 0
+        if "id" in table.schema.names and table.schema.field("id").type == "int64":
+            # Most often, none is larger than the last one, or the number of rows.
+            start = max(self._next_number, table.count_rows())
+            # LanceDB finds some keys from a number on in no time, but the largest one
+            # by a look at all. So leap ahead, farther and farther, then less and less.
+            leap, farther = 1, True
+            while leap:
+                keys = _keys_from(table, start + leap - 1)
+                start = max([start, *(key + 1 for key in keys)])
+                if 0 < len(keys) < _MOST_KEYS:
+                    break  # those are all
+                farther = farther and bool(keys)
+                leap = leap * 2 if farther else leap // 2
         return range(start, start + count)
+
+    def _index_keys(self, table: Any) -> None:
+        """Index the keys: without, every commit compares its keys with all rows."""
+        from lancedb.index import BTree
+
+        indices = [each for each in table.list_indices() if each.columns == ["id"]]
+        indexed = sum(each.num_indexed_rows for each in indices)
+        unindexed = sum(each.num_unindexed_rows for each in indices)
+        if not indices or unindexed > max(_UNINDEXED, _UNINDEXED_PART * indexed):
+            # If there is no space for it, or another writer preempts it, the next
+            # commit tries again. The rows are there.
+            with contextlib.suppress(RuntimeError, OSError):
+                table.create_index("id", config=BTree())
 
     def _add_columns(self, table: Any, kinds: dict[str, Any]) -> None:
         """Add the columns that the table lacks, and check the types of the others."""
         import pyarrow as pa
 
-        present = table.schema
-        new = [
-            pa.field(name, _arrow_type(kind))
-            for name, kind in kinds.items()
-            if name not in present.names
-        ]
-        for name, kind in kinds.items():
-            if name in present.names and present.field(name).type != _arrow_type(kind):
-                raise ValueError(
-                    f"`{'ids' if name == 'id' else f'columns[{name!r}]'}` must be of "
-                    f"the store's type, {present.field(name).type}. Received: {kind}."
-                )
-        if new:
+        for attempt in range(_ATTEMPTS):
+            present = table.schema
+            for name, kind in kinds.items():
+                if name not in present.names:
+                    continue
+                if present.field(name).type != _arrow_type(kind):
+                    raise ValueError(
+                        f"`{'ids' if name == 'id' else f'columns[{name!r}]'}` must be "
+                        f"of the store's type, {present.field(name).type}. Received: "
+                        f"{kind}."
+                    )
+            new = [
+                pa.field(name, _arrow_type(kind))
+                for name, kind in kinds.items()
+                if name not in present.names
+            ]
             try:
-                table.add_columns(pa.schema(new))
+                if new:
+                    table.add_columns(pa.schema(new))
+                elif present.field("id").nullable:
+                    table.alter_columns({"path": "id", "nullable": False})
+                elif not present.field("id").metadata:
+                    table.set_unenforced_primary_key("id")
+                else:
+                    return
             except (RuntimeError, ValueError):
-                # Another writer may have added them at the same moment.
-                table.checkout_latest()
-                if {field.name for field in new} - {*table.schema.names}:
+                # Another writer may have done the same at the same moment.
+                if attempt == _ATTEMPTS - 1:
                     raise
-                self._add_columns(table, kinds)
+            table.checkout_latest()
 
     @contextlib.contextmanager
     def _errors_named(self) -> Iterator[None]:
@@ -289,7 +360,7 @@ class LanceEngine:
         try:
             yield
         except (RuntimeError, OSError) as error:
-            if isinstance(error, FileNotFoundError | FileExistsError):
+            if isinstance(error, FileNotFoundError | FileExistsError | TimeoutError):
                 raise
             message = str(error)
             if "No space left" in message or "os error 28" in message:
@@ -322,21 +393,7 @@ class LanceSnapshot:
         if "id" not in self._table.schema.names:  # nothing was ever added
             return np.zeros((0, width), np.uint8), np.zeros(0, np.int64)
         query = self._table.search().select(["code", "row"]).with_row_id(True)
-        if where is not None:
-            if not isinstance(where, str):
-                raise TypeError(
-                    f"`where` must be a str. Received type: {type(where).__name__}."
-                )
-            query = query.where(where)
-        try:
-            rows = query.to_arrow()
-        except (RuntimeError, ValueError) as error:
-            if where is None:
-                raise
-            raise ValueError(
-                "`where` must be an SQL condition on the columns of the store. "
-                f"Received: {where!r:.200}: {str(error)[:300]}."
-            ) from error
+        rows = _answer(query, where)
         codes = rows["code"].combine_chunks().flatten()
         codes = codes.to_numpy(zero_copy_only=False).reshape(-1, width)
         numbers, row = (
@@ -348,6 +405,49 @@ class LanceSnapshot:
             codes, numbers = codes[order], numbers[order]
         return codes, numbers
 
+    def nearest(
+        self, queries: npt.NDArray[np.uint8], k: int, nprobes: int, where: str | None
+    ) -> tuple[npt.NDArray[np.int32], dict[str, npt.NDArray[Any]]]:
+        """Near rows of each query, by the index of `LanceEngine.create_index`.
+
+        Args:
+            queries: uint8 array ``(q, width)``; packed codes.
+            k: int; how many rows at most.
+            nprobes: int; how many partitions of the index to search. All of them are
+                if those have fewer than k of the selected rows.
+            where: str or None; an SQL condition on the rows.
+
+        Returns:
+            ``(distances, columns)``: int32 array ``(q, m)``, in order of (distance,
+            row), and the key ("id") and metadata of these rows.
+
+        Raises:
+            ValueError: if there is no index, or `where` is wrong.
+        """
+        if all(index.columns != ["code"] for index in self._table.list_indices()):
+            raise ValueError(
+                "`nprobes` must be None before `create_index` builds an index. "
+                f"Received: {nprobes}, '{self._engine.path}'."
+            )
+        k = min(k, self._table.count_rows())
+        if not len(queries) or not k:
+            distances = np.zeros((len(queries), 0), np.int32)
+            return distances, self.columns(np.zeros(0, np.int64))
+        names = [name for name in self._table.schema.names if name != "code"]
+        query = self._table.search([*queries], vector_column_name="code")
+        query = query.distance_type("hamming").limit(k).select([*names, "_distance"])
+        found = _answer(query.nprobes(nprobes), where)
+        if found.num_rows < k * len(queries):
+            # Some partitions have too few rows: search all of them.
+            found = _table_of(query.maximum_nprobes(0))
+        # LanceDB numbers the queries if they are more than one.
+        keys = [name for name in _ORDER if name in found.column_names]
+        order = np.lexsort([found[name].to_numpy() for name in keys])
+        distances = found["_distance"].to_numpy()[order].astype(np.int32)
+        return distances.reshape(len(queries), -1), {
+            name: _values(found[name])[order] for name in names if name != "row"
+        }
+
     def columns(self, rows: npt.NDArray[np.int64]) -> dict[str, npt.NDArray[Any]]:
         """The key ("id") and metadata of rows, as arrays in the order of `rows`."""
         names = [
@@ -357,7 +457,9 @@ class LanceSnapshot:
         if not names or not len(unique):
             return {"id": np.zeros(0, object), **{n: np.zeros(0) for n in names}}
         query = self._table.take_row_ids(unique.tolist()).select(names)
-        taken = query.with_row_id().to_arrow()
+        taken = (
+            query.with_row_id().to_batches(max_batch_length=_ROWS_AT_A_TIME).read_all()
+        )
         order = np.argsort(taken["_rowid"].to_numpy())
         return {name: _values(taken[name])[order][inverse] for name in names}
 
@@ -371,6 +473,99 @@ def _lancedb() -> Any:
             '"kerashash[store]".'
         ) from error
     return lancedb
+
+
+@contextlib.contextmanager
+def _locked(location: pathlib.Path | str) -> Iterator[bool]:
+    """Hold the lock of the writers of a store, and yield whether there is one."""
+    if sys.platform == "win32" or not isinstance(location, pathlib.Path):
+        yield False
+        return
+    deadline = time.monotonic() + _TIMEOUT_SECONDS
+    with open(location / _LOCK, "ab") as file:
+        # The system frees it when the process ends, however it does.
+        while not _try_lock(file):
+            if time.monotonic() > deadline:
+                raise TimeoutError(
+                    f"'{location}' has been written by another process for more than "
+                    f"{_TIMEOUT_SECONDS:.0f} s."
+                )
+            time.sleep(0.01)
+        yield True
+
+
+def _try_lock(file: BinaryIO) -> bool:
+    """Lock an open file until it is closed, if no other has."""
+    if sys.platform != "win32":
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return False
+    return True
+
+
+def _answer(query: Any, where: str | None) -> Any:
+    """The Arrow table of a query of the rows that meet a condition."""
+    if where is not None:
+        if not isinstance(where, str):
+            raise TypeError(
+                f"`where` must be a str. Received type: {type(where).__name__}."
+            )
+        query = query.where(where)
+    try:
+        return _table_of(query)
+    except (RuntimeError, ValueError) as error:
+        if where is None:
+            raise
+        raise ValueError(
+            "`where` must be an SQL condition on the columns of the store. "
+            f"Received: {where!r:.200}: {str(error)[:300]}."
+        ) from error
+
+
+def _table_of(query: Any) -> Any:
+    """The Arrow table of a query's rows."""
+    return query.to_batches(batch_size=_ROWS_AT_A_TIME).read_all()
+
+
+def _keys_from(table: Any, number: int) -> list[int]:
+    """Some keys of at least a number; all of them, if they are fewer than the most."""
+    query = table.search().where(f"id >= {number}").select(["id"]).limit(_MOST_KEYS)
+    keys: list[int] = _table_of(query)["id"].to_pylist()
+    return keys
+
+
+def _arrow_rows(
+    schema: Any,
+    codes: npt.NDArray[np.uint8],
+    ids: Sequence[Any],
+    start: int,
+    columns: Columns,
+) -> Any:
+    """The Arrow table of rows to add; `start` is the first value of "row"."""
+    import pyarrow as pa
+
+    arrays = {
+        "id": pa.array(ids, schema.field("id").type),
+        "row": pa.array(np.arange(start, start + len(codes))),
+        "code": _fixed_lists(codes),
+        **{
+            name: _fixed_lists(values)
+            if getattr(values, "ndim", 1) == 2
+            else pa.array(values, schema.field(name).type)
+            for name, values in columns.arrays().items()
+        },
+    }
+    for field in schema:
+        arrays.setdefault(field.name, pa.nulls(len(codes), field.type))
+    return pa.table({name: arrays[name] for name in schema.names}, schema)
+
+
+def _not_new(key: Any) -> ValueError:
+    return ValueError(
+        "`ids` must be new to the store; `upsert` replaces rows. Received: "
+        f"{key!r:.200}, which is there."
+    )
 
 
 def _type_of(ids: Sequence[Any]) -> str:

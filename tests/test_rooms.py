@@ -28,6 +28,7 @@ PLAN = [
     "store",
     "recipes",
     "demo",
+    "page",
     "cli",
 ]
 # Convenience methods of a class may import a later room inside the method.

@@ -1,11 +1,11 @@
-"""The command line: kerashash demo | train | zoo, one file for each command."""
+"""The command line: kerashash demo | train | serve | zoo, one file for each command."""
 
 import argparse
 import os
 import sys
 from collections.abc import Sequence
 
-from kerashash.cli import demo, train, zoo
+from kerashash.cli import demo, serve, train, zoo
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -40,6 +40,6 @@ def _parser() -> argparse.ArgumentParser:
         prog="kerashash", description="A model zoo for learning to hash."
     )
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
-    for command in (demo, train, zoo):
+    for command in (demo, train, serve, zoo):
         command.add(commands)
     return parser

@@ -1,0 +1,429 @@
+"""The HTTP API and the page, as an ASGI application."""
+
+import asyncio
+import base64
+import binascii
+import concurrent.futures
+import contextlib
+import json
+import math
+import os
+import pathlib
+import time
+from collections.abc import AsyncIterator, Callable, Mapping
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import numpy.typing as npt
+
+from kerashash.checks import check_integer
+from kerashash.codes import check_packed
+from kerashash.page.guard import Guard
+from kerashash.page.limits import Gate, Limits, Refused
+from kerashash.page.photographs import Photographs
+from kerashash.page.searching import Searcher
+
+if TYPE_CHECKING:
+    from starlette.requests import Request
+
+    from kerashash.store import CodeStore
+
+_FILES = pathlib.Path(__file__).parent / "files"
+_MEDIA_TYPES = {".html": "text/html", ".css": "text/css", ".js": "text/javascript"}
+_OPTIONS = ("k", "radius", "where")
+# Groups of duplicates, and photographs of each, that are listed.
+_GROUPS, _OF_GROUP = 100, 24
+_DEFAULT_K = 10
+_DEFAULT_SIDE = 240
+# What the schema says of requests; they are read by `_read`.
+_IMAGE = {"type": "string", "format": "binary", "description": "an image file"}
+_BODY = {
+    "requestBody": {
+        "required": True,
+        "content": {
+            "image/*": {"schema": _IMAGE},
+            "multipart/form-data": {
+                "schema": {"type": "object", "properties": {"image": _IMAGE}}
+            },
+            "application/json": {
+                "schema": {
+                    "type": "object",
+                    "properties": {
+                        "image": {"type": "string", "description": "base64"},
+                        "code": {"type": "string", "description": "hexadecimal"},
+                        "id": {"description": "a key of the store"},
+                    },
+                }
+            },
+        },
+    }
+}
+_SEARCH = {
+    **_BODY,
+    "parameters": [
+        {"name": name, "in": "query", "schema": {"type": kind}, "description": text}
+        for name, kind, text in (
+            ("k", "integer", f"how many neighbours; {_DEFAULT_K} by default"),
+            ("radius", "integer", "their largest distance in bits"),
+            ("where", "string", "an SQL condition on the store's columns, if allowed"),
+        )
+    ],
+}
+
+
+def create_app(
+    store: "CodeStore",
+    images: str | os.PathLike[str] | None = None,
+    limits: Limits | None = None,
+    hosts: tuple[str, ...] | None = None,
+    allow_where: bool = False,
+) -> Any:
+    """Make the application, warmed up.
+
+    Args:
+        store: `CodeStore` with a model of images.
+        images: path of the folder with the photographs, or None to show none.
+        limits: `Limits`; None is the defaults.
+        hosts: tuple of str; the names by which clients may call the server, or None for
+            any.
+        allow_where: bool; whether clients may send conditions in SQL.
+
+    Returns:
+        ASGI application.
+
+    Raises:
+        ValueError: if the store has no model of images, or none of its photographs is
+            in the folder.
+        NotADirectoryError: if `images` is no folder.
+        ImportError: if FastAPI is not installed.
+    """
+    fastapi = _fastapi()
+    from starlette.requests import Request
+    from starlette.responses import JSONResponse, Response
+
+    limits = limits or Limits()
+    searcher = Searcher(store, limits)
+    photographs = None if images is None else Photographs(store, images, limits)
+    keys = searcher.warm_up()
+    if photographs and keys and not any(map(photographs.has, keys)):
+        raise ValueError(
+            "`images` must be the folder of the store's photographs, whose keys are "
+            f"paths in it. Received: '{images}', which has none like {keys[0]!r}."
+        )
+    cores = os.cpu_count() or 1
+    # Threads for short work; what runs long has one of its own.
+    work = concurrent.futures.ThreadPoolExecutor(cores, "requests")
+    shown = concurrent.futures.ThreadPoolExecutor(cores, "photographs")
+    compared = concurrent.futures.ThreadPoolExecutor(1, "duplicates")
+    gates = {"search": Gate(limits.queue), "show": Gate(4 * limits.queue)}
+    gates["compare"] = Gate(2)
+
+    @contextlib.asynccontextmanager
+    async def lifespan(_: Any) -> AsyncIterator[None]:
+        yield
+        for pool in (work, shown, compared):
+            pool.shutdown(wait=False, cancel_futures=True)
+        searcher.close()
+
+    app = fastapi.FastAPI(
+        title="kerashash",
+        summary="Search photographs by hash codes.",
+        version=_version(),
+        lifespan=lifespan,
+        redirect_slashes=False,
+        # They would load scripts from other servers.
+        docs_url=None,
+        redoc_url=None,
+    )
+
+    _answer_errors(app, limits)
+
+    async def run(pool: Any, function: Callable[..., Any], *arguments: Any) -> Any:
+        loop = asyncio.get_running_loop()
+        return await loop.run_in_executor(pool, function, *arguments)
+
+    async def encoded(query: dict[str, Any], clock: _Clock) -> Any:
+        """The packed code that a request brings or asks for."""
+        if "code" in query:
+            return _code(query["code"], store.bits)
+        if "id" in query:
+            return await run(work, searcher.code_of, query["id"])
+        pixels = await run(work, searcher.decode, query["image"])
+        clock.lap("decode")
+        code = await asyncio.wrap_future(searcher.submit(pixels))
+        clock.lap("encode")
+        return code
+
+    def answer(code: npt.NDArray[np.uint8], clock: _Clock) -> dict[str, Any]:
+        bits = "".join(map(str, np.unpackbits(code)[: store.bits]))
+        times = {**clock.times, "total": sum(clock.times.values())}
+        return {
+            "code": {"hex": code.tobytes().hex(), "bits": bits},
+            "milliseconds": {name: round(time, 2) for name, time in times.items()},
+        }
+
+    @app.post("/v1/encode", openapi_extra=_BODY)
+    async def encode(request: Request) -> Response:
+        """The code of a photograph."""
+        with gates["search"]:
+            async with asyncio.timeout(limits.seconds):
+                query, options = await _read(request)
+                if options:
+                    raise Refused(400, f"/v1/encode takes no `{min(options)}`.")
+                clock = _Clock()
+                code = await encoded(query, clock)
+                return JSONResponse(answer(code, clock))
+
+    @app.post("/v1/search", openapi_extra=_SEARCH)
+    async def search(request: Request) -> Response:
+        """The neighbours of a photograph, a code, or a row of the store."""
+        with gates["search"]:
+            async with asyncio.timeout(limits.seconds):
+                query, options = await _read(request)
+                k = _integer("k", options.get("k", _DEFAULT_K), 1, limits.k)
+                radius, where = options.get("radius"), options.get("where")
+                if radius is not None:
+                    radius = _integer("radius", radius, 0, store.bits)
+                if where is not None and not allow_where:
+                    raise Refused(403, "`where` is not allowed here: --allow-where.")
+                clock = _Clock()
+                code = await encoded(query, clock)
+                rows = await run(work, searcher.search, code, k, radius, where)
+                clock.lap("search")
+                neighbours = [*map(_neighbour, rows)]
+                return JSONResponse({"neighbours": neighbours, **answer(code, clock)})
+
+    @app.get("/v1/duplicates")
+    async def duplicates(request: Request) -> Response:
+        """Groups of photographs whose codes differ in at most `radius` bits."""
+        radius = request.query_params.get("radius", 0)
+        radius = _integer("radius", radius, 0, store.bits)
+        with gates["compare"]:
+            async with asyncio.timeout(limits.seconds):
+                groups = await run(compared, searcher.duplicates, radius)
+        listed = [
+            {"size": len(group), "ids": group[:_OF_GROUP]} for group in groups[:_GROUPS]
+        ]
+        return JSONResponse({"groups": listed, "count": len(groups)})
+
+    @app.get("/v1/photograph")
+    async def photograph(request: Request) -> Response:
+        """A photograph of the store, as a small JPEG file."""
+        if photographs is None:
+            raise Refused(404, "The server was started without --images.")
+        side = request.query_params.get("side", _DEFAULT_SIDE)
+        side = _integer("side", side, 1, limits.side)
+        key = request.query_params.get("id")
+        with gates["show"]:
+            async with asyncio.timeout(limits.seconds):
+                data = await run(shown, photographs.jpeg, key, side)
+        headers = {"Cache-Control": "private, max-age=300"}
+        return Response(data, media_type="image/jpeg", headers=headers)
+
+    @app.get("/v1/info")
+    async def info() -> Response:
+        """The store, its model, and what the server takes."""
+        return JSONResponse(await run(work, described))
+
+    def described() -> dict[str, Any]:
+        version = store.versions()[-1]
+        return {
+            "store": os.path.basename(os.path.normpath(store.path)),
+            "count": version.rows,
+            "version": version.version,
+            "bits": store.bits,
+            "model": store.model_identity,
+            "photographs": photographs is not None,
+            "where": allow_where,
+            "limits": {
+                "upload": limits.upload,
+                "pixels": limits.pixels,
+                "k": limits.k,
+                "seconds": limits.seconds,
+            },
+        }
+
+    @app.get("/health")
+    async def health() -> Response:
+        """Whether the server encodes and reads its store."""
+        if not searcher.is_alive:
+            raise Refused(503, "The server cannot encode any more.")
+        await run(work, store.__len__)
+        return JSONResponse({"status": "ok"})
+
+    def add_file(route: str, name: str) -> None:
+        file = _FILES / name
+        content, media_type = file.read_bytes(), _MEDIA_TYPES[file.suffix]
+
+        @app.get(route, include_in_schema=False)
+        async def send() -> Response:
+            headers = {"Cache-Control": "no-cache"}
+            return Response(content, media_type=media_type, headers=headers)
+
+    for route in ("/", "/page.css", "/page.js"):
+        add_file(route, route[1:] or "page.html")
+    return Guard(app, limits.upload, hosts)
+
+
+def _answer_errors(app: Any, limits: Limits) -> None:
+    """Let an application answer errors in JSON, {"error": message}."""
+    from starlette.exceptions import HTTPException
+    from starlette.requests import ClientDisconnect, Request
+    from starlette.responses import JSONResponse, Response
+
+    @app.exception_handler(Refused)
+    async def refused(_: Request, error: Refused) -> Response:
+        headers = {"Retry-After": "1"} if error.status == 503 else None
+        return JSONResponse({"error": error.message}, error.status, headers)
+
+    @app.exception_handler(HTTPException)
+    async def wrong(_: Request, error: HTTPException) -> Response:
+        content = {"error": str(error.detail)}
+        return JSONResponse(content, error.status_code, error.headers)
+
+    @app.exception_handler(TimeoutError)
+    async def late(_: Request, error: TimeoutError) -> Response:
+        message = f"This took more than {limits.seconds:g} seconds."
+        return JSONResponse({"error": message}, 504)
+
+    @app.exception_handler(ClientDisconnect)
+    async def gone(_: Request, error: ClientDisconnect) -> Response:
+        return Response(status_code=400)  # nobody reads it
+
+    @app.exception_handler(Exception)
+    async def failed(_: Request, error: Exception) -> Response:
+        # The traceback is printed on the server's side.
+        return JSONResponse({"error": "The server has failed."}, 500)
+
+
+async def _read(request: "Request") -> tuple[dict[str, Any], dict[str, Any]]:
+    """What a request looks for, {"image" | "code" | "id": value}, and its options."""
+    from starlette.datastructures import UploadFile
+
+    media_type = request.headers.get("content-type", "").partition(";")[0].strip()
+    given: dict[str, Any]
+    if media_type == "multipart/form-data":
+        async with request.form(max_files=1, max_fields=1 + len(_OPTIONS)) as form:
+            given = dict(form)
+            if isinstance(given.get("image"), UploadFile):
+                given["image"] = await given["image"].read()
+            elif "image" in given:
+                raise Refused(400, "`image` must be a file.")
+    elif media_type == "application/json":
+        given = _json(await request.body())
+    elif media_type.startswith("image/") or media_type in (
+        "",
+        "application/octet-stream",
+        "application/x-www-form-urlencoded",  # what curl --data-binary says
+    ):
+        given = {"image": await request.body()}
+    else:
+        raise Refused(415, f"No photograph is read from {media_type!r:.100}.")
+    options = dict(request.query_params)
+    options |= {name: given.pop(name) for name in _OPTIONS if name in given}
+    options = {
+        name: value for name, value in options.items() if value not in (None, "")
+    }
+    if len(given) != 1 or not {*given} <= {"image", "code", "id"}:
+        raise Refused(
+            400,
+            "A request must have one of `image`, `code` and `id`. Received: "
+            f"{sorted(given)!r:.200}.",
+        )
+    if not {*options} <= {*_OPTIONS}:
+        raise Refused(
+            400,
+            "A request may have `k`, `radius` and `where`. Received: "
+            f"{sorted(options)!r:.200}.",
+        )
+    if given.get("image") == b"":
+        raise Refused(400, "`image` must be an image file. It is empty.")
+    return given, options
+
+
+def _json(body: bytes) -> dict[str, Any]:
+    """A body in JSON, its image decoded."""
+    try:
+        given = json.loads(body)
+    except (ValueError, RecursionError) as error:
+        raise Refused(400, "The body must be JSON.") from error
+    if not isinstance(given, dict):
+        raise Refused(400, "The body must be an object in JSON.")
+    if "image" in given:
+        try:
+            given["image"] = base64.b64decode(given["image"], validate=True)
+        except (TypeError, ValueError, binascii.Error) as error:
+            raise Refused(400, "`image` must be a file in base64.") from error
+    return given
+
+
+def _code(text: Any, bits: int) -> npt.NDArray[np.uint8]:
+    """A packed code of a client."""
+    try:
+        packed = np.frombuffer(bytes.fromhex(text), np.uint8)
+        return check_packed(packed[None], bits, "code")[0]
+    except (TypeError, ValueError) as error:
+        raise Refused(
+            400, f"`code` must be {bits} bits as hexadecimal digits, padded with 0."
+        ) from error
+
+
+def _integer(name: str, value: Any, least: int, most: int) -> int:
+    """An integer of a client: of JSON, or digits."""
+    if isinstance(value, str) and value.strip().isdecimal() and len(value) < 20:
+        value = int(value)
+    try:
+        return check_integer(name, value, least, most)
+    except (TypeError, ValueError) as error:
+        raise Refused(400, str(error)) from error
+
+
+def _neighbour(row: Mapping[str, Any]) -> dict[str, Any]:
+    """A row of the store, as JSON can hold it."""
+    columns = {
+        name: _plain(value)
+        for name, value in row.items()
+        if name not in ("id", "distance")
+    }
+    return {"id": row["id"], "distance": row["distance"], "columns": columns}
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, np.ndarray):
+        return [_plain(number) for number in value.tolist()]
+    if isinstance(value, bytes):
+        return base64.b64encode(value).decode()
+    if isinstance(value, float) and not math.isfinite(value):
+        return None
+    return value
+
+
+class _Clock:
+    """Milliseconds by name."""
+
+    def __init__(self) -> None:
+        self.times: dict[str, float] = {}
+        self._last = time.perf_counter()
+
+    def lap(self, name: str) -> None:
+        """The time since the last lap."""
+        now = time.perf_counter()
+        self.times[name] = 1000 * (now - self._last)
+        self._last = now
+
+
+def _version() -> str:
+    import kerashash
+
+    return kerashash.__version__
+
+
+def _fastapi() -> Any:
+    try:
+        import fastapi
+        import python_multipart  # noqa: F401, Starlette asks for it late
+    except ImportError as error:
+        raise ImportError(
+            'The page needs FastAPI. Install it by: pip install "kerashash[serve]".'
+        ) from error
+    return fastapi

@@ -1,0 +1,134 @@
+"""The photographs of a store, and no other file, as small JPEG files."""
+
+import collections
+import contextlib
+import io
+import os
+import stat
+import threading
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, BinaryIO
+
+import numpy as np
+
+from kerashash.page.limits import Limits, Refused
+from kerashash.page.searching import opened
+
+if TYPE_CHECKING:
+    from kerashash.store import CodeStore
+
+_CACHED = 256
+
+
+class Photographs:
+    """Shows the photographs of a store that lie in a folder.
+
+    A key of the store is the path of its photograph, in the folder or absolute. What is
+    no key is not looked for, and what lies elsewhere is not opened, whether the path or
+    a symbolic link leads there. Photographs are never sent as they are: they are
+    decoded and encoded anew, so that no other file can be sent, and no metadata.
+
+    Args:
+        store: `CodeStore`.
+        folder: path of the folder.
+        limits: `Limits`.
+
+    Raises:
+        NotADirectoryError: if `folder` is no folder.
+    """
+
+    def __init__(
+        self, store: "CodeStore", folder: str | os.PathLike[str], limits: Limits
+    ) -> None:
+        if not os.path.isdir(folder):
+            raise NotADirectoryError(
+                f"`images` must be a folder. Received: '{os.fspath(folder)}'."
+            )
+        self._store, self._folder = store, os.path.realpath(folder)
+        self._limits = limits
+        self._cache: collections.OrderedDict[tuple[str, int, int], bytes]
+        self._cache = collections.OrderedDict()
+        self._lock = threading.Lock()
+
+    def has(self, key: object) -> bool:
+        """Whether the photograph of a key can be opened."""
+        try:
+            with self._opened(key):
+                return True
+        except Refused:
+            return False
+
+    def jpeg(self, key: object, side: int) -> bytes:
+        """A photograph, made small.
+
+        Args:
+            key: its key in the store.
+            side: int; the pixels of its longer side at most.
+
+        Returns:
+            bytes of a JPEG file.
+
+        Raises:
+            Refused: if the store has no such photograph, or it cannot be read.
+        """
+        with self._opened(key) as file:
+            # The file itself, not its name: it may be replaced.
+            status = os.fstat(file.fileno())
+            cached = (str(key), status.st_mtime_ns, side)
+            with self._lock:
+                if cached in self._cache:
+                    self._cache.move_to_end(cached)
+                    return self._cache[cached]
+            data = _small(file, side, self._limits.pixels)
+        with self._lock:
+            self._cache[cached] = data
+            while len(self._cache) > _CACHED:
+                self._cache.popitem(last=False)
+        return data
+
+    @contextlib.contextmanager
+    def _opened(self, key: object) -> Iterator[BinaryIO]:
+        """The file of a key, if it is a regular file in the folder."""
+        missing = Refused(404, "There is no such photograph.")
+        if not isinstance(key, str) or key not in self._store:
+            raise missing
+        try:
+            path = os.path.realpath(os.path.join(self._folder, key))
+            if os.path.commonpath([path, self._folder]) != self._folder:
+                raise missing
+            # Not blocking: to open a pipe would wait for its writer. Following no
+            # link: there is none in a real path, unless it was put there just now.
+            descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_NOFOLLOW)
+        except (OSError, ValueError):  # a path that cannot be one
+            raise missing from None
+        if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+            os.close(descriptor)
+            raise missing
+        with open(descriptor, "rb") as file:
+            yield file
+
+
+def _small(file: BinaryIO, side: int, pixels: int) -> bytes:
+    """An image file as a JPEG file of RGB, upright, on white."""
+    from PIL import Image, ImageOps
+
+    picture = opened(file, pixels)
+    try:
+        # JPEG files can be decoded to a fraction of their size, which is fast.
+        picture.draft("RGB", (side, side))
+        picture = ImageOps.exif_transpose(picture)
+        if picture.mode.startswith("I;16"):
+            # Pillow would clip 16 bits to 8, not scale them.
+            picture = Image.fromarray((np.asarray(picture) >> 8).astype(np.uint8))
+        if picture.has_transparency_data:
+            picture = picture.convert("RGBA")
+            white = Image.new("RGBA", picture.size, "white")
+            picture = Image.alpha_composite(white, picture)
+        picture = picture.convert("RGB")
+        picture.thumbnail((side, side))
+        small = io.BytesIO()
+        picture.save(small, "JPEG", quality=85)
+    # Errors of all kinds: a damaged file reaches any line of a decoder.
+    except Exception as error:
+        raise Refused(415, "This photograph cannot be read.") from error
+    return small.getvalue()

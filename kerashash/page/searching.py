@@ -1,0 +1,223 @@
+"""Photographs and codes to neighbours: a store, and the model that made its codes."""
+
+import concurrent.futures
+import io
+import threading
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import numpy.typing as npt
+
+from kerashash.page.batching import Batcher
+from kerashash.page.limits import Limits, Refused
+from kerashash.retrieval.duplicates import duplicate_rows
+
+if TYPE_CHECKING:
+    from PIL import Image
+
+    from kerashash.store import CodeStore
+
+# The formats that `kerashash.data.read_images` reads. Pillow knows more, and starts
+# other programs for some.
+_FORMATS = {"AVIF", "BMP", "GIF", "JPEG", "MPO", "PNG", "TIFF", "WEBP"}
+# From here on, to compare all distinct codes with each other takes many seconds.
+_MOST_COMPARED = 50_000
+
+
+class Searcher:
+    """Encodes photographs in batches, and searches a store.
+
+    A store to which other processes write is searched as it is at each request.
+
+    Args:
+        store: `CodeStore` with a model of images.
+        limits: `Limits`.
+
+    Raises:
+        ValueError: if the store has no model, or one that takes no images.
+    """
+
+    def __init__(self, store: "CodeStore", limits: Limits) -> None:
+        from kerashash.backbones.images import input_size
+
+        self.store, self._limits = store, limits
+        self._model = store.model
+        size = input_size(self._model.backbone)
+        if size is None:
+            raise ValueError(
+                f"`store` must have a model of images. Received: '{store.path}', whose "
+                "model takes other inputs."
+            )
+        self._size: int = size
+        self._comparing = threading.Lock()
+        self._compared: tuple[Any, Any] | None = None  # the latest duplicates
+        self._batcher = Batcher(self._encode, limits.batch)
+
+    def warm_up(self) -> list[Any]:
+        """Decode, encode and search once: no client waits until TensorFlow is ready.
+
+        Returns:
+            list of a few keys of the store.
+        """
+        from PIL import Image
+
+        file = io.BytesIO()
+        Image.new("RGB", (64, 48)).save(file, "JPEG")
+        blank = self.decode(file.getvalue())
+        for count in sorted({1, min(2, self._limits.batch), self._limits.batch}):
+            codes = self._encode([blank] * count)
+        return [row["id"] for row in self.search(codes[0], k=100)]
+
+    def decode(self, data: bytes) -> npt.NDArray[np.uint8]:
+        """Read an image file as the store's model takes it.
+
+        Args:
+            data: bytes; the content of the file.
+
+        Returns:
+            uint8 array ``(size, size, 3)``.
+
+        Raises:
+            Refused: if it is no readable image, or has too many pixels.
+        """
+        from kerashash.data import image_reading
+
+        opened(data, self._limits.pixels)
+        try:
+            return image_reading.resize(image_reading.decode(data), self._size)
+        except ValueError as error:
+            raise Refused(415, f"This file cannot be read: {error}.") from error
+
+    def submit(
+        self, pixels: npt.NDArray[np.uint8]
+    ) -> "concurrent.futures.Future[npt.NDArray[np.uint8]]":
+        """Encode an image with those of others that arrive in the meantime.
+
+        Args:
+            pixels: array of `decode`.
+
+        Returns:
+            Future of the packed code, uint8 array ``(ceil(bits / 8),)``.
+        """
+        return self._batcher.submit(pixels)
+
+    def code_of(self, key: Any) -> npt.NDArray[np.uint8]:
+        """The packed code of a row of the store.
+
+        Args:
+            key: str or int; the row's key.
+
+        Returns:
+            uint8 array ``(ceil(bits / 8),)``.
+
+        Raises:
+            Refused: if there is no such row.
+        """
+        if key in self.store:
+            quoted = "'" + key.replace("'", "''") + "'" if isinstance(key, str) else key
+            for code in self.store.codes(where=f"id = {quoted}"):
+                return np.asarray(code)
+        raise Refused(404, f"The store has no row with the key {key!r:.200}.")
+
+    def search(
+        self,
+        code: npt.NDArray[np.uint8],
+        k: int,
+        radius: int | None = None,
+        where: str | None = None,
+    ) -> list[dict[str, Any]]:
+        """The nearest rows of a code.
+
+        Args:
+            code: uint8 array ``(ceil(bits / 8),)``.
+            k: int; the number of rows.
+            radius: int or None; their largest distance.
+            where: str or None; an SQL condition, as for `CodeStore.search`.
+
+        Returns:
+            list of dicts, as of `Neighbours.rows`.
+
+        Raises:
+            Refused: if `where` is no condition on the store's columns.
+        """
+        try:
+            neighbours = self.store.search(code[None], k, where)
+        except ValueError as error:
+            if where is None:
+                raise
+            raise Refused(400, str(error)) from error
+        rows = neighbours.rows(0)
+        return [row for row in rows if radius is None or row["distance"] <= radius]
+
+    def duplicates(self, radius: int) -> list[list[Any]]:
+        """Groups of rows whose codes are nearly the same.
+
+        Args:
+            radius: int; see `kerashash.retrieval.duplicates.duplicate_rows`.
+
+        Returns:
+            list of lists of keys.
+
+        Raises:
+            Refused: if the store has too many distinct codes to compare them all.
+        """
+        with self._comparing:  # one at a time: it keeps all cores busy
+            version = (self.store.versions()[-1], radius)
+            if self._compared is None or self._compared[0] != version:
+                try:
+                    groups = duplicate_rows(
+                        self.store.codes(), self.store.bits, radius, _MOST_COMPARED
+                    )
+                except ValueError as error:
+                    raise Refused(400, str(error)) from error
+                keys = self.store.columns()["id"]
+                self._compared = version, [keys[rows].tolist() for rows in groups]
+            return self._compared[1]
+
+    @property
+    def is_alive(self) -> bool:
+        """Whether what is submitted will be encoded."""
+        return self._batcher.is_alive
+
+    def close(self) -> None:
+        """Finish what waits to be encoded."""
+        self._batcher.close()
+
+    def _encode(self, images: list[npt.NDArray[np.uint8]]) -> npt.NDArray[np.uint8]:
+        return self._model.encode(np.stack(images), verbose=0)
+
+
+def opened(data: Any, pixels: int) -> "Image.Image":
+    """Read the header of an image file.
+
+    Args:
+        data: bytes, or a binary file.
+        pixels: int; the most pixels that the image may have.
+
+    Returns:
+        Image of Pillow, whose pixels are not read yet.
+
+    Raises:
+        Refused: if it is no image of a format that is read, or has more pixels.
+    """
+    from PIL import Image
+
+    file = io.BytesIO(data) if isinstance(data, bytes) else data
+    Image.init()  # it knows few formats before
+    try:
+        picture = Image.open(file, formats=[*_FORMATS & {*Image.OPEN}])
+        count = picture.width * picture.height
+    except (Image.DecompressionBombError, Image.DecompressionBombWarning):
+        count = pixels + 1
+    # Errors of all kinds: a damaged file reaches any line of a decoder.
+    except Exception as error:
+        raise Refused(
+            415,
+            "This is no image file that is read here: AVIF, BMP, GIF, JPEG, PNG, "
+            "TIFF or WebP.",
+        ) from error
+    if count > pixels:
+        raise Refused(
+            413, f"The image must have at most {pixels / 1e6:g} million pixels."
+        )
+    return picture

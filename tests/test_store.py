@@ -19,7 +19,7 @@ import pytest
 
 import kerashash
 from kerashash import CodeStore
-from kerashash.store import Version, code_store
+from kerashash.store import Version, code_store, duplicates
 
 HAS_LANCE = importlib.util.find_spec("lancedb") is not None
 ENGINES = [
@@ -554,3 +554,43 @@ def test_without_lancedb_the_error_says_what_to_install(tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "lancedb", None)
     with pytest.raises(ImportError, match=r'pip install "kerashash\[store\]"'):
         CodeStore.create(tmp_path / "x.khs", bits=8, engine="lance")
+
+
+def test_groups_are_the_connected_components_of_near_pairs(monkeypatch):
+    monkeypatch.setattr(duplicates, "_HELD", 50)  # joined many times
+    monkeypatch.setattr(duplicates, "_SMALL", 4)
+    for seed, (n, bits, distinct) in enumerate(
+        [(1, 8, 1), (400, 20, 400), (900, 12, 60), (700, 70, 500)]
+    ):
+        rng = np.random.default_rng(seed)
+        codes = rng.integers(0, 2, (distinct, bits))
+        codes[distinct // 2 :] ^= rng.random((distinct - distinct // 2, bits)) < 0.1
+        codes = codes[rng.integers(distinct, size=n)] * 2 - 1
+        packed = kerashash.codes.pack(codes.astype(np.int8))
+        gram = codes @ codes.T
+        for radius in (0, 1, 3):
+            near = (bits - gram) // 2 <= radius
+            reached = near
+            while True:
+                further = reached.astype(float) @ reached > 0
+                if (further == reached).all():
+                    break
+                reached = further
+            expected = {tuple(np.flatnonzero(row)) for row in reached if row.sum() > 1}
+            groups = duplicates.groups_within(packed, bits, radius)
+            assert [tuple(group) for group in groups] == sorted(expected)
+
+
+@pytest.mark.parametrize("engine", ENGINES)
+def test_duplicates_are_keys_of_the_selected_rows(tmp_path, engine):
+    store = CodeStore.create(tmp_path / "codes.khs", bits=8, engine=engine)
+    assert store.duplicates() == []
+    codes = np.array([[1], [240], [3], [1], [240], [15]], np.uint8)
+    store.add(codes, ids=[*"abcdef"], columns={"year": [1, 1, 1, 1, 2, 2]})
+    store.delete("id = 'a'")
+    assert store.duplicates() == [["b", "e"]]
+    assert store.duplicates(radius=1) == [["b", "e"], ["c", "d"]]
+    assert store.duplicates(radius=1, where="year = 1") == [["c", "d"]]
+    assert store.duplicates(radius=2) == [["b", "e"], ["c", "d", "f"]]
+    with pytest.raises(ValueError, match="`radius` must be"):
+        store.duplicates(radius=9)

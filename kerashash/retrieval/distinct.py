@@ -61,7 +61,7 @@ class DistinctCodes:
         n, words = len(packed), as_words(packed)
         # One sort by (hash, row): the hash takes the bits that the row leaves.
         row_mask = np.uint64((1 << (n - 1).bit_length()) - 1)
-        keys = _hashes(words)
+        keys = hashes(words)
         keys &= ~row_mask
         keys |= np.arange(n, dtype=np.uint64)
         keys.sort()
@@ -165,12 +165,12 @@ def rows_per_code(packed: npt.NDArray[np.uint8]) -> float:
     if n > _SAMPLE:
         rows = np.random.default_rng(0).choice(n, _SAMPLE, replace=False, shuffle=False)
         packed = packed[rows]
-    hashes = np.sort(_hashes(as_words(packed)))
-    starts = np.flatnonzero(hashes[1:] != hashes[:-1]) + 1
-    counts = np.diff(np.concatenate([[0], starts, [len(hashes)]]))
+    ordered = np.sort(hashes(as_words(packed)))
+    starts = np.flatnonzero(ordered[1:] != ordered[:-1]) + 1
+    counts = np.diff(np.concatenate([[0], starts, [len(ordered)]]))
     pairs = float((counts * (counts - 1)).sum())
-    others = pairs / len(hashes)  # other rows of the sample with the same code
-    return 1.0 + others * (n - 1) / max(1, len(hashes) - 1)
+    others = pairs / len(ordered)  # other rows of the sample with the same code
+    return 1.0 + others * (n - 1) / max(1, len(ordered) - 1)
 
 
 def ranges(starts: npt.NDArray[Any], counts: npt.NDArray[Any]) -> npt.NDArray[np.int64]:
@@ -211,11 +211,22 @@ def split_keys(
     return (keys >> 32).astype(np.int32), keys.astype(np.int32)
 
 
-def _hashes(words: npt.NDArray[np.uint64]) -> npt.NDArray[np.uint64]:
-    """Hashes of codes in words ``(words, n)``: uint64 ``(n,)``. The high bits count."""
-    hashes = words[0] * _MULTIPLIER
+def hashes(words: npt.NDArray[np.uint64]) -> npt.NDArray[np.uint64]:
+    """Hashes of codes; different codes seldom share one.
+
+    Args:
+        words: uint64 array ``(words, n)``; the codes, as `as_words` gives them.
+
+    Returns:
+        uint64 array ``(n,)``; their high bits depend on all bits of the codes.
+
+    Example:
+        >>> len({*hashes(np.arange(4, dtype=np.uint64)[None]).tolist()})
+        4
+    """
+    result = words[0] * _MULTIPLIER
     for word in words[1:]:
-        hashes ^= hashes >> np.uint64(32)
-        hashes ^= word
-        hashes *= _MULTIPLIER
-    return hashes
+        result ^= result >> np.uint64(32)
+        result ^= word
+        result *= _MULTIPLIER
+    return result

@@ -6,7 +6,7 @@ import os
 import pathlib
 import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any, Self, cast
 
 import numpy as np
 import numpy.typing as npt
@@ -14,6 +14,7 @@ import numpy.typing as npt
 from kerashash.checks import check_choices, check_integer
 from kerashash.codes import as_packed, packed_width
 from kerashash.retrieval import HammingRanker
+from kerashash.store.duplicates import groups_within
 from kerashash.store.folder import FolderEngine
 from kerashash.store.rows import Columns, Compacted, Neighbours, Version
 
@@ -465,6 +466,34 @@ class CodeStore:
             return Neighbours(columns.pop("id"), distances, columns)
 
         return self._with_snapshot(search)
+
+    def duplicates(self, radius: int = 0, where: str | None = None) -> list[list[Any]]:
+        """Find groups of rows whose codes are equal or nearly so.
+
+        A group is what pairs within the radius join: each of its rows is within the
+        radius of another one, not of all of them. Codes of trained models collapse:
+        what they were trained to hold alike is one group, so codes of many bits and a
+        small radius serve best to find copies of one photograph.
+
+        Args:
+            radius: int; the Hamming radius of a pair, from 0 to `bits`.
+            where: str or None; as for `search`.
+
+        Returns:
+            list of lists of keys: groups of two or more, in order of their first rows.
+
+        Raises:
+            TypeError, ValueError: if an argument is wrong.
+        """
+        radius = check_integer("radius", radius, least=0, most=self.bits)
+
+        def search(snapshot: Any) -> list[list[Any]]:
+            codes, rows = snapshot.select(where)
+            ids = snapshot.columns(rows)["id"]
+            groups = groups_within(np.asarray(codes), self.bits, radius)
+            return [ids[group].tolist() for group in groups]
+
+        return cast(list[list[Any]], self._with_snapshot(search))
 
     def ranker(self) -> HammingRanker:
         """Return the exact in-memory ranker of all rows.

@@ -1,11 +1,16 @@
+import json
 import pathlib
+import shutil
 import subprocess
 import sys
 import types
 
 import matplotlib.image
+import numpy as np
 import pytest
+from PIL import Image
 
+import kerashash
 from kerashash import cli, recipes, zoo
 
 
@@ -42,15 +47,112 @@ def test_zoo_commands(capsys):
 
 
 def test_a_user_s_mistake_is_one_line(capsys):
-    assert cli.main(["zoo", "verify", "adalabel-cifar-48"]) == 1
+    assert cli.main(["zoo", "verify", "adalabel-cifar-48"]) == 2
     error = capsys.readouterr().err
     assert error.startswith("kerashash: `name` must be an entry")
     assert error.count("\n") == 1
-    assert cli.main(["train", "--recipe", "none.toml"]) == 1
-    assert cli.main(["zoo", "verify"]) == 1
+    assert cli.main(["train", "--recipe", "none.toml"]) == 2
+    assert cli.main(["zoo", "verify"]) == 2
     assert "one entry, or --all" in capsys.readouterr().err
     with pytest.raises(SystemExit):
         cli.main(["fly"])
+
+
+def test_a_mistake_of_ours_says_so_and_debug_shows_where(monkeypatch, capsys):
+    monkeypatch.setattr(zoo, "entry", lambda name: [][0])
+    assert cli.main(["zoo", "info", "adalabel-cifar10-48"]) == 1
+    assert (
+        "IndexError: list index out of range\nThis is a mist" in capsys.readouterr().err
+    )
+    with pytest.raises(IndexError):
+        cli.main(["--debug", "zoo", "info", "adalabel-cifar10-48"])
+
+
+def test_a_reader_that_stops_is_no_error(tmp_path):
+    command = (
+        f"{sys.executable} -m kerashash zoo list | true; echo ${{PIPESTATUS[0]}}"
+    )
+    result = subprocess.run(
+        ["bash", "-c", command], capture_output=True, text=True, cwd=tmp_path
+    )
+    assert (result.stdout, result.stderr) == ("0\n", "")
+
+
+@pytest.fixture(scope="module")
+def photographs(tmp_path_factory):
+    """A store of six images, two of which are copies, made where the images lie."""
+    folder = tmp_path_factory.mktemp("photographs")
+    rng = np.random.default_rng(0)
+    for number in range(6):
+        low = rng.integers(0, 256, (3, 4, 3)).astype(np.uint8)
+        image = Image.fromarray(low).resize((90, 60))
+        image.save(folder / f"{number % 5 if number else 'a & b'}{number}.png")
+    shutil.copy(folder / "22.png", folder / "copy.png")
+    paths = sorted(path.name for path in folder.iterdir())
+    store = kerashash.CodeStore.create(folder / "p.khs", "adalabel-cifar10-48")
+    codes = store.model.encode([folder / path for path in paths], verbose=0)
+    store.add(codes, ids=paths, columns={"year": range(len(paths))})
+    return folder, store, paths
+
+
+def test_search_prints_the_neighbours_that_the_store_finds(photographs, capsys):
+    folder, store, paths = photographs
+    query = str(folder / "22.png")
+    where = [query, "--in", str(folder / "p.khs")]
+    assert cli.main(["search", *where, "--top", "3"]) == 0
+    title, *lines = capsys.readouterr().out.splitlines()
+    assert title == f"{query}: 3 of {len(paths)}, by distance in bits"
+    expected = store.search([query], 3).rows(0)
+    assert [line.split(maxsplit=1) for line in lines] == [
+        [str(row["distance"]), row["id"]] for row in expected
+    ]
+    assert [row["id"] for row in expected[:2]] == ["22.png", "copy.png"]
+    radius = expected[2]["distance"] - 1
+    options = ["--radius", str(radius), "--where", "year >= 1", "--json"]
+    assert cli.main(["search", query, *where, *options]) == 0
+    first, second = json.loads(capsys.readouterr().out)
+    assert first == second
+    assert first["neighbours"] == [
+        {"id": path, "distance": 0, "year": paths.index(path)}
+        for path in ("22.png", "copy.png")
+    ]
+
+
+def test_search_draws_the_neighbours(photographs, tmp_path, monkeypatch, capsys):
+    folder, _, _ = photographs
+    where = [str(folder / "22.png"), "--in", str(folder / "p.khs")]
+    images = ["--images", str(folder)]
+    for options in ([], ["--radius", "0", "--where", "year = 0"]):
+        file = str(tmp_path / "sheet.png")
+        assert cli.main(["search", *where, *images, *options, "--png", file]) == 0
+        assert matplotlib.image.imread(file).shape[2] == 4
+    file = tmp_path / "page.html"
+    assert cli.main(["search", *where, *images, "--html", str(file)]) == 0
+    page = file.read_text()
+    assert page.count("<img ") == 8
+    assert "bits: a &amp; b0.png" in page
+    monkeypatch.chdir(tmp_path)
+    capsys.readouterr()
+    assert cli.main(["search", *where, "--png", "none.png"]) == 2
+    assert "No thumbnail of '22.png'" in capsys.readouterr().err
+    assert not (tmp_path / "none.png").exists()
+
+
+def test_duplicates_prints_groups(photographs, capsys):
+    folder, store, paths = photographs
+    assert cli.main(["duplicates", str(folder / "p.khs")]) == 0
+    groups = store.duplicates()
+    assert ["22.png", "copy.png"] in groups
+    output = capsys.readouterr().out
+    assert "22.png\ncopy.png\n\n" in output
+    assert f"{len(groups)} groups of " in output
+    assert (
+        cli.main(["duplicates", str(folder / "p.khs"), "--radius", "48", "--json"]) == 0
+    )
+    assert json.loads(capsys.readouterr().out) == [paths]
+    assert cli.main(["duplicates", str(folder / "none.khs")]) == 2
+    assert "none.khs' is" not in (error := capsys.readouterr().err)
+    assert "none.khs', which does not exist" in error
 
 
 def test_train_passes_its_options_on(monkeypatch, tmp_path, capsys):

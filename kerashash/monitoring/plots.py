@@ -18,8 +18,9 @@ _IRRELEVANT = {"color": "tab:red", "linewidth": 2.5, "linestyle": (0, (2, 1))}
 def retrieval_grid(
     queries: npt.ArrayLike,
     neighbours: npt.ArrayLike,
-    relevant: npt.ArrayLike,
+    relevant: npt.ArrayLike | None = None,
     path: str | os.PathLike[str] | None = None,
+    captions: npt.ArrayLike | None = None,
 ) -> matplotlib.figure.Figure:
     """Plot queries with their nearest neighbours, one query a row.
 
@@ -29,8 +30,10 @@ def retrieval_grid(
         queries: array ``(q, height, width)`` or ``(q, height, width, 3)``; uint8, or
             float in [0, 1].
         neighbours: array ``(q, k, ...)`` of images like `queries`, nearest first.
-        relevant: bool array ``(q, k)``, whether each neighbour is relevant.
+        relevant: bool array ``(q, k)``, whether each neighbour is relevant; or None if
+            that is not known, and there are no frames.
         path: path of a PNG file to write, or None.
+        captions: array of str ``(q, k)`` to stand below the neighbours, or None.
 
     Returns:
         `matplotlib.figure.Figure`.
@@ -46,16 +49,20 @@ def retrieval_grid(
         8
     """
     queries, neighbours = np.asarray(queries), np.asarray(neighbours)
-    relevant = np.asarray(relevant)
-    q, k = relevant.shape
-    if len(queries) != q or neighbours.shape[:2] != (q, k):
+    marks = None if relevant is None else np.asarray(relevant)
+    words = None if captions is None else np.asarray(captions)
+    q, k = neighbours.shape[:2] if marks is None else marks.shape
+    shapes = [neighbours.shape[:2]]
+    shapes += [given.shape for given in (marks, words) if given is not None]
+    if len(queries) != q or {*shapes} != {(q, k)}:
         raise ValueError(
             "`queries`, `neighbours` and `relevant` must have shapes (q, ...), (q, k, "
-            f"...) and (q, k). Received: {queries.shape}, {neighbours.shape}, "
-            f"{relevant.shape}."
+            "...) and (q, k), as `captions` if there are any. Received: "
+            f"{queries.shape}, {neighbours.shape}, {', '.join(map(str, shapes[1:]))}."
         )
+    height = 0.9 if words is None else 1.1
     figure = matplotlib.figure.Figure(
-        figsize=(0.9 * (k + 1.3), 0.9 * q + 0.35), layout="constrained"
+        figsize=(0.9 * (k + 1.3), height * q + 0.35), layout="constrained"
     )
     # An empty column separates the queries from their neighbours.
     widths = [1, 0.3, *[1] * k]
@@ -71,8 +78,12 @@ def retrieval_grid(
         for rank in range(k):
             axis = axes[row, rank + 2]
             axis.imshow(neighbours[row, rank], **image_options)
-            for spine in axis.spines.values():
-                spine.set(**(_RELEVANT if relevant[row, rank] else _IRRELEVANT))
+            if words is not None:
+                axis.set_xlabel(words[row, rank], fontsize=7)
+            if marks is not None:
+                frame = _RELEVANT if marks[row, rank] else _IRRELEVANT
+                for spine in axis.spines.values():
+                    spine.set(**frame)
         for axis in (axes[row, 0], *axes[row, 2:]):
             axis.set(xticks=[], yticks=[])
     axes[0, 0].set_title("query", fontsize=9)

@@ -656,7 +656,7 @@ def test_the_api_and_the_page_list_duplicates(model, folder, tmp_path):
 @needs_server
 def test_mistakes_at_the_start_are_one_line(store, model, folder, tmp_path, capsys):
     def error(*arguments):
-        assert cli.main(["serve", "--port", "0", *map(str, arguments)]) == 1
+        assert cli.main(["serve", "--port", "0", *map(str, arguments)]) == 2
         captured = capsys.readouterr()
         assert captured.err.count("\n") == 1
         assert captured.out == ""

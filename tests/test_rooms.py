@@ -30,6 +30,7 @@ PLAN = [
     "demo",
     "page",
     "cli",
+    "__main__",
 ]
 # Convenience methods of a class may import a later room inside the method.
 SHORTCUTS = {"methods/hash_model.py": {"zoo"}}  # HashModel.from_preset

@@ -30,7 +30,6 @@ from kerashash import CodeStore, cli
 from kerashash.page import Limits
 from kerashash.page.batching import Batcher
 from kerashash.page.limits import Gate, Refused
-from kerashash.retrieval.duplicates import duplicate_rows
 
 HAS_SERVER = all(
     importlib.util.find_spec(name)
@@ -615,42 +614,22 @@ def test_limits_and_gates():
         pass
 
 
-@pytest.mark.parametrize("radius", [0, 1, 3, 20])
-def test_duplicates_are_those_of_all_pairs(rng, radius):
-    codes = rng.choice([-1, 1], (600, BITS)).astype(np.float32)
-    codes[::7] = codes[1::7][: len(codes[::7])]
-    groups = duplicate_rows(kerashash.codes.pack(codes), BITS, radius)
-    near = ((BITS - codes @ codes.T) / 2 <= radius).astype(np.float32)
-    reached = near
-    while ((further := (reached @ near > 0).astype(np.float32)) != reached).any():
-        reached = further
-    by_hand = {tuple(np.flatnonzero(row)) for row in reached if row.sum() > 1}
-    assert {tuple(group) for group in groups} == by_hand
-    assert [len(group) for group in groups] == sorted(map(len, by_hand), reverse=True)
-
-
-def test_wrong_duplicates_are_named():
-    codes = np.arange(5, dtype=np.uint8)[:, None]
-    assert duplicate_rows(codes[:0], 8, 1) == []
-    with pytest.raises(ValueError, match="`radius` must be at most 8"):
-        duplicate_rows(codes, 8, 9)
-    with pytest.raises(ValueError, match=r"`radius` must be 0.*5 distinct codes"):
-        duplicate_rows(codes, 8, 1, most=4)
-    assert duplicate_rows(codes, 8, 0, most=4) == []
-
-
 @needs_server
-def test_the_api_and_the_page_list_duplicates(model, folder, tmp_path):
+def test_the_api_and_the_page_list_duplicates(model, folder, tmp_path, monkeypatch):
     store = CodeStore.create(tmp_path / "twins.khs", model=model)
-    codes = np.array([[0, 0, 0], [0, 0, 16], [255, 0, 0], [255, 0, 0]], np.uint8)
-    keys = ["1.jpg", "2.jpg", "3.jpg", "4.jpg"]
+    codes = np.array([[0] * 3, [0, 0, 16], *[[255, 0, 0]] * 3], np.uint8)
+    keys = ["1.jpg", "2.jpg", "3.jpg", "4.jpg", "5.jpg"]
     store.add(codes, ids=keys)
     with served(store, folder) as port:
-        groups = [{"size": 2, "ids": keys[2:]}]
+        groups = [{"size": 3, "ids": keys[2:]}]
         answer = {"groups": groups, "count": 1}
         assert ask(port, "GET", "/v1/duplicates")[:2] == (200, answer)
-        answer = {"groups": [{"size": 2, "ids": keys[:2]}, *groups], "count": 2}
+        answer = {"groups": [*groups, {"size": 2, "ids": keys[:2]}], "count": 2}
         assert ask(port, "GET", "/v1/duplicates?radius=1")[:2] == (200, answer)
+        monkeypatch.setattr("kerashash.page.searching._MOST_COMPARED", 3)
+        status, answer, _ = ask(port, "GET", "/v1/duplicates?radius=2")
+        assert status == 400
+        assert "`radius` must be at most 1 in a store" in answer["error"]
 
 
 @needs_server
@@ -695,6 +674,14 @@ def test_mistakes_at_the_start_are_one_line(store, model, folder, tmp_path, caps
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
         assert "must be free to listen on" in error(store.path, "--port", port)
+
+
+def test_the_packages_that_are_missing_are_named(monkeypatch, capsys):
+    monkeypatch.setitem(sys.modules, "uvicorn", None)
+    assert cli.main(["serve", "photos.khs"]) == 2
+    error = capsys.readouterr().err
+    assert 'pip install "kerashash[serve]"' in error
+    assert error.count("\n") == 1
 
 
 @needs_server
@@ -782,7 +769,7 @@ def test_the_page_in_a_browser(port, folder, store, model, tmp_path):
         assert shown()[0][1].startswith("0 bits")
         page.run("document.getElementById('radius').value = 0")
         page.run("document.getElementById('duplicates').click()")
-        groups = duplicate_rows(store.codes(), BITS, 0)
+        groups = store.duplicates()
         says(f"{len(groups)} group{'s' * (len(groups) > 1)} with equal codes.")
         assert len(shown()) == sum(map(len, groups))
         page.keys("#file", words)

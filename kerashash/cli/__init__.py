@@ -7,6 +7,9 @@ from collections.abc import Sequence
 
 from kerashash.cli import demo, search, serve, train, zoo
 
+# What is raised for arguments, files and packages that are not as they must be.
+_MISTAKES = (ValueError, TypeError, RuntimeError, OSError, ImportError)
+
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line.
@@ -37,7 +40,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except Exception as error:
         if options.debug:
             raise
-        if isinstance(error, ValueError | TypeError | RuntimeError | OSError):
+        if isinstance(error, _MISTAKES):
             print(f"kerashash: {error}", file=sys.stderr)
             return 2
         print(

@@ -55,8 +55,9 @@ def add(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None
 
 
 def _run(options: argparse.Namespace) -> None:
-    from kerashash.page import Limits, server
+    from kerashash.page import Limits, app, server
 
+    app.fastapi_package()
     limits = Limits(
         batch=options.batch,
         queue=options.queue,

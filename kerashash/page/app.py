@@ -97,7 +97,7 @@ def create_app(
         NotADirectoryError: if `images` is no folder.
         ImportError: if FastAPI is not installed.
     """
-    fastapi = _fastapi()
+    fastapi = fastapi_package()
     from starlette.requests import Request
     from starlette.responses import JSONResponse, Response
 
@@ -418,12 +418,19 @@ def _version() -> str:
     return kerashash.__version__
 
 
-def _fastapi() -> Any:
+def fastapi_package() -> Any:
+    """FastAPI, and what it needs here.
+
+    Raises:
+        ImportError: if a package is not installed; the error says which to install.
+    """
     try:
         import fastapi
         import python_multipart  # noqa: F401, Starlette asks for it late
+        import uvicorn  # noqa: F401
     except ImportError as error:
         raise ImportError(
-            'The page needs FastAPI. Install it by: pip install "kerashash[serve]".'
+            "The page needs FastAPI, Uvicorn and python-multipart. Install them by: "
+            'pip install "kerashash[serve]".'
         ) from error
     return fastapi

@@ -10,7 +10,6 @@ import numpy.typing as npt
 
 from kerashash.page.batching import Batcher
 from kerashash.page.limits import Limits, Refused
-from kerashash.retrieval.duplicates import duplicate_rows
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -20,7 +19,8 @@ if TYPE_CHECKING:
 # The formats that `kerashash.data.read_images` reads. Pillow knows more, and starts
 # other programs for some.
 _FORMATS = {"AVIF", "BMP", "GIF", "JPEG", "MPO", "PNG", "TIFF", "WEBP"}
-# From here on, to compare all distinct codes with each other takes many seconds.
+# Rows of a store in which pairs of any radius are looked for: with a large one, all
+# codes are compared with each other.
 _MOST_COMPARED = 50_000
 
 
@@ -50,7 +50,9 @@ class Searcher:
             )
         self._size: int = size
         self._comparing = threading.Lock()
-        self._compared: tuple[Any, Any] | None = None  # the latest duplicates
+        self._compared: tuple[Any, list[list[Any]]] | None = (
+            None  # the latest duplicates
+        )
         self._batcher = Batcher(self._encode, limits.batch)
 
     def warm_up(self) -> list[Any]:
@@ -150,28 +152,29 @@ class Searcher:
         return [row for row in rows if radius is None or row["distance"] <= radius]
 
     def duplicates(self, radius: int) -> list[list[Any]]:
-        """Groups of rows whose codes are nearly the same.
+        """Groups of rows whose codes are nearly the same, the largest first.
 
         Args:
-            radius: int; see `kerashash.retrieval.duplicates.duplicate_rows`.
+            radius: int; as for `CodeStore.duplicates`.
 
         Returns:
             list of lists of keys.
 
         Raises:
-            Refused: if the store has too many distinct codes to compare them all.
+            Refused: if the radius is too large for a store of so many rows.
         """
+        most = max(self.store.bits // 8 - 1, 0)
+        if radius > most and len(self.store) > _MOST_COMPARED:
+            raise Refused(
+                400,
+                f"`radius` must be at most {most} in a store of more than "
+                f"{_MOST_COMPARED:,} rows.",
+            )
         with self._comparing:  # one at a time: it keeps all cores busy
             version = (self.store.versions()[-1], radius)
             if self._compared is None or self._compared[0] != version:
-                try:
-                    groups = duplicate_rows(
-                        self.store.codes(), self.store.bits, radius, _MOST_COMPARED
-                    )
-                except ValueError as error:
-                    raise Refused(400, str(error)) from error
-                keys = self.store.columns()["id"]
-                self._compared = version, [keys[rows].tolist() for rows in groups]
+                groups = sorted(self.store.duplicates(radius), key=len, reverse=True)
+                self._compared = version, groups
             return self._compared[1]
 
     @property

@@ -69,13 +69,28 @@ def test_a_mistake_of_ours_says_so_and_debug_shows_where(monkeypatch, capsys):
 
 
 def test_a_reader_that_stops_is_no_error(tmp_path):
-    command = (
-        f"{sys.executable} -m kerashash zoo list | true; echo ${{PIPESTATUS[0]}}"
-    )
+    command = f"{sys.executable} -m kerashash zoo list | true; echo ${{PIPESTATUS[0]}}"
     result = subprocess.run(
         ["bash", "-c", command], capture_output=True, text=True, cwd=tmp_path
     )
     assert (result.stdout, result.stderr) == ("0\n", "")
+
+
+@pytest.mark.slow
+def test_commands_keep_tensorflow_quiet_and_nothing_else(tmp_path):
+    program = """
+import sys
+from kerashash.cli.quiet import quiet_tensorflow
+quiet_tensorflow()
+assert "tensorflow" not in sys.modules
+import tensorflow as tf
+tf.constant(1) + 1
+print("heard", file=sys.stderr)
+"""
+    result = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, cwd=tmp_path
+    )
+    assert (result.returncode, result.stderr) == (0, "heard\n")
 
 
 @pytest.fixture(scope="module")

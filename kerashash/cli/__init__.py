@@ -6,6 +6,7 @@ import sys
 from collections.abc import Sequence
 
 from kerashash.cli import demo, search, serve, train, zoo
+from kerashash.cli.quiet import quiet_tensorflow
 
 # What is raised for arguments, files and packages that are not as they must be.
 _MISTAKES = (ValueError, TypeError, RuntimeError, OSError, ImportError)
@@ -27,8 +28,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         ...
         0
     """
-    # TensorFlow's start-up messages would bury the output.
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+    quiet_tensorflow()
     options = _parser().parse_args(arguments)
     try:
         return options.run(options) or 0

@@ -12,6 +12,7 @@ from kerashash.checks import check_integer
 
 __all__ = [
     "as_packed",
+    "as_words",
     "bit_imbalance",
     "check_codes",
     "check_packed",
@@ -202,6 +203,25 @@ def as_packed(
             "Received: bits=None."
         )
     return check_packed(codes, bits, name), int(bits)
+
+
+def as_words(packed: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint64]:
+    """Packed codes in words of 8 bytes, the last of which is filled with zeros.
+
+    Args:
+        packed: uint8 array ``(n, width)``.
+
+    Returns:
+        uint64 array ``(ceil(width / 8), n)``.
+
+    Example:
+        >>> as_words(np.ones((3, 9), np.uint8)).shape
+        (2, 3)
+    """
+    padding = -packed.shape[1] % 8
+    if padding:
+        packed = np.pad(packed, ((0, 0), (0, padding)))
+    return np.ascontiguousarray(packed.view(np.uint64).T)
 
 
 def bit_imbalance(codes: npt.ArrayLike, bits: int | None = None) -> float:

@@ -6,6 +6,7 @@ import numpy as np
 import numpy.typing as npt
 import tensorflow as tf
 
+from kerashash.codes import as_words
 from kerashash.retrieval import layout
 from kerashash.retrieval.kernels import Kernels
 
@@ -45,7 +46,7 @@ class Block:
         self.width = packed.shape[1]
         self.codes = tf.constant(layout.chunked(packed, self.chunks))
         self._size_tensor = tf.constant(self.size)
-        self._words = layout.as_words(packed) if self.size <= _SMALL_BLOCK else None
+        self._words = as_words(packed) if self.size <= _SMALL_BLOCK else None
 
     def packed(self) -> npt.NDArray[np.uint8]:
         """The packed codes of the block.
@@ -199,7 +200,7 @@ def _distances_by_words(
 ) -> npt.NDArray[Any]:
     """Distances from one query, compared in words of 8 bytes by NumPy."""
     distances = np.zeros(words.shape[1], dtype)
-    for codes, word in zip(words, layout.as_words(query[None]), strict=True):
+    for codes, word in zip(words, as_words(query[None]), strict=True):
         distances += np.bitwise_count(codes ^ word)
     return distances
 

@@ -11,7 +11,7 @@ from typing import Any, Self
 import numpy as np
 import numpy.typing as npt
 
-from kerashash.retrieval.layout import as_words
+from kerashash.codes import as_words
 
 # Rows that are drawn to tell whether codes collapse.
 _SAMPLE = 1 << 16

@@ -97,25 +97,6 @@ def as_array(tensor: tf.Tensor) -> npt.NDArray[Any]:
     return np.asarray(memoryview(tensor)) if _is_on_host(tensor) else tensor.numpy()
 
 
-def as_words(packed: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint64]:
-    """Packed codes in words of 8 bytes, the last of which is filled with zeros.
-
-    Args:
-        packed: uint8 array ``(n, width)``.
-
-    Returns:
-        uint64 array ``(ceil(width / 8), n)``.
-
-    Example:
-        >>> as_words(np.ones((3, 9), np.uint8)).shape
-        (2, 3)
-    """
-    padding = -packed.shape[1] % 8
-    if padding:
-        packed = np.pad(packed, ((0, 0), (0, padding)))
-    return np.ascontiguousarray(packed.view(np.uint64).T)
-
-
 def query_blocks(
     queries: npt.NDArray[np.uint8], max_rows: int
 ) -> Iterator[tuple[slice, npt.NDArray[np.uint8]]]:

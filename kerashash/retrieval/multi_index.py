@@ -25,8 +25,8 @@ import numpy as np
 import numpy.typing as npt
 import scipy.sparse
 
+from kerashash.codes import as_words
 from kerashash.retrieval.distinct import ranges, split_keys
-from kerashash.retrieval.layout import as_words
 
 # Lengths of substrings, about log2(n), at which a value has few codes. A table has an
 # entry for each value, so that it grows beyond a processor's cache with longer ones.

@@ -4,22 +4,25 @@ import collections
 import hashlib
 import os
 import pathlib
+import sys
 import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, Self, cast
+from typing import TYPE_CHECKING, Any, Self, TypeAlias, cast
 
 import numpy as np
 import numpy.typing as npt
 
 from kerashash.checks import check_choices, check_integer
 from kerashash.codes import as_packed, packed_width
-from kerashash.retrieval import HammingRanker
-from kerashash.store.duplicates import groups_within
 from kerashash.store.folder import FolderEngine
 from kerashash.store.rows import Columns, Compacted, Neighbours, Version
+from kerashash.store.scan import Scan
 
 if TYPE_CHECKING:
     from kerashash.methods import HashModel
+    from kerashash.retrieval import HammingRanker
+
+_Ranker: TypeAlias = "HammingRanker | Scan"
 
 # Rows that are encoded between two commits.
 _COMMIT_ROWS = 4096
@@ -37,7 +40,9 @@ class CodeStore:
     one store at a time; writers take turns.
 
     Rows have numbers in order of addition. Search is exact, in memory, in order of
-    (distance, row). LanceDB has an approximate index as well, for those who ask for it.
+    (distance, row): by a `kerashash.HammingRanker`, or, in a process that has not
+    imported TensorFlow, by a scan of the codes, which takes less memory. LanceDB has an
+    approximate index as well, for those who ask for it.
 
     Two engines hold the rows. "folder", the default, needs nothing but Python: codes
     that are mapped into memory, and SQLite. "lance" is LanceDB, for stores on object
@@ -68,10 +73,8 @@ class CodeStore:
     def __init__(self, engine: Any, path: str, model: "HashModel | None") -> None:
         self._engine, self.path, self.bits = engine, path, int(engine.bits)
         self._model = model
-        # The latest ranker of all rows, and what it was made from.
-        self._ranked: tuple[Any, HammingRanker | None, npt.NDArray[np.int64]] | None = (
-            None
-        )
+        # What searches all rows of the latest snapshot, and its identity.
+        self._ranked: tuple[Any, _Ranker | None, npt.NDArray[np.int64]] | None = None
         self._ranking = threading.Lock()
 
     @classmethod
@@ -485,6 +488,8 @@ class CodeStore:
         Raises:
             TypeError, ValueError: if an argument is wrong.
         """
+        from kerashash.store.duplicates import groups_within
+
         radius = check_integer("radius", radius, least=0, most=self.bits)
 
         def search(snapshot: Any) -> list[list[Any]]:
@@ -495,7 +500,7 @@ class CodeStore:
 
         return cast(list[list[Any]], self._with_snapshot(search))
 
-    def ranker(self) -> HammingRanker:
+    def ranker(self) -> "HammingRanker":
         """Return the exact in-memory ranker of all rows.
 
         Its index i is row i of `columns`. It does not follow later changes.
@@ -506,8 +511,10 @@ class CodeStore:
         Raises:
             ValueError: if the store is empty.
         """
+        from kerashash.retrieval import HammingRanker
+
         ranker, _ = self._searched(self._engine.snapshot(), None)
-        if ranker is None:
+        if not isinstance(ranker, HammingRanker):
             raise ValueError(f"'{self.path}' must have rows to rank. It is empty.")
         return ranker
 
@@ -561,18 +568,18 @@ class CodeStore:
 
     def _searched(
         self, snapshot: Any, where: str | None
-    ) -> tuple[HammingRanker | None, npt.NDArray[np.int64]]:
-        """The ranker of the selected rows, or None if there are none, and the rows."""
+    ) -> tuple["_Ranker | None", npt.NDArray[np.int64]]:
+        """What searches the selected rows, or None if there are none, and the rows."""
+        kind: type[_Ranker] = Scan
+        if "tensorflow" in sys.modules:
+            from kerashash.retrieval import HammingRanker as kind
         with self._ranking:
             if where is None and self._ranked and self._ranked[0] == snapshot.identity:
-                return self._ranked[1:]
+                ranker, rows = self._ranked[1:]
+                if ranker is None or isinstance(ranker, kind):
+                    return ranker, rows
             codes, rows = snapshot.select(where)
-            try:
-                ranker = HammingRanker(codes, self.bits) if len(rows) else None
-            except ValueError as error:
-                raise ValueError(
-                    f"`path` must be a whole store. '{self.path}': {error}"
-                ) from error
+            ranker = kind(codes, self.bits) if len(rows) else None
             if where is None:
                 self._ranked = (snapshot.identity, ranker, rows)
             return ranker, rows

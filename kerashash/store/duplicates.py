@@ -6,8 +6,8 @@ import numpy as np
 import numpy.typing as npt
 import scipy.sparse.csgraph
 
+from kerashash.codes import as_words
 from kerashash.retrieval.distinct import DistinctCodes, hashes
-from kerashash.retrieval.layout import as_words
 from kerashash.retrieval.ranker import HammingRanker
 
 _Pairs = npt.NDArray[np.integer]  # (2, n)

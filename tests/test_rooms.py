@@ -26,6 +26,7 @@ PLAN = [
     "monitoring",
     "zoo",
     "store",
+    "cluster",
     "recipes",
     "demo",
     "page",

@@ -5,7 +5,7 @@ import os
 import sys
 from collections.abc import Sequence
 
-from kerashash.cli import demo, search, serve, train, zoo
+from kerashash.cli import demo, encode, search, serve, train, zoo
 from kerashash.cli.quiet import quiet_tensorflow
 
 # What is raised for arguments, files and packages that are not as they must be.
@@ -57,6 +57,6 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--debug", action="store_true", help="show where errors arise")
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
-    for command in (demo, search, train, serve, zoo):
+    for command in (demo, encode, search, train, serve, zoo):
         command.add(commands)
     return parser

@@ -151,14 +151,14 @@ def _labels_from_folders(folder: pathlib.Path) -> dict[str, list[str]]:
     labels_of: dict[str, list[str]] = {}
     empty = []
     for class_folder in sorted(folder.iterdir()):
-        if not class_folder.is_dir() or _is_hidden(class_folder.name):
+        if not class_folder.is_dir() or is_hidden(class_folder.name):
             continue
         files = [file.relative_to(folder) for file in class_folder.rglob("*")]
         images = [
             file.as_posix()
             for file in files
             if file.suffix.lower() in SUFFIXES
-            and not any(map(_is_hidden, file.parts))
+            and not any(map(is_hidden, file.parts))
             and (folder / file).is_file()
         ]
         labels_of |= {name: [class_folder.name] for name in images}
@@ -174,8 +174,19 @@ def _labels_from_folders(folder: pathlib.Path) -> dict[str, list[str]]:
     return labels_of
 
 
-def _is_hidden(name: str) -> bool:
-    """Say whether a file or folder is not meant to be seen."""
+def is_hidden(name: str) -> bool:
+    """Say whether a file or folder is not meant to be seen.
+
+    Args:
+        name: str; its own name, without folders.
+
+    Returns:
+        bool.
+
+    Example:
+        >>> is_hidden(".git"), is_hidden("cat")
+        (True, False)
+    """
     # `__MACOSX` holds the resource forks of archives that macOS has packed.
     return name.startswith(".") or name == "__MACOSX"
 

@@ -1,0 +1,120 @@
+"""Image files by folder, pattern or name."""
+
+import glob
+import os
+from collections.abc import Iterable, Iterator
+from typing import NamedTuple
+
+from kerashash.data.directory import is_hidden
+from kerashash.data.image_reading import SUFFIXES, printable
+
+
+class ImageFile(NamedTuple):
+    """An image file, as it was when it was found.
+
+    Attributes:
+        path: str; the absolute path.
+        size: int; bytes.
+        mtime: int; when its content last changed, in nanoseconds since 1970.
+    """
+
+    path: str
+    size: int
+    mtime: int
+
+
+def find_images(
+    paths: str | os.PathLike[str] | Iterable[str | os.PathLike[str]],
+) -> tuple[list[ImageFile], dict[str, str]]:
+    """Find image files, each once.
+
+    Args:
+        paths: path, or iterable of paths. Of a folder, its image files at any depth
+            count, but hidden files and folders do not. A pattern such as
+            ``"photos/**/*.jpg"`` stands for what it matches. A file that is named
+            counts, whatever its suffix.
+
+    Returns:
+        ``(files, faults)``: a list of `ImageFile`, in order of `paths` and, within a
+        folder or pattern, of name; and a dict of reasons by path, of files that cannot
+        be looked at or stored.
+
+    Raises:
+        TypeError: if a path is none.
+        ValueError: if there is nothing at a path, or a pattern matches nothing.
+        OSError: if a folder cannot be listed.
+
+    Example:
+        >>> for name in ("b.png", "a.jpg", "notes.txt", ".hidden.png"):
+        ...     open(name, "w").close()
+        >>> files, faults = find_images(".")
+        >>> [os.path.basename(file.path) for file in files], faults
+        (['a.jpg', 'b.png'], {})
+    """
+    files: dict[str, ImageFile] = {}
+    faults: dict[str, str] = {}
+    for path in _names(paths):
+        path = os.path.abspath(path)
+        if path in files:
+            continue
+        try:
+            if printable(path) != path:
+                raise ValueError("a name that is not UTF-8")
+            status = os.stat(path)
+            files[path] = ImageFile(path, status.st_size, status.st_mtime_ns)
+        except (OSError, ValueError) as error:
+            faults[printable(path)] = getattr(error, "strerror", None) or str(error)
+    return [*files.values()], faults
+
+
+def _names(
+    paths: str | os.PathLike[str] | Iterable[str | os.PathLike[str]],
+) -> Iterator[str]:
+    """Paths of files, with those that folders and patterns stand for."""
+    if isinstance(paths, str | os.PathLike):
+        paths = [paths]
+    for path in paths:
+        if not isinstance(path, str | os.PathLike):
+            raise TypeError(
+                f"`paths` must hold paths. Received type: {type(path).__name__}."
+            )
+        name = os.path.expanduser(os.fspath(path))
+        if "://" in name:
+            raise ValueError(
+                f"`paths` must be on a file system, not at a URL. Received: {name!r}."
+            )
+        if os.path.isdir(name):
+            yield from _images_in(name)
+        elif os.path.lexists(name):
+            yield name
+        elif glob.has_magic(name):
+            matches = sorted(glob.glob(name, recursive=True))
+            if not matches:
+                raise ValueError(
+                    f"`paths` must match files. Received: {name!r}, which matches none."
+                )
+            for match in matches:
+                # What a pattern matches need not be images.
+                if os.path.isdir(match):
+                    yield from _images_in(match)
+                elif match.lower().endswith(SUFFIXES):
+                    yield match
+        else:
+            raise ValueError(
+                "`paths` must be folders, files or patterns. Received: "
+                f"{printable(name)!r}, where there is nothing."
+            )
+
+
+def _images_in(folder: str) -> Iterator[str]:
+    """Paths of the images in a folder, in order of name; links to folders are not
+    followed."""
+
+    def refuse(error: OSError) -> None:
+        raise error  # a folder that cannot be listed would pass for an empty one
+
+    for parent, folders, names in os.walk(folder, onerror=refuse):
+        folders[:] = sorted(name for name in folders if not is_hidden(name))
+        for name in sorted(names):
+            if name.lower().endswith(SUFFIXES) and not is_hidden(name):
+                yield os.path.join(parent, name)

@@ -1,0 +1,311 @@
+"""Image files into a store: what is new or has changed is encoded and committed."""
+
+import concurrent.futures
+import dataclasses
+import os
+import time
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
+
+import numpy as np
+import numpy.typing as npt
+
+from kerashash.backbones.images import input_size
+from kerashash.checks import check_integer
+from kerashash.codes import packed_width
+from kerashash.data.finding import ImageFile, find_images
+from kerashash.data.image_reading import decode, resize
+from kerashash.data.inputs import progress
+from kerashash.store.code_store import CodeStore
+
+if TYPE_CHECKING:
+    from kerashash.methods import HashModel
+
+Item = TypeVar("Item")
+
+# A commit is due after so many rows or seconds: what a kill can cost.
+_COMMIT_ROWS, _COMMIT_SECONDS = 4096, 10.0
+# Metadata of a row, by which a file that has changed is known.
+FILE_COLUMNS = ("size", "mtime")
+
+
+@dataclasses.dataclass(frozen=True)
+class Encoded:
+    """What became of images that were to be encoded.
+
+    Attributes:
+        new: int; images that the store did not have.
+        changed: int; image files whose size or time of change was another.
+        unchanged: int; images that the store had, and that were not encoded again.
+        skipped: dict of str by str; what is wrong with each image that was left out, by
+            path or key.
+    """
+
+    new: int
+    changed: int
+    unchanged: int
+    skipped: dict[Any, str]
+
+
+class Block(NamedTuple):
+    """Images that have been encoded.
+
+    Attributes:
+        ids: list of n keys.
+        codes: uint8 array ``(n, ceil(bits / 8))``.
+        columns: dict of sequences of n values; metadata.
+        skipped: dict; reasons by key, of further images that cannot be read.
+    """
+
+    ids: list[Any]
+    codes: npt.NDArray[np.uint8]
+    columns: dict[str, Sequence[Any]]
+    skipped: dict[Any, str]
+
+
+def encode_files(
+    paths: str | os.PathLike[str] | Iterable[str | os.PathLike[str]],
+    store: CodeStore,
+    batch_size: int = 128,
+    verbose: str | int = "auto",
+) -> Encoded:
+    """Encode image files into a store: those that it lacks, and those that changed.
+
+    Keys are absolute paths; the metadata are "size", in bytes, and "mtime", in
+    nanoseconds since 1970. A file is encoded again if one of them is another than in
+    the store. Rows of files that are no longer there stay.
+
+    Commits take place every 4,096 images or 10 seconds. A call that is interrupted, or
+    killed, is completed by the next one.
+
+    Args:
+        paths: folder, file or pattern such as ``"photos/**/*.jpg"``, or iterable of
+            these, as for `kerashash.data.finding.find_images`.
+        store: `CodeStore`; its model encodes.
+        batch_size: int; images encoded at a time.
+        verbose: "auto", 0 or 1; "auto" shows a progress bar on long work, 1 always, 0
+            never.
+
+    Returns:
+        `Encoded`: counts, and what is wrong with the files that were left out.
+
+    Raises:
+        TypeError, ValueError: if an argument is wrong, or the model takes no images.
+        OSError: if the store cannot be written.
+
+    Example:
+        >>> import keras, kerashash, tensorflow as tf
+        >>> tf.io.write_file("a.png", tf.io.encode_png(tf.zeros((8, 8, 3), tf.uint8)))
+        >>> open("b.png", "w").close()
+        >>> layers = [keras.Input((8, 8, 3)), keras.layers.Flatten()]
+        >>> model = kerashash.baselines.SSDH(keras.Sequential(layers), bits=8, num_classes=2)
+        >>> store = kerashash.CodeStore.create("photos.khs", model)
+        >>> encoded = encode_files(".", store)
+        >>> encoded.new, [*encoded.skipped.values()]
+        (1, ['empty'])
+    """
+    check_integer("batch_size", batch_size)
+    model = store.model
+    images_side(model)
+    pending = pending_files(paths, store)
+
+    def blocks() -> Iterator[Block]:
+        batches = encoded_batches(
+            model, pending.files, _content_of_file, batch_size, os.cpu_count() or 1
+        )
+        for codes, files, faults in batches:
+            yield block_of_files(codes, files, faults)
+
+    shown = progress(
+        blocks(),
+        len(pending.files),
+        "Encoding",
+        verbose,
+        count=lambda block: len(block.ids) + len(block.skipped),
+    )
+    return pending.result(fill(store, shown))
+
+
+class PendingFiles(NamedTuple):
+    """Image files, compared with a store.
+
+    Attributes:
+        files: list of `ImageFile`; those to encode.
+        changed: set of str; paths of those that the store has, with other content.
+        unchanged: int; the number of others.
+        skipped: dict; reasons by path, of files that cannot be looked at.
+    """
+
+    files: list[ImageFile]
+    changed: set[str]
+    unchanged: int
+    skipped: dict[str, str]
+
+    def result(self, skipped: dict[str, str]) -> Encoded:
+        """What became of the files, given the reasons of those that were left out."""
+        done = [file.path for file in self.files if file.path not in skipped]
+        changed = sum(path in self.changed for path in done)
+        return Encoded(
+            len(done) - changed, changed, self.unchanged, {**self.skipped, **skipped}
+        )
+
+
+def pending_files(
+    paths: str | os.PathLike[str] | Iterable[str | os.PathLike[str]], store: CodeStore
+) -> PendingFiles:
+    """Find image files, and compare their sizes and times with those in a store.
+
+    Args:
+        paths: as for `encode_files`.
+        store: `CodeStore`.
+
+    Returns:
+        `PendingFiles`.
+
+    Raises:
+        TypeError, ValueError, OSError: as for `kerashash.data.finding.find_images`.
+    """
+    files, skipped = find_images(paths)
+    columns = store.columns()
+    nothing = [None] * len(columns["id"])
+    stamps = zip(*(columns.get(name, nothing) for name in FILE_COLUMNS), strict=True)
+    stored = dict(zip(columns["id"], stamps, strict=True))
+    pending = [file for file in files if stored.get(file.path) != file[1:]]
+    changed = {file.path for file in pending if file.path in stored}
+    return PendingFiles(pending, changed, len(files) - len(pending), skipped)
+
+
+def encoded_batches(
+    model: "HashModel",
+    items: Sequence[Item],
+    content_of: Callable[[Item], bytes],
+    batch_size: int,
+    threads: int,
+) -> Iterator[tuple[npt.NDArray[np.uint8], list[Item], list[tuple[Item, str]]]]:
+    """Encode images, and decode the next batch meanwhile.
+
+    Args:
+        model: `HashModel` of images.
+        items: sequence; what stands for each image.
+        content_of: function of an item; the content of its image file. It may raise
+            OSError or ValueError.
+        batch_size: int; images of a batch.
+        threads: int; how many decode.
+
+    Yields:
+        ``(codes, items, faults)`` of a batch: packed codes, uint8 array ``(n, width)``;
+        the items that they are of; and the others with what is wrong with them.
+    """
+    side = images_side(model)
+
+    def pixels(item: Item) -> npt.NDArray[np.uint8] | str:
+        try:
+            return resize(decode(content_of(item)), side)
+        except OSError as error:
+            return error.strerror or str(error)
+        except ValueError as error:
+            return str(error)
+
+    with concurrent.futures.ThreadPoolExecutor(threads) as pool:
+
+        def begin(start: int) -> list[tuple[Item, concurrent.futures.Future[Any]]]:
+            batch = items[start : start + batch_size]
+            return [(item, pool.submit(pixels, item)) for item in batch]
+
+        coming = begin(0)
+        for start in range(batch_size, len(items) + batch_size, batch_size):
+            images = [(item, future.result()) for item, future in coming]
+            coming = begin(start)
+            read = [(item, x) for item, x in images if not isinstance(x, str)]
+            codes = np.zeros((0, packed_width(model.bits)), np.uint8)
+            if read:
+                codes = model.encode(np.stack([x for _, x in read]), verbose=0)
+            faults = [(item, x) for item, x in images if isinstance(x, str)]
+            yield codes, [item for item, _ in read], faults
+
+
+def block_of_files(
+    codes: npt.NDArray[np.uint8],
+    files: Sequence[ImageFile],
+    faults: Sequence[tuple[ImageFile, str]],
+) -> Block:
+    """Make a block of files that have been encoded, as `encoded_batches` gives them."""
+    columns = {name: [getattr(file, name) for file in files] for name in FILE_COLUMNS}
+    return Block(
+        [file.path for file in files],
+        codes,
+        dict(columns),
+        {file.path: fault for file, fault in faults},
+    )
+
+
+def fill(store: CodeStore, blocks: Iterable[Block]) -> dict[Any, str]:
+    """Commit blocks to a store; rows that have had their keys are replaced.
+
+    What has been encoded is committed, whatever ends the iteration.
+
+    Args:
+        store: `CodeStore`.
+        blocks: iterable of `Block`.
+
+    Returns:
+        dict; the reasons of all skipped images, by key.
+
+    Raises:
+        OSError, ValueError: if the store cannot be written or refuses a block.
+    """
+    waiting: list[Block] = []
+    skipped: dict[Any, str] = {}
+
+    def commit() -> None:
+        due = [block for block in waiting if block.ids]
+        waiting.clear()
+        if due:
+            columns = {
+                name: [value for block in due for value in block.columns[name]]
+                for name in due[0].columns
+            }
+            store.upsert(
+                np.concatenate([block.codes for block in due]),
+                ids=[key for block in due for key in block.ids],
+                columns=columns,
+            )
+
+    last = time.monotonic()
+    try:
+        for block in blocks:
+            skipped |= block.skipped
+            waiting.append(block)
+            rows = sum(len(block.ids) for block in waiting)
+            if rows >= _COMMIT_ROWS or time.monotonic() - last > _COMMIT_SECONDS:
+                commit()
+                last = time.monotonic()
+    finally:
+        commit()
+    return skipped
+
+
+def images_side(model: "HashModel") -> int:
+    """Return the side in pixels of the images that a model takes.
+
+    Args:
+        model: `HashModel`.
+
+    Returns:
+        int.
+
+    Raises:
+        ValueError: if it takes no images.
+    """
+    side = input_size(model.backbone)
+    if side is None:
+        raise ValueError(
+            "`store` must be of a model that takes images of one size. Received: "
+            f"{model.name!r}, which does not."
+        )
+    return side
+
+
+def _content_of_file(file: ImageFile) -> bytes:
+    with open(file.path, "rb") as stream:
+        return stream.read()

@@ -18,7 +18,7 @@ Functions and classes:
     callbacks.Backup: resume training after an interruption.
 
 Modules:
-    backbones, baselines, callbacks, codes, data, evaluation, maths, methods,
+    backbones, baselines, callbacks, cluster, codes, data, evaluation, maths, methods,
     monitoring, plots, recipes, retrieval, store, zoo.
 
 Public names load on first use, so ``import kerashash`` does not import TensorFlow.
@@ -34,6 +34,7 @@ if TYPE_CHECKING:  # what `__getattr__` gives, for editors and type checkers
     from kerashash import (
         backbones,
         baselines,
+        cluster,
         codes,
         data,
         evaluation,
@@ -81,6 +82,7 @@ _MODULES = {
     for name in (
         "backbones",
         "baselines",
+        "cluster",
         "codes",
         "data",
         "evaluation",
@@ -109,6 +111,7 @@ __all__ = [
     "backbones",
     "baselines",
     "callbacks",
+    "cluster",
     "codes",
     "data",
     "evaluate",

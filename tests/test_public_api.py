@@ -18,6 +18,7 @@ MODULES = [
     "kerashash",
     "kerashash.backbones",
     "kerashash.baselines",
+    "kerashash.cluster",
     "kerashash.codes",
     "kerashash.data",
     "kerashash.evaluation",
@@ -35,6 +36,7 @@ MODULES = [
     "kerashash.monitoring.plots",
     "kerashash.recipes",
     "kerashash.retrieval",
+    "kerashash.store",
     "kerashash.zoo",
 ]
 # Methods that Keras calls; its documentation describes their arguments.

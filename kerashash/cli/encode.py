@@ -85,7 +85,8 @@ def _encode(options: argparse.Namespace) -> int:
 
 def _store(options: argparse.Namespace) -> "CodeStore":
     """The store at --out, which may be new, with the model of --model."""
-    from kerashash import load_model, zoo
+    from kerashash import zoo
+    from kerashash.saving import load_model
     from kerashash.store import CodeStore
 
     name, model = options.model, None

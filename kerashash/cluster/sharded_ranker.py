@@ -188,9 +188,11 @@ def merged_top_k(
     distances, indices = in_order(
         np.concatenate([near for near, _ in parts], axis=1),
         np.concatenate(
-            [index + start for (_, index), start in zip(parts, starts, strict=True)],
+            [
+                index.astype(np.int64) + start
+                for (_, index), start in zip(parts, starts, strict=True)
+            ],
             axis=1,
-            dtype=np.int64,
         ),
         k,
     )
@@ -221,8 +223,10 @@ def merged_within(
     for query in range(len(parts[0][0])):
         near = np.concatenate([part[0][query] for part in parts])
         index = np.concatenate(
-            [part[1][query] + start for part, start in zip(parts, starts, strict=True)],
-            dtype=np.int64,
+            [
+                part[1][query].astype(np.int64) + start
+                for part, start in zip(parts, starts, strict=True)
+            ]
         )
         order = np.argsort(near, kind="stable")
         distances.append(near[order])

@@ -5,3 +5,4 @@ from kerashash.store.filling import Encoded, encode_files
 from kerashash.store.rows import Neighbours, Version
 
 __all__ = ["CodeStore", "Encoded", "Neighbours", "Version", "encode_files"]
+__dir__ = __all__.copy  # what completion offers

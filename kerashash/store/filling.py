@@ -37,8 +37,13 @@ class Encoded:
         new: int; images that the store did not have.
         changed: int; image files whose size or time of change was another.
         unchanged: int; images that the store had, and that were not encoded again.
-        skipped: dict of str by str; what is wrong with each image that was left out, by
-            path or key.
+        skipped: dict of str; what is wrong with each image that was left out, by path
+            or key.
+
+    Example:
+        >>> encoded = Encoded(3, 1, 0, {"photos/a.jpg": "empty"})
+        >>> encoded.new, len(encoded.skipped)
+        (3, 1)
     """
 
     new: int
@@ -98,7 +103,8 @@ def encode_files(
         >>> tf.io.write_file("a.png", tf.io.encode_png(tf.zeros((8, 8, 3), tf.uint8)))
         >>> open("b.png", "w").close()
         >>> layers = [keras.Input((8, 8, 3)), keras.layers.Flatten()]
-        >>> model = kerashash.baselines.SSDH(keras.Sequential(layers), bits=8, num_classes=2)
+        >>> net = keras.Sequential(layers)
+        >>> model = kerashash.AdaLabelHash(net, bits=8, num_classes=2)
         >>> store = kerashash.CodeStore.create("photos.khs", model)
         >>> encoded = encode_files(".", store)
         >>> encoded.new, [*encoded.skipped.values()]

@@ -19,6 +19,13 @@ class Version(NamedTuple):
         version: int; its number.
         time: str; when it was written, in ISO 8601, UTC.
         rows: int; how many rows it has.
+
+    Example:
+        >>> import kerashash
+        >>> store = kerashash.CodeStore.create("codes.khs", bits=8)
+        >>> store.add(np.zeros((3, 1), np.uint8))
+        >>> [version.rows for version in store.versions()]
+        [0, 3]
     """
 
     version: int

@@ -1,0 +1,235 @@
+"""Image files into a store: found, compared, encoded and committed."""
+
+import os
+import pathlib
+import shutil
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+
+import kerashash
+from kerashash import CodeStore, cli
+from kerashash.data.finding import find_images
+from kerashash.store import filling
+from kerashash.store.filling import Block, encode_files, fill
+
+
+@pytest.fixture(scope="module")
+def model():
+    keras.utils.set_random_seed(0)
+    layers = [keras.Input((8, 8, 3)), keras.layers.Flatten()]
+    return kerashash.AdaLabelHash(keras.Sequential(layers), bits=12, num_classes=3)
+
+
+@pytest.fixture
+def photos(tmp_path):
+    """Nine photographs, two of them damaged, and files that are no photographs."""
+    rng = np.random.default_rng(0)
+    for number in range(9):
+        path = tmp_path / "photos" / ("deep" if number > 4 else "") / f"{number}.png"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        pixels = rng.integers(0, 256, (8, 8, 3), np.uint8)
+        path.write_bytes(tf.io.encode_png(pixels).numpy())
+    folder = tmp_path / "photos"
+    (folder / "3.png").write_bytes((folder / "3.png").read_bytes()[:60])
+    (folder / "deep" / "6.png").write_bytes(b"")
+    (folder / "notes.txt").write_text("none")
+    (folder / ".hidden.png").write_bytes((folder / "0.png").read_bytes())
+    return folder
+
+
+def names(files):
+    return [os.path.basename(file.path) for file in files]
+
+
+def rows(store):
+    columns = {name: values.tolist() for name, values in store.columns().items()}
+    return {**columns, "codes": store.codes().tolist()}
+
+
+def test_images_are_found_once_in_order(photos, monkeypatch):
+    everything = [f"{number}.png" for number in range(9)]
+    files, faults = find_images(photos)
+    assert names(files) == everything
+    assert faults == {}
+    status = (photos / "0.png").stat()
+    assert files[0] == (str(photos / "0.png"), status.st_size, status.st_mtime_ns)
+    again = [str(photos / "deep"), photos, f"{photos}/**/*.png"]
+    assert names(find_images(again)[0]) == [*everything[5:], *everything[:5]]
+    assert names(find_images(f"{photos}/*")[0]) == everything[:5] + everything[5:]
+    assert names(find_images(photos / "notes.txt")[0]) == ["notes.txt"]
+    assert find_images(iter([]))[0] == []
+    # Keys are absolute, wherever a call is made.
+    monkeypatch.chdir(photos)
+    assert find_images("0.png")[0] == files[:1]
+    assert find_images(["./deep/../0.png"])[0] == files[:1]
+
+
+def test_a_name_with_brackets_is_a_name_first(photos):
+    shutil.copy(photos / "0.png", photos / "a[1].png")
+    shutil.copy(photos / "0.png", photos / "a1.png")
+    assert names(find_images(photos / "a[1].png")[0]) == ["a[1].png"]
+
+
+@pytest.mark.parametrize(
+    ("paths", "message"),
+    [
+        ("nowhere", "'nowhere', where there is nothing"),
+        (["*.jpg"], r"'\*.jpg', which matches none"),
+        ("s3://bucket/photos", "not at a URL"),
+    ],
+)
+def test_paths_without_files_are_refused(paths, message, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(ValueError, match=message):
+        find_images(paths)
+    with pytest.raises(TypeError, match="`paths` must hold paths"):
+        find_images([3])
+
+
+def test_files_that_cannot_be_looked_at_are_named(photos):
+    (photos / "broken.png").symlink_to("nowhere")
+    pathlib.Path(os.fsdecode(os.fsencode(photos) + b"/caf\xe9.png")).touch()
+    files, faults = find_images(photos)
+    assert len(files) == 9
+    assert [*faults.values()] == [
+        "No such file or directory",
+        "a name that is not UTF-8",
+    ]
+    assert [*faults] == [str(photos / "broken.png"), f"{photos}/caf\\udce9.png"]
+
+
+def test_new_and_changed_files_are_encoded_and_bad_ones_named(photos, model, tmp_path):
+    store = CodeStore.create(tmp_path / "p.khs", model)
+    encoded = encode_files(photos, store, batch_size=2)
+    assert (encoded.new, encoded.changed, encoded.unchanged) == (7, 0, 0)
+    assert encoded.skipped == {
+        str(photos / "3.png"): "not an image, or truncated",
+        str(photos / "deep" / "6.png"): "empty",
+    }
+    good = store.columns()["id"].tolist()
+    assert good == [file.path for file in find_images(photos)[0] if file.path in good]
+    np.testing.assert_array_equal(store.codes(), model.encode(good))
+    sizes = [os.stat(path).st_size for path in good]
+    assert store.columns()["size"].tolist() == sizes
+
+    # Nothing is encoded twice; what was bad is tried again.
+    before = rows(store)
+    encoded = encode_files(photos, store)
+    assert (encoded.new, encoded.changed, encoded.unchanged) == (0, 0, 7)
+    assert len(encoded.skipped) == 2
+    assert rows(store) == before
+    assert len(store.versions()) == 2
+
+    shutil.copy(photos / "1.png", photos / "3.png")  # mended
+    shutil.copy(photos / "1.png", photos / "0.png")  # changed
+    os.utime(photos / "2.png", ns=(0, 5))  # changed in time alone
+    encoded = encode_files(photos, store)
+    assert (encoded.new, encoded.changed, encoded.unchanged) == (1, 2, 5)
+    assert [*encoded.skipped] == [str(photos / "deep" / "6.png")]
+    code = dict(zip(store.columns()["id"], store.codes().tolist(), strict=True))
+    assert len(code) == len(store) == 8
+    one = code[str(photos / "1.png")]
+    assert code[str(photos / "0.png")] == code[str(photos / "3.png")] == one
+    assert store.columns("mtime = 5")["id"].tolist() == [str(photos / "2.png")]
+
+
+def test_an_interrupted_call_is_completed_by_the_next(
+    photos, model, tmp_path, monkeypatch
+):
+    whole = CodeStore.create(tmp_path / "whole.khs", model)
+    encode_files(photos, whole)
+    monkeypatch.setattr(filling, "_COMMIT_ROWS", 3)
+    store = CodeStore.create(tmp_path / "p.khs", model)
+    encode, calls = model.encode, []
+
+    def interrupted(*arguments, **options):
+        calls.append(None)
+        if len(calls) == 3:
+            raise KeyboardInterrupt
+        return encode(*arguments, **options)
+
+    monkeypatch.setattr(model, "encode", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        encode_files(photos, store, batch_size=2)
+    assert len(store) == 3  # 3.png is damaged: all that had been encoded
+    encoded = encode_files(photos, store, batch_size=2)
+    assert (encoded.new, encoded.unchanged) == (4, 3)
+    assert rows(store) == rows(whole)
+
+
+def test_commits_are_due_after_rows_or_seconds(tmp_path, monkeypatch):
+    store = CodeStore.create(tmp_path / "p.khs", bits=8)
+
+    def blocks(count):
+        for number in range(count):
+            code = np.array([[number]], np.uint8)
+            yield Block([f"{number}"], code, {"n": [number]}, {f"b{number}": "bad"})
+
+    monkeypatch.setattr(filling, "_COMMIT_ROWS", 4)
+    assert fill(store, blocks(10)) == {f"b{number}": "bad" for number in range(10)}
+    assert [version.rows for version in store.versions()] == [0, 4, 8, 10]
+    assert store.columns()["n"].tolist() == [*range(10)]
+    monkeypatch.setattr(filling, "_COMMIT_SECONDS", -1.0)
+    fill(store, blocks(2))
+    assert [version.rows for version in store.versions()] == [0, 4, 8, 10, 10, 10]
+
+
+def test_models_of_vectors_are_refused(photos, tmp_path):
+    network = keras.Sequential([keras.Input((4,)), keras.layers.Dense(4)])
+    model = kerashash.AdaLabelHash(network, bits=8, num_classes=2)
+    store = CodeStore.create(tmp_path / "p.khs", model)
+    with pytest.raises(
+        ValueError, match="`store` must be of a model that takes images"
+    ):
+        encode_files(photos, store)
+    with pytest.raises(ValueError, match="created without a model"):
+        encode_files(photos, CodeStore.create(tmp_path / "q.khs", bits=8))
+
+
+def test_the_command_encodes_and_says_what_it_skipped(
+    photos, model, tmp_path, capsys, monkeypatch
+):
+    monkeypatch.chdir(tmp_path)
+    kerashash.save_model(model, "m.keras")
+    arguments = ["encode", "photos", "--out", "p.khs", "--model", "m.keras"]
+    assert cli.main(arguments) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[:2] == ["Skipped 2:", f"  {photos}/3.png: not an image, or truncated"]
+    assert lines[3] == (
+        "p.khs: 7 new, 0 changed, 0 unchanged, 2 skipped; 7 images in all"
+    )
+    (photos / "3.png").unlink()
+    assert cli.main([*arguments[:2], f"{photos}/deep/*", *arguments[2:]]) == 0
+    assert "0 new, 0 changed, 7 unchanged, 1 skipped" in capsys.readouterr().out
+    store = CodeStore.open("p.khs", model)
+    whole = CodeStore.create("whole.khs", model)
+    encode_files(photos, whole)
+    assert rows(store) == rows(whole)
+
+
+def test_a_mistake_in_the_command_is_one_line(
+    photos, model, tmp_path, capsys, monkeypatch
+):
+    monkeypatch.chdir(tmp_path)
+    kerashash.save_model(model, "m.keras")
+    (tmp_path / "nothing").mkdir()
+    for arguments, message in [
+        (["nowhere"], "where there is nothing"),
+        (["nothing"], "PATH must hold images"),
+        (["photos"], "--model must be given"),
+        (["photos", "--model", "adalabel-cifar-48"], "`name` must be an entry"),
+        (["photos", "--model", "none.keras"], "none.keras"),
+        (["photos", "--model", "m.keras", "--actors", "2"], "--cluster"),
+    ]:
+        assert cli.main(["encode", *arguments, "--out", "p.khs"]) == 2
+        error = capsys.readouterr().err
+        assert error.startswith("kerashash: ")
+        assert error.count("\n") == 1
+        assert message in error
+        assert not (tmp_path / "p.khs").exists()
+    CodeStore.create("p.khs", bits=8)
+    assert cli.main(["encode", "photos", "--out", "p.khs"]) == 2
+    assert "created without a model" in capsys.readouterr().err

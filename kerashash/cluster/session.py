@@ -2,6 +2,7 @@
 
 import contextlib
 import os
+import socket
 from collections.abc import Iterator
 from typing import Any
 
@@ -16,7 +17,7 @@ def session(address: str) -> Iterator[None]:
 
     Args:
         address: str; "auto" is the cluster of ``RAY_ADDRESS`` or on this machine, and
-            otherwise this machine alone. Or the address of a cluster.
+            otherwise this machine alone. Or the address of a cluster, ``host:port``.
 
     Raises:
         ImportError: if Ray is not installed.
@@ -26,6 +27,7 @@ def session(address: str) -> Iterator[None]:
     if ray.is_initialized():
         yield
         return
+    _probe(address)
     # Whoever encodes photographs has not asked to report that.
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     ray.init(
@@ -38,6 +40,19 @@ def session(address: str) -> Iterator[None]:
         yield
     finally:
         ray.shutdown()
+
+
+def _probe(address: str) -> None:
+    """Connect to an address ``host:port``: Ray would try for minutes."""
+    host, colon, port = address.rpartition(":")
+    if not colon or "/" in host or not port.isdigit():
+        return
+    try:
+        socket.create_connection((host, int(port)), timeout=10).close()
+    except (OSError, OverflowError) as error:
+        raise ConnectionError(
+            f"`address` must be of a running cluster. Received: {address!r}: {error}."
+        ) from error
 
 
 def import_ray() -> Any:

@@ -3,7 +3,6 @@
 import importlib.util
 import itertools
 import json
-import os
 import pathlib
 import subprocess
 import sys
@@ -133,4 +132,3 @@ def test_without_ray_its_package_is_named(tmp_path, monkeypatch, capsys):
     arguments += ["--model", str(tmp_path / "m.keras"), "--cluster", "auto"]
     assert kerashash.cli.main(arguments) == 2
     assert "kerashash[cluster]" in capsys.readouterr().err
-    assert not os.path.exists(tmp_path / "ray")

@@ -1,7 +1,6 @@
 """The command ``kerashash encode``."""
 
 import argparse
-import sys
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -43,15 +42,7 @@ def add(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None
     encode.set_defaults(run=_run)
 
 
-def _run(options: argparse.Namespace) -> int:
-    try:
-        return _encode(options)
-    except (ValueError, TypeError, OSError, ImportError) as error:
-        print(f"kerashash: {error}", file=sys.stderr)
-        return 2
-
-
-def _encode(options: argparse.Namespace) -> int:
+def _run(options: argparse.Namespace) -> None:
     from kerashash.data.finding import find_images
     from kerashash.store import encode_files
 
@@ -80,7 +71,6 @@ def _encode(options: argparse.Namespace) -> int:
         f"{encoded.unchanged} unchanged, {len(encoded.skipped)} skipped; "
         f"{len(store)} images in all"
     )
-    return 0
 
 
 def _store(options: argparse.Namespace) -> "CodeStore":

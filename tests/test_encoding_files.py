@@ -141,7 +141,6 @@ def test_an_interrupted_call_is_completed_by_the_next(
 ):
     whole = CodeStore.create(tmp_path / "whole.khs", model)
     encode_files(photos, whole)
-    monkeypatch.setattr(filling, "_COMMIT_ROWS", 3)
     store = CodeStore.create(tmp_path / "p.khs", model)
     encode, calls = model.encode, []
 

@@ -111,7 +111,7 @@ def encode_files(
             columns = zip(*pending.files[start : start + rows], strict=True)
             tables.append(pa.table([*map(list, columns)], ["id", *FILE_COLUMNS]))
         blocks = _encoded(
-            ray.data.from_arrow(tables),
+            ray.data.from_blocks(tables),
             (model, "id", "id", FILE_COLUMNS, [], cpus, batch_size),
             actors=min(actors, len(tables)),
             num_cpus=cpus,
@@ -192,7 +192,7 @@ def encode_parquet(
     with session(address), _in_order():
         tables = [pa.table([[pickle.dumps(group)]], [_ROW_GROUP]) for group in groups]
         blocks = _encoded(
-            ray.data.from_arrow(tables),
+            ray.data.from_blocks(tables),
             (model, image, key, columns, present, cpus, batch_size),
             actors=min(actors_that_fit(actors, cpus, gpus), len(tables)),
             num_cpus=cpus,

@@ -3,6 +3,7 @@
 import contextlib
 import os
 import socket
+import warnings
 from collections.abc import Iterator
 from typing import Any
 
@@ -30,12 +31,16 @@ def session(address: str) -> Iterator[None]:
     _probe(address)
     # Whoever encodes photographs has not asked to report that.
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
-    ray.init(
-        address=None if address == "auto" else address,
-        include_dashboard=False,
-        log_to_driver=False,
-        logging_level="ERROR",
-    )
+    with warnings.catch_warnings():
+        # It starts processes; LanceDB warns of forks that go on in Python, which these
+        # do not.
+        warnings.filterwarnings("ignore", "lancedb fork support", RuntimeWarning)
+        ray.init(
+            address=None if address == "auto" else address,
+            include_dashboard=False,
+            log_to_driver=False,
+            logging_level="ERROR",
+        )
     try:
         yield
     finally:

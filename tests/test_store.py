@@ -245,6 +245,17 @@ def test_a_model_with_dropout_is_known_again(tmp_path):
     assert code_store.model_identity(dense)["weights"] != before
 
 
+def test_a_store_in_the_place_of_another_is_noticed(tmp_path, model):
+    store = CodeStore.create(tmp_path / "a.khs", model=model)
+    store.add(random_codes(2))
+    (tmp_path / "a.khs").rename(tmp_path / "b.khs")
+    other = CodeStore.create(tmp_path / "a.khs", bits=BITS)
+    for use in (store.add, store.search):
+        with pytest.raises(ValueError, match="replaced by a store of other codes"):
+            use(random_codes(1))
+    assert len(other) == 0
+
+
 def test_keys_are_in_a_store(store):
     store.add(random_codes(2), ids=["a.jpg", "it's"])
     store.delete("id = 'a.jpg'")

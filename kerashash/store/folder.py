@@ -154,7 +154,7 @@ class FolderEngine:
             with self._reading() as connection:
                 version = self._read_version(connection)
                 total = _counts(connection, version)[1]
-                generation = _meta(connection)["generation"]
+                generation = self._own_meta(connection)["generation"]
                 removed = _row_numbers(
                     connection,
                     # By the index of the few removed rows, not through all rows.
@@ -248,7 +248,7 @@ class FolderEngine:
             OSError: if the store cannot be written.
         """
         with self._writing() as connection:
-            version, meta = _newest(connection), _meta(connection)
+            version, meta = _newest(connection), self._own_meta(connection)
             live, total = _counts(connection, version)
             if ids is None:
                 ids = range(meta["next_id"], meta["next_id"] + len(codes))
@@ -381,6 +381,19 @@ class FolderEngine:
                 connection.rollback()
                 raise
             connection.commit()
+
+    def _own_meta(self, connection: sqlite3.Connection) -> dict[str, Any]:
+        """What is known of the store, if it is the one that was opened.
+
+        Another one in its place could have codes of another model.
+        """
+        meta = _meta(connection)
+        if (int(meta["bits"]), meta["model"]) != (self.bits, self.model):
+            raise ValueError(
+                f"`path` must be the store that was opened. '{self.path}' has been "
+                "replaced by a store of other codes."
+            )
+        return meta
 
     def _read_version(self, connection: sqlite3.Connection) -> int:
         return _newest(connection) if self._version is None else self._version

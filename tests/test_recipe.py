@@ -513,6 +513,58 @@ def test_rounds_of_fine_tuning(rng):
     assert not np.array_equal(orders[:4], orders[4:8])
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("method", "options"),
+    # The second passes over the images before the first epoch.
+    [(kerashash.AdaLabelHash, {}), (kerashash.DSRE, {"num_train": 21})],
+)
+def test_resumed_fine_tuning_is_that_which_was_not_interrupted(
+    method, options, tmp_path, rng, monkeypatch
+):
+    labels = np.eye(3)[np.arange(21) % 3]
+    features = rng.normal(size=(21, 2, 3, 3, 1)).astype(np.float16)
+    rounds = [recipe.Round(2, warmup_epochs=1, learning_rate=0.01, augment=True)]
+    end, stops = kerashash.callbacks.Backup.on_epoch_end, []
+
+    def on_epoch_end(self, epoch, logs=None):
+        end(self, epoch, logs)
+        if epoch in stops:
+            raise InterruptedError
+
+    monkeypatch.setattr(kerashash.callbacks.Backup, "on_epoch_end", on_epoch_end)
+
+    def trained(folder):
+        keras.utils.set_random_seed(7)
+        layers = [
+            keras.layers.Flatten(),
+            keras.layers.Dense(4),
+            keras.layers.Dropout(0.3),
+        ]
+        network = keras.Sequential([keras.Input((3, 3, 1)), *layers])
+        model = method(network, bits=8, num_classes=3, **options)
+        fitting.fit(
+            model,
+            features,
+            labels,
+            seed=5,
+            backup_dir=folder,
+            batch_size=8,
+            weight_decay=1e-3,
+            shift=1,
+            rounds=rounds,
+        )
+        return [variable.numpy() for variable in model.variables]
+
+    expected = trained(tmp_path / "whole")
+    stops.append(0)  # in the middle of the round
+    with pytest.raises(InterruptedError):
+        trained(tmp_path / "stopped")
+    stops.clear()
+    for weight, other in zip(expected, trained(tmp_path / "stopped"), strict=True):
+        np.testing.assert_array_equal(weight, other)
+
+
 def test_the_card_names_the_machine(monkeypatch):
     assert runs._machine().endswith("CPU cores, no GPU")
     details = {"device_name": "NVIDIA H100"}

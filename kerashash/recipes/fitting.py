@@ -7,7 +7,7 @@ image is computed once and stored on disk
 
 import os
 import pathlib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import keras
@@ -36,7 +36,8 @@ def fit(
 ) -> None:
     """Train on mid-level features with AdamW, in rounds of cosine decay.
 
-    With a `backup_dir`, interrupted training resumes after its last complete epoch.
+    With a `backup_dir`, interrupted training resumes after its last complete epoch, and
+    has the weights of training that was not interrupted.
 
     Args:
         model: `HashModel` whose backbone takes the features.
@@ -63,14 +64,16 @@ def fit(
             warmup_steps=warmup_steps,
         )
         model.compile(keras.optimizers.AdamW(rate, weight_decay=weight_decay))
-        dataset = _batches(
+        dataset, pass_over = _batches(
             features,
             labels,
             batch_size,
             shift if choices.augment else None,
             seed + number,
         )
-        callbacks = [keras.callbacks.TensorBoard(log_dir)] if log_dir else []
+        callbacks = [_PassOver(pass_over, epochs_done)]
+        if log_dir:
+            callbacks.append(keras.callbacks.TensorBoard(log_dir))
         if backup_dir:
             # Kept: a round that is complete is not repeated when training resumes.
             folder = pathlib.Path(backup_dir) / str(number)
@@ -82,6 +85,24 @@ def fit(
             callbacks=callbacks,
         )
         epochs_done += choices.epochs
+
+
+class _PassOver(keras.callbacks.Callback):
+    """Passes over the data of the epochs that an interrupted training has done.
+
+    Args:
+        pass_over: function of a number of epochs.
+        first_epoch: int; the first epoch of the data.
+    """
+
+    def __init__(self, pass_over: Callable[[int], None], first_epoch: int) -> None:
+        super().__init__()
+        self._pass_over, self._next_epoch = pass_over, first_epoch
+
+    def on_epoch_begin(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
+        # After `prepare`, whose pass over the data is the first in any case.
+        self._pass_over(epoch - self._next_epoch)
+        self._next_epoch = epoch + 1
 
 
 def fit_head(
@@ -201,17 +222,23 @@ def _batches(
     batch_size: int,
     shift: int | None,
     seed: int,
-) -> tf.data.Dataset:
+) -> tuple[tf.data.Dataset, Callable[[int], None]]:
     """Make batches of features for `HashModel.fit`.
 
     With a `shift`, each feature map is that of the image or of its mirror image, drawn
     at random, moved by up to `shift` cells. None takes the features of the image.
+
+    Returns:
+        ``(dataset, pass_over)``: each iteration over the data set is an epoch, in a new
+        order. ``pass_over(epochs)`` draws what some epochs would draw.
     """
     random = np.random.default_rng(seed)
 
+    def views(n: int) -> npt.NDArray[np.int64] | int:
+        return 0 if shift is None else random.integers(2, size=n)
+
     def read(index: npt.NDArray[np.int64]) -> npt.NDArray[Any]:
-        view = 0 if shift is None else random.integers(2, size=len(index))
-        return features[index, view]
+        return features[index, views(len(index))]
 
     def load(index: tf.Tensor) -> tuple[tf.Tensor, dict[str, tf.Tensor]]:
         x = tf.numpy_function(read, [index], tf.float16)
@@ -222,7 +249,17 @@ def _batches(
         return x, {"label": label, "index": tf.cast(index, tf.int32)}
 
     order = tf.data.Dataset.range(len(labels)).shuffle(len(labels), seed)
-    return order.batch(batch_size).map(load).prefetch(4)
+    order = order.batch(batch_size)
+
+    def pass_over(epochs: int) -> None:
+        for _ in range(epochs):
+            # An iterator uses up an order, and Keras makes two an epoch: it reads one,
+            # and makes the next when that has ended.
+            iter(order), iter(order)
+            for start in range(0, len(labels), batch_size):
+                views(min(batch_size, len(labels) - start))
+
+    return order.map(load).prefetch(4), pass_over
 
 
 def freeze_statistics(network: keras.Model) -> None:

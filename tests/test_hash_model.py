@@ -165,6 +165,7 @@ def test_progress_on_a_terminal_counts_images(model, rng, capsys, monkeypatch):
         ({"num_classes": "10"}, "`num_classes` must be an integer"),
         ({"backbone": "resnet-lite"}, "`backbone` must be one of"),
         ({"backbone": 3}, "`backbone` must be a name"),
+        ({"dtype": {"class_name": "x", "config": {}}}, "`dtype` must be a dtype"),
     ],
 )
 def test_constructor_names_bad_arguments(options, message):

@@ -186,6 +186,12 @@ def test_wrong_files_are_all_named(model, folder):
     paths[3].unlink()
     with pytest.raises(ValueError, match=r"`x` must.*2 files: .*1\.png.*3\.gif.*no su"):
         model.encode(paths)
+    # All of them, also where they are in several batches, the last one whole.
+    message = r"2 files: '[^']*1\.png' \([^)]*\), '[^']*3\.gif' \(no such file\)\.$"
+    with pytest.raises(ValueError, match=message):
+        model.encode([*paths, paths[0]], batch_size=2)
+    with pytest.raises(ValueError, match=message):
+        model.continuous_codes(paths, batch_size=1)
     with pytest.raises(ValueError, match=r"`paths` must hold.*1 file: .*1\.png"):
         read_images(paths[:2], 20)
     with pytest.raises(TypeError, match="`paths` must be a list of paths"):
@@ -193,6 +199,24 @@ def test_wrong_files_are_all_named(model, folder):
     with pytest.raises(ValueError, match="`image_size` must be at least 1"):
         read_images(paths[:1], 0)
     assert read_images([], 20).shape == (0, 20, 20, 3)
+
+
+def test_wrong_files_are_skipped_and_said(model, folder):
+    paths = sorted((folder / "0").iterdir())
+    expected = model.encode(paths)
+    paths[1].write_bytes(b"text")
+    paths[3].unlink()
+    codes, skipped = model.encode(paths, batch_size=2, on_error="skip")
+    assert skipped == {1: "not a readable image", 3: "no such file"}
+    np.testing.assert_array_equal(codes, np.delete(expected, [1, 3], axis=0))
+    codes, skipped = model.encode(paths[1:2], packed=False, on_error="skip")
+    assert codes.shape == (0, model.bits)
+    assert [*skipped] == [0]
+    codes, skipped = model.encode(read_images(paths[:1], 20), on_error="skip")
+    np.testing.assert_array_equal(codes, expected[:1])
+    assert skipped == {}
+    with pytest.raises(ValueError, match="`on_error` must be one of"):
+        model.encode(paths, on_error="ignore")
 
 
 @pytest.mark.skipif(os.name != "posix", reason="names of files are text elsewhere")

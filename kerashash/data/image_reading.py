@@ -4,7 +4,7 @@ import concurrent.futures
 import functools
 import io
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -91,13 +91,23 @@ def read_images(
         raise TypeError(
             f"`paths` must be a list of paths, not one path. Received: {paths!r}."
         )
-    return read_batch(paths, image_size, "paths")
+    pixels, faults = read_batch(paths, image_size)
+    check_faults(faults, paths, "paths")
+    return pixels
 
 
 def read_batch(
-    paths: Sequence[str | os.PathLike[str]], image_size: int, argument: str
-) -> npt.NDArray[np.uint8]:
-    """As `read_images`; errors name the argument of the caller."""
+    paths: Sequence[str | os.PathLike[str]], image_size: int
+) -> tuple[npt.NDArray[np.uint8], dict[int, str]]:
+    """As `read_images`, but leave out files that are no readable images.
+
+    Args:
+        paths, image_size: as for `read_images`.
+
+    Returns:
+        ``(pixels, faults)``: uint8 array ``(n, image_size, image_size, 3)`` of the n
+        images that can be read; and what is wrong with the others, by their positions.
+    """
 
     def read(path: str | os.PathLike[str]) -> npt.NDArray[np.uint8] | str:
         try:
@@ -110,19 +120,37 @@ def read_batch(
 
     with concurrent.futures.ThreadPoolExecutor(os.cpu_count()) as pool:
         images = [*pool.map(read, paths)]
-    faults = [
-        f"{printable(path)!r} ({image})"
-        for path, image in zip(paths, images, strict=True)
+    faults = {
+        position: image
+        for position, image in enumerate(images)
         if isinstance(image, str)
-    ]
-    if faults:
-        raise ValueError(
-            f"`{argument}` must hold paths of image files. Received {listing(faults)}."
-        )
-    pixels = np.empty((len(images), image_size, image_size, 3), np.uint8)
-    for row, image in enumerate(images):
+    }
+    readable = (image for image in images if not isinstance(image, str))
+    shape = (len(images) - len(faults), image_size, image_size, 3)
+    pixels = np.empty(shape, np.uint8)
+    for row, image in enumerate(readable):
         pixels[row] = image
-    return pixels
+    return pixels, faults
+
+
+def check_faults(
+    faults: Mapping[int, str], paths: Sequence[str | os.PathLike[str]], argument: str
+) -> None:
+    """Raise an error that names the files that cannot be read, if there are any.
+
+    Args:
+        faults: dict of str by position in `paths`; what is wrong, as of `read_batch`.
+        paths: list of paths.
+        argument: str; the argument that holds the paths.
+
+    Raises:
+        ValueError: if there are faults.
+    """
+    if faults:
+        files = [f"{printable(paths[at])!r} ({why})" for at, why in faults.items()]
+        raise ValueError(
+            f"`{argument}` must hold paths of image files. Received {listing(files)}."
+        )
 
 
 def decode(data: bytes) -> npt.NDArray[np.uint8]:

@@ -17,8 +17,8 @@ import numpy.typing as npt
 import tensorflow as tf
 
 from kerashash.backbones.images import ResizeImages, input_size, leaves
-from kerashash.checks import check_array, check_integer
-from kerashash.data.image_reading import at_size, read_batch
+from kerashash.checks import check_array, check_choices, check_integer
+from kerashash.data.image_reading import at_size, check_faults, read_batch
 
 Item = TypeVar("Item")
 
@@ -28,6 +28,7 @@ def batches(
     batch_size: int,
     shape: tuple[int | None, ...] | None = None,
     image_size: int | None = None,
+    on_error: str = "raise",
 ) -> tuple[Iterable[Any], int | None]:
     """Cut the input of `encode` into batches.
 
@@ -40,6 +41,7 @@ def batches(
         shape: tuple or None; the shape that a batch must have, with None for any size.
         image_size: int or None; the side in pixels to which image files are resized.
             None if the model takes no images.
+        on_error: str; "raise" or "skip", as for `encode`.
 
     Returns:
         ``(iterable of batches, number of rows or None if unknown)``.
@@ -50,6 +52,7 @@ def batches(
     from kerashash.data import streams
 
     check_integer("batch_size", batch_size)
+    check_choices({"on_error": ("raise", "skip")}, on_error=on_error)
     if isinstance(x, keras.utils.PyDataset):
         if x.num_batches is None:
             raise ValueError("`x` must be finite. Received a PyDataset without length.")
@@ -69,15 +72,50 @@ def batches(
                 "`x` must hold feature vectors: this model's backbone takes no "
                 f"images. Received a list of {len(x)} paths."
             )
-        starts = range(0, len(x), batch_size)
-        return (
-            read_batch(x[s : s + batch_size], image_size, "x") for s in starts
-        ), len(x)
+        return ImageFiles(x, batch_size, image_size, on_error == "skip"), len(x)
     if isinstance(x, list | tuple) and not x:  # no rows, of whatever shape
         return (), 0
     array = check_array(np.asarray(x), shape)
     starts = range(0, len(array), batch_size)
     return (array[s : s + batch_size] for s in starts), len(array)
+
+
+class ImageFiles:
+    """Image files, read in batches; a few that cannot be read do not end it.
+
+    Args:
+        paths: list of paths.
+        batch_size: int.
+        image_size: int; the side in pixels to which images are resized.
+        skips: bool; True leaves out files that are no readable images. False reads the
+            files after such a one, too, and then raises one error that names them all.
+
+    Attributes:
+        faults: dict of str by position in `paths`; what is wrong with the files that
+            could not be read so far.
+    """
+
+    def __init__(
+        self,
+        paths: Sequence[str | os.PathLike[str]],
+        batch_size: int,
+        image_size: int,
+        skips: bool,
+    ) -> None:
+        self._paths, self._batch_size = paths, batch_size
+        self._image_size, self._skips = image_size, skips
+        self.faults: dict[int, str] = {}
+
+    def __iter__(self) -> Iterator[npt.NDArray[np.uint8]]:
+        for start in range(0, len(self._paths), self._batch_size):
+            paths = self._paths[start : start + self._batch_size]
+            pixels, faults = read_batch(paths, self._image_size)
+            self.faults |= {start + at: fault for at, fault in faults.items()}
+            # With an error to come, nobody needs further codes.
+            if len(pixels) and (self._skips or not self.faults):
+                yield pixels
+        if not self._skips:
+            check_faults(self.faults, self._paths, "x")
 
 
 def _dataset_batches(

@@ -3,7 +3,7 @@
 import os
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from typing import Any, NamedTuple, Self
+from typing import Any, Literal, NamedTuple, Self, overload
 
 import keras
 import numpy as np
@@ -145,6 +145,12 @@ class HashModel(keras.Model):
         if head is not None and not isinstance(head, keras.layers.Layer):
             raise TypeError(f"`head` must be a keras.layers.Layer. Received: {head!r}.")
         super().__init__(**kwargs)
+        if not isinstance(self.dtype_policy, keras.DTypePolicy):
+            # Keras takes a config of anything, and fails when the model is called.
+            raise TypeError(
+                "`dtype` must be a dtype or a keras.DTypePolicy. Received: "
+                f"{kwargs['dtype']!r:.200}."
+            )
         object.__setattr__(self, "_consulted", [])
         self.bits = int(bits)
         self.num_classes: Any = num_classes
@@ -254,13 +260,35 @@ class HashModel(keras.Model):
         """The layers that Keras tracks, then the networks set by `consult`."""
         return [*super().layers, *self._consulted]
 
+    @overload
     def encode(
         self,
         x: Any,
         batch_size: int = 128,
         packed: bool = True,
         verbose: str | int = "auto",
-    ) -> npt.NDArray[Any]:
+        on_error: Literal["raise"] = "raise",
+    ) -> npt.NDArray[Any]: ...
+
+    @overload
+    def encode(
+        self,
+        x: Any,
+        batch_size: int = 128,
+        packed: bool = True,
+        verbose: str | int = "auto",
+        *,
+        on_error: Literal["skip"],
+    ) -> tuple[npt.NDArray[Any], dict[int, str]]: ...
+
+    def encode(
+        self,
+        x: Any,
+        batch_size: int = 128,
+        packed: bool = True,
+        verbose: str | int = "auto",
+        on_error: str = "raise",
+    ) -> npt.NDArray[Any] | tuple[npt.NDArray[Any], dict[int, str]]:
         """Compute the hash codes of images or vectors.
 
         A bit is 1 (+1) if the continuous code is at least 0.
@@ -277,14 +305,20 @@ class HashModel(keras.Model):
             packed: bool; True returns packed bytes, False codes over {-1, +1}.
             verbose: str or int; "auto" shows a progress bar on long work, 1 always, 0
                 never.
+            on_error: str; what to do about image files that are missing or cannot be
+                read: "raise", once all files have been read, or "skip" to leave them
+                out.
 
         Returns:
             uint8 array ``(n, ceil(bits / 8))``, most significant bit first; or int8
-            array ``(n, bits)`` over {-1, +1}.
+            array ``(n, bits)`` over {-1, +1}. With ``on_error="skip"`` a pair: such an
+            array without the rows that were skipped, and a dict of these: what was
+            wrong, by position in `x`.
 
         Raises:
             TypeError, ValueError: if `x` is none of these, has the wrong shape or is
-                not finite.
+                not finite, or names files that are no readable images; the error names
+                all of these.
             RuntimeError: if the process was forked from one that has made a model.
 
         Example:
@@ -294,12 +328,15 @@ class HashModel(keras.Model):
             >>> model.encode(np.zeros((5, 4))).shape
             (5, 2)
         """
-        batches = self._continuous_batches(x, batch_size, verbose)
+        source, rows = self._inputs(x, batch_size, on_error)
+        batches = self._continuous_batches(source, rows, verbose)
         signs = [continuous >= 0 for continuous in batches]
         bits = np.concatenate([np.zeros((0, self.bits), bool), *signs])
         if packed:
-            return np.packbits(bits, axis=1)
-        return np.where(bits, np.int8(1), np.int8(-1))
+            codes = np.packbits(bits, axis=1)
+        else:
+            codes = np.where(bits, np.int8(1), np.int8(-1))
+        return codes if on_error == "raise" else (codes, getattr(source, "faults", {}))
 
     def continuous_codes(
         self, x: Any, batch_size: int = 128, verbose: str | int = "auto"
@@ -315,16 +352,22 @@ class HashModel(keras.Model):
         Raises:
             TypeError, ValueError: as for `encode`.
         """
-        batches = self._continuous_batches(x, batch_size, verbose)
+        source, rows = self._inputs(x, batch_size)
+        batches = self._continuous_batches(source, rows, verbose)
         return np.concatenate([np.zeros((0, self.bits), np.float32), *batches])
 
+    def _inputs(
+        self, x: Any, batch_size: int, on_error: str = "raise"
+    ) -> tuple[Iterable[Any], int | None]:
+        """Batches of what a user wants to encode, and the number of rows."""
+        _check_process()
+        size = input_size(self.backbone)
+        return inputs.batches(x, batch_size, self._batch_shape(), size, on_error)
+
     def _continuous_batches(
-        self, x: Any, batch_size: int, verbose: str | int
+        self, source: Iterable[Any], rows: int | None, verbose: str | int
     ) -> Iterator[npt.NDArray[np.float32]]:
         """Yield the continuous codes of each batch."""
-        _check_process()
-        image_size = input_size(self.backbone)
-        source, rows = inputs.batches(x, batch_size, self._batch_shape(), image_size)
         source = inputs.progress(source, rows, "Encoding", verbose)
         watch = inputs.BatchWatch(self.backbone)
         for number, batch in enumerate(source):

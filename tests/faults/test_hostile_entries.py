@@ -434,6 +434,15 @@ def test_loading_a_network_by_name_fetches_nothing(tmp_path, monkeypatch):
         np.testing.assert_array_equal(old, new)
 
 
+def test_a_config_with_another_dtype_is_named(folder):
+    config = json.loads((folder / "config.json").read_text())
+    config["config"]["dtype"]["class_name"] = "x"
+    (folder / "config.json").write_text(json.dumps(config))
+    sign(folder, "config.json")
+    with pytest.raises(ValueError, match=r"config\.json must.*`dtype` must be a dtype"):
+        zoo.load(folder)
+
+
 def test_a_config_that_names_a_file_of_weights_is_refused(folder, tmp_path):
     config = json.loads((folder / "config.json").read_text())
     lite = {"variant": "lite0", "weights": str(tmp_path / "x.weights.h5")}

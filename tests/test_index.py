@@ -161,11 +161,20 @@ def test_distinct_codes(rng, width):
     assert rows_per_code(packed) == pytest.approx((counts**2).sum() / 400)
 
 
+def test_rows_of_few_queries_at_a_time(rng, monkeypatch):
+    monkeypatch.setattr("kerashash.retrieval.distinct._ROWS_AT_A_TIME", 60)
+    monkeypatch.setattr(index, "_FEW_CODES", 1)
+    database = draw(rng, 400, 64, "few")
+    ranker = HammingRanker(database, 64, index="multi")
+    check(ranker, database[:11], database, [1, 7, 25], [])
+    assert "distinct codes" in repr(ranker)
+
+
 @pytest.mark.usefixtures("always")
 def test_equal_hashes_of_different_codes(rng, monkeypatch):
     """A code may then be listed twice, which changes no result."""
     monkeypatch.setattr(
-        "kerashash.retrieval.distinct._hashes", lambda words: words[0] & np.uint64(1)
+        "kerashash.retrieval.distinct.hashes", lambda words: words[0] & np.uint64(1)
     )
     database = draw(rng, 200, 12, "few")
     assert len(DistinctCodes.of(database)) > len(np.unique(database, axis=0))

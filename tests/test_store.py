@@ -11,6 +11,7 @@ import signal
 import sqlite3
 import subprocess
 import sys
+import tempfile
 import time
 
 import keras
@@ -484,16 +485,69 @@ def test_a_search_goes_on_through_a_compaction(tmp_path, monkeypatch):
     assert store.search(codes, k=5).ids.shape == (6, 5)
 
 
-def test_a_folder_that_cannot_be_written_can_be_read(tmp_path):
-    if os.geteuid() == 0:
-        pytest.skip("root may write everywhere")
-    store = CodeStore.create(tmp_path / "codes.khs", bits=BITS)
-    store.add(random_codes(3))
-    for path in (pathlib.Path(store.path), *pathlib.Path(store.path).iterdir()):
-        path.chmod(path.stat().st_mode & ~0o222)
-    assert len(reopened(store).codes()) == 3
-    with pytest.raises(PermissionError, match="cannot be written"):
-        store.add(random_codes(1))
+READ_ONLY = """
+import os
+import sys
+
+import numpy as np
+
+import kerashash
+
+folder = sys.argv[1]
+code = np.zeros((1, 3), np.uint8)
+store = kerashash.CodeStore.open(f"{folder}/codes.khs")
+store.search(code)  # imports what another user may not read
+if os.geteuid() == 0:  # who may write everywhere
+    os.setgroups([])
+    os.setgid(65534)
+    os.setuid(65534)
+for store in (store, kerashash.CodeStore.open(f"{folder}/codes.khs")):
+    assert len(store) == len(store.codes()) == 3
+    assert store.search(code, k=2, where="id > 0").ids.shape == (1, 2)
+    store.check()
+    for write in (
+        lambda: store.add(code),
+        lambda: store.upsert(code, ids=[0]),
+        lambda: store.delete("id = 0"),
+        store.compact,
+        lambda: kerashash.CodeStore.create(f"{folder}/new.khs", bits=20),
+    ):
+        try:
+            write()
+        except PermissionError as error:
+            print(error)
+        else:
+            raise AssertionError("it was written")
+assert len(store) == 3
+"""
+
+
+@pytest.mark.parametrize("engine", ENGINES)
+def test_a_folder_that_cannot_be_written_can_be_read(engine):
+    # Not in `tmp_path`, where another user may not look.
+    with tempfile.TemporaryDirectory() as folder:
+        store = CodeStore.create(f"{folder}/codes.khs", bits=BITS, engine=engine)
+        store.add(random_codes(3))
+        paths = [pathlib.Path(folder), *pathlib.Path(folder).rglob("*")]
+        modes = [path.stat().st_mode for path in paths]
+        for path in paths:
+            path.chmod(0o444 if path.is_file() else 0o555)
+        try:
+            run = subprocess.run(
+                [sys.executable, "-c", READ_ONLY, folder],
+                capture_output=True,
+                text=True,
+                check=False,
+            )
+        finally:
+            for path, mode in zip(paths, modes, strict=True):
+                path.chmod(mode)
+        assert run.returncode == 0, run.stderr
+        said = run.stdout.splitlines()
+        assert len(said) == 10
+        for text in said[:4] + said[5:9]:
+            assert "The store cannot be written" in text
+            assert "codes.khs" in text
 
 
 @pytest.mark.parametrize("engine", ENGINES)

@@ -4,6 +4,7 @@ Trained codes collapse: many images get the same code. A search then compares a 
 with the distinct codes only, and puts their rows in the place of each.
 """
 
+import concurrent.futures
 import dataclasses
 import math
 from typing import Any, Self
@@ -15,6 +16,8 @@ from kerashash.codes import as_words
 
 # Rows that are drawn to tell whether codes collapse.
 _SAMPLE = 1 << 16
+# Rows that are sorted at a time, and in how many threads.
+_ROWS_AT_A_TIME, _THREADS = 1 << 15, 2
 # 2^64 divided by the golden ratio: the high bits of a product with this odd number
 # depend on all bits of the other factor.
 _MULTIPLIER = np.uint64(0x9E3779B97F4A7C15)
@@ -103,6 +106,25 @@ class DistinctCodes:
             >>> codes.nearest_rows(np.array([[1, 1]]), np.array([[0, 1]]), k=2)
             (array([[1, 1]], dtype=int32), array([[0, 1]], dtype=int32))
         """
+        # Few queries at a time: what is sorted then stays in a processor's cache.
+        size = max(1, _ROWS_AT_A_TIME // k)
+        pieces = [slice(i, i + size) for i in range(0, len(codes), size)]
+        if len(pieces) <= 1:
+            return self._nearest_rows(distances, codes, k)
+        with concurrent.futures.ThreadPoolExecutor(_THREADS) as pool:
+            found = [
+                *pool.map(
+                    lambda piece: self._nearest_rows(distances[piece], codes[piece], k),
+                    pieces,
+                )
+            ]
+        nearest, rows = (np.concatenate(parts) for parts in zip(*found, strict=True))
+        return nearest, rows
+
+    def _nearest_rows(
+        self, distances: npt.NDArray[np.int32], codes: npt.NDArray[np.int32], k: int
+    ) -> tuple[npt.NDArray[np.int32], npt.NDArray[np.int32]]:
+        """`nearest_rows` of all queries at a time."""
         # No more than k rows of a code: the others would come after them.
         counts = np.minimum(self.starts[codes + 1] - self.starts[codes], k)  # (q, m)
         last = (np.cumsum(counts, axis=1) < k).sum(axis=1, keepdims=True)

@@ -47,6 +47,8 @@ _FAILURES, _RETRY = 3, 16
 # Queries that are searched before others, so that memory stays bounded.
 _QUERIES_AT_A_TIME = 256
 
+_MANY = "a scan, as many queries together take less time"
+
 _AnyBlock = Block | AcceleratorBlock
 _Found = tuple[npt.NDArray[np.int32], npt.NDArray[np.int32]]
 _Scan = Callable[[Sequence[_AnyBlock], npt.NDArray[np.uint8], int], Any]
@@ -130,6 +132,12 @@ class Index:
         """
         built = self._prepared("top_k", len(queries), k)
         if built.distinct is None and built.tables is None:
+            return scan(self.blocks, queries, k)
+        if (
+            built.distinct is None
+            and self._most_work(built, "top_k", len(queries)) <= 0
+        ):
+            self._last = _MANY
             return scan(self.blocks, queries, k)
         distances = np.empty((len(queries), k), np.int32)
         indices = np.empty_like(distances)
@@ -299,7 +307,7 @@ class Index:
                     "many codes are near"
                 )
         elif built.tables is not None:
-            self._last = "a scan, as many queries together take less time"
+            self._last = _MANY
         return _completed(found, queries, built.blocks, limit, scan)
 
 

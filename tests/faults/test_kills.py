@@ -1,4 +1,4 @@
-"""A short form of the kill harness: 20 kills, of what is quick to run."""
+"""A short form of the kill harness: 25 kills, of what is quick to run."""
 
 import kills
 import pytest
@@ -19,6 +19,8 @@ def server():
         ("zoo.save", 3),
         ("cache_features", 2),
         ("fit", 2),
+        ("store.add", 3),
+        ("store.compact", 2),
         pytest.param("to_saved_model", 1, marks=pytest.mark.slow),
     ],
 )

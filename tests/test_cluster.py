@@ -25,7 +25,7 @@ needs_ray = pytest.mark.skipif(not HAS_RAY, reason="ray is not installed")
 def test_a_killed_worker_changes_nothing(tmp_path):
     # In a process of its own: Ray starts others, and TensorFlow must not be forked.
     run = subprocess.run(
-        [sys.executable, SCRIPT, "encode"],
+        [sys.executable, SCRIPT, "encode", "--actors", "1"],
         cwd=tmp_path,
         capture_output=True,
         text=True,

@@ -7,8 +7,9 @@ must have the rows of one that was filled by a single process, in the same order
 
     python tests/faults/cluster.py --kills 30   # a row in faults.csv
 
-Without --kills, one worker is killed; then two actors search the codes, of which one is
-killed as well, and Parquet files are encoded. It is what `tests/test_cluster.py` runs.
+Without --kills, one worker is killed; then actors search the codes, of which one is
+killed as well, and Parquet files are encoded. `tests/test_cluster.py` runs a part of
+that, with one actor: each costs some seconds, in which it imports TensorFlow.
 """
 
 import argparse
@@ -183,7 +184,7 @@ def kill_until(count, images, seed):
 # The short form
 
 
-def short(parts, images=400):
+def short(parts, actors, images=400):
     """Encode, search and read Parquet on one Ray; returns what came of it."""
     import ray
 
@@ -196,14 +197,14 @@ def short(parts, images=400):
         ray.init(nodes.address, log_to_driver=False, logging_level="ERROR")
         try:
             for part in parts:
-                report[part] = PARTS[part](nodes, scratch, one)
+                report[part] = PARTS[part](nodes, scratch, one, actors)
         finally:
             ray.shutdown()
     return report
 
 
-def short_encode(nodes, scratch, one):
-    """Encode with two actors, and kill one of them after the first commit."""
+def short_encode(nodes, scratch, one, actors):
+    """Encode, and kill an actor after the first commit."""
     store = kerashash.CodeStore.create(scratch / "two.khs", one.model)
     filling._COMMIT_ROWS = 10
     upsert, rows_at_kill = store.upsert, []
@@ -215,7 +216,7 @@ def short_encode(nodes, scratch, one):
             os.kill(nodes.actors("MapWorker")[0], signal.SIGKILL)
 
     store.upsert = upsert_and_kill
-    encoded = cluster.encode_files(scratch / "images", store, actors=2, verbose=0)
+    encoded = cluster.encode_files(scratch / "images", store, actors=actors, verbose=0)
     again = encode_files(scratch / "images", store, verbose=0)
     return {
         "counts": [encoded.new, len(encoded.skipped)],
@@ -225,11 +226,11 @@ def short_encode(nodes, scratch, one):
     }
 
 
-def short_search(nodes, scratch, one):
-    """Search two shards, of which one is killed in between, and one ranker."""
+def short_search(nodes, scratch, one, actors):
+    """Search shards, of which one is killed in between, and one ranker."""
     codes, differences = one.codes(), 0
     ranker, queries = one.ranker(), codes[:40]
-    with cluster.ShardedRanker(codes, one.bits, shards=2) as shards:
+    with cluster.ShardedRanker(codes, one.bits, shards=actors) as shards:
         searches = [("top_k", k) for k in (1, 30, len(codes) // 2 + 5, len(codes))]
         searches += [("within", radius) for radius in (0, 3, one.bits)]
         for number, (method, value) in enumerate(searches):
@@ -244,7 +245,7 @@ def short_search(nodes, scratch, one):
     return {"searches": len(searches), "differences": int(differences)}
 
 
-def short_parquet(nodes, scratch, one):
+def short_parquet(nodes, scratch, one, actors):
     """Encode Parquet files whose first rows are there, and again."""
     import pyarrow as pa
     import pyarrow.parquet as pq
@@ -265,7 +266,7 @@ def short_parquet(nodes, scratch, one):
     store.add(wrong, ids=[first.name], columns={"number": [-1]})
     options = {"image": "jpeg", "ids": "name", "columns": ["number"], "verbose": 0}
     tables = str(scratch / "tables")
-    encoded = cluster.encode_parquet(tables, store, actors=1, **options)
+    encoded = cluster.encode_parquet(tables, store, actors=actors, **options)
     ids, codes = store.columns()["id"], store.codes()
     right = [
         (codes[row] == known[str(scratch / "images" / name)]).all()
@@ -286,6 +287,7 @@ PARTS = {"encode": short_encode, "search": short_search, "parquet": short_parque
 def main():
     parser = argparse.ArgumentParser(description=__doc__.split("\n", 1)[0])
     parser.add_argument("parts", nargs="*", help=f"of the short form: {[*PARTS]}")
+    parser.add_argument("--actors", type=int, default=2, help="of the short form")
     parser.add_argument("--kills", type=int, help="processes to kill in all")
     parser.add_argument("--images", type=int, default=4000)
     parser.add_argument("--seed", type=int, default=0)
@@ -294,7 +296,7 @@ def main():
     if options.encode:
         return encode(*options.encode)
     if options.kills is None:
-        return print(json.dumps(short(options.parts or [*PARTS])))
+        return print(json.dumps(short(options.parts or [*PARTS], options.actors)))
     started = time.monotonic()
     counts, faults = kill_until(options.kills, options.images, options.seed)
     stores = counts.pop("stores")

@@ -4,9 +4,10 @@
 
 The photographs of FOLDER are encoded by one process, by one actor with one core, by one
 with two, and by two with one core each, in turns. `per_s` is the rate in the second
-half: in the first, an actor may have started before the other, and its blocks wait for
-their turn. `ratio` is the rate beside that of one actor with one core. On a machine that
-others use, it depends on them; `cpu_ms`, the processor time for an image, does less.
+half: in the first, one actor may start before the other, and its blocks wait for
+their turn. `ratio` is the rate beside that of one actor with one core. On a machine
+that others use, it depends on them; `cpu_ms`, the processor time for an image, does
+less.
 """
 
 import argparse

@@ -579,7 +579,12 @@ class CodeStore:
                 if ranker is None or isinstance(ranker, kind):
                     return ranker, rows
             codes, rows = snapshot.select(where)
-            ranker = kind(codes, self.bits) if len(rows) else None
+            try:
+                ranker = kind(codes, self.bits) if len(rows) else None
+            except ValueError as error:
+                raise ValueError(
+                    f"`path` must be a whole store. '{self.path}': {error}"
+                ) from error
             if where is None:
                 self._ranked = (snapshot.identity, ranker, rows)
             return ranker, rows

@@ -250,6 +250,7 @@ class FolderEngine:
         with self._writing() as connection:
             version, meta = _newest(connection), self._own_meta(connection)
             live, total = _counts(connection, version)
+            are_new = ids is not None and not replace
             if ids is None:
                 ids = range(meta["next_id"], meta["next_id"] + len(codes))
                 if ids.stop > 2**63:
@@ -283,8 +284,10 @@ class FolderEngine:
                         strict=True,
                     ),
                 )
-            except sqlite3.IntegrityError:
-                raise self._duplicate(connection, ids, total) from None
+            except sqlite3.IntegrityError as error:
+                if not are_new:  # no row can have one of these
+                    raise
+                raise self._duplicate(connection, ids, total) from error
             _add_version(
                 connection,
                 version + 1,
@@ -632,7 +635,8 @@ def _errors_named(path: pathlib.Path) -> Iterator[None]:
                 f"{_TIMEOUT_SECONDS:.0f} s."
             ) from error
         raise OSError(f"'{path}' cannot be read or written: {message}.") from error
-    except sqlite3.Error as error:
+    # The second, where SQLite quotes damaged text in its message.
+    except (sqlite3.Error, UnicodeDecodeError) as error:
         raise ValueError(f"`path` must be a whole store. '{path}': {error}.") from error
 
 

@@ -63,6 +63,7 @@ def test_a_whole_store_is_used_and_its_statistics_may_be_there(folder):
         [meta("generation", '"/../../x"')],
         [meta("next_id", -1)],
         [meta("next_id", "[" * 9999)],
+        [meta("next_id", 3)],
         [meta("model", '{"name": "x"}')],
         [meta("id_type", '"float"')],
         [meta("columns", '{"label": "object", "scores": "int"}')],
@@ -120,6 +121,14 @@ def test_codes_that_are_no_codes_are_named(folder):
     (folder / "codes-0.bin").write_bytes(content)
     with pytest.raises(ValueError, match=r"`path` must be .*codes\.khs.*padding bits"):
         CodeStore.open(folder).search(np.zeros((1, 2), np.uint8), k=3)
+
+
+def test_damaged_text_of_the_schema_is_named(folder):
+    content = (folder / "rows.sqlite").read_bytes()
+    content = content.replace(b"CREATE UNIQUE INDEX live_ids", b"\xea" * 28)
+    (folder / "rows.sqlite").write_bytes(content)
+    with pytest.raises(ValueError, match=r"`path` must be .*codes\.khs"):
+        CodeStore.open(folder)
 
 
 def test_numbers_end_at_64_bits(tmp_path):

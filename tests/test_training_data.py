@@ -1,7 +1,5 @@
 """The forms of data that `fit`, `evaluate` and `encode` take, and cached features."""
 
-import subprocess
-import sys
 
 import keras
 import numpy as np
@@ -342,35 +340,3 @@ def test_methods_without_a_loss_on_other_data_say_what_to_use():
 
     with pytest.raises(ValueError, match=r"`Own` has no loss.*kerashash.evaluate"):
         build(Own).evaluate(X, IDS)
-
-
-@pytest.mark.slow
-def test_several_devices_are_refused(tmp_path):
-    code = """
-import keras, numpy as np, tensorflow as tf, kerashash
-cpu = tf.config.list_physical_devices("CPU")[0]
-halves = [tf.config.LogicalDeviceConfiguration()] * 2
-tf.config.set_logical_device_configuration(cpu, halves)
-for devices in (["CPU:0"], ["CPU:0", "CPU:1"]):
-    with tf.distribute.MirroredStrategy(devices).scope():
-        net = keras.Sequential([keras.Input((4,)), keras.layers.Dense(8)])
-        model = kerashash.AdaLabelHash(net, bits=12, num_classes=3)
-        model.compile("adam")
-    try:
-        model.fit(np.ones((6, 4)), np.arange(6) % 3, verbose=0)
-        print("trained")
-    except ValueError as error:
-        print(error)
-"""
-    run = subprocess.run(
-        [sys.executable, "-c", code],
-        cwd=tmp_path,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert run.stdout.splitlines() == [
-        "trained",
-        "`fit` trains on one device. Received a model of MirroredStrategy with 2 "
-        "replicas.",
-    ], run.stderr[-2000:]

@@ -76,6 +76,7 @@ class SSDH(HashModel):
     """
 
     reported = ("loss", "class_loss", "binary_loss", "balance_loss")
+    supports_replicas = True
 
     def __init__(
         self,
@@ -147,8 +148,9 @@ class SSDH(HashModel):
 
         # Network step, over the network and the classifier.
         with tf.GradientTape() as tape:
-            u = self(batch.x, training=True)  # (batch, bits)
-            values = self.compute_losses(u, batch.labels)
+            u = self(batch.x, training=True)
+            u, labels = self.gather(u, batch.labels)  # (batch, bits)
+            values = self.compute_losses(u, labels)
             loss = values["loss"] = self.regularized(values["loss"])
         self.minimize(tape, loss)
 
@@ -159,8 +161,8 @@ class SSDH(HashModel):
 
     def test_step(self, data: Any) -> dict[str, tf.Tensor]:
         batch = self.unpack(data)
-        u = self(batch.x, training=False)
-        return self.report(**self.compute_losses(u, batch.labels))
+        u, labels = self.gather(self(batch.x, training=False), batch.labels)
+        return self.report(**self.compute_losses(u, labels))
 
     # ---------------------------------------------------------------- plumbing
 

@@ -306,6 +306,8 @@ class BatchWatch:
             ``name="label"``.
         normalizes: bool; whether the model takes statistics of each batch.
         num_classes: int or None; the width of a label row, to make them of class ids.
+        least_rows: int; the rows that a batch must have: one for each device, where
+            each takes statistics of its slice.
 
     Example:
         >>> dataset = tf.data.Dataset.from_tensors((np.ones((1, 2)), [[2.0, 0.0]]))
@@ -324,8 +326,9 @@ class BatchWatch:
         check_labels: Callable[..., Any] | None = None,
         normalizes: bool = False,
         num_classes: int | None = None,
+        least_rows: int = 1,
     ) -> None:
-        self._num_classes = num_classes
+        self._num_classes, self._least_rows = num_classes, least_rows
         self._image_size = input_size(network)
         self._normalizes, self._most_rows = normalizes, 0
         # Of a network that does not begin with these layers, nobody knows the range.
@@ -415,7 +418,27 @@ class BatchWatch:
             )
         return np.True_
 
+    def check_rows(self, rows: int) -> None:
+        """Refuse a batch of which a device would get no row, and no statistics.
+
+        Args:
+            rows: int; the rows of the batch.
+
+        Raises:
+            ValueError: if there are fewer rows than devices.
+        """
+        if rows < self._least_rows:
+            raise ValueError(
+                "`x` must have batches with a row for each of the "
+                f"{self._least_rows} devices, which take statistics of their slices in "
+                f"batch normalization. Received a batch of {rows}: choose another batch"
+                " size, `drop_remainder=True` if rows need no index, or layers with "
+                "`synchronized=True`."
+            )
+
     def _check_size(self, rows: np.int32) -> np.bool_:
+        with self.keeping_errors():
+            self.check_rows(int(rows))
         self._most_rows = max(self._most_rows, int(rows))
         if self._normalizes and is_tiny(int(rows), self._most_rows):
             self._normalizes = False

@@ -76,6 +76,7 @@ class BatchCheck:
                 f"weights. Received a batch of {len(pair)} parts."
             )
         x = checks.check_array(pair[0], self._shape)
+        self._watch.check_rows(len(x))
         self._watch.check_images(x)
         y = pair[1] if isinstance(pair[1], dict) else {"label": pair[1]}
         rows = {}

@@ -70,6 +70,7 @@ class AdaLabelHash(HashModel):
     """
 
     unknown_labels = True
+    supports_replicas = True
 
     def __init__(
         self,
@@ -118,7 +119,7 @@ class AdaLabelHash(HashModel):
 
         # Network step: eq. 1, over the network's weights and the codewords.
         with tf.GradientTape() as tape:
-            u = self(x, training=True)  # (batch, bits)
+            u, labels = self.gather(self(x, training=True), labels)  # (batch, bits)
             loss = self.regularized(self.compute_hash_loss(u, labels))
         self.minimize(tape, loss)
 
@@ -129,7 +130,7 @@ class AdaLabelHash(HashModel):
 
     def test_step(self, data: Any) -> dict[str, tf.Tensor]:
         x, labels, _ = self.unpack(data)
-        u = self(x, training=False)
+        u, labels = self.gather(self(x, training=False), labels)
         return self.report(loss=self.regularized(self.compute_hash_loss(u, labels)))
 
     # ---------------------------------------------------------------- plumbing

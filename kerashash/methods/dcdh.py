@@ -12,7 +12,7 @@ from kerashash.checks import check_choices, check_least, from_preset
 from kerashash.data import inputs
 from kerashash.maths import discrete, losses
 from kerashash.maths.similarity import LabelSimilarity
-from kerashash.methods.hash_model import HashModel
+from kerashash.methods.hash_model import Batch, HashModel
 from kerashash.methods.layers import OuterProductFusion
 from kerashash.methods.learned_codes import RankedCodes, SolvedCodes
 from kerashash.methods.training_state import Arrays, random_states
@@ -176,6 +176,7 @@ class DCDH(HashModel):
     """
 
     reported = ("loss", "visual_loss", "label_loss", "fusion_loss", "focal_loss")
+    supports_replicas = True
 
     def __init__(
         self,
@@ -388,19 +389,24 @@ class DCDH(HashModel):
         batch = self.unpack(data)
         learning_rate = self.optimizer.learning_rate
         with tf.GradientTape(persistent=True) as tape:
-            u, logits = self.streams(batch.x, batch.labels, training=True)
+            own_u, logits = self.streams(batch.x, batch.labels, training=True)
             penalties = self.losses  # a second pass would replace them
+            u, logits = self.gather(own_u, logits)  # (batch, streams, bits)
 
         # Discrete step: eq. 9 to 11 with the networks fixed, for the rows of B of this
         # batch, and in `epoch_step` for all. b_update="epoch" only stores U here.
         by_batch = self.shared_codes.by_batch
-        stored = self.without_dropout(batch.x, batch.labels, u) if by_batch else u
-        self.shared_codes.store(batch, stored)
-        codes = self.shared_codes.rows(batch.index)  # (batch, bits)
+        stored = u
+        if by_batch:
+            clean_u = self.without_dropout(batch.x, batch.labels, own_u)
+            stored = u if clean_u is own_u else self.gather(clean_u)[0]
+        labels, index = self.gather(batch.labels, batch.index)
+        self.shared_codes.store(Batch(batch.x, labels, index), stored)
+        codes = self.shared_codes.rows(index)  # (batch, bits)
 
         # Network step: eq. 8 with B fixed, by back-propagation.
         with tape:
-            values = self.compute_losses(u, logits, batch.labels, codes)
+            values = self.compute_losses(u, logits, labels, codes)
             loss = values["loss"] = tf.add_n([values["loss"], *penalties])
         self.minimize(tape, loss)
         gradients = tape.gradient(loss, self.shared_codes.variables)
@@ -418,9 +424,10 @@ class DCDH(HashModel):
                 "process; `kerashash.evaluate(model, data)` measures retrieval."
             )
         u, logits = self.streams(batch.x, batch.labels, training=False)
+        u, logits, labels = self.gather(u, logits, batch.labels)
         # Outside the training set there is no row of B: the code is that of a query.
         codes = discrete.sign(u[:, 0])  # eq. 12
-        return self.report(**self.compute_losses(u, logits, batch.labels, codes))
+        return self.report(**self.compute_losses(u, logits, labels, codes))
 
     # ---------------------------------------------------------------- plumbing
 

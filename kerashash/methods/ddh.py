@@ -20,6 +20,7 @@ from kerashash.checks import (
 from kerashash.data import inputs
 from kerashash.maths import discrete
 from kerashash.maths import similarity as similarities
+from kerashash.methods import replicas
 from kerashash.methods.hash_model import HashModel
 from kerashash.methods.training_state import Arrays
 
@@ -130,6 +131,7 @@ class DDH(HashModel):
 
     reported = ("loss", "pair_loss", "quantization_loss")
     needs_index = True
+    supports_replicas = True
     refused = (*HashModel.refused, "validation_data")
     needs_labels = property(lambda self: self.options["similarity"] == "labels")
     networks = ("backbone", "neighbour_backbone")
@@ -192,7 +194,7 @@ class DDH(HashModel):
             **chosen,
         }
         # The neighbour lists of a batch have no static shape.
-        self.supports_jit = similarity == "labels"
+        self.supports_jit = self.supports_jit and similarity == "labels"
         self.bank: Any = None  # S and z of the training rows, which `prepare` makes
         self.build_if_known()
 
@@ -304,7 +306,7 @@ class DDH(HashModel):
 
         # Network step: eq. 12. The z of the bank are constants.
         with tf.GradientTape() as tape:
-            z = self(x, training=True)  # (batch, bits)
+            z, index = self.gather(self(x, training=True), index)  # (batch, bits)
             values = self.compute_losses(z, index)
             loss = values["loss"] = self.regularized(values["loss"])
         self.minimize(tape, loss)
@@ -386,12 +388,12 @@ class DDH(HashModel):
             total=buffer(tf.zeros(self.bits)),  # sum of the rows of Z
         )
         if self.needs_labels:
-            bank.labels = tf.constant(labels)
+            bank.labels = replicas.table(labels)
             share = similarities.LabelSimilarity(labels, balanced=False).share
         else:
             # Row i has the similar rows columns[offsets[i] : offsets[i + 1]].
-            bank.offsets = tf.constant(state["offsets"])
-            bank.columns = tf.constant(state["columns"])
+            bank.offsets = replicas.table(state["offsets"])
+            bank.columns = replicas.table(state["columns"])
             share = len(state["columns"]) / self.num_train**2
         bank.similar_weight = bank.dissimilar_weight = 1.0
         # With only one kind of pair there is nothing to balance.

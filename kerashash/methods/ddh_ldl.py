@@ -22,6 +22,7 @@ from kerashash.checks import (
 )
 from kerashash.data import inputs
 from kerashash.maths import discrete, label_graph
+from kerashash.methods import replicas
 from kerashash.methods.hash_model import HashModel
 from kerashash.methods.layers import GraphConvolution
 from kerashash.retrieval.prediction import hashed_distribution
@@ -83,6 +84,7 @@ def _perceptron(
 ) -> list[keras.layers.Layer]:
     """Dense layers, each with batch normalization and tanh."""
     layers: list[keras.layers.Layer] = []
+    several = tf.distribute.get_strategy().num_replicas_in_sync > 1
     for number, width in enumerate(units):
         if dropout:
             layers.append(keras.layers.Dropout(dropout, dtype=dtype))
@@ -91,7 +93,13 @@ def _perceptron(
         layers += [
             # No bias: batch normalization would cancel it.
             _dense(width, use_bias=False, dtype=dtype),
-            keras.layers.BatchNormalization(momentum=0.9, epsilon=1e-5, dtype=dtype),
+            keras.layers.BatchNormalization(
+                momentum=0.9,
+                epsilon=1e-5,
+                # On several devices: with the statistics of the whole batch.
+                synchronized=several,
+                dtype=dtype,
+            ),
             keras.layers.Activation("tanh", dtype=dtype),
         ]
     return layers
@@ -318,6 +326,7 @@ class DDHLDL(HashModel):
 
     reported = ("loss", "code_loss", "function_loss")
     needs_index = True
+    supports_replicas = True
     default_batch_size = 1024
     refused = (*HashModel.refused, "validation_data")
 
@@ -418,21 +427,25 @@ class DDHLDL(HashModel):
         if rows.in_stage_1:
             with tf.GradientTape() as tape:
                 aggregated = tf.gather(rows.aggregated, batch.index)  # (batch, dim)
-                h = self.code_network([x, aggregated], training=True)  # (batch, bits)
+                h = self.code_network([x, aggregated], training=True)
+                h, labels = self.gather(h, batch.labels)  # (batch, bits)
                 thresholded = self.options["target"] == "thresholded"
                 threshold = self.options["threshold"] if thresholded else None
-                loss = label_graph.relation_loss(h, batch.labels, threshold)
+                loss = label_graph.relation_loss(h, labels, threshold)
             self.minimize(tape, loss, self.code_network.trainable_variables)
             return self.report(loss=loss, code_loss=loss)
 
         # Discrete step: stage 2, eq. 8, in the first step after stage 1.
-        tf.cond(rows.targets_are_due, self._solve_stage_2, lambda: None)
+        # On several devices, `_begin_stage_3` has solved it.
+        if replicas.count() == 1:
+            tf.cond(rows.targets_are_due, self._solve_stage_2, lambda: None)
 
         # Network step: eq. 6 in stage 3. The function network ends in R itself, which
         # is orthogonal: the error is that of g(x) and H.
         with tf.GradientTape() as tape:
-            rotated = self.hash_head(x, training=True)  # g(x) R: (batch, bits)
-            targets = tf.gather(rows.targets, batch.index)  # H R: (batch, bits)
+            rotated = self.hash_head(x, training=True)
+            rotated, index = self.gather(rotated, batch.index)  # g(x) R: (batch, bits)
+            targets = tf.gather(rows.targets, index)  # H R: (batch, bits)
             loss = tf.reduce_mean((rotated - targets) ** 2)
         self.minimize(tape, loss, self.hash_head.trainable_variables)
 
@@ -494,8 +507,8 @@ class DDHLDL(HashModel):
                 ),
             )
         self.rows = SimpleNamespace(
-            x=x,
-            aggregated=aggregated,
+            x=replicas.table(x),
+            aggregated=replicas.table(aggregated),
             in_stage_1=self._is_in_stage_1(),
             # Of a code network that is trained: a later `fit` finds the same ones.
             targets=tf.Variable(tf.zeros((self.num_train, self.bits)), trainable=False),
@@ -504,14 +517,25 @@ class DDHLDL(HashModel):
         # With the variables of both networks, before one of them builds it alone.
         if not self.optimizer.built:
             self.optimizer.build(self.trainable_variables)
+        if not self.rows.in_stage_1:
+            self._begin_stage_3()
         # A function traced by an earlier `fit` holds the rows of that `fit`.
         self.train_function = None
+
+    def _begin_stage_3(self) -> None:
+        """Solve stage 2 now, if there are several devices.
+
+        On these, batch normalization communicates, which a branch of a step cannot.
+        """
+        if self.distribute_strategy.num_replicas_in_sync > 1:
+            self._solve_stage_2()
 
     def epoch_step(self) -> dict[str, float]:
         self.epochs_done.assign_add(1)
         if self.rows.in_stage_1 and not self._is_in_stage_1():
             self._restart_optimizer()
             self.rows.in_stage_1 = False
+            self._begin_stage_3()
             self.make_train_function(force=True)  # the traced one is stage 1's
         return {}
 

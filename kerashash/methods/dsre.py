@@ -11,6 +11,7 @@ import tensorflow as tf
 from kerashash.checks import check_choices, check_least, from_preset
 from kerashash.data import inputs
 from kerashash.maths import discrete, losses, similarity
+from kerashash.methods import replicas
 from kerashash.methods.hash_model import HashModel
 
 CHOICES = {
@@ -116,6 +117,7 @@ class DSRE(HashModel):
         "quantization_loss",
     )
 
+    supports_replicas = True
     networks = ("backbone", "p_features")
     reads_inputs = property(
         lambda self: (
@@ -210,7 +212,8 @@ class DSRE(HashModel):
         """Compute the objective on one batch, eq. 11, and its terms.
 
         Args:
-            x: tensor ``(batch, ...)``; images or vectors.
+            x: tensor ``(batch, ...)``; images or vectors. On several devices, those of
+                this one's slice of the batch.
             features: float tensor ``(batch, ...)``; the backbone's features of x.
             u: float tensor ``(batch, bits)``; continuous codes.
             labels: float tensor ``(batch, num_classes)``; y.
@@ -253,7 +256,8 @@ class DSRE(HashModel):
         elif self.p_features == "input":
             features = x
         flat = tf.reshape(features, (tf.shape(features)[0], -1))
-        return tf.stop_gradient(tf.cast(flat, tf.float32))
+        flat = tf.stop_gradient(tf.cast(flat, tf.float32))
+        return self.gather(flat)[0]
 
     # -------------------------------------------------------------- train_step
 
@@ -263,7 +267,8 @@ class DSRE(HashModel):
         # Network step: eq. 11, over the network, and over W if w_update="bp".
         with tf.GradientTape() as tape:
             features = self.features(x, training=True)
-            u = self.hash_head(features)  # eq. 10: (batch, bits)
+            u = self.hash_head(features)  # eq. 10
+            u, labels, index = self.gather(u, labels, index)  # (batch, bits)
             if self.options["b_update"] == "dcc":
                 codes = tf.gather(self.train_codes.value, index)
                 codes = tf.cast(codes, tf.float32)
@@ -286,7 +291,7 @@ class DSRE(HashModel):
     def test_step(self, data: Any) -> dict[str, tf.Tensor]:
         x, labels, _ = self.unpack(data)
         features = self.features(x, training=False)
-        u = self.hash_head(features)
+        u, labels = self.gather(self.hash_head(features), labels)
         codes = discrete.sign(u)
         return self.report(**self.compute_losses(x, features, u, labels, codes))
 
@@ -294,7 +299,7 @@ class DSRE(HashModel):
         """Compute u again, at inference, if layers made it random."""
         variables = [*self.backbone.variables, *self.hash_head.variables]
         if any(v.name == "seed_generator_state" for v in variables):
-            return self(x, training=False)
+            return self.gather(self(x, training=False))[0]
         return u
 
     def _solve(self) -> None:
@@ -344,14 +349,15 @@ class DSRE(HashModel):
         check = functools.partial(self.check_labels, name="label")
         labels, u = inputs.collect(batches, self.num_train, encode, check, verbose)
         self.rows = SimpleNamespace(
-            labels=tf.constant(labels),  # Y: (n, num_classes)
+            labels=replicas.table(labels),  # Y: (n, num_classes)
             u=tf.Variable(u, trainable=False),  # U: (n, bits)
             seen=tf.Variable(0, trainable=False),  # rows, in the pass so far
         )
         # A function traced by an earlier `fit` holds the rows of that `fit`.
         self.train_function = None
         if not self.train_codes.numpy().all():
-            self.train_codes.assign(tf.cast(discrete.sign(u), tf.int8))
+            initial = discrete.sign(tf.convert_to_tensor(self.rows.u))
+            self.train_codes.assign(tf.cast(initial, tf.int8))
             if self.options["w_update"] == "ridge":
                 self._solve_classifier()
         self.rows.codes_before = self.train_codes.numpy()

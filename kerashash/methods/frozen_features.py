@@ -11,6 +11,7 @@ import tensorflow as tf
 from kerashash.backbones.by_name import frozen_part
 from kerashash.data import inputs
 from kerashash.data.streams import NumberedBatches
+from kerashash.methods import replicas
 
 
 class FrozenFeatures:
@@ -68,7 +69,7 @@ class FrozenFeatures:
         while parts:  # so that they are not twice in memory
             index, features = parts.pop()
             rows[index] = features
-        self._rows = tf.constant(rows)
+        self._rows = replicas.table(rows)
         return without_inputs
 
     def __call__(self, row: tf.Tensor, training: bool | None = None) -> tf.Tensor:

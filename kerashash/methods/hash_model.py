@@ -16,6 +16,7 @@ from kerashash.checks import check_integer
 from kerashash.codes import packed_width
 from kerashash.data import inputs
 from kerashash.data.streams import BatchCheck, NumberedBatches, is_stream
+from kerashash.methods import replicas
 from kerashash.methods.frozen_features import FrozenFeatures, RowNumbers
 from kerashash.methods.layers import HashHead
 from kerashash.methods.training_state import Arrays, TrainingState
@@ -73,6 +74,8 @@ class HashModel(keras.Model):
       also an attribute of the model;
     - ``reads_inputs``: whether training uses inputs for more than `features`, so that
       these cannot be cached;
+    - ``supports_replicas``: whether the training step is right on several devices,
+      because it passes what it computes for its slice of a batch to `gather`;
     - ``default_batch_size``: of `fit` on arrays;
     - ``refused``: the arguments of `fit` that the method does not support.
 
@@ -123,6 +126,7 @@ class HashModel(keras.Model):
     needs_index: Any = property(lambda self: self.train_codes is not None)
     networks: tuple[str, ...] = ("backbone",)
     reads_inputs: Any = False  # a bool, or a property with a bool
+    supports_replicas = False
     default_batch_size = 32
     refused: tuple[str, ...] = ("sample_weight", "class_weight", "validation_split")
 
@@ -152,6 +156,8 @@ class HashModel(keras.Model):
                 f"{kwargs['dtype']!r:.200}."
             )
         object.__setattr__(self, "_consulted", [])
+        # What is compiled runs on one device.
+        self.supports_jit = self.distribute_strategy.num_replicas_in_sync == 1
         self.bits = int(bits)
         self.num_classes: Any = num_classes
         self.num_train: Any = num_train
@@ -169,11 +175,13 @@ class HashModel(keras.Model):
         self.hash_head = head
         self.train_codes: Any = None
         if num_train is not None:
+            # TensorFlow passes no int8 from one process to another.
+            several = replicas.is_multi_worker(self.distribute_strategy)
             # 0 marks a row that has no code yet.
             self.train_codes = self.add_weight(
                 name="train_codes",
                 shape=(num_train, bits),
-                dtype="int8",
+                dtype="int32" if several else "int8",
                 initializer="zeros",
                 trainable=False,
             )
@@ -428,7 +436,7 @@ class HashModel(keras.Model):
                 f"`{type(self).__name__}` learns no codes for its training rows. "
                 "Encode them instead, with database='encoded'."
             )
-        codes = self.train_codes.numpy()
+        codes: npt.NDArray[np.int8] = self.train_codes.numpy().astype(np.int8)
         if not codes.all():
             raise ValueError(
                 f"`{type(self).__name__}` has no learned codes before `fit`. "
@@ -448,6 +456,10 @@ class HashModel(keras.Model):
         **kwargs: Any,
     ) -> keras.callbacks.History:
         """Train the model, as `keras.Model.fit` does.
+
+        On several devices (`tf.distribute.MirroredStrategy`, or
+        `tf.distribute.MultiWorkerMirroredStrategy`), training gives what it gives on
+        one, with the batch size of all together (``docs/devices.md``).
 
         Training that was interrupted goes on exactly, if the data come in the same
         order: with `keras.callbacks.BackupAndRestore`; from a file of
@@ -485,8 +497,8 @@ class HashModel(keras.Model):
             `keras.callbacks.History`.
 
         Raises:
-            TypeError, ValueError: if the method cannot train on the data, or the model
-                was made for several devices.
+            TypeError, ValueError: if the method cannot train on the data or, on several
+                devices, with the optimizer, the networks or the strategy.
 
         Example:
             >>> import kerashash
@@ -498,14 +510,8 @@ class HashModel(keras.Model):
             >>> history = model.fit(x, y, cache_features=True, verbose=0)
         """
         _check_process()
-        replicas = self.distribute_strategy.num_replicas_in_sync
-        if replicas > 1:
-            # Keras would sum the gradients of the replicas, each of its own loss, and a
-            # loss of pairs of images would leave out those of two replicas.
-            raise ValueError(
-                "`fit` trains on one device. Received a model of "
-                f"{type(self.distribute_strategy).__name__} with {replicas} replicas."
-            )
+        strategy = self.distribute_strategy
+        replicas.check_supported(self)
         # Keras keeps the epoch that a callback restored, and a later `fit` must not.
         self._initial_epoch = None
         for name in self.refused:
@@ -515,11 +521,9 @@ class HashModel(keras.Model):
                     f"`{name}` is not supported by `{type(self).__name__}`. "
                     f"Received: {name}={value!r:.60}."
                 )
-        normalizes = any(
-            isinstance(layer, keras.layers.BatchNormalization) and layer.trainable
-            for layer in leaves(self)
-        )
-        watch, validation_watch = self._watch(normalizes), self._watch()
+        normalizing = _normalizing(leaves(self))
+        normalizes = bool(normalizing)
+        watch, validation_watch = self._watch(normalizing), self._watch()
         if isinstance(x, tf.data.Dataset | keras.utils.PyDataset) or is_stream(x):
             is_numbered = isinstance(x, keras.utils.PyDataset)
             adds_index = cache_features and is_numbered
@@ -528,6 +532,12 @@ class HashModel(keras.Model):
             if not is_numbered:
                 # It has its own order; Keras would warn that it ignores True.
                 kwargs.setdefault("shuffle", False)
+            elif kwargs.get("shuffle", True) and replicas.is_multi_worker(strategy):
+                raise ValueError(
+                    "`shuffle` must be False with a PyDataset in several processes, "
+                    "which would each take another order. Received: shuffle="
+                    f"{kwargs.get('shuffle', True)}."
+                )
             if isinstance(x, tf.data.Dataset):
                 # The first pass of `prepare` takes the first order of a shuffled data
                 # set.
@@ -555,8 +565,12 @@ class HashModel(keras.Model):
             check_integer("batch_size", batch_size)
             if normalizes:
                 batch_size = inputs.untrimmed_batch_size(len(x), batch_size)
+                watch.check_rows(len(x) % batch_size or batch_size)
             batches = inputs.Slices(x, y, batch_size)
             shape = tf.TensorShape(x.shape)
+            if replicas.is_multi_worker(strategy) and kwargs.get("shuffle", True):
+                x, y = replicas.shuffled(strategy, x, y, batch_size), None
+                batch_size, kwargs["shuffle"] = None, False
         validation = kwargs.get("validation_data")
         if validation is not None:
             kwargs["validation_data"] = self._validation_data(
@@ -564,7 +578,9 @@ class HashModel(keras.Model):
             )
         # Callbacks can only restore the weights of a model that has some.
         if not self.built and shape.rank and shape[1:].is_fully_defined():
-            self.build((None, *shape[1:]))
+            with strategy.scope():
+                self.build((None, *shape[1:]))
+        replicas.check_built(self)
         if cache_features:
             x = self._cache_features(x)
         callbacks = [] if callbacks is None else callbacks
@@ -678,7 +694,9 @@ class HashModel(keras.Model):
                     f"`{name}` must be None. {reason.format(type(self).__name__)} "
                     f"Received: {name}={value!r:.60}."
                 )
-        super().compile(optimizer, **kwargs)
+        # An optimizer that is made of a name has its state on all devices.
+        with self.distribute_strategy.scope():
+            super().compile(optimizer, **kwargs)
 
     def compile_from_config(self, config: dict[str, Any]) -> None:
         config = keras.saving.deserialize_keras_object(config)
@@ -689,10 +707,20 @@ class HashModel(keras.Model):
         if self.built:
             self.optimizer.build(self.trainable_variables)
 
-    def _watch(self, normalizes: bool = False) -> inputs.BatchWatch:
-        """What checks batches of training or validation data as they pass."""
+    def _watch(self, normalizing: Iterable[Any] = ()) -> inputs.BatchWatch:
+        """What checks batches of training or validation data as they pass.
+
+        ``normalizing`` are the layers that take statistics of them.
+        """
         check = self.check_labels if self.needs_labels else None
-        return inputs.BatchWatch(self.backbone, check, normalizes, self.num_classes)
+        alone = not all(layer.synchronized for layer in normalizing)
+        return inputs.BatchWatch(
+            self.backbone,
+            check,
+            bool(normalizing),
+            self.num_classes,
+            self.distribute_strategy.num_replicas_in_sync if alone else 1,
+        )
 
     def _batches(
         self, x: Any, y: Any, watch: inputs.BatchWatch, needs_index: bool
@@ -878,18 +906,61 @@ class HashModel(keras.Model):
             return {name: state[name] for name in ("data", *shapes)}
         return {}
 
+    def _maybe_symbolic_build(self, *args: Any, **kwargs: Any) -> None:
+        """Do nothing on several devices, where `fit` has built the model.
+
+        Keras would take a batch to do so, and average its slices.
+        """
+        if self.distribute_strategy.num_replicas_in_sync == 1:
+            super()._maybe_symbolic_build(*args, **kwargs)
+
     def _begin(self, batches: Iterable[Any], verbose: str | int, epoch: int) -> None:
         """Call `prepare`, once callbacks have restored what they saved."""
         self._resumes = bool(self._initial_epoch or epoch)
         self._training_state.loaded = self._training_state.arrays()
+        strategy = self.distribute_strategy
+        order = None
+        if replicas.is_multi_worker(strategy):
+            batches = order = replicas.Order(batches)
         try:
-            if self._frozen_features is not None:
-                batches = self._frozen_features.compute(batches, verbose)
-            self.prepare(batches, verbose)
+            # Variables that are made here have a copy on each device.
+            with strategy.scope():
+                if self._frozen_features is not None:
+                    batches = self._frozen_features.compute(batches, verbose)
+                self.prepare(batches, verbose)
         finally:
             self._resumes = False
         self._training_state.loaded = None  # it lives on in what `prepare` made
+        layers = _normalizing(self._flatten_layers())
+        self._average_statistics = replicas.averaging(strategy, layers)
+        if order is not None:
+            self._check_workers(order, epoch)
         self.make_train_function()  # unless there is one
+
+    def _check_workers(self, order: replicas.Order, epoch: int) -> None:
+        """Refuse to train in processes that do not begin alike."""
+        strategy = self.distribute_strategy
+        replicas.check_same(
+            strategy,
+            order.digest(),
+            "`x` must give the same rows in the same order in all processes, which "
+            "take their slices of each batch: shuffle with a seed. Received other "
+            "orders.",
+        )
+        begin = np.array(self._initial_epoch or epoch)
+        state = [v.numpy() for v in [*self.variables, *self.optimizer.variables]]
+        replicas.check_same(
+            strategy,
+            inputs.fingerprint(begin, *state, *self.training_state().values()),
+            "The model must have the same weights, state of training and first epoch "
+            "in all processes: load the same file in each. Received others.",
+        )
+
+    def _end_epoch(self) -> dict[str, float]:
+        """Call `epoch_step`, once the replicas agree."""
+        self._average_statistics()
+        with self.distribute_strategy.scope():
+            return self.epoch_step()
 
     def epoch_step(self) -> dict[str, float]:
         """Hook: runs after each epoch, before the user's callbacks.
@@ -941,6 +1012,23 @@ class HashModel(keras.Model):
             )
         return Batch(x, labels, index)
 
+    def gather(self, *values: Any) -> tuple[Any, ...]:
+        """Put the rows of all devices together, where training runs on several.
+
+        On several devices, a training step gets a slice of the batch. It passes what it
+        has computed of it, image by image, to this method, and computes the loss and
+        the discrete step from the result, which is the same on all devices.
+
+        Args:
+            *values: tensors ``(rows, ...)``, with as many rows as the slice has; or
+                None.
+
+        Returns:
+            tuple of tensors ``(batch, ...)``, or None where there is None. On one
+            device, `values` themselves.
+        """
+        return replicas.gather(*values)
+
     def regularized(self, loss: tf.Tensor) -> tf.Tensor:
         """Add the penalties of layers, such as kernel regularizers, to a loss.
 
@@ -964,9 +1052,11 @@ class HashModel(keras.Model):
                 of the model.
         """
         with tape:
-            loss = self.optimizer.scale_loss(loss)
+            loss = self.optimizer.scale_loss(replicas.share(loss))
         variables = self.trainable_variables if variables is None else variables
-        self.optimizer.apply(tape.gradient(loss, variables), variables)
+        gradients = tape.gradient(loss, variables)
+        gradients = replicas.for_optimizer(gradients, self.optimizer)
+        self.optimizer.apply(gradients, variables)
 
     def report(self, **values: tf.Tensor) -> dict[str, tf.Tensor]:
         """Update the running means of the epoch, and return them for `train_step`.
@@ -979,7 +1069,8 @@ class HashModel(keras.Model):
         """
         for name, value in values.items():
             self.trackers[name].update_state(value)
-        return {name: self.trackers[name].result() for name in values}
+        means = {name: self.trackers[name].result() for name in values}
+        return {name: replicas.output(mean) for name, mean in means.items()}
 
     def with_backbone(self, backbone: keras.layers.Layer) -> Self:
         """Return the same trained model on another backbone.
@@ -1090,11 +1181,20 @@ class _EpochStep(keras.callbacks.Callback):
     """Calls `HashModel.epoch_step` and adds its values to the epoch's logs."""
 
     def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
-        values = self.model.epoch_step()
+        values = self.model._end_epoch()
         if logs is not None:
             logs.update(values)
         # What a callback loaded in the meantime is older than what was trained since.
         self.model._training_state.loaded = None
+
+
+def _normalizing(layers: Iterable[keras.layers.Layer]) -> list[keras.layers.Layer]:
+    """Those of some layers that take statistics of each batch."""
+    return [
+        layer
+        for layer in layers
+        if isinstance(layer, keras.layers.BatchNormalization) and layer.trainable
+    ]
 
 
 def _fits(array: npt.NDArray[Any] | None, shape: tuple[int | None, ...]) -> bool:

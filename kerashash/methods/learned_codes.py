@@ -24,6 +24,7 @@ import tensorflow as tf
 
 from kerashash.maths import discrete, losses
 from kerashash.maths.similarity import LabelSimilarity, shares_label
+from kerashash.methods import replicas
 from kerashash.methods.hash_model import Batch
 
 # Rows of B solved at a time: a block of S then has _BLOCK_ROWS x patterns entries.
@@ -156,12 +157,13 @@ class SolvedCodes:
             labels = tf.gather(self.similarity.patterns, pattern_of)
             old = tf.gather(self.codes.value, rows)
             new = self._solved(old, labels, tf.gather(self.u, rows))
+            new = tf.cast(new, old.dtype)
             self.codes.value.scatter_update(tf.IndexedSlices(new, rows))
 
     def update_rows(self, batch: Batch, u: tf.Tensor) -> None:
         """Discrete step over the rows of a batch, under the objective of all rows."""
         old = tf.gather(self.codes.value, batch.index)
-        new = self._solved(old, batch.labels, u)
+        new = tf.cast(self._solved(old, batch.labels, u), old.dtype)
         self.codes.value.scatter_update(tf.IndexedSlices(new, batch.index))
         old, new = tf.cast(old, tf.float32), tf.cast(new, tf.float32)
         self.code_gram.assign_add(
@@ -322,7 +324,7 @@ class RankedCodes:
     def descend(self, gradients: Any, learning_rate: Any) -> None:
         """Apply one step of Adam to the real numbers."""
         self._optimizer.learning_rate = self._code_rate * learning_rate
-        self._optimizer.apply(gradients, self.variables)
+        self._optimizer.apply([replicas.share(g) for g in gradients], self.variables)
 
     def after_epoch(self) -> None:
         """Write the signs to the rows of B."""

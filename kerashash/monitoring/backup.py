@@ -1,5 +1,6 @@
 """A Keras callback that resumes training after an interruption of any kind."""
 
+import contextlib
 import hashlib
 import json
 import os
@@ -12,6 +13,7 @@ import keras
 
 from kerashash import files
 from kerashash.checks import check_integer
+from kerashash.methods import replicas
 
 _STATE, _WEIGHTS = "backup.json", "model.weights.h5"
 _GENERATION = re.compile(r"epoch-([0-9]+)")
@@ -34,6 +36,10 @@ class Backup(keras.callbacks.Callback):
     is a whole one: `fit` resumes from the newest of these, and warns of those that are
     damaged. When `fit` ends, the backups are removed. Each training needs a folder of
     its own.
+
+    Of several processes that train one model (`tf.distribute`), the first has its
+    backups in the folder itself, and each other one in ``worker-1`` and so on inside
+    it; all begin after the last epoch of which all have a backup.
 
     `keras.callbacks.BackupAndRestore` has the same purpose. It writes over its only
     copy, and does not see damage.
@@ -68,7 +74,7 @@ class Backup(keras.callbacks.Callback):
     ) -> None:
         super().__init__()
         check_integer("every", every)
-        self.folder = pathlib.Path(folder)
+        self.folder = self._own_folder = pathlib.Path(folder)
         self.every = every
         self.keep = keep
         self._epoch = self._saved_epoch = 0
@@ -80,7 +86,28 @@ class Backup(keras.callbacks.Callback):
                 "`model` must be built before `fit`, to be backed up: call it on a "
                 f"batch. Received: {model.name}, which is not."
             )
+        strategy = model.distribute_strategy
+        number = replicas.process_number(strategy)
+        self._own_folder = self.folder / f"worker-{number}" if number else self.folder
         self._epoch = self._saved_epoch = 0
+        epoch, path = self._newest(None)
+        common = replicas.least(strategy, epoch)
+        if common < epoch:
+            epoch, path = self._newest(common)
+        if path is None:
+            return
+        _check_same(path, _read_state(path)["model"], _description(model))
+        if model.optimizer is not None and not model.optimizer.built:
+            model.optimizer.build(model.trainable_variables)
+        model.load_weights(path / _WEIGHTS)
+        self._epoch = self._saved_epoch = epoch
+        model._initial_epoch = epoch
+
+    def _newest(self, last: int | None) -> tuple[int, pathlib.Path | None]:
+        """The newest whole backup, of the epoch `last` or before; 0 and None if none.
+
+        Damaged and later ones are removed.
+        """
         for path in self._generations():
             problem = _damage(path)
             if problem:
@@ -92,14 +119,11 @@ class Backup(keras.callbacks.Callback):
                 # It must not pass for the newest once training has gone on.
                 files.remove_folder(path)
                 continue
-            state = _read_state(path)
-            _check_same(path, state["model"], _description(model))
-            if model.optimizer is not None and not model.optimizer.built:
-                model.optimizer.build(model.trainable_variables)
-            model.load_weights(path / _WEIGHTS)
-            self._epoch = self._saved_epoch = state["epoch"]
-            model._initial_epoch = self._epoch
-            return
+            epoch = int(_read_state(path)["epoch"])
+            if last is None or epoch <= last:
+                return epoch, path
+            files.remove_folder(path)
+        return 0, None
 
     def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
         self._epoch = epoch + 1
@@ -114,11 +138,12 @@ class Backup(keras.callbacks.Callback):
         # The newest last: killed meanwhile, training is still complete.
         for path in reversed(self._generations()):
             files.remove_folder(path)
-        if self.folder.is_dir() and not os.listdir(self.folder):
-            self.folder.rmdir()
+        for folder in (self._own_folder, self.folder):
+            with contextlib.suppress(OSError):  # another process has backups in it
+                folder.rmdir()
 
     def _save(self) -> None:
-        with files.staging(self.folder / f"epoch-{self._epoch}") as folder:
+        with files.staging(self._own_folder / f"epoch-{self._epoch}") as folder:
             self.model.save_weights(folder / _WEIGHTS)
             state = {
                 "epoch": self._epoch,
@@ -134,13 +159,13 @@ class Backup(keras.callbacks.Callback):
 
     def _generations(self) -> list[pathlib.Path]:
         """The folders of backups, the newest first."""
-        if not self.folder.is_dir():
+        if not self._own_folder.is_dir():
             return []
-        files.recover_all(self.folder)
-        files.remove_all_stale(self.folder)
+        files.recover_all(self._own_folder)
+        files.remove_all_stale(self._own_folder)
         found = [
             (int(match[1]), path)
-            for path in self.folder.iterdir()
+            for path in self._own_folder.iterdir()
             if (match := _GENERATION.fullmatch(path.name))
         ]
         return [path for _, path in sorted(found, reverse=True)]

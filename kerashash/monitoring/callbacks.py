@@ -14,6 +14,7 @@ from kerashash.codes import bit_imbalance
 from kerashash.data import RetrievalData
 from kerashash.evaluation.choices import check_at, metric_name
 from kerashash.methods import HashModel
+from kerashash.methods.replicas import is_chief
 from kerashash.monitoring.backup import Backup
 
 __all__ = ["Backup", "RetrievalEvaluation"]
@@ -45,7 +46,8 @@ class RetrievalEvaluation(keras.callbacks.Callback):
 
     Args:
         data: `kerashash.data.RetrievalData`.
-        log_dir: path of a folder for TensorBoard, or None. Values are written to
+        log_dir: path of a folder for TensorBoard, or None. Of several processes that
+            train one model, the first writes. Values are written to
             ``log_dir/retrieval``, next to the ``train`` folder of
             `keras.callbacks.TensorBoard`.
         at: int or None; R of mAP@R. None ranks the whole database.
@@ -121,7 +123,7 @@ class RetrievalEvaluation(keras.callbacks.Callback):
         values = self._measure()
         if logs is not None:
             logs.update(values)
-        if self.log_dir is not None:
+        if self.log_dir is not None and is_chief(self.model.distribute_strategy):
             if self._writer is None:
                 path = os.path.join(os.fspath(self.log_dir), "retrieval")
                 self._writer = tf.summary.create_file_writer(path)

@@ -250,6 +250,27 @@ def test_gives_up_where_tables_do_not_pay(rng, monkeypatch):
     assert "in the last search, tables for all 1 queries" in repr(ranker)
 
 
+def test_gives_up_on_many_together_where_some_do_not_pay(rng, monkeypatch):
+    monkeypatch.setattr(index, "_FEW_CODES", 1)
+    monkeypatch.setattr(index, "_WORK_OF_TABLES", 0)
+    monkeypatch.setattr(index, "_ONE_OF_MANY", 1)
+    monkeypatch.setattr(index, "_FAILURES", 1000)
+    database = rng.integers(0, 256, (3000, 8), dtype=np.uint8)
+    ranker = HammingRanker(database, 64, index="multi")
+    tried = []
+    top_k = MultiIndex.top_k
+    monkeypatch.setattr(
+        MultiIndex, "top_k", lambda *args: tried.append(1) or top_k(*args)
+    )
+    near, far = database[:40], rng.integers(0, 256, (40, 8), dtype=np.uint8)
+    check(ranker, near, database, [1], [])
+    assert len(tried) == 40
+    assert "tables for all 40 queries" in repr(ranker)
+    check(ranker, np.concatenate([near[:30], far]), database, [1], [])
+    assert len(tried) < 40 + 30 + 8
+    assert "too many codes are near" in repr(ranker)
+
+
 def test_many_queries_at_a_time(rng, monkeypatch):
     monkeypatch.setattr(index, "_FEW_CODES", 1)
     monkeypatch.setattr(index, "_QUERIES_AT_A_TIME", 7)

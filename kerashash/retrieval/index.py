@@ -294,11 +294,16 @@ class Index:
             search = built.tables.top_k if kind == "top_k" else built.tables.within
             # Searches like this one are likely to take as much work.
             alike = kind, limit.bit_length(), len(queries) <= _FEW_QUERIES
+            together = kind == "top_k" and len(queries) > _FEW_QUERIES
+            misses = 0
             for row, query in enumerate(queries):
                 failures = self._failures.get(alike, 0)
                 if failures < _FAILURES or failures % _RETRY == 0:
                     found[row] = search(query, limit, most_work)
                 self._failures[alike] = failures + 1 if found[row] is None else 0
+                misses += found[row] is None
+                if together and misses > 1 + row // 8:
+                    break  # a scan takes as long for some of many as for all of them
             scanned = sum(result is None for result in found)
             self._last = f"tables for all {len(found):,} queries"
             if scanned:

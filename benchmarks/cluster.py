@@ -2,12 +2,11 @@
 
     python benchmarks/cluster.py FOLDER [--model adalabel-cifar10-48] [--images 1600]
 
-The photographs of FOLDER are encoded by one process, by one actor with one core, by one
-with two, and by two with one core each, in turns. `per_s` is the rate in the second
-half: in the first, one actor may start before the other, and its blocks wait for
-their turn. `ratio` is the rate beside that of one actor with one core. On a machine
-that others use, it depends on them; `cpu_ms`, the processor time for an image, does
-less.
+The photographs of FOLDER are encoded by one actor with one core, by one with two, and
+by two with one core each, in turns. `per_s` is the rate in the second half: in the
+first, one actor may start before the other, and its blocks wait for their turn. `ratio`
+is the rate beside that of one actor with one core. On a machine that others use, both
+depend on them; `cpu_ms`, the processor time for an image, does less.
 """
 
 import argparse
@@ -27,28 +26,27 @@ from table import Table
 import kerashash
 from kerashash import cluster
 from kerashash.data.finding import find_images
-from kerashash.store import encode_files, filling
+from kerashash.store import filling
 
 RESULTS = Table("cluster.csv", "what")
 CONFIGURATIONS = {  # actors, cores of each
-    "one process": None,
     "1 actor, 1 core": (1, 1),
     "1 actor, 2 cores": (1, 2),
     "2 actors, 1 core each": (2, 1),
 }
+ticks = {}  # of each process, also of actors that have ended
 
 
 def processor_seconds():
-    """Processor time of this process and of actors that encode."""
-    ticks = sum(os.times()[:2]) * os.sysconf("SC_CLK_TCK")
+    """Processor time of this process and of all actors that have encoded."""
     for entry in pathlib.Path("/proc").iterdir():
         try:
             if (entry / "cmdline").read_bytes().startswith(b"ray::MapWorker"):
                 stat = (entry / "stat").read_text().rpartition(")")[2].split()
-                ticks += int(stat[11]) + int(stat[12])
+                ticks[entry.name] = int(stat[11]) + int(stat[12])
         except OSError:
             continue
-    return ticks / os.sysconf("SC_CLK_TCK")
+    return sum(os.times()[:2]) + sum(ticks.values()) / os.sysconf("SC_CLK_TCK")
 
 
 def measure(files, store, configuration):
@@ -63,11 +61,8 @@ def measure(files, store, configuration):
     store.upsert = marked
     filling._COMMIT_ROWS = 1
     options = {"batch_size": 32, "verbose": 0}
-    if configuration is None:
-        encode_files(files, store, **options)
-    else:
-        actors, cpus = configuration
-        cluster.encode_files(files, store, actors=actors, cpus=cpus, **options)
+    actors, cpus = configuration
+    cluster.encode_files(files, store, actors=actors, cpus=cpus, **options)
     rows, start, used = next(m for m in marks if m[0] > len(files) // 2)
     last_rows, end, last_used = marks[-1]
     count = last_rows - rows

@@ -14,6 +14,7 @@ from conftest import mlp
 
 import kerashash
 from kerashash import codes
+from kerashash.methods import hash_model
 
 
 @pytest.fixture
@@ -223,3 +224,43 @@ def test_a_fork_that_uses_models_is_refused(model, rng):
         os._exit(refused)
     assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == len(uses)
     assert model.encode(x).shape[0] == 3
+
+
+def test_a_fork_is_refused_where_tensorflow_has_run_without_a_model(monkeypatch):
+    monkeypatch.setattr(hash_model, "_process", None)
+    tf.constant(1) + 1
+    pid = os.fork()
+    if not pid:
+        try:
+            kerashash.AdaLabelHash("features", bits=8, num_classes=2)
+        except RuntimeError as error:
+            os._exit("get_context('spawn')" in str(error))
+        os._exit(2)
+    assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 1
+
+
+class Empty(keras.utils.PyDataset):
+    def __len__(self):
+        return 0
+
+    def __getitem__(self, number):
+        raise AssertionError("there is no batch")
+
+
+@pytest.mark.filterwarnings("ignore:Your input ran out of data")
+def test_data_that_turn_out_to_be_empty_are_named():
+    model = kerashash.AdaLabelHash(mlp(4), bits=8, num_classes=3)
+    model.compile("adam")
+    spec = (tf.TensorSpec((None, 4)), tf.TensorSpec((None, 3)))
+    empty = tf.data.Dataset.from_generator(lambda: iter(()), output_signature=spec)
+    x, y = np.ones((5, 4), np.float32), np.arange(5) % 3
+    with pytest.raises(ValueError, match="`x` must have batches"):
+        model.fit(empty, verbose=0)
+    with pytest.raises(ValueError, match=r"`x` must have batches.*PyDataset of length"):
+        model.fit(Empty(), verbose=0)
+    with pytest.raises(ValueError, match="`validation_data` must have rows"):
+        model.fit(x, y, validation_data=empty, verbose=0)
+    for pair in ((empty,), (x[:0], y[:0])):
+        with pytest.raises(ValueError, match="`x` must have rows"):
+            model.evaluate(*pair, verbose=0)
+    assert model.encode(empty).shape == (0, 1)

@@ -123,6 +123,8 @@ class NumberedBatches(keras.utils.PyDataset):
             dataset.workers, dataset.use_multiprocessing, dataset.max_queue_size
         )
         self._dataset, self._check = dataset, check
+        if self.num_batches == 0:
+            raise ValueError("`x` must have batches. Received a PyDataset of length 0.")
         x, y = check(dataset[0])
         self._size = len(x)
         self._adds_index = needs_index and "index" not in y

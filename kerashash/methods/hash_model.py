@@ -9,6 +9,7 @@ import keras
 import numpy as np
 import numpy.typing as npt
 import tensorflow as tf
+from tensorflow.python.eager import context as tf_context
 
 from kerashash import backbones, checks
 from kerashash.backbones.images import input_size, leaves
@@ -28,8 +29,10 @@ if keras.backend.backend() != "tensorflow":
     )
 
 
-# The process in which the first model was made.
+# The process in which the first model was made; or, in a fork, that TensorFlow had run
+# before it.
 _process: int | None = None
+_BEFORE_FORK = -1
 
 _MEASURE_RETRIEVAL = (
     "`kerashash.callbacks.RetrievalEvaluation` measures retrieval in `fit`, and "
@@ -327,7 +330,8 @@ class HashModel(keras.Model):
             TypeError, ValueError: if `x` is none of these, has the wrong shape or is
                 not finite, or names files that are no readable images; the error names
                 all of these.
-            RuntimeError: if the process was forked from one that has made a model.
+            RuntimeError: if the process was forked from one in which TensorFlow has
+                run.
 
         Example:
             >>> import keras, kerashash
@@ -642,7 +646,12 @@ class HashModel(keras.Model):
         if not kwargs.get("_use_cached_eval_dataset"):  # `fit` has done it
             x, y = self._evaluation_data(x, y, watch)
         with watch:
-            return super().evaluate(x, y, batch_size, verbose, **kwargs)
+            values = super().evaluate(x, y, batch_size, verbose, **kwargs)
+        if isinstance(values, list | dict) and not values:
+            is_validation = kwargs.get("_use_cached_eval_dataset")
+            name = "validation_data" if is_validation else "x"
+            raise ValueError(f"`{name}` must have rows. Received none.")
+        return values
 
     def test_step(self, data: Any) -> dict[str, tf.Tensor]:
         raise ValueError(
@@ -1180,7 +1189,15 @@ class _Prepare(keras.callbacks.Callback):
 class _EpochStep(keras.callbacks.Callback):
     """Calls `HashModel.epoch_step` and adds its values to the epoch's logs."""
 
+    def __init__(self) -> None:
+        super().__init__()
+        self._had_batches = False
+
     def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
+        # Keras says nothing of a data set that turns out to be empty.
+        self._had_batches = self._had_batches or "loss" in (logs or {})
+        if not self._had_batches:
+            raise ValueError("`x` must have batches. Received an empty data set.")
         values = self.model._end_epoch()
         if logs is not None:
             logs.update(values)
@@ -1207,8 +1224,19 @@ def _fits(array: npt.NDArray[Any] | None, shape: tuple[int | None, ...]) -> bool
     )
 
 
+def _after_fork() -> None:
+    """Remember, in a fork, that TensorFlow had run, if it was without a model."""
+    global _process
+    if _process is None and tf_context.context()._context_handle is not None:
+        _process = _BEFORE_FORK
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_after_fork)
+
+
 def _check_process() -> None:
-    """Refuse to go on in a fork of the process in which models were made.
+    """Refuse to go on in a fork of the process in which TensorFlow has run.
 
     TensorFlow's threads are not in the fork, and an operation may wait for them for
     ever.
@@ -1218,7 +1246,7 @@ def _check_process() -> None:
         _process = os.getpid()
     elif _process != os.getpid():
         raise RuntimeError(
-            "A process that was forked after a model was made cannot use models: "
+            "A process that was forked after TensorFlow has run cannot use models: "
             "TensorFlow does not work in it. Start processes by "
             "multiprocessing.get_context('spawn'), and load the model there."
         )

@@ -161,9 +161,13 @@ def expected(store, model, data, tmp_path, k=10, radius=BITS):
 
 @needs_server
 def test_search_is_that_of_the_store(port, store, model, tmp_path):
-    for seed, k, radius in ((3, 10, BITS), (50, 5, BITS), (51, 100, 8), (52, 1, 0)):
+    for seed, k, share in ((3, 10, 1.0), (50, 5, 1.0), (51, 100, 0.5), (52, 100, 0.0)):
         data = photograph(seed)
+        distances = [pair[1] for pair in expected(store, model, data, tmp_path, 100)[0]]
+        assert distances[0] < distances[-1]
+        radius = int(distances[0] + share * (distances[-1] - distances[0]))
         pairs, code = expected(store, model, data, tmp_path, k, radius)
+        assert (len(pairs) < min(k, COUNT)) == (share < 1)
         options = {"k": k, "radius": radius}
         body, kind = multipart(image=data, **options)
         status, answer = post(port, body, kind=kind)

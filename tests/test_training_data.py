@@ -1,6 +1,5 @@
 """The forms of data that `fit`, `evaluate` and `encode` take, and cached features."""
 
-
 import keras
 import numpy as np
 import pytest

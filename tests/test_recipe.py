@@ -733,14 +733,14 @@ def test_a_recipe_on_a_folder_of_images(tmp_path, rng, monkeypatch, capsys):
     path.write_text(path.read_text().replace("seed = 5", 'seed = 5\nlabels = "l.csv"'))
     elsewhere = ["--data-dir", "elsewhere"]
     train = ["train", "--recipe", "recipes/recipe.toml", *options]
-    assert cli.main(train) == 1
+    assert cli.main(train) == 2
     assert "`path` must be a folder" in capsys.readouterr().err
     assert cli.main([*train, *elsewhere]) == 0
     verify = ["zoo", "verify", "zoo/small-colours-12"]
     assert cli.main([*verify, *elsewhere]) == 0
     assert "database codes made again: 16 of 16 equal" in capsys.readouterr().out
     (tmp_path / "elsewhere" / "cat" / "0.png").unlink()
-    assert cli.main([*verify, *elsewhere]) == 1
+    assert cli.main([*verify, *elsewhere]) == 2
 
 
 @pytest.mark.parametrize("hidden", ["hidden_units = 8", ""])

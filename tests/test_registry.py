@@ -264,7 +264,7 @@ def test_a_server_that_is_down_and_not_cached_is_an_error(server, tmp_path, caps
         with pytest.raises(ConnectionError, match=f"{server.base}/.*Try again"):
             call()
     assert cached(tmp_path) == []
-    assert cli.main(["zoo", "info", NAME]) == 1
+    assert cli.main(["zoo", "info", NAME]) == 2
     assert "cannot be fetched" in capsys.readouterr().err
 
 
@@ -462,7 +462,7 @@ def test_an_index_lists_the_entries_of_a_server(server, capsys):
         with pytest.raises(ValueError, match=r"index\.json must"):
             zoo.list()
     (server.root / "index.json").write_text('["no-such-1"]')
-    assert cli.main(["zoo", "list"]) == 1
+    assert cli.main(["zoo", "list"]) == 2
     assert "lists 'no-such-1'" in capsys.readouterr().err
 
 

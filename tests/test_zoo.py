@@ -390,7 +390,7 @@ def test_an_entry_without_a_recipe_does_not_say_how_to_train_it(
     assert "kerashash train" not in (copy.path / "card.md").read_text()
     with pytest.raises(ValueError, match="does not say how it was trained"):
         zoo.recipe_path(entry.path)
-    assert cli.main(["train", "--recipe", str(entry.path)]) == 1
+    assert cli.main(["train", "--recipe", str(entry.path)]) == 2
     assert "an entry with a recipe" in capsys.readouterr().err
 
 
@@ -469,12 +469,12 @@ def test_verify_says_what_was_not_checked(tmp_path, rng, capsys, monkeypatch):
 
     monkeypatch.setattr(kerashash.data, "load", unavailable)
     options = ["--data-dir", str(tmp_path)]
-    assert cli.main(["zoo", "verify", str(entry.path), *options]) == 1
+    assert cli.main(["zoo", "verify", str(entry.path), *options]) == 2
     assert "no CIFAR-10 here" in capsys.readouterr().err
     # Of all entries, those are checked whose data are there, and the others are named.
     monkeypatch.setattr(zoo, "list", lambda: [str(entry.path)])
     monkeypatch.setattr(concurrent.futures, "ProcessPoolExecutor", SameProcess)
-    assert cli.main(["zoo", "verify", "--all", *options]) == 1
+    assert cli.main(["zoo", "verify", "--all", *options]) == 2
     output = capsys.readouterr()
     assert "not made again from the data: no CIFAR-10 here" in output.out
     assert f"must hold the data of ['{entry.path}']" in output.err

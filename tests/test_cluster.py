@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 
 import kerashash
+from kerashash import cli
 from kerashash.cluster import encoding, session
 from kerashash.cluster.sharded_ranker import merged_top_k, merged_within
 
@@ -130,5 +131,5 @@ def test_without_ray_its_package_is_named(tmp_path, monkeypatch, capsys):
     (tmp_path / "a.png").touch()
     arguments = ["encode", str(tmp_path), "--out", str(tmp_path / "p.khs")]
     arguments += ["--model", str(tmp_path / "m.keras"), "--cluster", "auto"]
-    assert kerashash.cli.main(arguments) == 2
+    assert cli.main(arguments) == 2
     assert "kerashash[cluster]" in capsys.readouterr().err

@@ -184,11 +184,11 @@ def kill_until(count, images, seed):
 # The short form
 
 
-def short(parts, actors, images=400):
+def short(parts, actors, scratch, images=400):
     """Encode, search and read Parquet on one Ray; returns what came of it."""
     import ray
 
-    report, scratch = {}, pathlib.Path.cwd()
+    report = {}
     make_images(scratch / "images", images, side=100)
     one = kerashash.CodeStore.create(scratch / "one.khs", model())
     encoded = encode_files(scratch / "images", one, verbose=0)
@@ -296,7 +296,10 @@ def main():
     if options.encode:
         return encode(*options.encode)
     if options.kills is None:
-        return print(json.dumps(short(options.parts or [*PARTS], options.actors)))
+        with tempfile.TemporaryDirectory() as scratch:
+            parts = options.parts or [*PARTS]
+            report = short(parts, options.actors, pathlib.Path(scratch))
+        return print(json.dumps(report))
     started = time.monotonic()
     counts, faults = kill_until(options.kills, options.images, options.seed)
     stores = counts.pop("stores")

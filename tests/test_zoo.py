@@ -176,7 +176,7 @@ def test_golden_codes_of_another_model_are_refused(tmp_path, rng):
         "bytes": len(content),
     }
     (entry.path / "card.json").write_text(json.dumps(card))
-    with pytest.raises(ValueError, match=r"holds other codes.*\[0, 1, 2, 3\]"):
+    with pytest.raises(ValueError, match=r"than model\.weights.*\[0, 1, 2, 3\]"):
         zoo.verify(entry.path)
 
 

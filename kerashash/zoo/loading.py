@@ -84,8 +84,8 @@ def verify(name: str | os.PathLike[str]) -> list[dict[str, Any]]:
         wrong = np.flatnonzero((golden_codes != golden["codes"]).any(axis=1))
     if wrong.size:
         raise ValueError(
-            f"{path / 'golden.npz'} holds other codes than the model gives, in "
-            f"rows {wrong.tolist()}."
+            f"{path / 'golden.npz'} holds other codes than model.weights.h5 and "
+            f"config.json give, in rows {wrong.tolist()}."
         )
     codes = _arrays(path / "codes.npz", ("database_codes",))
 

@@ -93,7 +93,7 @@ def verify(name: str | os.PathLike[str]) -> list[dict[str, Any]]:
         # Written so that NaN is refused.
         if not abs(computed - stated) < 1e-6:
             raise ValueError(
-                f"{path / 'card.json'} says {name} = {stated:.6f}. Its codes give "
+                f"{path / 'card.json'} says {name} = {stated:.6f}. codes.npz gives "
                 f"{computed:.6f}."
             )
 

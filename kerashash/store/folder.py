@@ -256,7 +256,7 @@ class FolderEngine:
                 if ids.stop > 2**63:
                     raise ValueError(
                         "`ids` must be given: the next numbers are more than 64 bits "
-                        f"hold. Received: None, after {ids.start - 1}."
+                        f"hold. Received: None, after {ids.start - 1} in '{self.path}'."
                     )
             self._check_id_type(connection, meta["id_type"], ids)
             if len(ids) and not isinstance(ids[0], str):

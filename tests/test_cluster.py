@@ -81,8 +81,6 @@ def test_indices_beyond_int32_are_int64():
 
 @needs_ray
 def test_an_actor_encodes_rows_of_parquet(tmp_path, monkeypatch):
-    import pickle
-
     import pyarrow as pa
     import pyarrow.dataset
     import pyarrow.parquet as pq
@@ -97,11 +95,10 @@ def test_an_actor_encodes_rows_of_parquet(tmp_path, monkeypatch):
     columns = {"key": [*range(7)], "image": images, "year": [*range(2000, 2007)]}
     pq.write_table(pa.table(columns), tmp_path / "a.parquet", row_group_size=5)
     (fragment,) = pyarrow.dataset.dataset(tmp_path / "a.parquet").get_fragments()
-    groups = [pickle.dumps(group) for group in fragment.split_by_row_group()]
-    actor = encoding.Encoder(
-        encoding._model_file(model), "image", "key", ["year"], [0, 5], 1, 2
-    )
-    tables = pa.concat_tables(actor(pa.table([groups], [encoding._ROW_GROUP])))
+    groups = fragment.split_by_row_group()
+    file = encoding._model_file(model)
+    actor = encoding.Encoder(file, "image", "key", ["year"], [0, 5], 1, 2, groups)
+    tables = pa.concat_tables(actor(pa.table([[0, 1]], [encoding._ROW_GROUP])))
     assert tables["id"].to_pylist() == [1, 2, 3, 4, 6]
     assert tables["year"].to_pylist() == [2001, 2002, 2003, 2004, 2006]
     expected = [bytes(code) for code in model.encode(pixels[[1, 4, 6]])]

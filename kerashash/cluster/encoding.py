@@ -11,7 +11,6 @@ import contextlib
 import logging
 import os
 import pathlib
-import pickle
 import tempfile
 from collections.abc import Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any
@@ -36,8 +35,8 @@ from kerashash.store.filling import (
 if TYPE_CHECKING:
     from kerashash.methods import HashModel
 
-# The column that stands for images in a table of tasks on Parquet.
-_ROW_GROUP = "pickled row group of Parquet"
+# The column of a table of tasks on Parquet: the numbers of row groups.
+_ROW_GROUP = "row group"
 # Images of one task: a worker that dies loses one or two tasks.
 _MOST_TASK_ROWS = 1024
 # Tasks for each actor, if there are few images, so that all are busy to the end.
@@ -190,10 +189,10 @@ def encode_parquet(
     # Not `count_rows`, which counts the whole file of a row group.
     rows = sum(part.num_rows for group in groups for part in group.row_groups)
     with session(address), _in_order():
-        tables = [pa.table([[pickle.dumps(group)]], [_ROW_GROUP]) for group in groups]
+        tables = [pa.table([[number]], [_ROW_GROUP]) for number in range(len(groups))]
         blocks = _encoded(
             ray.data.from_blocks(tables),
-            (model, image, key, columns, present, cpus, batch_size),
+            (model, image, key, columns, present, cpus, batch_size, groups),
             actors=min(actors_that_fit(actors, cpus, gpus), len(tables)),
             num_cpus=cpus,
             num_gpus=gpus,
@@ -215,6 +214,8 @@ class Encoder:
         present: sequence of keys whose rows are left out.
         cpus: int; the number of threads.
         batch_size: int; images encoded at a time.
+        row_groups: sequence of row groups of Parquet, as fragments of Arrow, which
+            tables give the numbers of; or None if tables hold the images.
     """
 
     def __init__(
@@ -226,6 +227,7 @@ class Encoder:
         present: Sequence[Any],
         cpus: int,
         batch_size: int,
+        row_groups: Sequence[Any] | None = None,
     ) -> None:
         set_threads(cpus)
         with tempfile.TemporaryDirectory() as folder:
@@ -234,24 +236,25 @@ class Encoder:
             self._model = saving.load_model(file)
         self._image, self._key, self._metadata = image, key, [*metadata]
         self._present, self._cpus, self._batch_size = {*present}, cpus, batch_size
+        self._row_groups = row_groups
 
     def __call__(self, table: Any) -> Iterator[Any]:
         """Encode the images of a table.
 
         Args:
-            table: `pyarrow.Table`; a row an image, or a row a row group of Parquet.
+            table: `pyarrow.Table`; a row an image, or the number of a row group.
 
         Yields:
             `pyarrow.Table`: "id"; "code" and "fault", of which one is null; and the
             metadata.
         """
-        if _ROW_GROUP not in table.column_names:
+        if self._row_groups is None:
             yield self._encode(table)
             return
         import pyarrow as pa
 
-        for pickled in table[_ROW_GROUP].to_pylist():
-            for batch in pickle.loads(pickled).to_batches(
+        for number in table[_ROW_GROUP].to_pylist():
+            for batch in self._row_groups[number].to_batches(
                 columns=[*dict.fromkeys([self._key, self._image, *self._metadata])],
                 batch_size=self._batch_size,
                 batch_readahead=1,
@@ -298,7 +301,7 @@ def _content(image: str | bytes | None) -> bytes:
 
 def _encoded(
     dataset: Any,
-    arguments: tuple["HashModel", Any, Any, Any, Any, int, int],
+    arguments: tuple[Any, ...],
     actors: int,
     **resources: float,
 ) -> Iterator[Block]:

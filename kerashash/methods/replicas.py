@@ -25,13 +25,12 @@ __all__ = [
     "check_built",
     "check_same",
     "check_supported",
-    "chief_value",
     "count",
     "for_optimizer",
     "gather",
     "is_chief",
     "is_multi_worker",
-    "least",
+    "of_all_processes",
     "output",
     "process_number",
     "share",
@@ -331,34 +330,21 @@ def _of_all_replicas(
     return np.asarray(strategy.experimental_local_results(rows)[0])
 
 
-def chief_value(strategy: tf.distribute.Strategy, value: int) -> int:
-    """The number that the first process has; all processes must ask for it.
+def of_all_processes(
+    strategy: tf.distribute.Strategy, value: int
+) -> npt.NDArray[np.int64]:
+    """The numbers that all processes have, the first one's first.
 
     Args:
         strategy: `tf.distribute.Strategy`.
-        value: int; this process's number.
+        value: int; this process's number. All processes must make this call.
 
     Returns:
-        int.
+        int64 array; a number for each replica, or `value` alone in a single process.
     """
     if not is_multi_worker(strategy):
-        return value
-    return int(_of_all_replicas(strategy, np.array([value], np.int64))[0, 0])
-
-
-def least(strategy: tf.distribute.Strategy, value: int) -> int:
-    """The least of the numbers of all processes, which all must ask for it.
-
-    Args:
-        strategy: `tf.distribute.Strategy`.
-        value: int; this process's number.
-
-    Returns:
-        int.
-    """
-    if not is_multi_worker(strategy):
-        return value
-    return int(_of_all_replicas(strategy, np.array([value], np.int64)).min())
+        return np.array([value])
+    return _of_all_replicas(strategy, np.array([value], np.int64))[:, 0]
 
 
 def check_same(
@@ -395,7 +381,7 @@ def shuffled(
     Returns:
         `tf.data.Dataset` of batches ``(x, y)``.
     """
-    seed = chief_value(strategy, int(np.random.randint(2**31)))
+    seed = int(of_all_processes(strategy, np.random.randint(2**31))[0])
     return (
         tf.data.Dataset.from_tensor_slices((x, y))
         .shuffle(len(x), seed)

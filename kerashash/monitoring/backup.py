@@ -91,7 +91,7 @@ class Backup(keras.callbacks.Callback):
         self._own_folder = self.folder / f"worker-{number}" if number else self.folder
         self._epoch = self._saved_epoch = 0
         epoch, path = self._newest(None)
-        common = replicas.least(strategy, epoch)
+        common = int(replicas.of_all_processes(strategy, epoch).min())
         if common < epoch:
             epoch, path = self._newest(common)
         if path is None:

@@ -238,6 +238,23 @@ class Table:
         values &= np.uint32((1 << (self.stop - self.start)) - 1)
         return values.view(np.int32)
 
+    def value(self, code: npt.NDArray[np.uint8]) -> int:
+        """The value of the substring in one code, in less time than `values`.
+
+        Args:
+            code: uint8 array ``(ceil(bits / 8),)``; a packed code.
+
+        Returns:
+            int.
+
+        Example:
+            >>> Table(np.array([[1], [16]], np.uint8), 0, 4).value(np.uint8([16]))
+            1
+        """
+        end = (self.stop - 1) // 8 + 1
+        value = int.from_bytes(code[self.start // 8 : end].tobytes(), "big")
+        return value >> 8 * end - self.stop & (1 << self.stop - self.start) - 1
+
 
 class Lookup:
     """The search of a table around one query, one radius after the other.
@@ -253,7 +270,7 @@ class Lookup:
 
     def __init__(self, table: Table, query: npt.NDArray[np.uint8]) -> None:
         self.table = table
-        self._value = table.values(query[None])[0]
+        self._value = table.value(query)
         self._masks, self._ends = masks(table.stop - table.start)
         self._radius = -1
         self.next_work = float(_LOOKUP)

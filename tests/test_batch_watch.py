@@ -10,7 +10,7 @@ import tensorflow as tf
 import kerashash
 from kerashash import DCDH, DDH, DDHLDL, DSRE, AdaLabelHash
 from kerashash.baselines import SSDH
-from kerashash.data import inputs
+from kerashash.data import batch_watch
 
 
 def pairs(labels, width=8):
@@ -153,7 +153,7 @@ def test_the_range_is_documented():
     ],
 )
 def test_batch_sizes_without_a_tiny_rest(n, batch_size, expected):
-    assert inputs.untrimmed_batch_size(n, batch_size) == expected
+    assert batch_watch.untrimmed_batch_size(n, batch_size) == expected
 
 
 def normalized(**options):

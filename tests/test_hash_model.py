@@ -133,7 +133,7 @@ def test_progress_is_a_line_at_both_ends_where_there_is_no_terminal(
     assert first == "Encoding: 2,000 images"
     assert re.fullmatch(r"Encoding: 2,000 images in \d+ s", last)
     # It begins before the first batch is there.
-    monkeypatch.setattr("kerashash.data.inputs._PATIENCE", 0.01)
+    monkeypatch.setattr("kerashash.data.progress._PATIENCE", 0.01)
 
     def slow():
         time.sleep(0.3)

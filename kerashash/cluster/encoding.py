@@ -21,7 +21,7 @@ from kerashash import saving
 from kerashash.checks import check_integer
 from kerashash.cluster.session import actors_that_fit, import_ray, session, set_threads
 from kerashash.codes import packed_width
-from kerashash.data.inputs import progress
+from kerashash.data.progress import progress
 from kerashash.store import CodeStore, Encoded
 from kerashash.store.filling import (
     FILE_COLUMNS,

@@ -14,7 +14,7 @@ from kerashash.checks import check_choices, check_integer, listing
 from kerashash.data import protocols
 from kerashash.data.image_reading import SUFFIXES, decode, printable
 from kerashash.data.images import EncodedImages
-from kerashash.data.inputs import progress
+from kerashash.data.progress import progress
 from kerashash.data.retrieval_data import RetrievalData
 from kerashash.data.sources import Source
 

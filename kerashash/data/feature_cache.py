@@ -20,8 +20,8 @@ import tensorflow as tf
 from kerashash import backbones
 from kerashash.backbones.images import input_size, leaves
 from kerashash.checks import check_integer
-from kerashash.data import inputs
 from kerashash.data.images import EncodedImages
+from kerashash.data.progress import progress
 from kerashash.data.retrieval_data import RetrievalData
 
 # What follows the array in a file: magic bytes, its writer's number, rows of a block.
@@ -160,7 +160,7 @@ def computed(
         function: function of the number of the first row; it returns `step` rows, or
             fewer at the end.
         step: int; the number of rows computed at a time.
-        verbose: as for `kerashash.data.inputs.progress`.
+        verbose: as for `kerashash.data.progress.progress`.
 
     Returns:
         Array of that shape and dtype, memory-mapped and read-only.
@@ -272,7 +272,7 @@ def _write(
         trailer = _TRAILER.pack(_MAGIC, number, step)
         _write_at(stream, layout.end_of_rows, trailer + b"".join(checksums))
         table = layout.end_of_rows + len(trailer)
-        for start in inputs.progress(
+        for start in progress(
             missing,
             sum(min(step, layout.rows - s) for s in missing),
             "Features",

@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from kerashash.data.images import EncodedImages
-from kerashash.data.inputs import progress
+from kerashash.data.progress import progress
 from kerashash.data.protocols import pixel_names
 from kerashash.data.retrieval_data import RetrievalData
 

@@ -14,7 +14,7 @@ import numpy.typing as npt
 import tensorflow as tf
 
 from kerashash import checks
-from kerashash.data.inputs import BatchWatch
+from kerashash.data.batch_watch import BatchWatch
 
 
 def is_stream(x: Any) -> bool:

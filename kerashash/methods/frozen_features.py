@@ -9,7 +9,7 @@ import numpy.typing as npt
 import tensorflow as tf
 
 from kerashash.backbones.by_name import frozen_part
-from kerashash.data import inputs
+from kerashash.data.progress import progress
 from kerashash.data.streams import NumberedBatches
 from kerashash.methods import replicas
 
@@ -36,7 +36,7 @@ class FrozenFeatures:
 
         Args:
             batches: iterable of ``(x, {"label", "index"})``, one epoch.
-            verbose: as for `kerashash.data.inputs.progress`.
+            verbose: as for `kerashash.data.progress.progress`.
 
         Returns:
             list of the same batches, with ``{"row": index}`` in place of x.
@@ -51,7 +51,7 @@ class FrozenFeatures:
         without_inputs = []
         count = lambda pair: len(pair[1]["index"])  # noqa: E731
         title = "Features of the frozen layers"
-        for x, y in inputs.progress(batches, None, title, verbose, count):
+        for x, y in progress(batches, None, title, verbose, count):
             index = np.asarray(y["index"])
             parts.append((index, run(x).numpy()))
             without_inputs.append(({"row": index}, y))

@@ -15,7 +15,8 @@ from kerashash import backbones, checks
 from kerashash.backbones.images import input_size, leaves
 from kerashash.checks import check_integer
 from kerashash.codes import packed_width
-from kerashash.data import inputs
+from kerashash.data import batch_watch, inputs
+from kerashash.data.progress import progress
 from kerashash.data.streams import BatchCheck, NumberedBatches, is_stream
 from kerashash.methods import replicas
 from kerashash.methods.frozen_features import FrozenFeatures, RowNumbers
@@ -380,8 +381,8 @@ class HashModel(keras.Model):
         self, source: Iterable[Any], rows: int | None, verbose: str | int
     ) -> Iterator[npt.NDArray[np.float32]]:
         """Yield the continuous codes of each batch."""
-        source = inputs.progress(source, rows, "Encoding", verbose)
-        watch = inputs.BatchWatch(self.backbone)
+        source = progress(source, rows, "Encoding", verbose)
+        watch = batch_watch.BatchWatch(self.backbone)
         for number, batch in enumerate(source):
             watch.check_images(batch)
             continuous = self._encode_batch(batch).numpy()
@@ -568,7 +569,7 @@ class HashModel(keras.Model):
             batch_size = batch_size or self.default_batch_size
             check_integer("batch_size", batch_size)
             if normalizes:
-                batch_size = inputs.untrimmed_batch_size(len(x), batch_size)
+                batch_size = batch_watch.untrimmed_batch_size(len(x), batch_size)
                 watch.check_rows(len(x) % batch_size or batch_size)
             batches = inputs.Slices(x, y, batch_size)
             shape = tf.TensorShape(x.shape)
@@ -716,14 +717,14 @@ class HashModel(keras.Model):
         if self.built:
             self.optimizer.build(self.trainable_variables)
 
-    def _watch(self, normalizing: Iterable[Any] = ()) -> inputs.BatchWatch:
+    def _watch(self, normalizing: Iterable[Any] = ()) -> batch_watch.BatchWatch:
         """What checks batches of training or validation data as they pass.
 
         ``normalizing`` are the layers that take statistics of them.
         """
         check = self.check_labels if self.needs_labels else None
         alone = not all(layer.synchronized for layer in normalizing)
-        return inputs.BatchWatch(
+        return batch_watch.BatchWatch(
             self.backbone,
             check,
             bool(normalizing),
@@ -732,7 +733,7 @@ class HashModel(keras.Model):
         )
 
     def _batches(
-        self, x: Any, y: Any, watch: inputs.BatchWatch, needs_index: bool
+        self, x: Any, y: Any, watch: batch_watch.BatchWatch, needs_index: bool
     ) -> tuple[Any, tf.TensorShape]:
         """Put the checks into batches that are not arrays; return their shape too."""
         owner = type(self).__name__
@@ -756,7 +757,7 @@ class HashModel(keras.Model):
             return x, tf.TensorShape(x[0][0].shape)
         return (check(batch) for batch in x), tf.TensorShape(None)
 
-    def _evaluation_data(self, x: Any, y: Any, watch: inputs.BatchWatch) -> Any:
+    def _evaluation_data(self, x: Any, y: Any, watch: batch_watch.BatchWatch) -> Any:
         """Check data on which the loss is computed; make label rows of class ids."""
         if isinstance(x, tf.data.Dataset | keras.utils.PyDataset) or is_stream(x):
             return self._batches(x, y, watch, needs_index=False)[0], None
@@ -768,7 +769,7 @@ class HashModel(keras.Model):
             y = y.get("label")
         return x, {"label": self.check_labels(y, len(x))}
 
-    def _validation_data(self, data: Any, watch: inputs.BatchWatch) -> Any:
+    def _validation_data(self, data: Any, watch: batch_watch.BatchWatch) -> Any:
         """The validation data of `fit` in the form in which Keras takes it."""
         if not isinstance(data, tuple | list):
             return self._evaluation_data(data, None, watch)[0]

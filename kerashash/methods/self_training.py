@@ -17,7 +17,7 @@ from kerashash.checks import (
     check_integer,
     from_preset,
 )
-from kerashash.data import inputs
+from kerashash.data import batch_watch, inputs
 from kerashash.methods.hash_model import HashModel
 
 __all__ = [
@@ -168,8 +168,8 @@ def _labelled_examples(model: HashModel, labelled: Any) -> tf.data.Dataset:
         inputs.check_batches(
             batched, model.num_classes, True, False, type(model).__name__
         )
-        if inputs.are_class_ids(batched.element_spec):
-            watch = inputs.BatchWatch(
+        if batch_watch.are_class_ids(batched.element_spec):
+            watch = batch_watch.BatchWatch(
                 model.backbone, model.check_labels, num_classes=model.num_classes
             )
             labelled = watch.over(batched)  # with label rows

@@ -15,7 +15,8 @@ import numpy as np
 import numpy.typing as npt
 import tensorflow as tf
 
-from kerashash.data import EncodedImages, augmentation, inputs
+from kerashash.data import EncodedImages, augmentation
+from kerashash.data.progress import progress
 from kerashash.methods import HashModel
 from kerashash.monitoring.backup import Backup
 from kerashash.recipes.recipe import Round
@@ -202,7 +203,7 @@ def outputs(
     """
     run = tf.function(lambda x: network(x, training=False), reduce_retracing=True)
     starts = range(0, len(features), batch_size)
-    starts_with_bar = inputs.progress(
+    starts_with_bar = progress(
         starts,
         len(features),
         "Features of the fine-tuned layers",

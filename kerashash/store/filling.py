@@ -15,7 +15,7 @@ from kerashash.checks import check_integer
 from kerashash.codes import packed_width
 from kerashash.data.finding import ImageFile, find_images
 from kerashash.data.image_reading import decode, resize
-from kerashash.data.inputs import progress
+from kerashash.data.progress import progress
 from kerashash.store.code_store import CodeStore
 
 if TYPE_CHECKING:

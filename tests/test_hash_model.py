@@ -14,7 +14,7 @@ from conftest import mlp
 
 import kerashash
 from kerashash import codes
-from kerashash.methods import hash_model
+from kerashash.methods import forks
 
 
 @pytest.fixture
@@ -227,7 +227,7 @@ def test_a_fork_that_uses_models_is_refused(model, rng):
 
 
 def test_a_fork_is_refused_where_tensorflow_has_run_without_a_model(monkeypatch):
-    monkeypatch.setattr(hash_model, "_process", None)
+    monkeypatch.setattr(forks, "_process", None)
     tf.constant(1) + 1
     pid = os.fork()
     if not pid:

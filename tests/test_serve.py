@@ -460,7 +460,7 @@ def test_a_store_that_changes_is_noticed(model, folder, tmp_path):
         after = ask(port, "GET", "/v1/info")[1]
         assert (before["count"], after["count"]) == (0, 2)
         assert before["version"] < after["version"]
-        assert after["model"] == kerashash.store.code_store.model_identity(model)
+        assert after["model"] == kerashash.store.identity.model_identity(model)
         other.delete("id = '1.jpg'")
         assert [r["id"] for r in post(port, photograph(1))[1]["neighbours"]] == [
             "2.jpg"

@@ -9,7 +9,6 @@ import keras
 import numpy as np
 import numpy.typing as npt
 import tensorflow as tf
-from tensorflow.python.eager import context as tf_context
 
 from kerashash import backbones, checks
 from kerashash.backbones.images import input_size, leaves
@@ -19,6 +18,7 @@ from kerashash.data import batch_watch, inputs
 from kerashash.data.progress import progress
 from kerashash.data.streams import BatchCheck, NumberedBatches, is_stream
 from kerashash.methods import replicas
+from kerashash.methods.forks import check_not_forked
 from kerashash.methods.frozen_features import FrozenFeatures, RowNumbers
 from kerashash.methods.layers import HashHead
 from kerashash.methods.training_state import Arrays, TrainingState
@@ -29,11 +29,6 @@ if keras.backend.backend() != "tensorflow":
         f"KERAS_BACKEND={keras.backend.backend()!r}. Set KERAS_BACKEND=tensorflow."
     )
 
-
-# The process in which the first model was made; or, in a fork, that TensorFlow had run
-# before it.
-_process: int | None = None
-_BEFORE_FORK = -1
 
 _MEASURE_RETRIEVAL = (
     "`kerashash.callbacks.RetrievalEvaluation` measures retrieval in `fit`, and "
@@ -145,7 +140,7 @@ class HashModel(keras.Model):
         head: keras.layers.Layer | None = None,
         **kwargs: Any,
     ) -> None:
-        _check_process()
+        check_not_forked()
         packed_width(bits)
         for name, value in (("num_classes", num_classes), ("num_train", num_train)):
             if value is not None:
@@ -373,7 +368,7 @@ class HashModel(keras.Model):
         self, x: Any, batch_size: int, on_error: str = "raise"
     ) -> tuple[Iterable[Any], int | None]:
         """Batches of what a user wants to encode, and the number of rows."""
-        _check_process()
+        check_not_forked()
         size = input_size(self.backbone)
         return inputs.batches(x, batch_size, self._batch_shape(), size, on_error)
 
@@ -514,7 +509,7 @@ class HashModel(keras.Model):
             >>> x, y = np.ones((6, 4)), np.arange(6) % 3
             >>> history = model.fit(x, y, cache_features=True, verbose=0)
         """
-        _check_process()
+        check_not_forked()
         strategy = self.distribute_strategy
         replicas.check_supported(self)
         # Keras keeps the epoch that a callback restored, and a later `fit` must not.
@@ -1223,34 +1218,6 @@ def _fits(array: npt.NDArray[Any] | None, shape: tuple[int | None, ...]) -> bool
         and array.ndim == len(shape)
         and all(n in (None, m) for n, m in zip(shape, array.shape, strict=True))
     )
-
-
-def _after_fork() -> None:
-    """Remember, in a fork, that TensorFlow had run, if it was without a model."""
-    global _process
-    if _process is None and tf_context.context()._context_handle is not None:
-        _process = _BEFORE_FORK
-
-
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_after_fork)
-
-
-def _check_process() -> None:
-    """Refuse to go on in a fork of the process in which TensorFlow has run.
-
-    TensorFlow's threads are not in the fork, and an operation may wait for them for
-    ever.
-    """
-    global _process
-    if _process is None:
-        _process = os.getpid()
-    elif _process != os.getpid():
-        raise RuntimeError(
-            "A process that was forked after TensorFlow has run cannot use models: "
-            "TensorFlow does not work in it. Start processes by "
-            "multiprocessing.get_context('spawn'), and load the model there."
-        )
 
 
 def _is_finite(x: npt.ArrayLike | tf.Tensor) -> bool:

@@ -1,7 +1,6 @@
 """CodeStore: hash codes that last, with keys and metadata."""
 
 import collections
-import hashlib
 import os
 import pathlib
 import sys
@@ -15,6 +14,7 @@ import numpy.typing as npt
 from kerashash.checks import check_choices, check_integer
 from kerashash.codes import as_packed, packed_width
 from kerashash.store.folder import FolderEngine
+from kerashash.store.identity import model_identity
 from kerashash.store.rows import Columns, Compacted, Neighbours, Version
 from kerashash.store.scan import Scan
 
@@ -690,53 +690,6 @@ class CodeStore:
                     f"{field}: {str(received[field])[:20]}, not "
                     f"{str(stored[field])[:20]}."
                 )
-
-
-def model_identity(model: "HashModel", entry: str | None = None) -> dict[str, Any]:
-    """Describe what decides the codes of a model.
-
-    Args:
-        model: `HashModel`; built.
-        entry: str or None; its name in the zoo.
-
-    Returns:
-        dict: "name"; "in_zoo", whether the name is one of the zoo; "method", "bits",
-        "input", the shape or image size of inputs; and "weights", the SHA-256 of the
-        network that encodes.
-
-    Raises:
-        ValueError: if the model is not built.
-
-    Example:
-        >>> import keras, kerashash
-        >>> net = keras.Sequential([keras.Input((4,)), keras.layers.Dense(8)])
-        >>> model = kerashash.AdaLabelHash(net, bits=12, num_classes=3)
-        >>> model_identity(model)["input"]
-        [4]
-    """
-    from kerashash.backbones.images import input_size
-
-    if not model.built:
-        raise ValueError(
-            "`model` must be built: call `fit` or `encode` first. Received: "
-            f"{model.name!r}, which has no weights yet."
-        )
-    digest = hashlib.sha256()
-    # Weights alone: states of dropout are variables too, other ones in each process.
-    for variable in [*model.backbone.weights, *model.hash_head.weights]:
-        value = np.asarray(variable)
-        digest.update(f"{value.dtype} {value.shape}".encode())
-        digest.update(np.ascontiguousarray(value).tobytes())
-    size = input_size(model.backbone)
-    shape = getattr(model.backbone, "input_shape", None)
-    return {
-        "name": entry or model.name,
-        "in_zoo": entry is not None,
-        "method": type(model).__name__,
-        "bits": model.bits,
-        "input": f"{size} pixels" if size else shape and list(shape[1:]),
-        "weights": digest.hexdigest(),
-    }
 
 
 def _are_paths(x: Any) -> bool:

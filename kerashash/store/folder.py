@@ -8,9 +8,7 @@ writer overwrites them. Readers map the codes into memory and take no lock for l
 """
 
 import contextlib
-import datetime
 import errno
-import json
 import os
 import pathlib
 import sqlite3
@@ -24,37 +22,20 @@ import numpy.typing as npt
 
 from kerashash import files
 from kerashash.codes import packed_width
+from kerashash.store import sql
 from kerashash.store.rows import (
     Columns,
     Compacted,
     Version,
     column_values,
-    is_specification,
 )
 
 _FORMAT = 1
 _ROWS = "rows.sqlite"
-# How long a writer waits for another one.
-_TIMEOUT_SECONDS = 60.0
-# Numbers of rows and versions stay below, so that SQLite can count on.
-_MOST = 2**62
-_MOST_BITS = 65_534  # of a `HammingRanker`
 # SQLite takes at most 32,766 parameters in a statement.
 _MOST_PARAMETERS = 10_000
-_TABLES = """
-CREATE TABLE meta (name TEXT PRIMARY KEY, value TEXT NOT NULL);
-CREATE TABLE versions (
-    version INTEGER PRIMARY KEY, time TEXT NOT NULL, rows INTEGER NOT NULL,
-    total INTEGER NOT NULL, checksum INTEGER);
-CREATE TABLE rows (
-    row INTEGER PRIMARY KEY, id NOT NULL, removed INTEGER);
-CREATE UNIQUE INDEX live_ids ON rows (id) WHERE removed IS NULL;
-CREATE INDEX removed_rows ON rows (removed) WHERE removed IS NOT NULL;
-"""
 # SQLite's codes of errors that say so of the file.
 _DAMAGED = (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB)
-# What the SQL of a user's `where` may do: read.
-_ALLOWED = {sqlite3.SQLITE_SELECT, sqlite3.SQLITE_READ, sqlite3.SQLITE_FUNCTION}
 
 
 class FolderEngine:
@@ -84,19 +65,21 @@ class FolderEngine:
             )
         self._check_file(path / _ROWS)
         with self._reading() as connection:
-            given = _values(connection, "SELECT value FROM meta WHERE name = 'format'")
+            given = sql.values(
+                connection, "SELECT value FROM meta WHERE name = 'format'"
+            )
             if given != [(str(_FORMAT),)]:
                 raise ValueError(
                     f"`path` must be a store of format {_FORMAT}. Received: '{path}', "
                     f"of format {given[0][0] if given else None!s:.40}."
                 )
-            meta = _meta(connection)
+            meta = sql.meta(connection)
             self.bits, self.model = meta["bits"], meta["model"]
-            if _schema(connection) != _expected_schema(meta["columns"]):
+            if sql.schema(connection) != sql.expected_schema(meta["columns"]):
                 # A view or a trigger would run a stranger's SQL.
-                raise _Damage("other tables than those of a store")
+                raise sql.Damage("other tables than those of a store")
             versions = "SELECT version FROM versions WHERE version = ?"
-            if version is not None and not _values(connection, versions, (version,)):
+            if version is not None and not sql.values(connection, versions, (version,)):
                 raise ValueError(
                     "`version` must be one of `versions`, which `compact` drops. "
                     f"Received: {version!r}."
@@ -118,16 +101,19 @@ class FolderEngine:
             OSError: if the folder cannot be written.
         """
         # Complete before it has its name: a killed `create` leaves no half store.
-        with files.staging(path, overwrite=False) as folder, _errors_named(path):
+        with (
+            files.staging(path, overwrite=False) as folder,
+            sql.errors_named(path),
+        ):
             (folder / "codes-0.bin").touch()
-            with _connected(folder / _ROWS, mode="rwc") as connection:
-                connection.executescript(_TABLES)
+            with sql.connected(folder / _ROWS, mode="rwc") as connection:
+                connection.executescript(sql.TABLES)
                 values = {"format": _FORMAT, "bits": bits, "model": model}
                 values |= {"generation": 0, "columns": {}}
                 values |= {"id_type": None, "next_id": 0}
                 for name, value in values.items():
-                    _set_meta(connection, name, value)
-                _add_version(connection, 0, rows=0, total=0, checksum=0)
+                    sql.set_meta(connection, name, value)
+                sql.add_version(connection, 0, rows=0, total=0, checksum=0)
         return cls(path)
 
     # ----------------------------------------------------------------- reading
@@ -138,24 +124,24 @@ class FolderEngine:
             query = "SELECT version, time, rows FROM versions ORDER BY version"
             versions = [Version(*values) for values in connection.execute(query)]
             for version in versions:
-                _check_numbers("versions", version.version, version.rows)
+                sql.check_numbers("versions", version.version, version.rows)
                 if not isinstance(version.time, str):
-                    raise _Damage(f"a version of the time {version.time!r:.40}")
+                    raise sql.Damage(f"a version of the time {version.time!r:.40}")
             return versions
 
     def count(self) -> int:
         """The number of rows."""
         with self._reading() as connection:
-            return _counts(connection, self._read_version(connection))[0]
+            return sql.counts(connection, self._read_version(connection))[0]
 
     def snapshot(self) -> "Snapshot":
         """The store as it is now, or at its version."""
         while True:
             with self._reading() as connection:
                 version = self._read_version(connection)
-                total = _counts(connection, version)[1]
+                total = sql.counts(connection, version)[1]
                 generation = self._own_meta(connection)["generation"]
-                removed = _row_numbers(
+                removed = sql.row_numbers(
                     connection,
                     # By the index of the few removed rows, not through all rows.
                     "SELECT row FROM rows INDEXED BY removed_rows "
@@ -167,7 +153,7 @@ class FolderEngine:
                 codes = self._map(generation, total)
             except FileNotFoundError:
                 with self._reading() as connection:
-                    if _meta(connection)["generation"] == generation:
+                    if sql.meta(connection)["generation"] == generation:
                         raise self._damaged("its codes are missing") from None
                 continue  # compacted since
             return Snapshot(self, version, generation, codes, removed)
@@ -195,12 +181,12 @@ class FolderEngine:
             (answer,) = connection.execute("PRAGMA integrity_check").fetchone()
             if answer != "ok":
                 raise self._damaged(answer)
-            generation = _meta(connection)["generation"]
-            rows, total = _counts(connection, _newest(connection))
-            numbers = _row_numbers(
+            generation = sql.meta(connection)["generation"]
+            rows, total = sql.counts(connection, sql.newest(connection))
+            numbers = sql.row_numbers(
                 connection, "SELECT row FROM rows ORDER BY row", (), total
             )
-            removed = _row_numbers(
+            removed = sql.row_numbers(
                 connection,
                 "SELECT row FROM rows WHERE removed IS NOT NULL ORDER BY row",
                 (),
@@ -216,7 +202,7 @@ class FolderEngine:
                 "WHERE checksum IS NOT NULL ORDER BY version"
             ).fetchall()
             for commit in commits:
-                _check_numbers("versions", *commit)
+                sql.check_numbers("versions", *commit)
         codes, start = self._map(generation, total), 0
         for stop, checksum in [*commits, (total, None)]:
             # Codes that no commit has written have no checksum either.
@@ -248,8 +234,8 @@ class FolderEngine:
             OSError: if the store cannot be written.
         """
         with self._writing() as connection:
-            version, meta = _newest(connection), self._own_meta(connection)
-            live, total = _counts(connection, version)
+            version, meta = sql.newest(connection), self._own_meta(connection)
+            live, total = sql.counts(connection, version)
             are_new = ids is not None and not replace
             if ids is None:
                 ids = range(meta["next_id"], meta["next_id"] + len(codes))
@@ -260,7 +246,7 @@ class FolderEngine:
                     )
             self._check_id_type(connection, meta["id_type"], ids)
             if len(ids) and not isinstance(ids[0], str):
-                _set_meta(connection, "next_id", max(meta["next_id"], max(ids) + 1))
+                sql.set_meta(connection, "next_id", max(meta["next_id"], max(ids) + 1))
             rows = live + len(codes)
             self._add_columns(connection, meta["columns"], columns)
             if replace:
@@ -271,7 +257,7 @@ class FolderEngine:
             self._append(meta["generation"], total, codes)
             names = ["row", "id", *columns.specification]
             statement = (
-                f"INSERT INTO rows ({', '.join(map(_quoted, names))}) "
+                f"INSERT INTO rows ({', '.join(map(sql.quoted, names))}) "
                 f"VALUES ({', '.join('?' * len(names))})"
             )
             try:
@@ -288,7 +274,7 @@ class FolderEngine:
                 if not are_new:  # no row can have one of these
                     raise
                 raise self._duplicate(connection, ids, total) from error
-            _add_version(
+            sql.add_version(
                 connection,
                 version + 1,
                 rows,
@@ -299,15 +285,15 @@ class FolderEngine:
     def delete(self, where: str) -> int:
         """Remove rows that meet an SQL condition, and return how many."""
         with self._writing() as connection:
-            version = _newest(connection)
+            version = sql.newest(connection)
             rows = self._select(connection, where, version)
             if len(rows):
                 connection.executemany(
                     "UPDATE rows SET removed = ? WHERE row = ?",
                     ((version + 1, row) for row in rows.tolist()),
                 )
-                live, total = _counts(connection, version)
-                _add_version(
+                live, total = sql.counts(connection, version)
+                sql.add_version(
                     connection, version + 1, live - len(rows), total, checksum=None
                 )
         return len(rows)
@@ -315,12 +301,15 @@ class FolderEngine:
     def compact(self) -> None:
         """Drop removed rows and all older versions."""
         with self._writing() as connection:
-            version, meta = _newest(connection), _meta(connection)
-            total, generation = _counts(connection, version)[1], meta["generation"]
+            version, meta = sql.newest(connection), sql.meta(connection)
+            total, generation = (
+                sql.counts(connection, version)[1],
+                meta["generation"],
+            )
             codes = self._map(generation, total)
             live = np.ones(total, bool)
             live[
-                _row_numbers(
+                sql.row_numbers(
                     connection,
                     "SELECT row FROM rows WHERE removed IS NOT NULL",
                     (),
@@ -338,10 +327,10 @@ class FolderEngine:
             )
             connection.execute("DELETE FROM versions")
             count = len(codes)
-            _add_version(
+            sql.add_version(
                 connection, version + 1, count, count, zlib.crc32(codes.tobytes())
             )
-            _set_meta(connection, "generation", generation + 1)
+            sql.set_meta(connection, "generation", generation + 1)
         with self._writing():
             pass  # removes the old codes
 
@@ -352,8 +341,8 @@ class FolderEngine:
         """A connection that reads one state of the rows, and cannot write."""
         # Not with mode "ro": it must roll back what a killed writer left.
         with (
-            _errors_named(self.path),
-            _connected(self.path / _ROWS) as connection,
+            sql.errors_named(self.path),
+            sql.connected(self.path / _ROWS) as connection,
         ):
             connection.execute("PRAGMA query_only = ON")
             connection.execute("BEGIN")
@@ -373,8 +362,8 @@ class FolderEngine:
                 errno.EACCES, "The store cannot be written", str(self.path)
             )
         with (
-            _errors_named(self.path),
-            _connected(self.path / _ROWS) as connection,
+            sql.errors_named(self.path),
+            sql.connected(self.path / _ROWS) as connection,
         ):
             connection.execute("BEGIN IMMEDIATE")
             self._remove_other_codes(connection)
@@ -390,7 +379,7 @@ class FolderEngine:
 
         Another one in its place could have codes of another model.
         """
-        meta = _meta(connection)
+        meta = sql.meta(connection)
         if (int(meta["bits"]), meta["model"]) != (self.bits, self.model):
             raise ValueError(
                 f"`path` must be the store that was opened. '{self.path}' has been "
@@ -399,20 +388,20 @@ class FolderEngine:
         return meta
 
     def _read_version(self, connection: sqlite3.Connection) -> int:
-        return _newest(connection) if self._version is None else self._version
+        return sql.newest(connection) if self._version is None else self._version
 
     def _select(
         self, connection: sqlite3.Connection, where: str, version: int
     ) -> npt.NDArray[np.int64]:
         """The rows of a version that meet an SQL condition, in ascending order."""
-        total = _counts(connection, version)[1]
+        total = sql.counts(connection, version)[1]
         if not isinstance(where, str):
             raise TypeError(
                 f"`where` must be a str. Received type: {type(where).__name__}."
             )
-        connection.set_authorizer(_authorize)
+        connection.set_authorizer(sql.authorize)
         try:
-            return _row_numbers(
+            return sql.row_numbers(
                 connection,
                 "SELECT row FROM rows WHERE row < ? AND (removed IS NULL OR "
                 f"removed > ?) AND ({where}) ORDER BY row",
@@ -421,7 +410,7 @@ class FolderEngine:
             )
         except (sqlite3.Error, sqlite3.Warning) as error:
             code = getattr(error, "sqlite_errorcode", sqlite3.SQLITE_ERROR)
-            if isinstance(error, _Damage) or code & 0xFF in _DAMAGED:
+            if isinstance(error, sql.Damage) or code & 0xFF in _DAMAGED:
                 raise
             raise ValueError(
                 "`where` must be an SQL condition on the columns of the store. "
@@ -467,7 +456,7 @@ class FolderEngine:
 
         Readers keep what they have open.
         """
-        present = self._codes_file(_meta(connection)["generation"])
+        present = self._codes_file(sql.meta(connection)["generation"])
         for file in self.path.glob("codes-*.bin"):
             if file != present:
                 file.unlink(missing_ok=True)
@@ -483,7 +472,7 @@ class FolderEngine:
                 f"{' or '.join(sorted(allowed))}. Received: {sorted(received)}."
             )
         if received and not present:
-            _set_meta(connection, "id_type", received.pop())
+            sql.set_meta(connection, "id_type", received.pop())
 
     def _add_columns(
         self,
@@ -493,14 +482,14 @@ class FolderEngine:
     ) -> None:
         for name, specification in columns.specification.items():
             if name not in present:
-                connection.execute(f"ALTER TABLE rows ADD COLUMN {_quoted(name)}")
+                connection.execute(f"ALTER TABLE rows ADD COLUMN {sql.quoted(name)}")
             elif present[name] != specification:
                 raise ValueError(
                     f"`columns[{name!r}]` must be of the store's type, "
                     f"{present[name]}. Received: {specification}."
                 )
         if not columns.specification.keys() <= present.keys():
-            _set_meta(connection, "columns", {**present, **columns.specification})
+            sql.set_meta(connection, "columns", {**present, **columns.specification})
 
     def _duplicate(
         self, connection: sqlite3.Connection, ids: Sequence[Any], total: int
@@ -519,7 +508,7 @@ class FolderEngine:
                     f"`ids` must be distinct. Received: {key!r:.200} twice."
                 )
             seen.add(key)
-        return _Damage(f"it has rows after the last, {total - 1}")
+        return sql.Damage(f"it has rows after the last, {total - 1}")
 
     def _damaged(self, reason: str) -> ValueError:
         return ValueError(f"`path` must be a whole store. '{self.path}': {reason}.")
@@ -562,8 +551,8 @@ class Snapshot:
         unique, inverse = np.unique(rows, return_inverse=True)
         values: list[tuple[Any, ...]] = []
         with self._reading() as connection:
-            specification = {"id": None, **_meta(connection)["columns"]}
-            selected = ", ".join(_quoted(name) for name in specification)
+            specification = {"id": None, **sql.meta(connection)["columns"]}
+            selected = ", ".join(sql.quoted(name) for name in specification)
             for start in range(0, len(unique), _MOST_PARAMETERS):
                 numbers = unique[start : start + _MOST_PARAMETERS].tolist()
                 marks = ", ".join("?" * len(numbers))
@@ -587,175 +576,6 @@ class Snapshot:
     @contextlib.contextmanager
     def _reading(self) -> Iterator[sqlite3.Connection]:
         with self._engine._reading() as connection:
-            if _meta(connection)["generation"] != self._generation:
+            if sql.meta(connection)["generation"] != self._generation:
                 raise Compacted
             yield connection
-
-
-def _authorize(action: int, *_: Any) -> int:
-    return sqlite3.SQLITE_OK if action in _ALLOWED else sqlite3.SQLITE_DENY
-
-
-@contextlib.contextmanager
-def _connected(file: pathlib.Path, mode: str = "rw") -> Iterator[sqlite3.Connection]:
-    connection = sqlite3.connect(
-        f"{file.absolute().as_uri()}?mode={mode}",
-        uri=True,
-        timeout=_TIMEOUT_SECONDS,
-        isolation_level=None,
-    )
-    try:
-        # A file of strangers must not run anything, nor mislead SQLite.
-        connection.execute("PRAGMA trusted_schema = OFF")
-        connection.execute("PRAGMA cell_size_check = ON")
-        yield connection
-    finally:
-        connection.close()
-
-
-@contextlib.contextmanager
-def _errors_named(path: pathlib.Path) -> Iterator[None]:
-    """Turn SQLite's errors into Python's, which name the store."""
-    try:
-        yield
-    except sqlite3.OperationalError as error:
-        message = str(error)
-        if "disk is full" in message:
-            raise OSError(
-                errno.ENOSPC, "The disk is full; the store is as before", str(path)
-            ) from error
-        if "readonly" in message:
-            rule = "The store cannot be written"
-            if error.sqlite_errorcode == sqlite3.SQLITE_READONLY_ROLLBACK:
-                rule += ", and what a killed writer left must be rolled back"
-            raise PermissionError(errno.EACCES, rule, str(path)) from error
-        if "locked" in message:
-            raise TimeoutError(
-                f"'{path}' has been written by another process for more than "
-                f"{_TIMEOUT_SECONDS:.0f} s."
-            ) from error
-        raise OSError(f"'{path}' cannot be read or written: {message}.") from error
-    # The second, where SQLite quotes damaged text in its message.
-    except (sqlite3.Error, UnicodeDecodeError) as error:
-        raise ValueError(f"`path` must be a whole store. '{path}': {error}.") from error
-
-
-def _quoted(name: str) -> str:
-    """A column's name in SQL."""
-    return '"' + name.replace('"', '""') + '"'
-
-
-class _Damage(sqlite3.DatabaseError):
-    """Raised of what SQLite reads without an error, and no store holds."""
-
-
-def _values(
-    connection: sqlite3.Connection, query: str, parameters: Sequence[Any] = ()
-) -> list[tuple[Any, ...]]:
-    return connection.execute(query, parameters).fetchall()
-
-
-def _schema(connection: sqlite3.Connection) -> set[tuple[Any, ...]]:
-    """All tables, indices, views and triggers, but for those of SQLite itself."""
-    query = "SELECT type, name, tbl_name, sql FROM sqlite_master"
-    # The index of a primary key, and the statistics of ANALYZE.
-    return {
-        row for row in connection.execute(query) if not str(row[1]).startswith("sqlite")
-    }
-
-
-def _expected_schema(columns: Iterable[str]) -> set[tuple[Any, ...]]:
-    """The schema of a store with these metadata."""
-    with contextlib.closing(sqlite3.connect(":memory:")) as connection:
-        connection.executescript(_TABLES)
-        for name in columns:
-            connection.execute(f"ALTER TABLE rows ADD COLUMN {_quoted(name)}")
-        return _schema(connection)
-
-
-def _meta(connection: sqlite3.Connection) -> dict[str, Any]:
-    """What is known of the store as a whole, checked."""
-    meta = {}
-    for name, value in connection.execute("SELECT name, value FROM meta"):
-        try:
-            meta[name] = json.loads(value)
-        except (ValueError, TypeError, RecursionError) as error:
-            raise _Damage(f"its {name!r:.40} is no JSON") from error
-    model, columns = meta.get("model", ""), meta.get("columns")
-    fields = ("name", "in_zoo", "method", "bits", "input", "weights")
-    rules = {
-        "bits": _is_number(meta.get("bits"), 1, _MOST_BITS),
-        "generation": _is_number(meta.get("generation"), 0, _MOST),
-        # After the key 2^63 - 1 there is no next one.
-        "next_id": _is_number(meta.get("next_id"), 0, 2**63),
-        "id_type": meta.get("id_type", "") in (None, "int", "str"),
-        "model": model is None
-        or (isinstance(model, dict) and all(name in model for name in fields)),
-        "columns": isinstance(columns, dict)
-        and all(map(is_specification, columns.values())),
-    }
-    for name, is_right in rules.items():
-        if not is_right:
-            raise _Damage(f"its {name!r} is {meta.get(name)!r:.100}")
-    return meta
-
-
-def _is_number(value: Any, least: int, most: int) -> bool:
-    return type(value) is int and least <= value <= most
-
-
-def _set_meta(connection: sqlite3.Connection, name: str, value: Any) -> None:
-    connection.execute(
-        "INSERT OR REPLACE INTO meta VALUES (?, ?)", (name, json.dumps(value))
-    )
-
-
-def _check_numbers(table: str, *values: Any) -> None:
-    """Check that values are what a store counts with."""
-    for value in values:
-        if not _is_number(value, 0, _MOST):
-            raise _Damage(f"its {table} hold {value!r:.40}")
-
-
-def _newest(connection: sqlite3.Connection) -> int:
-    (version,) = connection.execute("SELECT max(version) FROM versions").fetchone()
-    _check_numbers("versions", version)
-    return int(version)
-
-
-def _counts(connection: sqlite3.Connection, version: int) -> tuple[int, int]:
-    """The number of rows of a version, and that of all that were ever added."""
-    query = "SELECT rows, total FROM versions WHERE version = ?"
-    counts = _values(connection, query, (version,))
-    if not counts:
-        raise _Damage(f"version {version} is missing")
-    rows, total = counts[0]
-    _check_numbers("versions", rows, total)
-    if rows > total:
-        raise _Damage(f"version {version} has {rows} of {total} rows")
-    return rows, total
-
-
-def _add_version(
-    connection: sqlite3.Connection,
-    version: int,
-    rows: int,
-    total: int,
-    checksum: int | None,
-) -> None:
-    time = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
-    connection.execute(
-        "INSERT INTO versions VALUES (?, ?, ?, ?, ?)",
-        (version, time, rows, total, checksum),
-    )
-
-
-def _row_numbers(
-    connection: sqlite3.Connection, query: str, parameters: Sequence[Any], total: int
-) -> npt.NDArray[np.int64]:
-    """The first column of a query: numbers of rows, which take 8 bytes each."""
-    rows = connection.execute(query, parameters)
-    numbers = np.fromiter((row[0] for row in rows), np.int64)
-    if len(numbers) and (numbers.min() < 0 or numbers.max() >= total):
-        raise _Damage(f"it has rows {numbers.min()} to {numbers.max()} of {total}")
-    return numbers

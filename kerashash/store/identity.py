@@ -1,0 +1,56 @@
+"""What a store remembers of its model."""
+
+import hashlib
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+if TYPE_CHECKING:
+    from kerashash.methods import HashModel
+
+
+def model_identity(model: "HashModel", entry: str | None = None) -> dict[str, Any]:
+    """Describe what decides the codes of a model.
+
+    Args:
+        model: `HashModel`; built.
+        entry: str or None; its name in the zoo.
+
+    Returns:
+        dict: "name"; "in_zoo", whether the name is one of the zoo; "method", "bits",
+        "input", the shape or image size of inputs; and "weights", the SHA-256 of the
+        network that encodes.
+
+    Raises:
+        ValueError: if the model is not built.
+
+    Example:
+        >>> import keras, kerashash
+        >>> net = keras.Sequential([keras.Input((4,)), keras.layers.Dense(8)])
+        >>> model = kerashash.AdaLabelHash(net, bits=12, num_classes=3)
+        >>> model_identity(model)["input"]
+        [4]
+    """
+    from kerashash.backbones.images import input_size
+
+    if not model.built:
+        raise ValueError(
+            "`model` must be built: call `fit` or `encode` first. Received: "
+            f"{model.name!r}, which has no weights yet."
+        )
+    digest = hashlib.sha256()
+    # Weights alone: states of dropout are variables too, other ones in each process.
+    for variable in [*model.backbone.weights, *model.hash_head.weights]:
+        value = np.asarray(variable)
+        digest.update(f"{value.dtype} {value.shape}".encode())
+        digest.update(np.ascontiguousarray(value).tobytes())
+    size = input_size(model.backbone)
+    shape = getattr(model.backbone, "input_shape", None)
+    return {
+        "name": entry or model.name,
+        "in_zoo": entry is not None,
+        "method": type(model).__name__,
+        "bits": model.bits,
+        "input": f"{size} pixels" if size else shape and list(shape[1:]),
+        "weights": digest.hexdigest(),
+    }

@@ -1,0 +1,211 @@
+"""``rows.sqlite`` of a store in a folder: its tables, and checks of what it holds.
+
+The file may be damaged, or a stranger's: what is read is checked, and nothing is run.
+"""
+
+import contextlib
+import datetime
+import errno
+import json
+import pathlib
+import sqlite3
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from kerashash.store.rows import is_specification
+
+# How long a writer waits for another one.
+_TIMEOUT_SECONDS = 60.0
+# Numbers of rows and versions stay below, so that SQLite can count on.
+_MOST = 2**62
+_MOST_BITS = 65_534  # of a `HammingRanker`
+TABLES = """
+CREATE TABLE meta (name TEXT PRIMARY KEY, value TEXT NOT NULL);
+CREATE TABLE versions (
+    version INTEGER PRIMARY KEY, time TEXT NOT NULL, rows INTEGER NOT NULL,
+    total INTEGER NOT NULL, checksum INTEGER);
+CREATE TABLE rows (
+    row INTEGER PRIMARY KEY, id NOT NULL, removed INTEGER);
+CREATE UNIQUE INDEX live_ids ON rows (id) WHERE removed IS NULL;
+CREATE INDEX removed_rows ON rows (removed) WHERE removed IS NOT NULL;
+"""
+# What the SQL of a user's `where` may do: read.
+_ALLOWED = {sqlite3.SQLITE_SELECT, sqlite3.SQLITE_READ, sqlite3.SQLITE_FUNCTION}
+
+
+def authorize(action: int, *_: Any) -> int:
+    """What `sqlite3.Connection.set_authorizer` asks: may the SQL of a user do this?"""
+    return sqlite3.SQLITE_OK if action in _ALLOWED else sqlite3.SQLITE_DENY
+
+
+@contextlib.contextmanager
+def connected(file: pathlib.Path, mode: str = "rw") -> Iterator[sqlite3.Connection]:
+    """A connection that runs nothing that the file holds; closed at the end."""
+    connection = sqlite3.connect(
+        f"{file.absolute().as_uri()}?mode={mode}",
+        uri=True,
+        timeout=_TIMEOUT_SECONDS,
+        isolation_level=None,
+    )
+    try:
+        # A file of strangers must not run anything, nor mislead SQLite.
+        connection.execute("PRAGMA trusted_schema = OFF")
+        connection.execute("PRAGMA cell_size_check = ON")
+        yield connection
+    finally:
+        connection.close()
+
+
+@contextlib.contextmanager
+def errors_named(path: pathlib.Path) -> Iterator[None]:
+    """Turn SQLite's errors into Python's, which name the store."""
+    try:
+        yield
+    except sqlite3.OperationalError as error:
+        message = str(error)
+        if "disk is full" in message:
+            raise OSError(
+                errno.ENOSPC, "The disk is full; the store is as before", str(path)
+            ) from error
+        if "readonly" in message:
+            rule = "The store cannot be written"
+            if error.sqlite_errorcode == sqlite3.SQLITE_READONLY_ROLLBACK:
+                rule += ", and what a killed writer left must be rolled back"
+            raise PermissionError(errno.EACCES, rule, str(path)) from error
+        if "locked" in message:
+            raise TimeoutError(
+                f"'{path}' has been written by another process for more than "
+                f"{_TIMEOUT_SECONDS:.0f} s."
+            ) from error
+        raise OSError(f"'{path}' cannot be read or written: {message}.") from error
+    # The second, where SQLite quotes damaged text in its message.
+    except (sqlite3.Error, UnicodeDecodeError) as error:
+        raise ValueError(f"`path` must be a whole store. '{path}': {error}.") from error
+
+
+def quoted(name: str) -> str:
+    """A column's name in SQL."""
+    return '"' + name.replace('"', '""') + '"'
+
+
+class Damage(sqlite3.DatabaseError):
+    """Raised of what SQLite reads without an error, and no store holds."""
+
+
+def values(
+    connection: sqlite3.Connection, query: str, parameters: Sequence[Any] = ()
+) -> list[tuple[Any, ...]]:
+    """All rows of a query."""
+    return connection.execute(query, parameters).fetchall()
+
+
+def schema(connection: sqlite3.Connection) -> set[tuple[Any, ...]]:
+    """All tables, indices, views and triggers, but for those of SQLite itself."""
+    query = "SELECT type, name, tbl_name, sql FROM sqlite_master"
+    # The index of a primary key, and the statistics of ANALYZE.
+    return {
+        row for row in connection.execute(query) if not str(row[1]).startswith("sqlite")
+    }
+
+
+def expected_schema(columns: Iterable[str]) -> set[tuple[Any, ...]]:
+    """The schema of a store with these metadata."""
+    with contextlib.closing(sqlite3.connect(":memory:")) as connection:
+        connection.executescript(TABLES)
+        for name in columns:
+            connection.execute(f"ALTER TABLE rows ADD COLUMN {quoted(name)}")
+        return schema(connection)
+
+
+def meta(connection: sqlite3.Connection) -> dict[str, Any]:
+    """What is known of the store as a whole, checked."""
+    meta = {}
+    for name, value in connection.execute("SELECT name, value FROM meta"):
+        try:
+            meta[name] = json.loads(value)
+        except (ValueError, TypeError, RecursionError) as error:
+            raise Damage(f"its {name!r:.40} is no JSON") from error
+    model, columns = meta.get("model", ""), meta.get("columns")
+    fields = ("name", "in_zoo", "method", "bits", "input", "weights")
+    rules = {
+        "bits": _is_number(meta.get("bits"), 1, _MOST_BITS),
+        "generation": _is_number(meta.get("generation"), 0, _MOST),
+        # After the key 2^63 - 1 there is no next one.
+        "next_id": _is_number(meta.get("next_id"), 0, 2**63),
+        "id_type": meta.get("id_type", "") in (None, "int", "str"),
+        "model": model is None
+        or (isinstance(model, dict) and all(name in model for name in fields)),
+        "columns": isinstance(columns, dict)
+        and all(map(is_specification, columns.values())),
+    }
+    for name, is_right in rules.items():
+        if not is_right:
+            raise Damage(f"its {name!r} is {meta.get(name)!r:.100}")
+    return meta
+
+
+def _is_number(value: Any, least: int, most: int) -> bool:
+    return type(value) is int and least <= value <= most
+
+
+def set_meta(connection: sqlite3.Connection, name: str, value: Any) -> None:
+    """Set what is known of the store as a whole, as JSON."""
+    connection.execute(
+        "INSERT OR REPLACE INTO meta VALUES (?, ?)", (name, json.dumps(value))
+    )
+
+
+def check_numbers(table: str, *values: Any) -> None:
+    """Check that values are what a store counts with."""
+    for value in values:
+        if not _is_number(value, 0, _MOST):
+            raise Damage(f"its {table} hold {value!r:.40}")
+
+
+def newest(connection: sqlite3.Connection) -> int:
+    """The newest version."""
+    (version,) = connection.execute("SELECT max(version) FROM versions").fetchone()
+    check_numbers("versions", version)
+    return int(version)
+
+
+def counts(connection: sqlite3.Connection, version: int) -> tuple[int, int]:
+    """The number of rows of a version, and that of all that were ever added."""
+    query = "SELECT rows, total FROM versions WHERE version = ?"
+    counts = values(connection, query, (version,))
+    if not counts:
+        raise Damage(f"version {version} is missing")
+    rows, total = counts[0]
+    check_numbers("versions", rows, total)
+    if rows > total:
+        raise Damage(f"version {version} has {rows} of {total} rows")
+    return rows, total
+
+
+def add_version(
+    connection: sqlite3.Connection,
+    version: int,
+    rows: int,
+    total: int,
+    checksum: int | None,
+) -> None:
+    """Add a version of now; `checksum` is of the codes it added, None if of none."""
+    time = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
+    connection.execute(
+        "INSERT INTO versions VALUES (?, ?, ?, ?, ?)",
+        (version, time, rows, total, checksum),
+    )
+
+
+def row_numbers(
+    connection: sqlite3.Connection, query: str, parameters: Sequence[Any], total: int
+) -> npt.NDArray[np.int64]:
+    """The first column of a query: numbers of rows, which take 8 bytes each."""
+    rows = connection.execute(query, parameters)
+    numbers = np.fromiter((row[0] for row in rows), np.int64)
+    if len(numbers) and (numbers.min() < 0 or numbers.max() >= total):
+        raise Damage(f"it has rows {numbers.min()} to {numbers.max()} of {total}")
+    return numbers

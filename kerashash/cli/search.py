@@ -2,18 +2,13 @@
 
 import argparse
 import base64
-import html
-import io
 import json
-import os
 import pathlib
 from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
-_THUMBNAIL = 160  # pixels
 _PAGE = """<!doctype html>
 <html lang="en">
 <meta charset="utf-8">
@@ -21,10 +16,7 @@ _PAGE = """<!doctype html>
 <title>{title}</title>
 <style>
 body {{ font-family: sans-serif; margin: 1rem; }}
-section {{ display: flex; flex-wrap: wrap; gap: .5rem; }}
-figure {{ margin: 0; width: {size}px; overflow-wrap: anywhere; font-size: .8rem; }}
-figure:first-child {{ outline: 3px solid #06c; margin-right: 1rem; }}
-</style>
+{style}</style>
 <h1>{title}</h1>
 {sections}
 </html>
@@ -147,16 +139,17 @@ def _draw_sheet(
 ) -> None:
     """Draw queries and their neighbours as a PNG file."""
     from kerashash.monitoring.plots import retrieval_grid
+    from kerashash.store.pictures import SIDE, thumbnail
 
     most = max(map(len, results))
-    shape = (len(queries), most, _THUMBNAIL, _THUMBNAIL, 3)
-    neighbours = np.full(shape, 255, np.uint8)
-    captions = np.full(shape[:2], "", object)
+    neighbours = np.full((len(queries), most, SIDE, SIDE, 3), 255, np.uint8)
+    captions = np.full((len(queries), most), "", object)
     for number, rows in enumerate(results):
         for rank, row in enumerate(rows):
-            neighbours[number, rank] = _thumbnail(_located(row["id"], images))
+            _check_path(row["id"])
+            neighbours[number, rank] = thumbnail(pathlib.Path(images, row["id"]))
             captions[number, rank] = f"{row['distance']} bits"
-    shown = np.stack([_thumbnail(query) for query in queries])
+    shown = np.stack([thumbnail(query) for query in queries])
     retrieval_grid(shown, neighbours, path=path, captions=captions)
 
 
@@ -165,53 +158,23 @@ def _write_page(
 ) -> None:
     """Write queries and their neighbours as one HTML file."""
     from kerashash import files
+    from kerashash.store.pictures import STYLE, section
 
     sections = []
     for query, rows in zip(queries, results, strict=True):
-        figures = [_figure(query, "query: " + query)]
         for row in rows:
-            caption = f"{row['distance']} bits: {row['id']}"
-            figures.append(_figure(_located(row["id"], images), caption))
-        sections.append("<section>\n" + "\n".join(figures) + "\n</section>")
+            _check_path(row["id"])
+        sections.append(section(query, rows, images))
     title = f"{len(queries)} queries" if len(queries) > 1 else "Nearest photographs"
-    page = _PAGE.format(title=title, size=_THUMBNAIL, sections="<hr>\n".join(sections))
+    page = _PAGE.format(title=title, style=STYLE, sections="<hr>\n".join(sections))
     with files.replacing(path) as file:
         file.write(page.encode(errors="replace"))
 
 
-def _figure(path: str | os.PathLike[str], caption: str) -> str:
-    from PIL import Image
-
-    file = io.BytesIO()
-    Image.fromarray(_thumbnail(path)).save(file, "PNG")
-    data = base64.b64encode(file.getvalue()).decode()
-    text = html.escape(caption)
-    return (
-        f'<figure><img alt="{text}" src="data:image/png;base64,{data}">'
-        f"<figcaption>{text}</figcaption></figure>"
-    )
-
-
-def _located(key: Any, images: str) -> pathlib.Path:
-    """The file of a row; its key is a path."""
+def _check_path(key: Any) -> None:
+    """Check that a row can be drawn: its key is the path of its file."""
     if not isinstance(key, str):
         raise ValueError(
             "The keys of the store must be paths of images to be drawn. Received: "
             f"{key!r}."
         )
-    return pathlib.Path(images, key)
-
-
-def _thumbnail(path: str | os.PathLike[str]) -> npt.NDArray[np.uint8]:
-    """An image file as a white square that holds all of it."""
-    from PIL import Image, ImageOps
-
-    from kerashash.data.image_reading import decode, printable
-
-    try:
-        with open(path, "rb") as file:
-            image = Image.fromarray(decode(file.read()))
-    except (OSError, ValueError) as error:
-        raise ValueError(f"No thumbnail of {printable(path)!r}: {error}.") from error
-    size = (_THUMBNAIL, _THUMBNAIL)
-    return np.asarray(ImageOps.pad(image, size, color="white"))

@@ -1,0 +1,95 @@
+"""Queries and neighbours as pictures in HTML: pages, and results in a notebook."""
+
+import base64
+import html
+import io
+import os
+import pathlib
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+#: The side of a thumbnail in pixels.
+SIDE = 160
+#: What the pictures of `section` need, inside of <style>.
+STYLE = f"""\
+.kerashash {{ display: flex; flex-wrap: wrap; gap: .5rem; }}
+.kerashash figure {{ margin: 0; width: {SIDE}px; overflow-wrap: anywhere;
+  font-size: .8rem; }}
+.kerashash figure:first-child {{ outline: 3px solid #06c; margin-right: 1rem; }}
+"""
+
+
+def thumbnail(path: str | os.PathLike[str]) -> npt.NDArray[np.uint8]:
+    """Read an image file as a white square that holds all of it.
+
+    Args:
+        path: path.
+
+    Returns:
+        uint8 array ``(SIDE, SIDE, 3)``.
+
+    Raises:
+        ValueError: if it is no readable image; the error names it.
+
+    Example:
+        >>> from PIL import Image
+        >>> Image.new("RGB", (8, 4)).save("wide.png")
+        >>> thumbnail("wide.png")[0, 0], thumbnail("wide.png")[80, 80]
+        (array([255, 255, 255], dtype=uint8), array([0, 0, 0], dtype=uint8))
+    """
+    from PIL import Image, ImageOps
+
+    from kerashash.data.image_reading import decode, printable
+
+    try:
+        with open(path, "rb") as file:
+            image = Image.fromarray(decode(file.read()))
+    except (OSError, ValueError) as error:
+        raise ValueError(f"No thumbnail of {printable(path)!r}: {error}.") from error
+    return np.asarray(ImageOps.pad(image, (SIDE, SIDE), color="white"))
+
+
+def section(
+    query: str | os.PathLike[str] | None,
+    neighbours: Iterable[Mapping[str, Any]],
+    folder: str | os.PathLike[str] = "",
+) -> str:
+    """Show a query and its neighbours as thumbnails with captions.
+
+    Args:
+        query: path of an image file, or None to leave it out.
+        neighbours: iterable of rows with "id", the path of an image file, and
+            "distance", as `Neighbours.rows` gives them.
+        folder: path of the folder that ids are relative to.
+
+    Returns:
+        str, HTML; the images are part of it.
+
+    Raises:
+        ValueError: if a file is no readable image.
+
+    Example:
+        >>> section(None, [])
+        '<div class="kerashash">\\n\\n</div>'
+    """
+    figures = [] if query is None else [_figure(query, f"query: {os.fspath(query)}")]
+    for row in neighbours:
+        caption = f"{row['distance']} bits: {row['id']}"
+        figures.append(_figure(pathlib.Path(folder, row["id"]), caption))
+    return '<div class="kerashash">\n' + "\n".join(figures) + "\n</div>"
+
+
+def _figure(path: str | os.PathLike[str], caption: str) -> str:
+    from PIL import Image
+
+    file = io.BytesIO()
+    Image.fromarray(thumbnail(path)).save(file, "JPEG", quality=85)
+    data = base64.b64encode(file.getvalue()).decode()
+    text = html.escape(caption)
+    return (
+        f'<figure><img alt="{text}" src="data:image/jpeg;base64,{data}">'
+        f"<figcaption>{text}</figcaption></figure>"
+    )

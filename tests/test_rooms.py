@@ -13,6 +13,7 @@ PLAN = [
     "files",
     "mat_files",
     "checks",
+    "notebook",
     "codes",
     "maths",
     "backbones",
@@ -34,7 +35,7 @@ PLAN = [
     "__main__",
 ]
 # Convenience methods of a class may import a later room inside the method.
-SHORTCUTS = {"methods/hash_model.py": {"zoo"}}  # HashModel.from_preset
+SHORTCUTS = {"methods/hash_model.py": {"zoo", "store"}}  # from_preset, index
 PACKAGE = pathlib.Path(kerashash.__file__).parent
 FILES = [p for p in PACKAGE.rglob("*.py") if p != PACKAGE / "__init__.py"]
 

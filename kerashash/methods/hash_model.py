@@ -3,7 +3,7 @@
 import os
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from typing import Any, Literal, NamedTuple, Self, overload
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple, Self, overload
 
 import keras
 import numpy as np
@@ -22,6 +22,9 @@ from kerashash.methods.forks import check_not_forked
 from kerashash.methods.frozen_features import FrozenFeatures, RowNumbers
 from kerashash.methods.layers import HashHead
 from kerashash.methods.training_state import Arrays, TrainingState
+
+if TYPE_CHECKING:
+    from kerashash.store import CodeStore
 
 if keras.backend.backend() != "tensorflow":
     raise ImportError(
@@ -94,6 +97,10 @@ class HashModel(keras.Model):
         **kwargs: further arguments of `keras.Model`. `dtype` is the dtype policy of the
             layers that the model makes, except those that are float32 in any case, such
             as the hash layer; a network that is passed keeps its own.
+
+    Attributes:
+        entry: str or None; the entry of the zoo that the model was loaded from, until
+            it is trained further.
 
     Call:
         inputs ``(batch, ...)`` -> float32 continuous codes ``(batch, bits)``.
@@ -188,6 +195,7 @@ class HashModel(keras.Model):
         state = TrainingState(self.training_state, lambda: self.variables)
         object.__setattr__(self, "_training_state", state)
         self._resumes = False
+        self.entry: str | None = None
         object.__setattr__(self, "_frozen_features", None)
         self.trackers = {name: keras.metrics.Mean(name) for name in self.reported}
         self._encode_batch = tf.function(
@@ -345,6 +353,48 @@ class HashModel(keras.Model):
         else:
             codes = np.where(bits, np.int8(1), np.int8(-1))
         return codes if on_error == "raise" else (codes, getattr(source, "faults", {}))
+
+    def index(
+        self,
+        x: Any,
+        path: str | os.PathLike[str] | None = None,
+        batch_size: int = 128,
+        verbose: str | int = "auto",
+    ) -> "CodeStore":
+        """Put photographs, or other inputs, into a store to search.
+
+        Args:
+            x: folder, image file or pattern such as ``"photos/**/*.jpg"``, or list of
+                these, as for `kerashash.store.encode_files`; or inputs or codes, as
+                for `kerashash.CodeStore.add`.
+            path: path of the store, by convention ``NAME.khs``. If it exists, image
+                files that are new or have changed are added. None makes a temporary
+                store, which is deleted with the object or when the process ends.
+            batch_size: int; image files encoded at a time.
+            verbose: "auto", 0 or 1; as for `encode`, for image files.
+
+        Returns:
+            `kerashash.CodeStore`. A `UserWarning` names files that were left out, since
+            they are no readable images.
+
+        Raises:
+            TypeError, ValueError: if `x` is none of these, the model is not built, or
+                another model made the codes of the store.
+            OSError: if the store cannot be written.
+
+        Example:
+            >>> from PIL import Image
+            >>> import kerashash
+            >>> for name, shade in (("black.png", 0), ("white.png", 255)):
+            ...     Image.new("L", (32, 32), shade).save(name)
+            >>> hasher = kerashash.zoo.load("adalabel-cifar10-48")
+            >>> store = hasher.index(["black.png", "white.png"], verbose=0)
+            >>> store.search("white.png", k=1).rows()[0]["distance"]
+            0
+        """
+        from kerashash.store import filling
+
+        return filling.index(self, x, path, batch_size, verbose)
 
     def continuous_codes(
         self, x: Any, batch_size: int = 128, verbose: str | int = "auto"
@@ -583,6 +633,7 @@ class HashModel(keras.Model):
         replicas.check_built(self)
         if cache_features:
             x = self._cache_features(x)
+        self.entry = None
         callbacks = [] if callbacks is None else callbacks
         if isinstance(callbacks, keras.callbacks.Callback):
             callbacks = [callbacks]

@@ -1,6 +1,7 @@
 """CodeStore: hash codes that last, with keys and metadata."""
 
 import collections
+import dataclasses
 import os
 import pathlib
 import sys
@@ -122,7 +123,7 @@ class CodeStore:
                 raise ValueError(
                     f"`bits` must be the model's, {model.bits}. Received: {bits}."
                 )
-            bits, identity = model.bits, model_identity(model, name)
+            bits, identity = model.bits, model_identity(model, name or model.entry)
         made = _engine_class(engine, path).create(_location(path), int(bits), identity)
         return cls(made, os.fspath(path), model)
 
@@ -261,7 +262,7 @@ class CodeStore:
         Raises:
             ValueError, OSError: as for `add`.
         """
-        if ids is None and not _are_paths(x):
+        if ids is None and not are_paths(x):
             raise ValueError(
                 "`ids` must be given for what has no paths. Received: None."
             )
@@ -322,7 +323,7 @@ class CodeStore:
         """Find the k nearest rows of each query.
 
         Args:
-            x: inputs or codes, as for `add`.
+            x: inputs or codes, as for `add`; or the path of one image file.
             k: int; the number of rows. If the store has fewer, all of them.
             where: str or None; an SQL condition that the rows meet, as for `delete`.
             nprobes: int or None. None finds the nearest rows, exactly. A number finds
@@ -340,10 +341,11 @@ class CodeStore:
         k = check_integer("k", k)
         if nprobes is not None:
             nprobes = self._checked_nprobes(nprobes)
-        queries = self._codes(x)
-        return self._with_snapshot(
+        queries, paths = self._queries(x)
+        found = self._with_snapshot(
             lambda snapshot: self._nearest(snapshot, queries, k, where, nprobes)
         )
+        return dataclasses.replace(found, queries=paths)
 
     def _nearest(
         self,
@@ -442,7 +444,7 @@ class CodeStore:
         """Find all rows within a Hamming radius of each query, exactly.
 
         Args:
-            x: inputs or codes, as for `add`.
+            x: as for `search`.
             radius: int; from 0 to `bits`.
             where: str or None; as for `search`.
 
@@ -453,7 +455,7 @@ class CodeStore:
             TypeError, ValueError: if an argument is wrong.
         """
         radius = check_integer("radius", radius, least=0, most=self.bits)
-        queries = self._codes(x)
+        queries, paths = self._queries(x)
 
         def search(snapshot: Any) -> Neighbours:
             ranker, rows = self._searched(snapshot, where)
@@ -466,7 +468,7 @@ class CodeStore:
                 name: np.split(values, ends)[:-1]
                 for name, values in snapshot.columns(rows[joined]).items()
             }
-            return Neighbours(columns.pop("id"), distances, columns)
+            return Neighbours(columns.pop("id"), distances, columns, paths)
 
         return self._with_snapshot(search)
 
@@ -608,6 +610,11 @@ class CodeStore:
             )
         return self.model.encode(x, verbose=0)
 
+    def _queries(self, x: Any) -> tuple[npt.NDArray[np.uint8], list[Any] | None]:
+        """The codes of queries and, of image files, their paths."""
+        x = [x] if isinstance(x, str | os.PathLike) else x
+        return self._codes(x), [*x] if are_paths(x) else None
+
     def _write(
         self,
         x: Any,
@@ -615,7 +622,7 @@ class CodeStore:
         columns: Mapping[str, Any] | None,
         replace: bool,
     ) -> None:
-        if ids is None and _are_paths(x):
+        if ids is None and are_paths(x):
             ids = [os.fspath(path) for path in x]
         count = len(x) if hasattr(x, "__getitem__") else None
         if ids is not None:
@@ -692,7 +699,19 @@ class CodeStore:
                 )
 
 
-def _are_paths(x: Any) -> bool:
+def are_paths(x: Any) -> bool:
+    """Say whether an argument is a list or tuple of paths.
+
+    Args:
+        x: any value.
+
+    Returns:
+        bool; False for an empty list.
+
+    Example:
+        >>> are_paths(["a.jpg"]), are_paths("a.jpg")
+        (True, False)
+    """
     return (
         isinstance(x, list | tuple)
         and len(x) > 0

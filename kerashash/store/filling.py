@@ -1,9 +1,13 @@
 """Image files into a store: what is new or has changed is encoded and committed."""
 
 import concurrent.futures
+import contextlib
 import dataclasses
 import os
+import tempfile
 import time
+import warnings
+import weakref
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
@@ -11,12 +15,12 @@ import numpy as np
 import numpy.typing as npt
 
 from kerashash.backbones.images import input_size
-from kerashash.checks import check_integer
+from kerashash.checks import check_integer, listing
 from kerashash.codes import packed_width
 from kerashash.data.finding import ImageFile, find_images
-from kerashash.data.image_reading import decode, resize
+from kerashash.data.image_reading import decode, printable, resize
 from kerashash.data.progress import progress
-from kerashash.store.code_store import CodeStore
+from kerashash.store.code_store import CodeStore, are_paths
 
 if TYPE_CHECKING:
     from kerashash.methods import HashModel
@@ -130,6 +134,53 @@ def encode_files(
         count=lambda block: len(block.ids) + len(block.skipped),
     )
     return pending.result(fill(store, shown))
+
+
+def index(
+    model: "HashModel",
+    x: Any,
+    path: str | os.PathLike[str] | None = None,
+    batch_size: int = 128,
+    verbose: str | int = "auto",
+) -> CodeStore:
+    """Put images, or other inputs, into a store to search: `HashModel.index`.
+
+    Args:
+        model: `HashModel`; built.
+        x, path, batch_size, verbose: as for `HashModel.index`.
+
+    Returns:
+        `CodeStore`.
+
+    Raises:
+        TypeError, ValueError, OSError: as `HashModel.index`.
+
+    Example:
+        >>> import keras, kerashash
+        >>> net = keras.Sequential([keras.Input((4,)), keras.layers.Dense(8)])
+        >>> model = kerashash.AdaLabelHash(net, bits=12, num_classes=3)
+        >>> len(index(model, np.zeros((5, 4))))
+        5
+    """
+    if path is None:
+        with contextlib.ExitStack() as unwinding:
+            folder = unwinding.enter_context(tempfile.TemporaryDirectory("-kerashash"))
+            store = CodeStore.create(os.path.join(folder, "codes.khs"), model)
+            # When the store is no longer used, at the latest when the process ends.
+            weakref.finalize(store, unwinding.pop_all().close)
+    else:
+        try:
+            store = CodeStore.open(path, model)
+        except FileNotFoundError:
+            store = CodeStore.create(path, model)
+    if not are_paths([x] if isinstance(x, str | os.PathLike) else x):
+        store.add(x)
+        return store
+    skipped = encode_files(x, store, batch_size, verbose).skipped
+    if skipped:
+        files = listing(f"{printable(at)!r} ({why})" for at, why in skipped.items())
+        warnings.warn(f"Skipped {files}.", stacklevel=3)
+    return store
 
 
 class PendingFiles(NamedTuple):

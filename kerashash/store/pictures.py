@@ -6,19 +6,26 @@ import io
 import os
 import pathlib
 from collections.abc import Iterable, Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
 
+from kerashash import notebook
+
+if TYPE_CHECKING:
+    from kerashash.store.rows import Neighbours
+
 #: The side of a thumbnail in pixels.
 SIDE = 160
+# What a notebook shows of a result.
+_SHOWN_QUERIES, _SHOWN_ROWS = 5, 20
 #: What the pictures of `section` need, inside of <style>.
 STYLE = f"""\
 .kerashash {{ display: flex; flex-wrap: wrap; gap: .5rem; }}
 .kerashash figure {{ margin: 0; width: {SIDE}px; overflow-wrap: anywhere;
   font-size: .8rem; }}
-.kerashash figure:first-child {{ outline: 3px solid #06c; margin-right: 1rem; }}
+.kerashash figure.query {{ outline: 3px solid #06c; margin-right: 1rem; }}
 """
 
 
@@ -75,14 +82,56 @@ def section(
         >>> section(None, [])
         '<div class="kerashash">\\n\\n</div>'
     """
-    figures = [] if query is None else [_figure(query, f"query: {os.fspath(query)}")]
+    figures = []
+    if query is not None:
+        figures = [_figure(query, f"query: {os.fspath(query)}", "query")]
     for row in neighbours:
         caption = f"{row['distance']} bits: {row['id']}"
         figures.append(_figure(pathlib.Path(folder, row["id"]), caption))
     return '<div class="kerashash">\n' + "\n".join(figures) + "\n</div>"
 
 
-def _figure(path: str | os.PathLike[str], caption: str) -> str:
+def results(found: "Neighbours") -> str:
+    """Show the nearest neighbours of the first queries of a result.
+
+    Args:
+        found: `Neighbours`.
+
+    Returns:
+        str, HTML: thumbnails if the keys are paths of image files that can be read, or
+        else a table, for each query.
+
+    Example:
+        >>> import kerashash
+        >>> store = kerashash.CodeStore.create("some.khs", bits=8)
+        >>> store.add(np.array([[0], [255]], np.uint8), ids=["black", "white"])
+        >>> "white" in results(store.search(np.array([[254]], np.uint8)))
+        True
+    """
+    parts = [f"<style>\n{STYLE}</style>"]
+    for number in range(min(len(found), _SHOWN_QUERIES)):
+        query = None if found.queries is None else found.queries[number]
+        first = [
+            values[number][:_SHOWN_ROWS]
+            for values in (found.ids, found.distances, *found.columns.values())
+        ]
+        names = ["id", "distance", *found.columns]
+        try:
+            rows = [
+                {"id": key, "distance": d} for key, d, *_ in zip(*first, strict=False)
+            ]
+            parts.append(section(query, rows))
+        except (TypeError, ValueError):  # keys are no paths of images
+            parts.append(notebook.table(names, zip(*first, strict=True)))
+        more = len(found.ids[number]) - len(first[0])
+        if more:
+            parts.append(f"<p>and {more:,} more rows</p>")
+    if len(found) > _SHOWN_QUERIES:
+        parts.append(f"<p>and {len(found) - _SHOWN_QUERIES:,} more queries</p>")
+    return "\n".join(parts)
+
+
+def _figure(path: str | os.PathLike[str], caption: str, kind: str = "") -> str:
     from PIL import Image
 
     file = io.BytesIO()
@@ -90,6 +139,6 @@ def _figure(path: str | os.PathLike[str], caption: str) -> str:
     data = base64.b64encode(file.getvalue()).decode()
     text = html.escape(caption)
     return (
-        f'<figure><img alt="{text}" src="data:image/jpeg;base64,{data}">'
+        f'<figure class="{kind}"><img alt="{text}" src="data:image/jpeg;base64,{data}">'
         f"<figcaption>{text}</figcaption></figure>"
     )

@@ -173,18 +173,20 @@ class Neighbours:
             `CodeStore.within`, a list of q arrays, as are all the others.
         distances: int32 array ``(q, k)``; in order of (distance, row).
         columns: dict of arrays ``(q, k, ...)``; the metadata.
+        queries: list of q paths of the queries, or None if they were no image files.
 
     Example:
         >>> import kerashash
         >>> store = kerashash.CodeStore.create("rows.khs", bits=8)
         >>> store.add(np.array([[0], [255]], np.uint8), ids=["black", "white"])
-        >>> store.search(np.array([[254]], np.uint8), k=1).rows(0)
+        >>> store.search(np.array([[254]], np.uint8), k=1).rows()
         [{'id': 'white', 'distance': 1}]
     """
 
     ids: Any
     distances: Any
     columns: dict[str, Any]
+    queries: list[Any] | None = None
 
     def __len__(self) -> int:
         return len(self.ids)
@@ -193,7 +195,13 @@ class Neighbours:
         counts = [len(ids) for ids in self.ids]
         return f"{type(self).__name__}({len(counts)} queries, {sum(counts)} rows)"
 
-    def rows(self, query: int) -> list[dict[str, Any]]:
+    def _repr_html_(self) -> str:
+        """What a notebook shows: thumbnails if the keys are image files, or tables."""
+        from kerashash.store.pictures import results
+
+        return results(self)
+
+    def rows(self, query: int = 0) -> list[dict[str, Any]]:
         """Return the rows of one query, nearest first.
 
         Args:

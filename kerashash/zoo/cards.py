@@ -7,6 +7,8 @@ import re
 from collections.abc import Mapping
 from typing import Any, TypeGuard, TypeVar
 
+from kerashash import notebook
+
 T = TypeVar("T")
 
 # File systems allow 255 bytes, and work files have longer names.
@@ -30,6 +32,29 @@ BEST = {
 }
 # Keys of a metric that do not belong to its definition.
 _NOT_DEFINITION = ("name", "at", "value", "by_seed", "measured", "recomputed")
+
+
+class Card(dict[str, Any]):
+    """The content of a card.json; a notebook shows it as tables.
+
+    Example:
+        >>> from kerashash import zoo
+        >>> isinstance(zoo.entry("adalabel-cifar10-48").card, Card)
+        True
+    """
+
+    def _repr_html_(self) -> str:
+        head = self["name"]
+        if self.get("surrogate"):
+            head += " (a surrogate: it has not seen the data of its name)"
+        columns = ("metric", "definition", "value", "over_seeds")
+        metrics = [[row[name] for name in columns] for row in rows(self)]
+        names = [name.replace("_", " ") for name in columns]
+        return (
+            notebook.table(["", head], facts(self).items())
+            + "\n"
+            + notebook.table(names, metrics)
+        )
 
 
 def read(path: pathlib.Path) -> dict[str, Any]:
@@ -241,35 +266,10 @@ def markdown(card: Mapping[str, Any]) -> str:
         >>> print(markdown(zoo.entry("adalabel-cifar10-48").card).splitlines()[0])
         # adalabel-cifar10-48
     """
-    training, counts = card.get("training", {}), card.get("counts", {})
     lines = [f"# {card['name']}", ""]
     if card.get("surrogate"):
         lines += ["**A surrogate: it has not seen the data of its name.**", ""]
-    facts = {
-        "method": card.get("method"),
-        "paper": card.get("paper"),
-        "the paper's value": card.get("paper_value"),
-        "beside the paper": card.get("difference"),
-        "random codes": card.get("random_codes"),
-        "bits": card.get("bits"),
-        "bit imbalance": f"{card['bit_imbalance']:.3f} (0: each bit halves the "
-        "database's codes; 1: all are equal)"
-        if "bit_imbalance" in card
-        else None,
-        "data": _as_text(card.get("data", {})),
-        "split": card.get("split"),
-        "rows": _as_text(counts),
-        "backbone": _as_text(card.get("backbone", {})),
-        "trained on": card.get("trained_on"),
-        "use": card.get("use"),
-        "choices": card.get("choices"),
-        "licence": card.get("licence"),
-        "seed": card.get("seed"),
-        "training": training
-        and f"{training.get('minutes')} min, {training.get('machine')}",
-        "versions": _as_text(card.get("versions", {})),
-    }
-    lines += [f"- {name}: {v}" for name, v in facts.items() if v or v == 0]
+    lines += [f"- {name}: {value}" for name, value in facts(card).items()]
     lines += ["", "| metric | definition | value | over seeds |", "|---|---|---|---|"]
     for row in rows(card):
         lines.append(
@@ -294,6 +294,48 @@ def markdown(card: Mapping[str, Any]) -> str:
             )
             lines.append(f"- {name}: {nearest}")
     return "\n".join(lines) + "\n"
+
+
+def facts(card: Mapping[str, Any]) -> dict[str, Any]:
+    """Collect what a card says of its entry, without the metrics.
+
+    Args:
+        card: dict, the content of a card.json.
+
+    Returns:
+        dict of values by what they are.
+
+    Example:
+        >>> from kerashash import zoo
+        >>> facts(zoo.entry("adalabel-cifar10-48").card)["bits"]
+        48
+    """
+    training, counts = card.get("training", {}), card.get("counts", {})
+    values = {
+        "method": card.get("method"),
+        "paper": card.get("paper"),
+        "the paper's value": card.get("paper_value"),
+        "beside the paper": card.get("difference"),
+        "random codes": card.get("random_codes"),
+        "bits": card.get("bits"),
+        "bit imbalance": f"{card['bit_imbalance']:.3f} (0: each bit halves the "
+        "database's codes; 1: all are equal)"
+        if "bit_imbalance" in card
+        else None,
+        "data": _as_text(card.get("data", {})),
+        "split": card.get("split"),
+        "rows": _as_text(counts),
+        "backbone": _as_text(card.get("backbone", {})),
+        "trained on": card.get("trained_on"),
+        "use": card.get("use"),
+        "choices": card.get("choices"),
+        "licence": card.get("licence"),
+        "seed": card.get("seed"),
+        "training": training
+        and f"{training.get('minutes')} min, {training.get('machine')}",
+        "versions": _as_text(card.get("versions", {})),
+    }
+    return {name: value for name, value in values.items() if value or value == 0}
 
 
 def rows(card: Mapping[str, Any]) -> list[dict[str, str]]:

@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 from kerashash import files as file_safety
-from kerashash import installed
+from kerashash import installed, notebook
 from kerashash.checks import close_names
 from kerashash.zoo import cards, registry, remote, weight_files
 
@@ -43,14 +43,48 @@ class Entry(NamedTuple):
 
     name: str
     path: pathlib.Path
-    card: dict[str, Any]
+    card: cards.Card
+
+    def _repr_html_(self) -> str:
+        return self.card._repr_html_()
+
+
+class Names(list[str]):
+    """Names of entries; a notebook shows them with what their cards say.
+
+    Example:
+        >>> isinstance(list_entries(), Names)
+        True
+    """
+
+    def _repr_html_(self) -> str:
+        listed = registry.list_cards()
+        table = []
+        for name in self:
+            card = listed[name]
+            first = cards.rows(card)[0]
+            surrogate = " (surrogate)" if card.get("surrogate") else ""
+            table.append(
+                [
+                    name + surrogate,
+                    card.get("method"),
+                    card.get("data", {}).get("name"),
+                    card["bits"],
+                    first["metric"],
+                    first["value"],
+                    first["over_seeds"],
+                ]
+            )
+        return notebook.table(
+            ["entry", "method", "data", "bits", "metric", "value", "over seeds"], table
+        )
 
 
 def list_entries() -> list[str]:
     """List the entries of the package and of the registries in KERASHASH_ZOO.
 
     Returns:
-        Sorted list of str, the entries' names.
+        Sorted list of str, the entries' names; a notebook shows it as a table.
 
     Raises:
         ValueError, OSError: as `registry.names`.
@@ -60,7 +94,7 @@ def list_entries() -> list[str]:
         >>> "adalabel-cifar10-48" in zoo.list()
         True
     """
-    return registry.names()
+    return Names(registry.names())
 
 
 def entry(name: str | os.PathLike[str]) -> Entry:
@@ -98,7 +132,7 @@ def entry(name: str | os.PathLike[str]) -> Entry:
     for network, expected in zip(networks, card.get("shared", []), strict=True):
         _check_inside(network.parent, network)
         _check_file(network, expected, path / "card.json")
-    return Entry(card["name"], path, card)
+    return Entry(card["name"], path, cards.Card(card))
 
 
 def recipe_only() -> list[str]:

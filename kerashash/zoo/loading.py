@@ -43,7 +43,11 @@ def load(name: str | os.PathLike[str]) -> "HashModel":
         >>> model.encode(np.zeros((1, 32, 32, 3), np.uint8), verbose=0).shape
         (1, 6)
     """
-    return build_model(entry(name))
+    found = entry(name)
+    model = build_model(found)
+    if name == found.name:  # no path: it can be loaded from anywhere
+        model.entry = found.name
+    return model
 
 
 def verify(name: str | os.PathLike[str]) -> list[dict[str, Any]]:

@@ -2,6 +2,8 @@
 
 import io
 import os
+import struct
+import zlib
 
 import keras
 import numpy as np
@@ -10,6 +12,7 @@ from PIL import Image, ImageOps
 
 import kerashash
 from kerashash.data import image_reading, read_images
+from kerashash.data.finding import find_images
 
 
 def photograph(size=(60, 44), seed=0):
@@ -92,6 +95,144 @@ def test_sixteen_bits_are_scaled_to_eight():
         np.testing.assert_array_equal(actual[..., 1], gray // 257)
 
 
+def both(data):
+    """Pixels by both routes."""
+    pixels = image_reading.decode(data)
+    np.testing.assert_array_equal(image_reading.decode_tensor(data), pixels)
+    return pixels
+
+
+def png(pixels, colour_type, bits, *chunks):
+    """A PNG of raw samples, which Pillow does not write in all kinds."""
+
+    def chunk(name, content):
+        checksum = zlib.crc32(name + content)
+        return struct.pack(">I", len(content)) + name + content + checksum.to_bytes(4)
+
+    rows = pixels.astype(f">u{bits // 8}").reshape(len(pixels), -1)
+    header = struct.pack(">IIBBBBB", *pixels.shape[1::-1], bits, colour_type, 0, 0, 0)
+    data = zlib.compress(b"".join(b"\0" + row.tobytes() for row in rows))
+    chunks = ((b"IHDR", header), *chunks, (b"IDAT", data), (b"IEND", b""))
+    return b"\x89PNG\r\n\x1a\n" + b"".join(chunk(*parts) for parts in chunks)
+
+
+@pytest.mark.parametrize("bits", [8, 16])
+@pytest.mark.parametrize(("colour_type", "channels"), [(0, 1), (2, 3), (4, 2), (6, 4)])
+def test_png_of_all_kinds_and_depths(bits, colour_type, channels):
+    """Each against the formula: of 16 bits the upper 8; then opacity over white."""
+    rng = np.random.default_rng(bits + channels)
+    samples = rng.integers(0, 1 << bits, (5, 7, channels))
+    upper = samples >> (bits - 8)
+    colours = upper[..., :3] if channels > 2 else upper[..., [0, 0, 0]]
+    opacity = upper[..., -1:] / 255 if channels % 2 == 0 else 1.0
+    expected = np.rint(255 - opacity * (255 - colours))
+    np.testing.assert_array_equal(both(png(samples, colour_type, bits)), expected)
+
+
+def test_transparent_colours_are_white():
+    gray = np.array([[0, 7, 9]])
+    one_gray = png(gray, 0, 8, (b"tRNS", b"\0\x07"))
+    assert both(one_gray)[0, :, 0].tolist() == [0, 255, 9]
+    rgb = np.array([[[1, 2, 3], [1, 2, 4]]])
+    one_colour = png(rgb, 2, 8, (b"tRNS", b"\0\1\0\2\0\3"))
+    assert both(one_colour).tolist() == [[[255, 255, 255], [1, 2, 4]]]
+    colours = (b"PLTE", bytes([10, 20, 30, 255, 0, 0, 0, 0, 0]))
+    palette = png(np.array([[0, 1, 2]]), 3, 8, colours, (b"tRNS", b"\xff\0\x80"))
+    expected = [[[10, 20, 30], [255, 255, 255], [127, 127, 127]]]
+    assert both(palette).tolist() == expected
+
+
+@pytest.mark.parametrize("kind", ["PNG", "WEBP", "TIFF", "AVIF", "HEIF"])
+def test_opacity_of_every_format_is_over_white(kind):
+    if kind == "HEIF":
+        pytest.importorskip("pillow_heif").register_heif_opener()
+    pixels = np.zeros((16, 32, 4), np.uint8)
+    pixels[:, 16:, 3] = 255  # transparent, then black
+    lossless = {"PNG": {}, "TIFF": {}, "WEBP": {"lossless": True}}
+    options = lossless.get(kind, {"quality": 95})
+    actual = both(encoded(pixels, kind, "RGBA", **options)).astype(int)
+    assert actual.shape == (16, 32, 3)
+    assert actual[:, :15].min() >= 250
+    assert actual[:, 17:].max() <= 5
+
+
+def test_of_several_frames_the_first_is_read():
+    red, blue = (Image.new("RGB", (8, 6), name) for name in ("red", "blue"))
+    clear = Image.new("RGBA", (8, 6), (0, 0, 0, 0))
+    clear.paste(red.crop((0, 0, 4, 6)))
+    for kind, first in (
+        ("GIF", red),
+        ("GIF", clear),
+        ("WEBP", red),
+        ("TIFF", red),
+        ("PNG", clear),
+        ("AVIF", red),
+    ):
+        buffer = io.BytesIO()
+        options = {"lossless": True} if kind == "WEBP" else {}
+        first.save(buffer, kind, save_all=True, append_images=[blue], **options)
+        assert Image.open(io.BytesIO(buffer.getvalue())).n_frames == 2
+        actual = both(buffer.getvalue()).astype(int)
+        assert np.abs(actual[:, :4] - (255, 0, 0)).max() <= 3
+        right = (255, 0, 0) if first is red else (255, 255, 255)
+        assert np.abs(actual[:, 4:] - right).max() <= 3
+
+
+@pytest.mark.parametrize("ink", ["Adobe", "Adobe YCCK", "no marker"])
+def test_ink_becomes_light(ink):
+    data = bytearray(encoded(photograph(), "JPEG", "CMYK", quality=95))
+    marker = data.index(b"\xff\xee")  # of Adobe: 14 bytes, the last says what it is
+    if ink == "Adobe YCCK":
+        data[marker + 15] = 2
+    elif ink == "no marker":
+        del data[marker : marker + 16]
+    data = bytes(data)
+    expected = np.asarray(Image.open(io.BytesIO(data)).convert("RGB")).astype(int)
+    actual = both(data).astype(int)
+    assert np.abs(actual - expected).mean() < 3
+    if ink != "Adobe YCCK":
+        assert np.abs(actual - photograph()).mean() < 3
+
+
+def test_progressive_files_have_the_pixels_of_others():
+    one, other = (
+        encoded(photograph(), "JPEG", progressive=progressive)
+        for progressive in (True, False)
+    )
+    np.testing.assert_array_equal(both(one), both(other))
+
+
+def test_heif_is_read_or_the_extra_named(tmp_path, monkeypatch):
+    heif = pytest.importorskip("pillow_heif")
+    heif.register_heif_opener()
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    data = encoded(photograph(), "HEIF", quality=95, exif=exif.tobytes())
+    error = np.abs(both(data).astype(int) - photograph().swapaxes(0, 1)[:, ::-1])
+    assert error.mean() < 6
+    (tmp_path / "cat").mkdir()
+    for name in ("a.heic", "b.HEIF", "c.heif"):
+        (tmp_path / "cat" / name).write_bytes(data)
+    assert len(find_images(tmp_path)[0]) == 3
+    assert len(kerashash.data.from_directory(tmp_path).x) == 3
+    monkeypatch.setattr(image_reading, "known_formats", lambda: ("JPEG", "PNG"))
+    for read in (image_reading.decode, image_reading.decode_tensor):
+        with pytest.raises(Exception, match=r"needs pip install 'kerashash\[heif\]'"):
+            read(data)
+
+
+def saved(mode, kind="TIFF"):
+    buffer = io.BytesIO()
+    Image.new(mode, (4, 4)).save(buffer, kind)
+    return buffer.getvalue()
+
+
+def twelve_bits():
+    data = bytearray(encoded(photograph(), "JPEG"))
+    data[data.index(b"\xff\xc0") + 4] = 12
+    return bytes(data)
+
+
 @pytest.mark.parametrize(
     ("data", "fault"),
     [
@@ -101,6 +242,14 @@ def test_sixteen_bits_are_scaled_to_eight():
         (encoded(photograph(), "PNG")[:-400], "truncated"),
         (encoded(photograph(), "BMP")[:-400], "truncated"),
         (encoded(photograph(), "WEBP")[:-40], "truncated|not a readable image"),
+        (encoded(photograph(), "GIF")[:-400], "truncated"),
+        (twelve_bits(), "a JPEG of 12 bits, of which 8 are read"),
+        (twelve_bits()[:-1000][:30] + b"\xff", "not a readable image"),
+        (saved("I"), "pixels of Pillow's mode I, which are no RGB"),
+        (saved("F"), "pixels of Pillow's mode F, "),
+        (saved("LAB"), "pixels of Pillow's mode LAB, "),
+        (encoded(photograph(), "EPS"), "not a readable image"),
+        (encoded(photograph(), "PPM"), "not a readable image"),
     ],
 )
 def test_faults_are_named(data, fault):

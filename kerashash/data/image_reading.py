@@ -2,8 +2,10 @@
 
 import concurrent.futures
 import functools
+import importlib.util
 import io
 import os
+import struct
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -18,6 +20,8 @@ SUFFIXES = (
     ".avif",
     ".bmp",
     ".gif",
+    ".heic",
+    ".heif",
     ".jpeg",
     ".jpg",
     ".png",
@@ -40,9 +44,15 @@ _UPRIGHT: dict[int, Callable[[Any], Any]] = {
     7: lambda image: image[::-1, ::-1].swapaxes(0, 1),
     8: lambda image: image.swapaxes(0, 1)[::-1],
 }
+#: The formats that are read, by Pillow's names. It knows more, and starts other
+#: programs for some. MPO is a JPEG with further pictures; HEIF needs a package.
+FORMATS = ("AVIF", "BMP", "GIF", "HEIF", "JPEG", "MPO", "PNG", "TIFF", "WEBP")
 # What TensorFlow decodes. Its JPEG decoder rounds in its own way, with which all
-# trained entries have met photographs.
-_BY_TENSORFLOW = ("JPEG", "MPO", "PNG", "GIF")
+# trained entries have met photographs; that of PNG takes as long as Pillow's, and finds
+# all damage by the checksums.
+_BY_TENSORFLOW = ("JPEG", "MPO", "PNG")
+# How the names of HEIF's kinds begin, 8 bytes into a file.
+_HEIF_KINDS = (b"hei", b"hev", b"mif1", b"msf1")
 # Methods of a `tf.data.Dataset` that leave the images as they are.
 _KEEP_IMAGES = (
     "batch",
@@ -64,9 +74,11 @@ def read_images(
     The same reader serves `kerashash.data.from_directory` and the data sets of
     photographs: a file gives the same pixels, and the same code, by every route.
 
-    The formats are AVIF, BMP, GIF, JPEG, PNG, TIFF and WebP; of several frames the
-    first is read. Images are turned upright as their EXIF orientation says.
-    Transparency is dropped; gray and palette images become RGB.
+    The formats are AVIF, BMP, GIF, JPEG, PNG, TIFF, WebP and, with the package
+    pillow-heif (``pip install 'kerashash[heif]'``), HEIC and HEIF. Of several frames
+    the first is read. Images are turned upright as their EXIF orientation says. What is
+    transparent is put on white. Gray, palette and CMYK images become RGB, and of 16
+    bits the upper 8 are kept. Colour profiles are not applied.
 
     Args:
         paths: list of paths.
@@ -157,14 +169,14 @@ def decode(data: bytes) -> npt.NDArray[np.uint8]:
     """Decode the content of an image file to upright RGB pixels.
 
     Args:
-        data: bytes; AVIF, BMP, GIF, JPEG, PNG, TIFF or WebP.
+        data: bytes; a file of a format that `read_images` reads.
 
     Returns:
         uint8 array ``(height, width, 3)``.
 
     Raises:
-        ValueError: if it is no image of these formats, is truncated, or has more than
-            134 million pixels.
+        ValueError: if it is no image of these formats, is truncated, has more than 134
+            million pixels, or none that stand for colours.
 
     Example:
         >>> decode(tf.io.encode_png(tf.zeros((8, 4, 3), tf.uint8)).numpy()).shape
@@ -172,18 +184,21 @@ def decode(data: bytes) -> npt.NDArray[np.uint8]:
     """
     from PIL import ImageOps
 
-    picture = _opened(data)
+    picture = opened(data)
+    has_alpha = picture.has_transparency_data
     try:
-        if picture.format in _BY_TENSORFLOW:
-            image = tf.io.decode_image(data, channels=3, expand_animations=False)
-            return _upright(image.numpy(), _orientation(picture))
+        if _is_for_tensorflow(picture):
+            channels = 4 if has_alpha else 3
+            image = tf.io.decode_image(data, channels, expand_animations=False).numpy()
+            image = _on_white(image) if has_alpha else image
+            return _upright(image, _orientation(picture))
         turned = ImageOps.exif_transpose(picture)
         if turned.mode.startswith("I;16"):
             # Pillow would clip 16 bits to 8, not scale them.
             gray = (np.asarray(turned) >> 8).astype(np.uint8)
             return np.repeat(gray[:, :, None], 3, axis=2)
-        if turned.mode in ("I", "F"):
-            raise ValueError(f"pixels of mode {turned.mode}")
+        if has_alpha:
+            return _on_white(np.asarray(turned.convert("RGBA")))
         return np.asarray(turned.convert("RGB"))
     except Exception as error:
         raise ValueError("not an image, or truncated") from error
@@ -206,10 +221,11 @@ def decode_tensor(file: tf.Tensor) -> tf.Tensor:
     """
 
     def orientation_of(data: bytes) -> np.int64:
-        """The orientation, or 0 if TensorFlow does not decode the format."""
-        picture = _opened(data)
-        by_tensorflow = picture.format in _BY_TENSORFLOW
-        return np.int64(_orientation(picture) if by_tensorflow else 0)
+        """The orientation, or 0 if there is more to do than to decode and turn."""
+        picture = opened(data)
+        if _is_for_tensorflow(picture) and not picture.has_transparency_data:
+            return np.int64(_orientation(picture))
+        return np.int64(0)
 
     orientation = tf.numpy_function(orientation_of, [file], tf.int64, stateful=False)
     image = tf.cond(
@@ -227,23 +243,104 @@ def decode_tensor(file: tf.Tensor) -> tf.Tensor:
     return tf.ensure_shape(image, (None, None, 3))
 
 
-def _opened(data: bytes) -> Any:
-    """Read the header of an image file; refuse what is no image or too large."""
+def opened(data: bytes) -> Any:
+    """Read the header of an image file.
+
+    Args:
+        data: bytes; as for `decode`.
+
+    Returns:
+        Image of Pillow, whose pixels are not read yet.
+
+    Raises:
+        ValueError: if it is no image of these formats, has too many pixels, or none
+            that stand for colours.
+
+    Example:
+        >>> opened(tf.io.encode_png(tf.zeros((8, 4, 3), tf.uint8)).numpy()).size
+        (4, 8)
+    """
     from PIL import Image
 
     if not data:
         raise ValueError("empty")
+    known = known_formats()
     # Errors of all kinds: a damaged file reaches any line of a decoder.
     try:
-        picture = Image.open(io.BytesIO(data))
+        picture = Image.open(io.BytesIO(data), formats=known)
         too_large = picture.width * picture.height > _MAX_PIXELS
     except Image.DecompressionBombError:
         too_large = True
     except Exception as error:
-        raise ValueError("not a readable image") from error
+        raise ValueError(_why_unreadable(data, known)) from error
     if too_large:
         raise ValueError(f"more than {_MAX_PIXELS // 10**6} million pixels")
+    if picture.mode in ("F", "I", "LAB"):
+        raise ValueError(f"pixels of Pillow's mode {picture.mode}, which are no RGB")
     return picture
+
+
+@functools.cache
+def known_formats() -> tuple[str, ...]:
+    """List the formats that the installation reads.
+
+    Returns:
+        tuple of those of `FORMATS`, which Pillow then knows.
+
+    Example:
+        >>> "PNG" in known_formats()
+        True
+    """
+    from PIL import Image
+
+    if importlib.util.find_spec("pillow_heif") is not None:
+        import pillow_heif
+
+        pillow_heif.register_heif_opener()
+    Image.init()  # it knows few formats before
+    return tuple(name for name in FORMATS if name in Image.OPEN)
+
+
+def _why_unreadable(data: bytes, known: Sequence[str]) -> str:
+    """What is wrong with a file that is not opened."""
+    is_heif = data[4:8] == b"ftyp" and data[8:12].startswith(_HEIF_KINDS)
+    if is_heif and "HEIF" not in known:
+        return "HEIF, which needs pip install 'kerashash[heif]'"
+    bits = _jpeg_bits(data)
+    if bits > 8:
+        return f"a JPEG of {bits} bits, of which 8 are read"
+    return "not a readable image"
+
+
+def _jpeg_bits(data: bytes) -> int:
+    """The bits of a sample of a JPEG; 0 if it is none, or does not say."""
+    start = 2
+    while data[:2] == b"\xff\xd8" and data[start : start + 1] == b"\xff":
+        header = data[start : start + 5].ljust(5, b"\0")
+        marker, length, bits = struct.unpack(">xBHB", header)
+        # Markers of frames, but for those of tables that lie among them.
+        if 0xC0 <= marker <= 0xCF and marker not in (0xC4, 0xC8, 0xCC):
+            return int(bits)
+        start += 2 + length
+    return 0
+
+
+def _on_white(image: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:
+    """Put an image ``(height, width, 4)``, RGB and opacity, on white."""
+    # 255 - opacity (255 - colour) / 255, rounded to the nearest integer
+    pixels = (255 - image[..., :3]).astype(np.uint16)
+    pixels *= image[..., 3:]
+    pixels += 127
+    pixels //= 255
+    return 255 - pixels.astype(np.uint8)
+
+
+def _is_for_tensorflow(picture: Any) -> bool:
+    """Whether TensorFlow decodes an opened image."""
+    # Others, browsers among them, take ink of JPEGs to be inverted, whoever wrote them;
+    # TensorFlow only if Adobe's programs did.
+    is_foreign = picture.mode == "CMYK" and "adobe" not in picture.info
+    return picture.format in _BY_TENSORFLOW and not is_foreign
 
 
 def _orientation(picture: Any) -> int:

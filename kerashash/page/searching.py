@@ -16,9 +16,6 @@ if TYPE_CHECKING:
 
     from kerashash.store import CodeStore
 
-# The formats that `kerashash.data.read_images` reads. Pillow knows more, and starts
-# other programs for some.
-_FORMATS = {"AVIF", "BMP", "GIF", "JPEG", "MPO", "PNG", "TIFF", "WEBP"}
 # Rows of a store in which pairs of any radius are looked for: with a large one, all
 # codes are compared with each other.
 _MOST_COMPARED = 50_000
@@ -205,10 +202,11 @@ def opened(data: Any, pixels: int) -> "Image.Image":
     """
     from PIL import Image
 
+    from kerashash.data.image_reading import known_formats
+
     file = io.BytesIO(data) if isinstance(data, bytes) else data
-    Image.init()  # it knows few formats before
     try:
-        picture = Image.open(file, formats=[*_FORMATS & {*Image.OPEN}])
+        picture = Image.open(file, formats=known_formats())
         count = picture.width * picture.height
     except (Image.DecompressionBombError, Image.DecompressionBombWarning):
         count = pixels + 1
@@ -217,7 +215,7 @@ def opened(data: Any, pixels: int) -> "Image.Image":
         raise Refused(
             415,
             "This is no image file that is read here: AVIF, BMP, GIF, JPEG, PNG, "
-            "TIFF or WebP.",
+            "TIFF or WebP, or HEIF where the server has pillow-heif.",
         ) from error
     if count > pixels:
         raise Refused(

@@ -15,6 +15,7 @@ import contextlib
 import copy
 import functools
 import hashlib
+import importlib.util
 import io
 import json
 import multiprocessing
@@ -41,7 +42,8 @@ SECONDS = 20  # for one input
 GIBIBYTES = 6  # of address space above that of the libraries
 CHUNK = 2500  # inputs of a process
 NAME = "adalabel-noise-12"
-IMAGES = ("avif", "bmp", "gif", "jpeg", "png", "tiff", "webp")
+HAS_HEIF = importlib.util.find_spec("pillow_heif") is not None
+IMAGES = ("avif", "bmp", "gif", "jpeg", "png", "tiff", "webp", *["heif"] * HAS_HEIF)
 STRANGE = (
     *(None, True, 0, -1, 1, 2**31, 2**63, 10**30, 0.5, -1.5, 1e308, float("nan")),
     *("", "x", "../x", "/etc/passwd", "a\0b", "x" * 300, "\ud800", [], {}),
@@ -329,6 +331,9 @@ def write_images(root):
     """Write a photograph and its kind in each format, beside one that stays good."""
     from PIL import Image
 
+    from kerashash.data.image_reading import known_formats
+
+    known_formats()  # Pillow then knows HEIF
     noise = np.random.default_rng(0).integers(0, 256, (6, 8, 3), dtype=np.uint8)
     picture = Image.fromarray(noise.repeat(4, axis=0).repeat(4, axis=1))
     tags = Image.Exif()

@@ -12,6 +12,7 @@ from PIL import Image
 
 import kerashash
 from kerashash import cli, recipes, zoo
+from kerashash.page import Limits
 
 
 @pytest.mark.slow
@@ -54,8 +55,25 @@ def test_a_user_s_mistake_is_one_line(capsys):
     assert cli.main(["train", "--recipe", "none.toml"]) == 2
     assert cli.main(["zoo", "verify"]) == 2
     assert "one entry, or --all" in capsys.readouterr().err
-    with pytest.raises(SystemExit):
-        cli.main(["fly"])
+    for mistake, expected in (
+        (["fly"], "kerashash: No such command 'fly'"),
+        (["search", "a.jpg"], "kerashash search: Missing option '--in'"),
+        (["zoo", "info", "x", "--jsn"], "kerashash zoo info: No such option"),
+        (["duplicates", "a[b].khs", "--radius", "[/red]"], "'[/red]' is not a valid"),
+    ):
+        assert cli.main(mistake) == 2
+        error = capsys.readouterr().err
+        assert expected in error
+        assert error.count("\n") == 1
+        assert " --help` says more.\n" in error
+
+
+def test_without_a_command_there_is_help(capsys):
+    for words in ([], ["zoo"]):
+        assert cli.main(words) == 2
+        captured = capsys.readouterr()
+        assert captured.out == ""
+        assert captured.err.startswith("Usage: kerashash")
 
 
 def test_a_mistake_of_ours_says_so_and_debug_shows_where(monkeypatch, capsys):
@@ -203,14 +221,126 @@ def test_train_passes_its_options_on(monkeypatch, tmp_path, capsys):
     assert "Wrote entry" in capsys.readouterr().out
 
 
-def test_help_imports_no_tensorflow():
+def commands(command=cli._commands, path=()):
+    """Yield the words of each command of the program."""
+    yield [*path]
+    for name, child in getattr(command, "commands", {}).items():
+        yield from commands(child, (*path, name))
+
+
+@pytest.mark.parametrize("words", commands(), ids=" ".join)
+def test_help_fits_a_screen(words, capsys, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "80")
+    assert cli.main([*words, "--help"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0].startswith(" ".join(["Usage: kerashash", *words]))
+    assert len(lines) <= 24
+    assert max(map(len, lines)) < 80
+    assert not any(line.endswith("...") and "Usage" not in line for line in lines)
+
+
+def test_help_and_completion_import_neither_tensorflow_nor_numpy(tmp_path):
     code = (
-        "import sys, kerashash.cli\n"
-        "try:\n kerashash.cli.main(['--help'])\n"
-        "except SystemExit:\n sys.exit('tensorflow' in sys.modules)"
+        "import sys, os, kerashash.cli\n"
+        "kerashash.cli.main(['--help'])\n"
+        "assert not {'tensorflow', 'keras', 'numpy', 'rich'} & {*sys.modules}\n"
+        "os.environ |= {'_KERASHASH_COMPLETE': 'bash_complete', 'COMP_CWORD': '3',\n"
+        "  'COMP_WORDS': 'kerashash encode --model dcdh-nus'}\n"
+        "try:\n kerashash.cli.main([])\n"
+        "finally:\n assert not {'tensorflow', 'keras'} & {*sys.modules}"
     )
     result = subprocess.run(
-        [sys.executable, "-c", code], capture_output=True, text=True, check=False
+        [sys.executable, "-c", code], capture_output=True, text=True, cwd=tmp_path
     )
-    assert result.returncode == 0
+    assert (result.returncode, result.stderr) == (0, "")
     assert "demo" in result.stdout
+    assert "plain,dcdh-nuswide-48\n" in result.stdout
+
+
+def complete(line, monkeypatch, capsys):
+    words = line.split(" ")
+    for name, value in {
+        "_KERASHASH_COMPLETE": "bash_complete",
+        "COMP_CWORD": str(len(words) - 1),
+        "COMP_WORDS": line,
+    }.items():
+        monkeypatch.setenv(name, value)
+    with pytest.raises(SystemExit):
+        cli.main([])
+    return [tuple(row.split(",")) for row in capsys.readouterr().out.splitlines()]
+
+
+def test_names_are_completed(monkeypatch, capsys):
+    def values(line):
+        return [value for _, value in complete(line, monkeypatch, capsys)]
+
+    assert values("kerashash dup") == ["duplicates"]
+    assert values("kerashash zoo ver") == ["verify"]
+    assert "--radius" in values("kerashash duplicates --")
+    entry = ["adalabel-semi-cifar10-48"]
+    for line in ("encode photos --model", "zoo info", "train --recipe"):
+        assert values(f"kerashash {line} adalabel-semi-cifar10-4") == entry
+    assert values("kerashash train --recipe dsre-nuswide-1") == ["dsre-nuswide-12"]
+    # Where no name begins so, the shell completes files.
+    photographs = complete("kerashash serve p.khs --model my.ke", monkeypatch, capsys)
+    assert photographs == [("file", "my.ke")]
+    monkeypatch.setenv("KERASHASH_ZOO", "/none")
+    assert complete("kerashash zoo info a", monkeypatch, capsys) == [("file", "a")]
+
+
+def test_completion_is_installed_once(monkeypatch, tmp_path, capsys):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    for name in ("XDG_DATA_HOME", "XDG_CONFIG_HOME"):
+        monkeypatch.delenv(name, raising=False)
+    (tmp_path / ".bashrc").write_text("alias ll='ls -l'\n")
+    for shell in ("bash", "bash", "zsh", "fish"):
+        monkeypatch.setenv("SHELL", f"/bin/{shell}")
+        assert cli.main(["--install-completion"]) == 0
+    script = tmp_path / ".local/share/kerashash/complete.bash"
+    startup = (tmp_path / ".bashrc").read_text()
+    assert startup.startswith("alias ll='ls -l'\n")
+    assert startup.count(f"source {script}\n") == 1
+    check = f"source {tmp_path / '.bashrc'} && complete -p kerashash"
+    result = subprocess.run(["bash", "-c", check], capture_output=True, text=True)
+    assert "-F _kerashash_completion kerashash" in result.stdout
+    assert "compinit" in (tmp_path / ".zshrc").read_text()
+    fish = tmp_path / ".config/fish/completions/kerashash.fish"
+    assert "complete --no-files --command kerashash" in fish.read_text()
+    monkeypatch.setenv("SHELL", "/bin/csh")
+    capsys.readouterr()
+    assert cli.main(["--install-completion"]) == 2
+    assert "$SHELL must be bash, zsh or fish" in capsys.readouterr().err
+
+
+def test_the_limits_of_the_page_are_its_defaults():
+    options = {option.name: option.default for option in cli.serve._serve.params}
+    limits = Limits(
+        batch=options["batch"],
+        queue=options["queue"],
+        upload=int(options["megabytes"] * 1e6),
+        pixels=int(options["megapixels"] * 1e6),
+        seconds=options["seconds"],
+        k=options["most"],
+    )
+    assert limits == Limits()
+
+
+def test_an_interrupt_has_its_own_status(monkeypatch, capsys):
+    def interrupt(name):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(zoo, "entry", interrupt)
+    assert cli.main(["zoo", "info", "adalabel-cifar10-48"]) == 130
+    assert capsys.readouterr().err == ""
+
+
+def test_zoo_prints_one_json_document(capsys):
+    assert cli.main(["zoo", "list", "--json"]) == 0
+    rows = {row["name"]: row for row in json.loads(capsys.readouterr().out)}
+    assert [name for name, row in rows.items() if row["trained"]] == zoo.list()
+    assert rows["dsre-nuswide-12"] == {"name": "dsre-nuswide-12", "trained": False}
+    name = "adalabel-cifar10-48"
+    assert cli.main(["zoo", "info", name, "--json"]) == 0
+    card = json.loads(capsys.readouterr().out)
+    assert card == zoo.entry(name).card
+    assert rows[name]["metrics"] == card["metrics"]

@@ -1,11 +1,16 @@
-"""The command line, one file for each group of commands."""
+"""The command line, one file for each group of commands.
 
-import argparse
+No file here imports TensorFlow, nor what imports it, before a command needs it.
+"""
+
 import os
 import sys
 from collections.abc import Sequence
 
+import click
+
 from kerashash.cli import demo, encode, search, serve, train, zoo
+from kerashash.cli.completion import install
 from kerashash.cli.quiet import quiet_tensorflow
 
 # What is raised for arguments, files and packages that are not as they must be.
@@ -29,34 +34,80 @@ def main(arguments: Sequence[str] | None = None) -> int:
         0
     """
     quiet_tensorflow()
-    options = _parser().parse_args(arguments)
+    for stream in (sys.stdout, sys.stderr):
+        if hasattr(stream, "reconfigure"):  # names of files may be no valid text
+            stream.reconfigure(errors="backslashreplace")
     try:
-        return options.run(options) or 0
-    except KeyboardInterrupt:
-        return 130
-    except BrokenPipeError:  # who reads has seen enough, as with "| head"
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 0
-    except Exception as error:
-        if options.debug:
-            raise
-        if isinstance(error, _MISTAKES):
-            print(f"kerashash: {error}", file=sys.stderr)
-            return 2
+        status = _commands.main(
+            None if arguments is None else [*arguments],
+            prog_name="kerashash",
+            standalone_mode=False,
+        )
+    except click.exceptions.NoArgsIsHelpError as error:
+        error.show()
+        return 2
+    except click.UsageError as error:
+        command = error.ctx.command_path if error.ctx else "kerashash"
         print(
-            f"kerashash: {type(error).__name__}: {error}\n"
-            "This is a mistake in kerashash; `kerashash --debug ...` shows where.",
+            f"{command}: {error.format_message()} `{command} --help` says more.",
             file=sys.stderr,
         )
-        return 1
+        return 2
+    except click.Abort:
+        return 130
+    return status or 0
 
 
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        prog="kerashash", description="A model zoo for learning to hash."
-    )
-    parser.add_argument("--debug", action="store_true", help="show where errors arise")
-    commands = parser.add_subparsers(required=True, metavar="COMMAND")
-    for command in (demo, encode, search, train, serve, zoo):
-        command.add(commands)
-    return parser
+class _Commands(click.Group):
+    """Commands whose errors are one line and an exit status."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        """Name the commands, in the order of a newcomer's use."""
+        return [*self.commands]
+
+    def invoke(self, ctx: click.Context) -> None:
+        """Run the command that has been asked for."""
+        try:
+            super().invoke(ctx)
+            sys.stdout.flush()
+        except (click.ClickException, click.exceptions.Exit, click.Abort):
+            raise
+        except KeyboardInterrupt:
+            ctx.exit(130)
+        except BrokenPipeError:  # who reads has seen enough, as with "| head"
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        except Exception as error:
+            if ctx.params["debug"]:
+                raise
+            if isinstance(error, _MISTAKES):
+                print(f"kerashash: {error}", file=sys.stderr)
+                ctx.exit(2)
+            print(
+                f"kerashash: {type(error).__name__}: {error}\n"
+                "This is a mistake in kerashash; `kerashash --debug ...` shows where.",
+                file=sys.stderr,
+            )
+            ctx.exit(1)
+
+
+@click.group(
+    cls=_Commands,
+    context_settings={"help_option_names": ["-h", "--help"], "show_default": True},
+)
+@click.option("--debug", is_flag=True, help="Show where errors arise.")
+@click.option(
+    "--install-completion",
+    is_flag=True,
+    is_eager=True,
+    expose_value=False,
+    callback=install,
+    help="Let the shell ($SHELL) complete commands and names.",
+)
+@click.version_option(package_name="kerashash", message="%(prog)s %(version)s")
+def _commands(debug: bool) -> None:
+    """A model zoo for learning to hash: short codes of images, and their search."""
+
+
+for _module in (demo, encode, search, train, serve, zoo):
+    for _command in _module.COMMANDS:
+        _commands.add_command(_command)

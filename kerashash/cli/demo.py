@@ -1,24 +1,23 @@
 """The command ``kerashash demo``."""
 
-import argparse
 import pathlib
 
-
-def add(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
-    """Add the command to the parser."""
-    demo = commands.add_parser(
-        "demo", help="train, evaluate, save and rank on a built-in data set, offline"
-    )
-    demo.add_argument(
-        "--output",
-        type=pathlib.Path,
-        default=pathlib.Path("kerashash-demo"),
-        help="folder for logs, the model and a picture (default: ./kerashash-demo)",
-    )
-    demo.set_defaults(run=_run)
+import click
 
 
-def _run(options: argparse.Namespace) -> None:
+@click.command("demo")
+@click.option(
+    "--output",
+    type=click.Path(file_okay=False, path_type=pathlib.Path),
+    metavar="FOLDER",
+    default="kerashash-demo",
+    help="For logs, model and picture.",
+)
+def _demo(output: pathlib.Path) -> None:
+    """Train, evaluate, save and search on built-in data."""
     from kerashash import demo
 
-    demo.run(options.output)
+    demo.run(output)
+
+
+COMMANDS = (_demo,)

@@ -1,93 +1,107 @@
 """The command ``kerashash encode``."""
 
-import argparse
 from typing import TYPE_CHECKING
+
+import click
+
+from kerashash.cli.options import json_option, model_option
+from kerashash.cli.printing import print_json
 
 if TYPE_CHECKING:
     from kerashash.store import CodeStore
 
 
-def add(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
-    """Add the command to the parser."""
-    encode = commands.add_parser(
-        "encode", help="encode photographs into a store, those that are new or changed"
-    )
-    encode.add_argument(
-        "paths",
-        nargs="+",
-        metavar="PATH",
-        help="folder, image file or quoted pattern, such as 'photos/**/*.jpg'",
-    )
-    encode.add_argument(
-        "--out",
-        required=True,
-        metavar="STORE",
-        help="the store, such as photos.khs; made if it does not exist",
-    )
-    encode.add_argument(
-        "--model",
-        help="name of a zoo entry, or path of a .keras file; a store of a zoo entry "
-        "knows it",
-    )
-    encode.add_argument(
-        "--cluster",
-        default="none",
-        metavar="ADDRESS",
-        help="encode on Ray: address of a cluster, or auto for the one that runs here "
-        "or, without one, this machine (default: none)",
-    )
-    encode.add_argument(
-        "--actors", type=int, help="processes on the cluster (default: what it has)"
-    )
-    encode.set_defaults(run=_run)
+@click.command("encode")
+@click.argument("paths", nargs=-1, required=True, metavar="PATH...")
+@click.option(
+    "--out",
+    required=True,
+    metavar="STORE",
+    help="The store, such as photos.khs; made if it does not exist.",
+)
+@model_option("Zoo entry or .keras file. A store of a zoo entry knows it.")
+@click.option(
+    "--cluster",
+    default="none",
+    metavar="ADDRESS",
+    help="Encode on Ray: its address, or auto for the one that runs here or, without "
+    "one, this machine.",
+)
+@click.option(
+    "--actors", type=int, help="Processes on the cluster, if not what it has."
+)
+@json_option
+def _encode(
+    paths: tuple[str, ...],
+    out: str,
+    model: str | None,
+    cluster: str,
+    actors: int | None,
+    as_json: bool,
+) -> None:
+    """Encode photographs into a store, new and changed ones.
 
-
-def _run(options: argparse.Namespace) -> None:
+    PATH is a folder, an image file or a quoted pattern, such as 'photos/**/*.jpg'.
+    What is interrupted is completed by the same command.
+    """
     from kerashash.data.finding import find_images
     from kerashash.store import encode_files
 
-    files, faults = find_images(options.paths)
+    files, faults = find_images(paths)
     if not files and not faults:
         raise ValueError(
-            f"PATH must hold images. Received: {' '.join(options.paths)}, without any."
+            f"PATH must hold images. Received: {' '.join(paths)}, without any."
         )
-    if options.actors is not None and options.cluster == "none":
+    if actors is not None and cluster == "none":
         raise ValueError("--actors must come with --cluster.")
-    store = _store(options)
-    if options.cluster == "none":
-        encoded = encode_files(options.paths, store)
+    store = _store(out, model)
+    if cluster == "none":
+        encoded = encode_files(paths, store)
     else:
-        from kerashash import cluster
+        from kerashash import cluster as ray_cluster
 
-        encoded = cluster.encode_files(
-            options.paths, store, actors=options.actors, address=options.cluster
+        encoded = ray_cluster.encode_files(paths, store, actors=actors, address=cluster)
+    if as_json:
+        print_json(
+            {
+                "store": out,
+                "images": len(store),
+                "new": encoded.new,
+                "changed": encoded.changed,
+                "unchanged": encoded.unchanged,
+                "skipped": [
+                    {"path": path, "reason": reason}
+                    for path, reason in encoded.skipped.items()
+                ],
+            }
         )
+        return
     if encoded.skipped:
         print(f"Skipped {len(encoded.skipped)}:")
         for path, reason in encoded.skipped.items():
             print(f"  {path}: {reason}")
     print(
-        f"{options.out}: {encoded.new} new, {encoded.changed} changed, "
+        f"{out}: {encoded.new} new, {encoded.changed} changed, "
         f"{encoded.unchanged} unchanged, {len(encoded.skipped)} skipped; "
         f"{len(store)} images in all"
     )
 
 
-def _store(options: argparse.Namespace) -> "CodeStore":
-    """The store at --out, which may be new, with the model of --model."""
-    from kerashash import zoo
-    from kerashash.saving import load_model
+def _store(path: str, name: str | None) -> "CodeStore":
+    """The store at a path, which may be new, with the model of a name."""
+    from kerashash.cli.models import load
     from kerashash.store import CodeStore
 
-    name, model = options.model, None
-    if name is not None:
-        model = load_model(name) if name.endswith(".keras") else zoo.load(name)
+    model = None if name is None else load(name)
     try:
-        return CodeStore.open(options.out, model)
+        return CodeStore.open(path, model)
     except FileNotFoundError:
-        if model is None:
+        if name is None or model is None:
             raise ValueError(
-                f"--model must be given: '{options.out}' does not exist yet."
+                f"--model must be given: '{path}' does not exist yet."
             ) from None
         # By its name, a store can load an entry of the zoo again.
-        return CodeStore.create(options.out, model if name.endswith(".keras") else name)
+        return CodeStore.create(path, model if name.endswith(".keras") else name)
+
+
+COMMANDS = (_encode,)

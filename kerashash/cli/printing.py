@@ -1,5 +1,7 @@
 """Output that several commands share."""
 
+import base64
+import json
 from typing import Any
 
 
@@ -13,3 +15,14 @@ def print_metrics(metrics: list[dict[str, Any]]) -> None:
         definition = ", ".join(part for part in parts if part)
         definition = definition and f"  ({definition})"
         print(f"  {row['metric']:10} {row['value']}{definition}")
+
+
+def print_json(value: Any) -> None:
+    """Print a value as JSON; arrays as lists, bytes in base 64."""
+
+    def plain(value: Any) -> Any:
+        if isinstance(value, bytes):
+            return base64.b64encode(value).decode()
+        return value.tolist()
+
+    print(json.dumps(value, indent=1, default=plain))

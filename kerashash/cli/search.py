@@ -1,13 +1,13 @@
 """The commands ``kerashash search | duplicates``: they read a store of codes."""
 
-import argparse
-import base64
-import json
 import pathlib
 from collections.abc import Sequence
 from typing import Any
 
-import numpy as np
+import click
+
+from kerashash.cli.options import json_option, model_option, where_option
+from kerashash.cli.printing import print_json
 
 _PAGE = """<!doctype html>
 <html lang="en">
@@ -23,121 +23,101 @@ body {{ font-family: sans-serif; margin: 1rem; }}
 """
 
 
-def add(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
-    """Add the commands to the parser."""
-    search = commands.add_parser(
-        "search", help="find the photographs of a store that are nearest to others"
-    )
-    search.add_argument(
-        "queries", nargs="+", metavar="QUERY", help="path of an image file"
-    )
-    search.add_argument("--in", dest="store", required=True, help="path of a store")
-    search.add_argument(
-        "--top", type=int, default=10, help="at most so many a query (default: 10)"
-    )
-    search.add_argument("--radius", type=int, help="at most so many bits away")
-    _add_where(search)
-    output = search.add_mutually_exclusive_group()
-    _add_json(output)
-    output.add_argument("--png", metavar="FILE", help="write a sheet of thumbnails")
-    output.add_argument("--html", metavar="FILE", help="write a page of thumbnails")
-    search.add_argument(
-        "--images",
-        metavar="FOLDER",
-        default=".",
-        help="folder that the store's paths are relative to (default: .)",
-    )
-    search.set_defaults(run=_search)
+@click.command("search")
+@click.argument("queries", nargs=-1, required=True, metavar="QUERY...")
+@click.option("--in", "path", required=True, metavar="STORE", help="Path of a store.")
+@click.option("--top", default=10, help="At most so many a query.")
+@click.option("--radius", type=int, help="At most so many bits away.")
+@where_option
+@model_option("What made the codes, if it is none of the zoo: a .keras file.")
+@json_option
+@click.option("--png", metavar="FILE", help="Write a sheet of thumbnails.")
+@click.option("--html", metavar="FILE", help="Write a page of thumbnails.")
+@click.option(
+    "--images",
+    metavar="FOLDER",
+    default=".",
+    help="That the store's paths are relative to.",
+)
+def _search(
+    queries: tuple[str, ...],
+    path: str,
+    top: int,
+    radius: int | None,
+    where: str | None,
+    model: str | None,
+    as_json: bool,
+    png: str | None,
+    html: str | None,
+    images: str,
+) -> None:
+    """Find the photographs of a store that are nearest to others.
 
-    duplicates = commands.add_parser(
-        "duplicates", help="find groups of nearly equal photographs in a store"
-    )
-    duplicates.add_argument("store", help="path of a store")
-    duplicates.add_argument(
-        "--radius",
-        type=int,
-        default=0,
-        help="bits in which the codes of a pair may differ (default: 0)",
-    )
-    _add_where(duplicates)
-    _add_json(duplicates)
-    duplicates.set_defaults(run=_duplicates)
-
-
-def _add_where(command: argparse.ArgumentParser) -> None:
-    command.add_argument(
-        "--where", help='an SQL condition on the metadata, such as "year >= 2025"'
-    )
-
-
-def _add_json(command: Any) -> None:
-    command.add_argument("--json", action="store_true", help="print JSON")
-
-
-def _search(options: argparse.Namespace) -> None:
+    QUERY is the path of an image file.
+    """
     from kerashash.checks import check_integer
+    from kerashash.cli.models import load
     from kerashash.store import CodeStore
 
-    store = CodeStore.open(options.store)
-    radius = store.bits
-    if options.radius is not None:
-        radius = check_integer("--radius", options.radius, least=0, most=store.bits)
-    top = check_integer("--top", options.top)
-    found = store.search(options.queries, top, options.where)
+    if sum(map(bool, (as_json, png, html))) > 1:
+        raise click.UsageError("--json, --png and --html exclude one another.")
+    store = CodeStore.open(path, None if model is None else load(model))
+    if radius is None:
+        radius = store.bits
+    radius = check_integer("--radius", radius, least=0, most=store.bits)
+    found = store.search([*queries], check_integer("--top", top), where)
     results = [
         [row for row in found.rows(number) if row["distance"] <= radius]
-        for number in range(len(options.queries))
+        for number in range(len(queries))
     ]
-    if options.json:
+    if as_json:
         print_json(
             [
                 {"query": query, "neighbours": rows}
-                for query, rows in zip(options.queries, results, strict=True)
+                for query, rows in zip(queries, results, strict=True)
             ]
         )
-    elif options.png or options.html:
-        draw = _draw_sheet if options.png else _write_page
-        path = options.png or options.html
-        draw(options.queries, results, options.images, path)
-        print(f"Wrote {path}")
+    elif png or html:
+        if png:
+            _draw_sheet(queries, results, images, png)
+        elif html:
+            _write_page(queries, results, images, html)
+        print(f"Wrote {png or html}")
     else:
-        for query, rows in zip(options.queries, results, strict=True):
+        for query, rows in zip(queries, results, strict=True):
             print(f"{query}: {len(rows)} of {len(store):,}, by distance in bits")
             for row in rows:
                 print(f"  {row['distance']:3}  {row['id']}")
 
 
-def _duplicates(options: argparse.Namespace) -> None:
+@click.command("duplicates")
+@click.argument("path", metavar="STORE")
+@click.option("--radius", default=0, help="Bits in which codes of a pair may differ.")
+@where_option
+@json_option
+def _duplicates(path: str, radius: int, where: str | None, as_json: bool) -> None:
+    """Find groups of nearly equal photographs in a store."""
     from kerashash.store import CodeStore
 
-    store = CodeStore.open(options.store)
-    groups = store.duplicates(options.radius, options.where)
-    if options.json:
+    store = CodeStore.open(path)
+    groups = store.duplicates(radius, where)
+    if as_json:
         print_json(groups)
         return
     for group in groups:
         print("\n".join(map(str, group)), end="\n\n")
     print(
         f"{len(groups):,} groups of {sum(map(len, groups)):,} rows within "
-        f"{options.radius} bits, of {len(store):,} rows"
+        f"{radius} bits, of {len(store):,} rows"
     )
-
-
-def print_json(value: Any) -> None:
-    """Print a value as JSON; arrays as lists, bytes in base 64."""
-
-    def plain(value: Any) -> Any:
-        if isinstance(value, bytes):
-            return base64.b64encode(value).decode()
-        return value.tolist()
-
-    print(json.dumps(value, indent=1, default=plain))
 
 
 def _draw_sheet(
     queries: Sequence[str], results: list[list[dict[str, Any]]], images: str, path: str
 ) -> None:
     """Draw queries and their neighbours as a PNG file."""
+    import numpy as np
+
     from kerashash.monitoring.plots import retrieval_grid
     from kerashash.store.pictures import SIDE, thumbnail
 
@@ -178,3 +158,6 @@ def _check_path(key: Any) -> None:
             "The keys of the store must be paths of images to be drawn. Received: "
             f"{key!r}."
         )
+
+
+COMMANDS = (_search, _duplicates)

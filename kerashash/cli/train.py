@@ -1,51 +1,62 @@
 """The command ``kerashash train``."""
 
-import argparse
 import pathlib
 
+import click
+
+from kerashash.cli.completion import complete_recipe
 from kerashash.cli.printing import print_metrics
 
 
-def add(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
-    """Add the command to the parser."""
-    train = commands.add_parser("train", help="train a zoo entry from its recipe")
-    train.add_argument(
-        "--recipe", required=True, help="name of a zoo entry, or path of a recipe.toml"
-    )
-    train.add_argument(
-        "--root",
-        type=pathlib.Path,
-        default=pathlib.Path("."),
-        help="folder in which to create the entry's folder (default: .)",
-    )
-    train.add_argument("--seed", type=int, help="overrides the recipe's seed")
-    train.add_argument(
-        "--seeds", type=int, default=1, help="number of seeds to train (default: 1)"
-    )
-    train.add_argument(
-        "--data-dir",
-        help="data folder of TensorFlow Datasets or, for a recipe on a folder of "
-        "images, that folder",
-    )
-    train.add_argument("--cache-dir", help="folder to cache features for later runs")
-    train.add_argument("--log-dir", help="folder for TensorBoard logs")
-    train.set_defaults(run=_run)
-
-
-def _run(options: argparse.Namespace) -> None:
+@click.command("train")
+@click.option(
+    "--recipe",
+    required=True,
+    help="Name of a zoo entry, or path of a recipe.toml.",
+    shell_complete=complete_recipe,
+)
+@click.option(
+    "--root",
+    type=click.Path(file_okay=False, path_type=pathlib.Path),
+    metavar="FOLDER",
+    default=".",
+    help="Where to make the entry's folder.",
+)
+@click.option("--seed", type=int, help="In place of the recipe's.")
+@click.option("--seeds", default=1, help="How many seeds to train.")
+@click.option(
+    "--data-dir",
+    metavar="FOLDER",
+    help="Of TensorFlow Datasets or, for a recipe on a folder of images, that folder.",
+)
+@click.option("--cache-dir", metavar="FOLDER", help="For features, used again later.")
+@click.option("--log-dir", metavar="FOLDER", help="For TensorBoard.")
+def _train(
+    recipe: str,
+    root: pathlib.Path,
+    seed: int | None,
+    seeds: int,
+    data_dir: str | None,
+    cache_dir: str | None,
+    log_dir: str | None,
+) -> None:
+    """Train a zoo entry from its recipe."""
     from kerashash import recipes, zoo
 
-    path = pathlib.Path(options.recipe)
+    path = pathlib.Path(recipe)
     if not path.is_file():
-        path = zoo.recipe_path(options.recipe)
+        path = zoo.recipe_path(recipe)
     entry = recipes.train(
         path,
-        options.root,
-        seed=options.seed,
-        seeds=options.seeds,
-        cache_dir=options.cache_dir,
-        data_dir=options.data_dir,
-        log_dir=options.log_dir,
+        root,
+        seed=seed,
+        seeds=seeds,
+        cache_dir=cache_dir,
+        data_dir=data_dir,
+        log_dir=log_dir,
     )
     print(f"Wrote {entry.path}")
     print_metrics(entry.card["metrics"])
+
+
+COMMANDS = (_train,)

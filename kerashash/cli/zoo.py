@@ -1,59 +1,47 @@
 """The commands ``kerashash zoo list | info | verify | export``."""
 
-import argparse
-import concurrent.futures
 import contextlib
-import multiprocessing
 import os
 import warnings
 from collections.abc import Callable, Iterable
 from typing import Any
 
-from kerashash.cli.printing import print_metrics
+import click
+
+from kerashash.cli.completion import complete_entry
+from kerashash.cli.options import json_option
+from kerashash.cli.printing import print_json, print_metrics
 
 # Data that come with the installation: their codes are always made again.
 _INSTALLED_DATA = "digits"
 
 
-def add(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
-    """Add the commands to the parser."""
-    zoo = commands.add_parser("zoo", help="list, verify and copy trained models")
-    actions = zoo.add_subparsers(required=True, metavar="ACTION")
-    name_help = "name of an entry, or path of its folder"
-
-    actions.add_parser("list", help="names and metrics").set_defaults(run=_list)
-
-    info = actions.add_parser("info", help="print an entry's card")
-    info.add_argument("name", help=name_help)
-    info.set_defaults(run=_info)
-
-    verify = actions.add_parser(
-        "verify",
-        help="check an entry's files, model and metrics; with its data, all codes",
-    )
-    verify.add_argument("name", nargs="?", help=name_help)
-    verify.add_argument("--all", action="store_true", help="every entry")
-    verify.add_argument(
-        "--data-dir",
-        help="encode the data again and compare all codes: the data folder of "
-        "TensorFlow Datasets or, for an entry of a folder of images, that folder",
-    )
-    verify.set_defaults(run=_verify)
-
-    export = actions.add_parser(
-        "export", help="copy an entry into a registry of your own"
-    )
-    export.add_argument("name", help=name_help)
-    export.add_argument("root", help="folder of the registry to copy to")
-    export.set_defaults(run=_export)
+@click.group("zoo")
+def _zoo() -> None:
+    """List, verify and copy trained models."""
 
 
-def _list(options: argparse.Namespace) -> None:
+_name = click.argument("name", metavar="ENTRY", shell_complete=complete_entry)
+
+
+@_zoo.command("list")
+@json_option
+def _list(as_json: bool) -> None:
+    """List entries with their first metric, and recipes."""
     from kerashash import zoo
     from kerashash.zoo import cards, registry
 
     # Only cards are read: no weights are downloaded.
     listed, untrained = registry.list_cards(), zoo.recipe_only()
+    if as_json:
+        about = ("method", "bits", "data", "surrogate", "metrics")
+        rows: list[dict[str, Any]] = [
+            {"name": name, "trained": True}
+            | {key: card[key] for key in about if key in card}
+            for name, card in listed.items()
+        ]
+        print_json(rows + [{"name": name, "trained": False} for name in untrained])
+        return
     width = max(map(len, [*listed, *untrained]))
     for name, card in listed.items():
         metric = card["metrics"][0]
@@ -64,23 +52,52 @@ def _list(options: argparse.Namespace) -> None:
         print(f"{name:{width}} recipe only")
 
 
-def _info(options: argparse.Namespace) -> None:
+@_zoo.command("info")
+@_name
+@json_option
+def _info(name: str, as_json: bool) -> None:
+    """Print an entry's card.
+
+    ENTRY is the name of an entry, or the path of its folder.
+    """
     from kerashash import zoo
     from kerashash.zoo import cards
 
-    print(cards.markdown(zoo.entry(options.name).card), end="")
+    card = zoo.entry(name).card
+    if as_json:
+        print_json(card)
+    else:
+        print(cards.markdown(card), end="")
 
 
-def _verify(options: argparse.Namespace) -> None:
+@_zoo.command("verify")
+@click.argument(
+    "name", metavar="[ENTRY]", required=False, shell_complete=complete_entry
+)
+@click.option("--all", "all_entries", is_flag=True, help="Every entry.")
+@click.option(
+    "--data-dir",
+    metavar="FOLDER",
+    help="Encode the data again and compare all codes: the data folder of TensorFlow "
+    "Datasets or, for an entry of a folder of images, that folder.",
+)
+def _verify(name: str | None, all_entries: bool, data_dir: str | None) -> None:
+    """Check an entry's files, model, metrics and codes.
+
+    ENTRY is the name of an entry, or the path of its folder.
+    """
+    import concurrent.futures
+    import multiprocessing
+
     from kerashash import zoo
 
-    if options.all == bool(options.name):
+    if all_entries == bool(name):
         raise ValueError("`zoo verify` takes the name of one entry, or --all.")
-    names = zoo.list() if options.all else [options.name]
+    names = [name] if name else zoo.list()
     without_data = []
     with contextlib.ExitStack() as stack:
         map_names: Callable[..., Iterable[Any]] = map
-        if options.all:
+        if all_entries:
             # Building a model keeps one core busy, so entries are verified in parallel.
             # Few processes, because each loads its own TensorFlow into memory; spawned,
             # because TensorFlow does not survive a fork.
@@ -88,14 +105,14 @@ def _verify(options: argparse.Namespace) -> None:
             workers = min(4, os.cpu_count() or 1)
             pool = concurrent.futures.ProcessPoolExecutor(workers, context)
             map_names = stack.enter_context(pool).map
-        for name, metrics in zip(names, map_names(zoo.verify, names), strict=True):
+        for entry, metrics in zip(names, map_names(zoo.verify, names), strict=True):
             print(
-                f"{name}: the files match their sha256, the model gives the codes of "
+                f"{entry}: the files match their sha256, the model gives the codes of "
                 "its golden inputs, and the stored codes give the card's metrics."
             )
             print_metrics(metrics)
-            if not _compare(name, options.data_dir, may_lack_data=options.all):
-                without_data.append(name)
+            if not _compare(entry, data_dir, may_lack_data=all_entries):
+                without_data.append(entry)
     if without_data:
         raise ValueError(f"`--data-dir` must hold the data of {without_data} as well.")
 
@@ -126,7 +143,17 @@ def _compare(name: str, data_dir: str | None, may_lack_data: bool) -> bool:
     return True
 
 
-def _export(options: argparse.Namespace) -> None:
+@_zoo.command("export")
+@_name
+@click.argument("root", metavar="FOLDER")
+def _export(name: str, root: str) -> None:
+    """Copy an entry into a registry of your own, a folder.
+
+    ENTRY is the name of an entry, or the path of its folder.
+    """
     from kerashash import zoo
 
-    print(f"Wrote {zoo.export(options.name, options.root).path}")
+    print(f"Wrote {zoo.export(name, root).path}")
+
+
+COMMANDS = (_zoo,)

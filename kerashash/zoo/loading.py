@@ -81,7 +81,7 @@ def verify(name: str | os.PathLike[str]) -> list[dict[str, Any]]:
     _, path, card = zoo_entry
     model = build_model(zoo_entry)
     golden = _arrays(path / "golden.npz", ("inputs", "codes"))
-    with _naming(path / "golden.npz"):
+    with _naming(path / "golden.npz", "config.json"):
         # Called, not encoded: for four inputs, tracing a graph would take longer.
         continuous = model(golden["inputs"], training=False).numpy()
         golden_codes = np.packbits(continuous >= 0, axis=1)

@@ -69,7 +69,7 @@ def sign(folder, file):
         card["files"][file] = described
     else:
         card["shared"] = [{"file": file, **described}]
-    edit(folder, files=card["files"], shared=card["shared"])
+    edit(folder, files=card["files"], shared=card.get("shared"))
 
 
 # Names
@@ -441,6 +441,21 @@ def test_a_config_with_another_dtype_is_named(folder):
     sign(folder, "config.json")
     with pytest.raises(ValueError, match=r"(?s)config\.json must.*`dtype` must be a "):
         zoo.load(folder)
+
+
+def test_a_config_of_a_network_that_does_not_run_is_named(tmp_path):
+    backbone = keras.Sequential([keras.Input((6,)), keras.layers.Dense(4)])
+    model = kerashash.AdaLabelHash(backbone, bits=12, num_classes=2)
+    zoo.round_weights(model)
+    x = np.zeros((8, 6), np.float32)
+    folder = write(tmp_path, model, x).path
+    config = json.loads((folder / "config.json").read_text())
+    layers = config["config"]["backbone"]["config"]
+    layers["layers"], layers["build_input_shape"] = layers["layers"][:1], [None, []]
+    (folder / "config.json").write_text(json.dumps(config))
+    sign(folder, "config.json")
+    with pytest.raises(ValueError, match=r"golden\.npz and config\.json must hold"):
+        zoo.verify(folder)
 
 
 def test_a_config_that_names_a_file_of_weights_is_refused(folder, tmp_path):

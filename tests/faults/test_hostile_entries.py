@@ -443,6 +443,7 @@ def test_a_config_with_another_dtype_is_named(folder):
         zoo.load(folder)
 
 
+@pytest.mark.filterwarnings("ignore:Model .* had a build config")
 def test_a_config_of_a_network_that_does_not_run_is_named(tmp_path):
     backbone = keras.Sequential([keras.Input((6,)), keras.layers.Dense(4)])
     model = kerashash.AdaLabelHash(backbone, bits=12, num_classes=2)

@@ -14,6 +14,7 @@ from conftest import mlp
 
 import kerashash
 from kerashash import codes
+from kerashash.data.progress import progress
 from kerashash.methods import forks
 
 
@@ -125,36 +126,50 @@ def test_encode_names_bad_data_sets(model):
 def test_progress_is_a_line_at_both_ends_where_there_is_no_terminal(
     model, rng, capsys, monkeypatch
 ):
-    x = rng.normal(size=(2000, 6))
-    model.encode(x, batch_size=5)
-    assert capsys.readouterr().out == ""
-    model.encode(x, batch_size=5, verbose=1)
-    first, last = capsys.readouterr().out.splitlines()
-    assert first == "Encoding: 2,000 images"
-    assert re.fullmatch(r"Encoding: 2,000 images in \d+ s", last)
-    # It begins before the first batch is there.
     monkeypatch.setattr("kerashash.data.progress._PATIENCE", 0.01)
+    x = rng.normal(size=(2000, 6))
 
     def slow():
-        time.sleep(0.3)
-        out.append(capsys.readouterr().out)
+        time.sleep(0.1)
         yield np.zeros((7, 6), np.float32)
 
-    out = []
     model.encode(slow())
-    assert out == ["Encoding\n"]
-    assert re.fullmatch(r"Encoding: 7 images in \d+ s\n", capsys.readouterr().out)
+    assert capsys.readouterr() == ("", "")
+    model.encode(x, batch_size=5, verbose=1)
+    out, error = capsys.readouterr()
+    assert out == ""
+    first, last = error.splitlines()
+    assert first == "Encoding: 2,000 images"
+    assert re.fullmatch(r"Encoding: 2,000 images in \d+ s", last)
 
 
-def test_progress_on_a_terminal_counts_images(model, rng, capsys, monkeypatch):
-    monkeypatch.setattr("sys.stdout.isatty", lambda: True, raising=False)
-    model.encode(rng.normal(size=(20, 6)), batch_size=8, verbose=1)
-    out = capsys.readouterr().out
-    assert "Encoding" in out
-    assert "0/20" in out  # before the first batch
-    assert "20/20" in out
+def test_progress_on_a_terminal_has_counts_rate_and_time(capsys, monkeypatch):
+    monkeypatch.setattr("kerashash.data.progress._PATIENCE", 0.01)
+    monkeypatch.setattr("sys.stderr.isatty", lambda: True, raising=False)
+    monkeypatch.setenv("TERM", "xterm")
+    monkeypatch.setenv("COLUMNS", "80")
+
+    def slow():
+        for _ in range(4):
+            time.sleep(0.3)
+            yield range(500)
+
+    assert [len(batch) for batch in progress(slow(), 2000, "Reading [b]x")] == 4 * [500]
+    out, error = capsys.readouterr()
+    assert out == ""
+    # It begins before the first batch is there.
+    assert re.search(r"Reading \[b\]x .*0 of 2,000 images", error)
+    assert re.search(r"1,[05]00 of 2,000 images, \d,\d{3}/s, 0:0\d left", error)
+    assert re.search(r"2,000 images in 0:0\d\n", error)
+    # The cursor is back, also after what stops early.
+    assert error.count("\x1b[?25l") == error.count("\x1b[?25h") == 1
+    for _ in progress(slow(), None, "Reading"):
+        break
+    error = capsys.readouterr().err
+    assert re.search("Reading .*0 images", error)
+    assert error.count("\x1b[?25l") == error.count("\x1b[?25h") == 1
     with pytest.raises(ValueError, match="`verbose` must be"):
-        model.encode(rng.normal(size=(20, 6)), verbose="yes")
+        next(progress([], 0, "Reading", verbose="yes"))
 
 
 @pytest.mark.parametrize(

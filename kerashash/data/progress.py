@@ -4,9 +4,11 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
-import keras
+if TYPE_CHECKING:
+    from rich.progress import Task
+    from rich.text import Text
 
 Item = TypeVar("Item")
 # Seconds of work after which the bar appears by itself.
@@ -23,13 +25,14 @@ def progress(
 ) -> Iterator[Item]:
     """Iterate with a progress bar, which by default appears on long work only.
 
-    The bar appears before the first item, and counts rows, not batches. Where the
-    output is no terminal, there is one line at the beginning and one at the end.
+    It counts rows, not batches, with their rate and the time left, and is written to
+    the standard error of a terminal, or into a notebook. Elsewhere ``verbose=1`` writes
+    a line at the beginning and one at the end, and "auto" nothing.
 
     Args:
         iterable: what to iterate over.
         total: int or None; the number of rows in all, None if unknown.
-        title: str; printed above the bar.
+        title: str; what is done.
         verbose: "auto", 0, 1 or 2; "auto" and 2 show the bar once the work has taken
             two seconds, 1 always, 0 never.
         count: function of an item; the number of its rows.
@@ -40,7 +43,7 @@ def progress(
     """
     if verbose not in ("auto", 0, 1, 2):
         raise ValueError(f"`verbose` must be 'auto', 0 or 1. Received: {verbose!r}.")
-    bar = _Bar(total, title, unit)
+    bar = _Bar(total, title, unit, in_lines=verbose == 1)
     # A thread shows the bar while the first batch is still on its way.
     timer = threading.Timer(_PATIENCE, bar.show)
     timer.daemon = True
@@ -52,46 +55,110 @@ def progress(
         for item in iterable:
             yield item
             bar.add(count(item))
-        bar.close()
+        bar.complete()
     finally:
         timer.cancel()
+        bar.close()
 
 
 class _Bar:
-    """A progress bar, on a terminal, or a line at both ends of the work."""
+    """A progress bar on a terminal or in a notebook, or a line at both ends."""
 
-    def __init__(self, total: int | None, title: str, unit: str) -> None:
+    def __init__(
+        self, total: int | None, title: str, unit: str, in_lines: bool
+    ) -> None:
         self._total, self._title, self._unit = total, title, unit
+        self._in_lines = in_lines
         self._done, self._start = 0, time.monotonic()
         self._bar: Any = None
-        self._is_shown = False
+        self._is_closed = False
         self._lock = threading.Lock()
 
     def show(self) -> None:
+        from rich.console import Console
+
         with self._lock:
-            self._is_shown = True
-            of = "" if self._total is None else f"{self._total:,} {self._unit}s"
-            if not sys.stdout.isatty():
-                print(f"{self._title}: {of}" if of else self._title, flush=True)
+            console = Console(stderr=True)
+            if self._is_closed:
                 return
-            print(self._title, flush=True)
-            self._bar = keras.utils.Progbar(self._total, unit_name=self._unit)
-            self._bar.update(self._done, finalize=False)
+            if console.is_interactive or console.is_jupyter:
+                self._bar = _rich_bar(console)
+                self._bar.add_task(
+                    self._title,
+                    total=self._total,
+                    completed=self._done,
+                    unit=self._unit,
+                )
+                self._bar.start()
+            elif self._in_lines:
+                of = "" if self._total is None else f": {self._total:,} {self._unit}s"
+                print(f"{self._title}{of}", file=sys.stderr, flush=True)
 
     def add(self, rows: int) -> None:
         with self._lock:
             self._done += rows
             if self._bar is not None:
-                self._bar.update(self._done, finalize=False)
+                self._bar.advance(self._bar.task_ids[0], rows)
 
-    def close(self) -> None:
+    def complete(self) -> None:
+        """Say that the work is done, and of how many rows it was."""
         with self._lock:
             if self._bar is not None:
-                self._bar.target = self._done
-                self._bar.update(self._done, finalize=True)
-            elif self._is_shown:
+                self._bar.update(self._bar.task_ids[0], total=self._done)
+            elif self._in_lines:
                 seconds = time.monotonic() - self._start
                 print(
                     f"{self._title}: {self._done:,} {self._unit}s in {seconds:.0f} s",
+                    file=sys.stderr,
                     flush=True,
                 )
+
+    def close(self) -> None:
+        """Give the terminal back, whatever ended the work."""
+        with self._lock:
+            self._is_closed = True
+            if self._bar is not None:
+                self._bar.stop()
+
+
+def _rich_bar(console: Any) -> Any:
+    """A bar with the rows, their rate and the time left."""
+    from rich.progress import BarColumn, Progress, ProgressColumn, TextColumn
+    from rich.text import Text
+
+    class Rows(ProgressColumn):
+        """What has been done, and what is to come."""
+
+        def render(self, task: "Task") -> "Text":
+            """Describe a task."""
+            return Text(_described(task))
+
+    return Progress(
+        TextColumn("{task.description}", markup=False),
+        BarColumn(bar_width=20),
+        Rows(),
+        console=console,
+        refresh_per_second=4,
+        # What the program prints may go to a file while the bar is on a terminal.
+        redirect_stdout=False,
+    )
+
+
+def _described(task: "Task") -> str:
+    unit = task.fields["unit"]
+    if task.finished:
+        return f"{task.completed:,.0f} {unit}s in {_clock(task.finished_time or 0)}"
+    of = "" if task.total is None else f" of {task.total:,.0f}"
+    parts = [f"{task.completed:,.0f}{of} {unit}s"]
+    if task.speed:
+        rate = f"{task.speed:,.0f}" if task.speed >= 10 else f"{task.speed:.1f}"
+        parts.append(f"{rate}/s")
+    if task.time_remaining is not None:
+        parts.append(f"{_clock(task.time_remaining)} left")
+    return ", ".join(parts)
+
+
+def _clock(seconds: float) -> str:
+    minutes, seconds = divmod(int(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02}:{seconds:02}" if hours else f"{minutes}:{seconds:02}"

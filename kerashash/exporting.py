@@ -10,6 +10,7 @@ import numpy as np
 import tensorflow as tf
 
 from kerashash import files
+from kerashash.backbones.images import statistics_inlined
 from kerashash.checks import check_choices
 from kerashash.codes import packed_width
 from kerashash.methods import HashModel
@@ -60,7 +61,8 @@ def export_encoder(
     Raises:
         TypeError: if `model` is no `HashModel`.
         ValueError: if `model` is not built, `format` is none of these, or `path` has
-            another ending.
+            another ending; or if ONNX cannot have tensors of a layer of your own that
+            are no weights.
         FileExistsError: if `path` exists.
         ImportError: if the packages that the format needs are not installed.
 
@@ -101,7 +103,7 @@ def export_encoder(
             tf.saved_model.save(encoder, folder, signatures=encoder.serve)
         return
     write = {"onnx": _write_onnx, "litert": _write_litert, "openvino": _write_openvino}
-    with tempfile.TemporaryDirectory() as work:
+    with tempfile.TemporaryDirectory() as work, statistics_inlined(model):
         written = write[format](encoder, pathlib.Path(work))
         # The file that names the format comes last: it is only there with the other.
         for source, output in reversed([*zip(written, outputs, strict=True)]):
@@ -138,9 +140,15 @@ def _write_onnx(encoder: _Encoder, folder: pathlib.Path) -> list[pathlib.Path]:
     """Write the encoder as an ONNX file."""
     tf2onnx = _import("tf2onnx", "onnx")
     path = folder / "encoder.onnx"
-    tf2onnx.convert.from_function(
+    network, _ = tf2onnx.convert.from_function(
         encoder.serve, [encoder.spec], opset=18, output_path=str(path)
     )
+    further = [source.name for source in network.graph.input if source.name != "x"]
+    if further:
+        raise ValueError(
+            "`model` must hold its tensors as weights for format='onnx'. Received: "
+            f"layers with tensors of their own, {further}."
+        )
     return [path]
 
 

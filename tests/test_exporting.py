@@ -87,6 +87,44 @@ def test_vectors(format, tmp_path, rng):
     assert codes[4].tolist() == [255, 255, 240]
 
 
+def normalized(x):
+    """A model with the statistics of 200 columns."""
+    normalization = keras.layers.Normalization()
+    normalization.adapt(x)
+    layers = [keras.Input((200,)), normalization, keras.layers.Dense(8)]
+    return kerashash.AdaLabelHash(keras.Sequential(layers), bits=20, num_classes=3)
+
+
+@pytest.mark.parametrize("format", SUFFIXES)
+def test_wide_statistics_are_part_of_the_file(format, tmp_path, rng):
+    x = rng.normal(3.0, 2.0, size=(9, 200)).astype(np.float32)
+    model = normalized(x)
+    run = runner(export(model, format, tmp_path), format)
+    np.testing.assert_array_equal(run(x), model.encode(x))
+
+
+@pytest.mark.filterwarnings("ignore:In the future `np.object`")
+def test_onnx_of_keras_has_wide_statistics(tmp_path, rng):
+    onnxruntime = pytest.importorskip("onnxruntime", reason="no ONNX Runtime")
+    x = rng.normal(3.0, 2.0, size=(9, 200)).astype(np.float32)
+    model = normalized(x)
+    path = tmp_path / "network.onnx"
+    model.export(path, format="onnx", verbose=False)
+    (continuous,) = onnxruntime.InferenceSession(path).run(None, {"x": x})
+    np.testing.assert_allclose(continuous, model(x), atol=1e-5)
+    assert not isinstance(model.backbone.layers[0].mean, np.ndarray)
+
+
+def test_tensors_that_onnx_cannot_have_are_named(tmp_path):
+    pytest.importorskip("tf2onnx", reason="tf2onnx writes the format")
+    scale = tf.range(200, dtype=tf.float32)
+    layers = [keras.Input((200,)), keras.layers.Lambda(lambda x: x * scale)]
+    model = kerashash.AdaLabelHash(keras.Sequential(layers), bits=20, num_classes=3)
+    with pytest.raises(ValueError, match="must hold its tensors as weights"):
+        kerashash.export_encoder(model, tmp_path / "encoder.onnx", format="onnx")
+    assert not list(tmp_path.iterdir())
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("format", SUFFIXES)
 @pytest.mark.parametrize("name", ["adalabel-cifar10-48", "ddh-ldl-natural-scene-128"])

@@ -216,3 +216,27 @@ def leaves(network: keras.layers.Layer) -> list[keras.layers.Layer]:
     if not isinstance(network, keras.Model):
         return [network]
     return [leaf for layer in network.layers for leaf in leaves(layer)]
+
+
+@contextlib.contextmanager
+def statistics_inlined(network: keras.layers.Layer) -> Iterator[None]:
+    """Let graphs hold the statistics of `Normalization` layers as constants.
+
+    The layers hold them as tensors. A graph takes those of more than 128 elements from
+    outside, and the file of an ONNX graph then has them as inputs.
+
+    Args:
+        network: `keras.layers.Layer`; its graph is traced in the block.
+    """
+    normalizing = [
+        (layer, layer.mean, layer.variance)
+        for layer in network._flatten_layers()
+        if isinstance(layer, keras.layers.Normalization) and layer.mean is not None
+    ]
+    try:
+        for layer, mean, variance in normalizing:
+            layer.mean, layer.variance = np.asarray(mean), np.asarray(variance)
+        yield
+    finally:
+        for layer, mean, variance in normalizing:
+            layer.mean, layer.variance = mean, variance

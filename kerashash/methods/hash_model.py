@@ -11,7 +11,7 @@ import numpy.typing as npt
 import tensorflow as tf
 
 from kerashash import backbones, checks
-from kerashash.backbones.images import input_size, leaves
+from kerashash.backbones.images import input_size, leaves, statistics_inlined
 from kerashash.checks import check_integer
 from kerashash.codes import packed_width
 from kerashash.data import batch_watch, inputs
@@ -464,13 +464,14 @@ class HashModel(keras.Model):
         # Keras would demand a call first, to know the shape.
         if input_signature is None and self.built and shape is not None:
             input_signature = [keras.InputSpec(shape=shape, dtype="float32", name="x")]
-        super().export(
-            os.fspath(filepath),
-            format=format,
-            verbose=verbose,
-            input_signature=input_signature,
-            **kwargs,
-        )
+        with statistics_inlined(self):
+            super().export(
+                os.fspath(filepath),
+                format=format,
+                verbose=verbose,
+                input_signature=input_signature,
+                **kwargs,
+            )
 
     def learned_codes(self) -> npt.NDArray[np.int8]:
         """Return the codes that the discrete step has learned for the training rows.

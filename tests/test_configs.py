@@ -32,6 +32,7 @@ KERAS = {
     "trainable": False,
     "autocast": False,
     "activity_regularizer": keras.regularizers.L2(0.5),
+    "image_fit": "crop",
 }
 HEAD = {
     "hash_activation": None,

@@ -1,5 +1,6 @@
 """One reader for images, whichever way they come."""
 
+import dataclasses
 import io
 import os
 import struct
@@ -8,11 +9,13 @@ import zlib
 import keras
 import numpy as np
 import pytest
+import tensorflow as tf
 from PIL import Image, ImageOps
 
 import kerashash
 from kerashash.data import image_reading, read_images
 from kerashash.data.finding import find_images
+from kerashash.store import encode_files
 
 
 def photograph(size=(60, 44), seed=0):
@@ -324,9 +327,112 @@ def test_features_are_cached_in_the_size_of_the_backbone(folder, model, tmp_path
 def test_a_shuffled_split_goes_on_in_its_order(folder):
     train = kerashash.data.from_directory(folder).train
     epochs = [
-        [int(y["index"]) for _, y in image_reading.at_size(train, 8)] for _ in range(3)
+        [int(y["index"]) for _, y in image_reading.as_taken(train, 8, "squash")]
+        for _ in range(3)
     ]
     assert len({tuple(epoch) for epoch in epochs}) == 3
+
+
+def test_fits_by_hand():
+    """Sizes in which no pixel is between others: the fits are exact."""
+    wide = np.arange(3 * 7 * 3, dtype=np.uint8).reshape(3, 7, 3)
+    tall = np.ascontiguousarray(wide.swapaxes(0, 1))
+    crop = wide[:, 2:5]
+    np.testing.assert_array_equal(image_reading.resize(wide, 3, "crop"), crop)
+    expected = crop.swapaxes(0, 1)
+    np.testing.assert_array_equal(image_reading.resize(tall, 3, "crop"), expected)
+    pad = np.full((7, 7, 3), 255)
+    pad[2:5] = wide
+    np.testing.assert_array_equal(image_reading.resize(wide, 7, "pad"), pad)
+    expected = pad.swapaxes(0, 1)
+    np.testing.assert_array_equal(image_reading.resize(tall, 7, "pad"), expected)
+    # Odd margins: the further row below; and a strip keeps a row.
+    assert (image_reading.resize(wide[:2], 7, "pad")[[1, 4]] == 255).all()
+    strip = np.zeros((1, 5000, 3), np.uint8)
+    assert image_reading.resize(strip, 8, "pad")[:, 0, 0].tolist().count(255) == 7
+    # In between, as the same pixels are resized that are no squares.
+    image = photograph((60, 44))
+    np.testing.assert_array_equal(
+        image_reading.resize(image, 20, "crop"),
+        image_reading.resize(image[:, 8:52], 20),
+    )
+    expected = tf.image.resize(image, (15, 20), "bicubic", antialias=True)
+    expected = np.rint(np.clip(expected, 0, 255))
+    actual = image_reading.resize(image, 20, "pad")
+    np.testing.assert_array_equal(actual[2:17], expected)
+    assert (actual[[0, 1, 17, 18, 19]] == 255).all()
+
+
+@pytest.mark.parametrize(("fit", "image_size"), [("crop", None), ("pad", 20)])
+def test_every_route_reads_as_the_model_was_trained(
+    fit, image_size, folder, model, tmp_path
+):
+    trained = type(model).from_config({**model.get_config(), "image_fit": fit})
+    paths = sorted((folder / "0").iterdir())
+    expected = model.encode(read_images(paths, 20, fit))
+    kerashash.save_model(trained, tmp_path / "m.keras")
+    loaded = kerashash.load_model(tmp_path / "m.keras")
+    loaded.set_weights(model.get_weights())
+    assert loaded.get_config()["image_fit"] == fit
+    assert "image_fit" not in model.get_config()
+    assert not np.array_equal(expected, model.encode(paths))
+    np.testing.assert_array_equal(loaded.encode(paths), expected)
+    store = kerashash.CodeStore.create(tmp_path / "p.khs", loaded)
+    encode_files(folder / "0", store)
+    np.testing.assert_array_equal(store.codes(), expected)
+    found = store.search(paths, k=1)
+    assert found.distances.ravel().tolist() == [0] * len(paths)
+    data = kerashash.data.from_directory(folder, image_size=image_size)
+    order = {name: row for row, name in enumerate(data.names)}
+    rows = [order[f"0/{path.name}"] for path in paths]
+    splits = data.splits | {"database": np.array(rows)}
+    database = dataclasses.replace(data, splits=splits).database
+    batches = database.batch(3).take(9)
+    np.testing.assert_array_equal(loaded.encode(batches), expected)
+    kerashash.CodeStore.create(tmp_path / "q.khs", model)
+    with pytest.raises(ValueError, match="20 pixels"):
+        kerashash.CodeStore.open(tmp_path / "q.khs", loaded)
+
+
+def test_a_model_refuses_images_of_another_fit(folder, model):
+    cropping = type(model).from_config({**model.get_config(), "image_fit": "crop"})
+    cropping.compile()
+    padded = kerashash.data.from_directory(folder, image_size=20, fit="pad")
+    message = "`fit` of the images must be the model's `image_fit`, 'crop'.*fit='pad'"
+    batches = padded.train.batch(4)
+    for refused in (batches, batches.map(lambda x, y: (x, y)).prefetch(1)):
+        with pytest.raises(ValueError, match=message):
+            cropping.fit(refused, verbose=0)
+    with pytest.raises(ValueError, match=message):
+        cropping.encode(padded.query)
+    # What has been read with an open fit was squashed.
+    train = kerashash.data.from_directory(folder, image_size=20).train
+    read = train.map(lambda x, y: (x, y)).cache().batch(4)
+    with pytest.raises(ValueError, match="fit='squash'"):
+        cropping.fit(read, verbose=0)
+    cropping.fit(train.batch(16), verbose=0)
+    assert image_reading.as_taken(read, 20, "squash") is read
+    for wrong in (
+        lambda: kerashash.data.from_directory(folder, fit="stretch"),
+        lambda: read_images([], 20, "stretch"),
+        lambda: kerashash.AdaLabelHash("features", 8, num_classes=2, image_fit="x"),
+    ):
+        with pytest.raises(ValueError, match="fit` must be one of"):
+            wrong()
+
+
+@pytest.mark.slow
+def test_features_remember_the_fit_of_their_images(folder, model, tmp_path):
+    padded = kerashash.data.from_directory(folder, image_size=20, fit="pad")
+    features = kerashash.data.cache_features(padded, model.backbone, tmp_path)
+    squashed = kerashash.data.from_directory(folder, image_size=20)
+    others = kerashash.data.cache_features(squashed, model.backbone, tmp_path)
+    assert not np.array_equal(features.x, others.x)
+    on_features = kerashash.AdaLabelHash("features", 96, num_classes=2)
+    on_features.compile()
+    image_reading.as_taken(others.train, None, "squash")
+    with pytest.raises(ValueError, match="image_fit='pad'"):
+        on_features.fit(features.train.batch(4), verbose=0)
 
 
 def test_wrong_files_are_all_named(model, folder):

@@ -11,7 +11,7 @@ import numpy.typing as npt
 import tensorflow as tf
 
 from kerashash.backbones.images import ResizeImages, input_size, leaves
-from kerashash.data.image_reading import at_size
+from kerashash.data.image_reading import as_taken
 
 
 def is_tiny(rows: int, batch_size: int) -> bool:
@@ -101,6 +101,8 @@ class BatchWatch:
         num_classes: int or None; the width of a label row, to make them of class ids.
         least_rows: int; the rows that a batch must have: one for each device, where
             each takes statistics of its slice.
+        image_fit: str; how images become squares, as for
+            `kerashash.data.read_images`.
 
     Example:
         >>> dataset = tf.data.Dataset.from_tensors((np.ones((1, 2)), [[2.0, 0.0]]))
@@ -120,9 +122,10 @@ class BatchWatch:
         normalizes: bool = False,
         num_classes: int | None = None,
         least_rows: int = 1,
+        image_fit: str = "squash",
     ) -> None:
         self._num_classes, self._least_rows = num_classes, least_rows
-        self._image_size = input_size(network)
+        self._image_size, self._image_fit = input_size(network), image_fit
         self._normalizes, self._most_rows = normalizes, 0
         # Of a network that does not begin with these layers, nobody knows the range.
         self._takes_pixels = any(
@@ -152,13 +155,13 @@ class BatchWatch:
         """Return a data set of batches ``(x, y)`` with the checks in it.
 
         Args:
-            dataset: `tf.data.Dataset`; images are read in the size that the network
-                takes, where that is possible.
+            dataset: `tf.data.Dataset`; images are read as the network takes them, where
+                that is possible.
 
         Returns:
             `tf.data.Dataset` of the same elements, but for class ids.
         """
-        dataset = at_size(dataset, self._image_size)
+        dataset = as_taken(dataset, self._image_size, self._image_fit)
         spec = dataset.element_spec
         if not isinstance(spec, tuple) or len(spec) != 2:
             return dataset

@@ -12,7 +12,7 @@ import numpy as np
 
 from kerashash.checks import check_choices, check_integer, listing
 from kerashash.data import protocols
-from kerashash.data.image_reading import SUFFIXES, decode, printable
+from kerashash.data.image_reading import FITS, SUFFIXES, decode, printable
 from kerashash.data.images import EncodedImages
 from kerashash.data.progress import progress
 from kerashash.data.retrieval_data import RetrievalData
@@ -30,6 +30,7 @@ def from_directory(
     corrupt: str = "raise",
     verbose: str | int = "auto",
     validation: float = 0.0,
+    fit: str | None = None,
 ) -> RetrievalData:
     """Load a folder of images as a data set with queries and a database.
 
@@ -58,6 +59,10 @@ def from_directory(
         verbose: "auto", 0 or 1; each image is decoded once to check it. "auto" shows a
             progress bar if that takes long, 1 always, 0 never.
         validation: float; as for `kerashash.data.load`.
+        fit: str or None; how an image that is no square becomes one: "squash", "crop"
+            or "pad", as for `kerashash.data.read_images`. None is the `image_fit` of
+            the model to which they are passed, and otherwise "squash". A model with
+            another one refuses the images.
 
     Returns:
         `RetrievalData` with the classes in alphabetical order. Images are read from
@@ -85,6 +90,8 @@ def from_directory(
         (('cat', 'dog'), 8, 2)
     """
     check_choices(CHOICES, corrupt=corrupt)
+    if fit is not None:
+        check_choices({"fit": FITS}, fit=fit)
     if image_size is not None:
         check_integer("image_size", image_size)
     check_integer("seed", seed, least=0, most=2**32 - 1)
@@ -125,6 +132,7 @@ def from_directory(
             len(names),
             image_size,
             _stamp(folder, names),
+            fit,
         ),
         label_rows,
         np.zeros(len(names), bool),

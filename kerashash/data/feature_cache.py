@@ -20,6 +20,7 @@ import tensorflow as tf
 from kerashash import backbones
 from kerashash.backbones.images import input_size, leaves
 from kerashash.checks import check_integer
+from kerashash.data.image_reading import FITS
 from kerashash.data.images import EncodedImages
 from kerashash.data.progress import progress
 from kerashash.data.retrieval_data import RetrievalData
@@ -57,7 +58,7 @@ def cache_features(
     Returns:
         `RetrievalData` whose `x` is a float32 array ``(n, ...)``, mapped from the file.
         `HashModel.with_backbone` puts a model that was trained on it behind the
-        backbone.
+        backbone. Its `image_fit` is that of the images, "squash" where that is open.
 
     Raises:
         TypeError: if `data` is not a `RetrievalData` or `batch_size` not an integer.
@@ -78,9 +79,10 @@ def cache_features(
         )
     check_integer("batch_size", batch_size)
     network = backbones.get(backbone)
-    images = data.x
+    images, fit = data.x, data.image_fit
     if isinstance(images, EncodedImages):
-        images = images.at_size(input_size(network))
+        fit = images.fit or FITS[0]
+        images = images.as_taken(input_size(network), fit)
     try:
         shape = network.compute_output_shape((None, *images.shape[1:]))
     except ValueError as error:
@@ -101,7 +103,7 @@ def cache_features(
         batch_size,
         verbose=verbose,
     )
-    return dataclasses.replace(data, x=x)
+    return dataclasses.replace(data, x=x, image_fit=fit)
 
 
 def mirrored_features(
@@ -313,7 +315,8 @@ def _digest(backbone: keras.layers.Layer, x: npt.NDArray[Any] | EncodedImages) -
     for array in backbone.get_weights():
         digest.update(_bytes_of(array))
     if isinstance(x, EncodedImages):
-        digest.update(f"{x.shape} {x.stamp}".encode())
+        fit = "" if x.fit in (None, FITS[0]) else f" {x.fit}"
+        digest.update(f"{x.shape} {x.stamp}{fit}".encode())
     else:
         digest.update(_bytes_of(x))
     return digest.hexdigest()[:16]

@@ -7,13 +7,13 @@ import io
 import os
 import struct
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 import tensorflow as tf
 
-from kerashash.checks import check_integer, listing
+from kerashash.checks import check_choices, check_integer, listing
 
 #: How the names of image files end, in lower case.
 SUFFIXES = (
@@ -31,6 +31,8 @@ SUFFIXES = (
 )
 #: The side in pixels to which images are resized where nothing else is known.
 DEFAULT_SIZE = 224
+#: How an image that is no square becomes one; the first where nothing else is known.
+FITS = ("squash", "crop", "pad")
 # Pixels that an image may have: a few kilobytes of PNG can stand for gigabytes.
 _MAX_PIXELS = 1 << 27
 # Tag of the orientation in EXIF, and the pixels upright by its value.
@@ -53,7 +55,7 @@ FORMATS = ("AVIF", "BMP", "GIF", "HEIF", "JPEG", "MPO", "PNG", "TIFF", "WEBP")
 _BY_TENSORFLOW = ("JPEG", "MPO", "PNG")
 # How the names of HEIF's kinds begin, 8 bytes into a file.
 _HEIF_KINDS = (b"hei", b"hev", b"mif1", b"msf1")
-# Methods of a `tf.data.Dataset` that leave the images as they are.
+# Methods of a `tf.data.Dataset` that leave the images as they are, and others.
 _KEEP_IMAGES = (
     "batch",
     "prefetch",
@@ -64,10 +66,29 @@ _KEEP_IMAGES = (
     "unbatch",
     "with_options",
 )
+_CHANGE_IMAGES = (
+    "apply",
+    "cache",
+    "concatenate",
+    "enumerate",
+    "filter",
+    "flat_map",
+    "interleave",
+    "map",
+    "padded_batch",
+    "ragged_batch",
+    "rebatch",
+    "scan",
+    "shuffle",
+    "snapshot",
+    "take_while",
+    "unique",
+    "window",
+)
 
 
 def read_images(
-    paths: Sequence[str | os.PathLike[str]], image_size: int
+    paths: Sequence[str | os.PathLike[str]], image_size: int, fit: str = "squash"
 ) -> npt.NDArray[np.uint8]:
     """Read image files as one array, as `HashModel.encode` reads a list of paths.
 
@@ -83,14 +104,18 @@ def read_images(
     Args:
         paths: list of paths.
         image_size: int, at least 1; the side in pixels to which images are resized
-            (bicubic, antialiased), whatever their aspect ratio.
+            (bicubic, antialiased).
+        fit: str; how an image that is no square becomes one: "squash" resizes it
+            whatever its aspect ratio, "crop" cuts the square of its shorter side out of
+            the middle, "pad" puts all of it in the middle of a white square.
 
     Returns:
         uint8 array ``(n, image_size, image_size, 3)``.
 
     Raises:
         TypeError: if `paths` is one path or `image_size` not an integer.
-        ValueError: if files are missing or not readable images; the error names them.
+        ValueError: if `fit` is none of these, or if files are missing or not readable
+            images; the error names them.
 
     Example:
         >>> file = tf.io.encode_png(tf.zeros((8, 4, 3), tf.uint8))
@@ -99,22 +124,23 @@ def read_images(
         (1, 6, 6, 3)
     """
     check_integer("image_size", image_size)
+    check_choices({"fit": FITS}, fit=fit)
     if isinstance(paths, str | os.PathLike):
         raise TypeError(
             f"`paths` must be a list of paths, not one path. Received: {paths!r}."
         )
-    pixels, faults = read_batch(paths, image_size)
+    pixels, faults = read_batch(paths, image_size, fit)
     check_faults(faults, paths, "paths")
     return pixels
 
 
 def read_batch(
-    paths: Sequence[str | os.PathLike[str]], image_size: int
+    paths: Sequence[str | os.PathLike[str]], image_size: int, fit: str = "squash"
 ) -> tuple[npt.NDArray[np.uint8], dict[int, str]]:
     """As `read_images`, but leave out files that are no readable images.
 
     Args:
-        paths, image_size: as for `read_images`.
+        paths, image_size, fit: as for `read_images`.
 
     Returns:
         ``(pixels, faults)``: uint8 array ``(n, image_size, image_size, 3)`` of the n
@@ -124,7 +150,7 @@ def read_batch(
     def read(path: str | os.PathLike[str]) -> npt.NDArray[np.uint8] | str:
         try:
             with open(path, "rb") as file:
-                return resize(decode(file.read()), image_size)
+                return resize(decode(file.read()), image_size, fit)
         except FileNotFoundError:
             return "no such file"
         except (OSError, ValueError) as error:
@@ -359,29 +385,33 @@ def _upright(image: npt.NDArray[np.uint8], orientation: int) -> npt.NDArray[np.u
     return image if turn is None else np.ascontiguousarray(turn(image))
 
 
-def resize(image: npt.NDArray[np.uint8], size: int) -> npt.NDArray[np.uint8]:
+def resize(
+    image: npt.NDArray[np.uint8], size: int, fit: str = "squash"
+) -> npt.NDArray[np.uint8]:
     """Resize to a square (bicubic, antialiased), rounded to uint8.
 
     Args:
         image: uint8 array ``(height, width, 3)``.
         size: int; the side in pixels.
+        fit: str; as for `read_images`.
 
     Returns:
-        uint8 array ``(size, size, 3)``: `image` itself if it has that size.
+        uint8 array ``(size, size, 3)``: the pixels of `image` itself where they have
+        the right size already.
 
     Example:
         >>> resize(np.zeros((8, 4, 3), np.uint8), 6).shape
         (6, 6, 3)
     """
-    return resize_tensor(tf.constant(image), size).numpy()
+    return resize_tensor(tf.constant(image), size, fit).numpy()
 
 
-def resize_tensor(image: tf.Tensor, size: int) -> tf.Tensor:
+def resize_tensor(image: tf.Tensor, size: int, fit: str = "squash") -> tf.Tensor:
     """As `resize`, in a graph.
 
     Args:
         image: uint8 tensor ``(height, width, 3)``.
-        size: int; the side in pixels.
+        size, fit: as for `resize`.
 
     Returns:
         uint8 tensor ``(size, size, 3)``.
@@ -390,14 +420,32 @@ def resize_tensor(image: tf.Tensor, size: int) -> tf.Tensor:
         >>> resize_tensor(tf.zeros((8, 4, 3), tf.uint8), 6).shape
         TensorShape([6, 6, 3])
     """
+    shape, target = tf.shape(image)[:2], tf.constant((size, size))
+    if fit == "crop":
+        side = tf.reduce_min(shape)
+        top, left = tf.unstack((shape - side) // 2)
+        image = image[top : top + side, left : left + side]
+    elif fit == "pad":
+        # The longer side gets the size, the other in proportion, rounded. In 64 bits:
+        # a strip of millions of pixels is an image too.
+        long = tf.cast(shape, tf.int64)
+        longest = tf.reduce_max(long)
+        target = tf.cast((2 * size * long + longest) // (2 * longest), tf.int32)
+        target = tf.maximum(target, 1)
 
     def resized() -> tf.Tensor:
-        pixels = tf.image.resize(image, (size, size), "bicubic", antialias=True)
+        pixels = tf.image.resize(image, target, "bicubic", antialias=True)
         return tf.cast(tf.round(tf.clip_by_value(pixels, 0.0, 255.0)), tf.uint8)
 
     # An image of the right size keeps its exact pixels.
-    same = tf.reduce_all(tf.shape(image)[:2] == size)
-    return tf.ensure_shape(tf.cond(same, lambda: image, resized), (size, size, 3))
+    same = tf.reduce_all(tf.shape(image)[:2] == target)
+    image = tf.cond(same, lambda: image, resized)
+    if fit == "pad":
+        before = (size - target) // 2
+        margins = tf.stack([before, size - target - before], axis=1)  # (2, 2)
+        margins = tf.pad(margins, [[0, 1], [0, 0]])  # none of colours
+        image = tf.pad(image, margins, constant_values=255)
+    return tf.ensure_shape(image, (size, size, 3))
 
 
 def printable(path: str | os.PathLike[str]) -> str:
@@ -416,33 +464,48 @@ def printable(path: str | os.PathLike[str]) -> str:
     return os.fspath(path).encode("utf-8", "backslashreplace").decode()
 
 
-def rereadable(
-    dataset: tf.data.Dataset, reread: Callable[[int], tf.data.Dataset]
+class Photographs(NamedTuple):
+    """What a data set knows of the image files from which it reads.
+
+    Attributes:
+        fit: str or None; how images become squares, as for `read_images`. None leaves
+            that to the model.
+        reread: function or None; of the side in pixels and the fit that a model takes,
+            to the same data set with images as the model takes them. None if images
+            are what they are.
+    """
+
+    fit: str | None
+    reread: Callable[[int | None, str], tf.data.Dataset] | None
+
+
+def of_photographs(
+    dataset: tf.data.Dataset, photographs: Photographs
 ) -> tf.data.Dataset:
-    """Make a data set of images that a model can have in another size.
+    """Make a data set of images that a model can have as it takes them.
 
     Its files are then decoded and resized once, to the size that the model takes, as
     those of a list of paths are, not to one size and then to another. The data set
-    keeps that ability under `batch`, `take` and the like.
+    keeps that ability under `batch`, `take` and the like. Under `map` and the like it
+    keeps the knowledge of the fit, so that a model can refuse images of another one.
 
     Args:
         dataset: `tf.data.Dataset`.
-        reread: function of the side in pixels; it returns the same data set with images
-            of that size.
+        photographs: `Photographs`.
 
     Returns:
-        `dataset`, for `at_size`.
+        `dataset`, for `as_taken`.
     """
-    dataset.reread_at = reread
-    for name in _KEEP_IMAGES:
-        setattr(dataset, name, _keeping(dataset, name, reread))
+    dataset.photographs = photographs
+    for name in (*_KEEP_IMAGES, *_CHANGE_IMAGES):
+        setattr(dataset, name, _following(dataset, name, photographs))
     return dataset
 
 
-def rereadable_map(
+def photographs_mapped(
     dataset: tf.data.Dataset, function: Callable[[tf.data.Dataset], tf.data.Dataset]
 ) -> tf.data.Dataset:
-    """Apply a function that leaves the images as they are; keep `at_size` possible.
+    """Apply a function that leaves the images as they are; keep `as_taken` possible.
 
     Args:
         dataset: `tf.data.Dataset`.
@@ -451,37 +514,63 @@ def rereadable_map(
     Returns:
         `tf.data.Dataset`, ``function(dataset)``.
     """
-    reread = getattr(dataset, "reread_at", None)
-    if reread is None:
+    photographs = getattr(dataset, "photographs", None)
+    if photographs is None:
         return function(dataset)
-    return rereadable(function(dataset), lambda size: function(reread(size)))
+    fit, reread = photographs
+    if reread is not None:
+        again = lambda size, fit: function(reread(size, fit))  # noqa: E731
+        return of_photographs(function(dataset), Photographs(fit, again))
+    return of_photographs(function(dataset), photographs)
 
 
-def _keeping(
-    dataset: tf.data.Dataset, name: str, reread: Callable[[int], tf.data.Dataset]
+def _following(
+    dataset: tf.data.Dataset, name: str, photographs: Photographs
 ) -> Callable[..., tf.data.Dataset]:
-    """A method of a data set whose result is rereadable, too."""
+    """A method of a data set whose result knows of its photographs, too."""
     method = getattr(dataset, name)
 
     @functools.wraps(method)
-    def keeping(*args: Any, **kwargs: Any) -> tf.data.Dataset:
-        return rereadable(
-            method(*args, **kwargs),
-            lambda size: getattr(reread(size), name)(*args, **kwargs),
-        )
+    def following(*args: Any, **kwargs: Any) -> tf.data.Dataset:
+        result = method(*args, **kwargs)
+        if name in _CHANGE_IMAGES:
+            # They have been read, once and for all.
+            read = Photographs(photographs.fit or FITS[0], None)
+            return of_photographs(result, read)
+        fit, reread = photographs
+        if reread is None:
+            return of_photographs(result, photographs)
 
-    return keeping
+        def again(size: int | None, fit: str) -> tf.data.Dataset:
+            return getattr(reread(size, fit), name)(*args, **kwargs)
+
+        return of_photographs(result, Photographs(fit, again))
+
+    return following
 
 
-def at_size(dataset: tf.data.Dataset, size: int | None) -> tf.data.Dataset:
-    """Return a data set with its images in the size that a model takes.
+def as_taken(dataset: tf.data.Dataset, size: int | None, fit: str) -> tf.data.Dataset:
+    """Return a data set with its images as a model takes them.
 
     Args:
         dataset: `tf.data.Dataset`.
         size: int or None; the side in pixels, None to leave it.
+        fit: str; as for `read_images`.
 
     Returns:
-        `tf.data.Dataset`: `dataset` itself unless it is `rereadable`.
+        `tf.data.Dataset`: `dataset` itself unless it is of photographs whose size or
+        fit are open.
+
+    Raises:
+        ValueError: if its images have been read with another fit.
     """
-    reread = getattr(dataset, "reread_at", None)
-    return dataset if reread is None or size is None else reread(size)
+    photographs = getattr(dataset, "photographs", None)
+    if photographs is None:
+        return dataset
+    if photographs.fit not in (None, fit):
+        raise ValueError(
+            f"`fit` of the images must be the model's `image_fit`, {fit!r}. Received "
+            f"a data set of images with fit={photographs.fit!r}: read them with "
+            f"fit={fit!r}, or make the model with image_fit={photographs.fit!r}."
+        )
+    return dataset if photographs.reread is None else photographs.reread(size, fit)

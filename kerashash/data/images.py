@@ -7,7 +7,12 @@ import numpy as np
 import numpy.typing as npt
 import tensorflow as tf
 
-from kerashash.data.image_reading import DEFAULT_SIZE, decode_tensor, resize_tensor
+from kerashash.data.image_reading import (
+    DEFAULT_SIZE,
+    FITS,
+    decode_tensor,
+    resize_tensor,
+)
 
 
 class EncodedImages:
@@ -22,15 +27,18 @@ class EncodedImages:
             `kerashash.data.read_images`.
         n: int; the number of images.
         image_size: int or None; the side in pixels to which images are resized
-            (bicubic, antialiased), whatever their aspect ratio. None is the side that
-            the model takes to which they are passed, and otherwise 224.
+            (bicubic, antialiased). None is the side that the model takes to which they
+            are passed, and otherwise 224.
         stamp: str that identifies the images: where shape and stamp are equal,
             `kerashash.data.cache_features` takes the images to be the same.
+        fit: str or None; how images become squares, as for `read_images`. None is the
+            fit of the model to which they are passed, and otherwise "squash".
 
     Attributes:
         shape: ``(n, image_size, image_size, 3)``.
         dtype: uint8.
-        has_open_size: bool; whether `image_size` is None.
+        fit: str or None; as given.
+        is_open: bool; whether `image_size` or `fit` is None.
 
     Example:
         >>> file = tf.io.encode_png(tf.zeros((8, 4, 3), tf.uint8)).numpy()
@@ -47,8 +55,10 @@ class EncodedImages:
         n: int,
         image_size: int | None,
         stamp: str,
+        fit: str | None = None,
     ) -> None:
-        self.has_open_size = image_size is None
+        self.fit, self._size = fit, image_size
+        self.is_open = image_size is None or fit is None
         side = DEFAULT_SIZE if image_size is None else image_size
         self.shape = (n, side, side, 3)
         self.stamp = stamp
@@ -79,20 +89,21 @@ class EncodedImages:
         Returns:
             uint8 tensor ``(image_size, image_size, 3)``.
         """
-        return resize_tensor(decode_tensor(file), self.shape[1])
+        return resize_tensor(decode_tensor(file), self.shape[1], self.fit or FITS[0])
 
-    def at_size(self, size: int | None) -> "EncodedImages":
-        """Return the images in the size that a model takes, if their size is open.
+    def as_taken(self, size: int | None, fit: str | None) -> "EncodedImages":
+        """Return the images as a model takes them, where size and fit are open.
 
         Args:
             size: int or None; the side in pixels, None if the model leaves it open.
+            fit: str or None; how images become squares, None to leave it.
 
         Returns:
-            `EncodedImages`: these themselves if they were given a size.
+            `EncodedImages`.
         """
-        if size is None or not self.has_open_size:
-            return self
-        return EncodedImages(self._read, len(self), size, self.stamp)
+        size = size if self._size is None else self._size
+        fit = fit if self.fit is None else self.fit
+        return EncodedImages(self._read, len(self), size, self.stamp, fit)
 
     def __getitem__(self, rows: Any) -> npt.NDArray[np.uint8]:
         rows = np.arange(len(self))[rows]

@@ -13,7 +13,7 @@ import tensorflow as tf
 
 from kerashash.checks import check_array, check_choices, check_integer
 from kerashash.data.batch_watch import are_class_ids
-from kerashash.data.image_reading import at_size, check_faults, read_batch
+from kerashash.data.image_reading import as_taken, check_faults, read_batch
 from kerashash.data.progress import progress
 
 
@@ -23,6 +23,7 @@ def batches(
     shape: tuple[int | None, ...] | None = None,
     image_size: int | None = None,
     on_error: str = "raise",
+    image_fit: str = "squash",
 ) -> tuple[Iterable[Any], int | None]:
     """Cut the input of `encode` into batches.
 
@@ -36,6 +37,8 @@ def batches(
         image_size: int or None; the side in pixels to which image files are resized.
             None if the model takes no images.
         on_error: str; "raise" or "skip", as for `encode`.
+        image_fit: str; how images become squares, as for
+            `kerashash.data.read_images`.
 
     Returns:
         ``(iterable of batches, number of rows or None if unknown)``.
@@ -54,7 +57,7 @@ def batches(
     if streams.is_stream(x):
         return streams.first_parts(x, batch_size, shape), None
     if isinstance(x, tf.data.Dataset):
-        return _dataset_batches(at_size(x, image_size), batch_size, shape)
+        return _dataset_batches(as_taken(x, image_size, image_fit), batch_size, shape)
     if isinstance(x, str | os.PathLike):
         raise TypeError(
             f"`x` must be a list of paths, not one path. Received: {x!r}. "
@@ -66,7 +69,8 @@ def batches(
                 "`x` must hold feature vectors: this model's backbone takes no "
                 f"images. Received a list of {len(x)} paths."
             )
-        return ImageFiles(x, batch_size, image_size, on_error == "skip"), len(x)
+        files = ImageFiles(x, batch_size, image_size, on_error == "skip", image_fit)
+        return files, len(x)
     if isinstance(x, list | tuple) and not x:  # no rows, of whatever shape
         return (), 0
     array = check_array(np.asarray(x), shape)
@@ -83,6 +87,7 @@ class ImageFiles:
         image_size: int; the side in pixels to which images are resized.
         skips: bool; True leaves out files that are no readable images. False reads the
             files after such a one, too, and then raises one error that names them all.
+        fit: str; as for `kerashash.data.read_images`.
 
     Attributes:
         faults: dict of str by position in `paths`; what is wrong with the files that
@@ -95,15 +100,16 @@ class ImageFiles:
         batch_size: int,
         image_size: int,
         skips: bool,
+        fit: str = "squash",
     ) -> None:
         self._paths, self._batch_size = paths, batch_size
-        self._image_size, self._skips = image_size, skips
+        self._image_size, self._skips, self._fit = image_size, skips, fit
         self.faults: dict[int, str] = {}
 
     def __iter__(self) -> Iterator[npt.NDArray[np.uint8]]:
         for start in range(0, len(self._paths), self._batch_size):
             paths = self._paths[start : start + self._batch_size]
-            pixels, faults = read_batch(paths, self._image_size)
+            pixels, faults = read_batch(paths, self._image_size, self._fit)
             self.faults |= {start + at: fault for at, fault in faults.items()}
             # With an error to come, nobody needs further codes.
             if len(pixels) and (self._skips or not self.faults):

@@ -9,7 +9,11 @@ import numpy as np
 import numpy.typing as npt
 import tensorflow as tf
 
-from kerashash.data.image_reading import rereadable, rereadable_map
+from kerashash.data.image_reading import (
+    Photographs,
+    of_photographs,
+    photographs_mapped,
+)
 from kerashash.data.images import EncodedImages
 from kerashash.data.protocols import Rows
 
@@ -42,6 +46,8 @@ class RetrievalData:
         labels: uint8 array ``(n, num_classes)``, values in {0, 1}.
         names: str array ``(n,)`` or None; the names of the images: the publisher's, the
             paths of the files, or the sha256 of the pixels. None without names.
+        image_fit: str or None; how the images became squares of which `x` holds
+            features. None of other data.
         num_classes, num_train, num_query, num_database: int.
         train_labels, query_labels, database_labels: uint8 arrays, the rows of `labels`
             in each split.
@@ -68,6 +74,7 @@ class RetrievalData:
     x: npt.NDArray[Any] | EncodedImages = dataclasses.field(repr=False)
     labels: npt.NDArray[np.uint8] = dataclasses.field(repr=False)
     names: npt.NDArray[np.str_] | None = dataclasses.field(default=None, repr=False)
+    image_fit: str | None = dataclasses.field(default=None, repr=False)
 
     def __repr__(self) -> str:
         sizes = {name: len(rows) for name, rows in sorted(self.splits.items())}
@@ -138,7 +145,7 @@ class RetrievalData:
             return dataset.map(lambda x, y: (x, {"index": y["index"]}))
 
         labelled = self._dataset("unlabelled", shuffle=True)
-        return rereadable_map(labelled, without_labels)
+        return photographs_mapped(labelled, without_labels)
 
     @property
     def train_rows(self) -> npt.NDArray[np.int32]:
@@ -207,13 +214,19 @@ class RetrievalData:
         """Build the data set of a split."""
         images = self.x
         dataset = self._dataset_of(images, split, shuffle)
-        if isinstance(images, EncodedImages) and images.has_open_size:
-            # Cached: a new data set would start again with the order of its epochs.
-            reread = functools.cache(
-                lambda size: self._dataset_of(images.at_size(size), split, shuffle)
+        if not isinstance(images, EncodedImages):
+            if self.image_fit is None:
+                return dataset
+            return of_photographs(dataset, Photographs(self.image_fit, None))
+        if not images.is_open:
+            return of_photographs(dataset, Photographs(images.fit, None))
+        # Cached: a new data set would start again with the order of its epochs.
+        reread = functools.cache(
+            lambda size, fit: self._dataset_of(
+                images.as_taken(size, fit), split, shuffle
             )
-            return rereadable(dataset, reread)
-        return dataset
+        )
+        return of_photographs(dataset, Photographs(images.fit, reread))
 
     def _dataset_of(
         self, images: npt.NDArray[Any] | EncodedImages, split: str, shuffle: bool

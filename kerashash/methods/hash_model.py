@@ -15,6 +15,7 @@ from kerashash.backbones.images import input_size, leaves, statistics_inlined
 from kerashash.checks import check_integer
 from kerashash.codes import packed_width
 from kerashash.data import batch_watch, inputs
+from kerashash.data.image_reading import FITS
 from kerashash.data.progress import progress
 from kerashash.data.streams import BatchCheck, NumberedBatches, is_stream
 from kerashash.methods import replicas
@@ -92,6 +93,11 @@ class HashModel(keras.Model):
             as "tanh". None is the identity.
         hash_initializer: str or `keras.initializers.Initializer`; the kernel
             initializer of the hash layer.
+        image_fit: str; how the model takes photographs that are no squares: "squash",
+            "crop" or "pad", as for `kerashash.data.read_images`. Wherever it reads
+            image files itself, and where it takes data sets of
+            `kerashash.data.from_directory`, they become squares in this way. Arrays are
+            taken as they are.
         head: layer from features to float32 continuous codes ``(batch, bits)``, in
             place of the hash layer. None is a `HashHead` with the two options above.
         **kwargs: further arguments of `keras.Model`. `dtype` is the dtype policy of the
@@ -145,10 +151,12 @@ class HashModel(keras.Model):
         hash_activation: str | Callable[..., Any] | None = "tanh",
         hash_initializer: str | keras.initializers.Initializer = "glorot_uniform",
         head: keras.layers.Layer | None = None,
+        image_fit: str = "squash",
         **kwargs: Any,
     ) -> None:
         check_not_forked()
         packed_width(bits)
+        checks.check_choices({"image_fit": FITS}, image_fit=image_fit)
         for name, value in (("num_classes", num_classes), ("num_train", num_train)):
             if value is not None:
                 check_integer(name, value)
@@ -168,6 +176,7 @@ class HashModel(keras.Model):
         self.num_classes: Any = num_classes
         self.num_train: Any = num_train
         self.backbone = backbones.get(backbone)
+        self.image_fit = image_fit
         self.hash_activation = hash_activation
         self.hash_initializer = hash_initializer
         self._has_own_head = head is not None
@@ -420,7 +429,9 @@ class HashModel(keras.Model):
         """Batches of what a user wants to encode, and the number of rows."""
         check_not_forked()
         size = input_size(self.backbone)
-        return inputs.batches(x, batch_size, self._batch_shape(), size, on_error)
+        return inputs.batches(
+            x, batch_size, self._batch_shape(), size, on_error, self.image_fit
+        )
 
     def _continuous_batches(
         self, source: Iterable[Any], rows: int | None, verbose: str | int
@@ -777,6 +788,7 @@ class HashModel(keras.Model):
             bool(normalizing),
             self.num_classes,
             self.distribute_strategy.num_replicas_in_sync if alone else 1,
+            self.image_fit,
         )
 
     def _batches(
@@ -1207,6 +1219,8 @@ class HashModel(keras.Model):
         config = super().get_config()  # name, dtype, trainable, activity_regularizer
         if not self.autocast:
             config["autocast"] = False
+        if self.image_fit != FITS[0]:  # configs of before stay what they are
+            config["image_fit"] = self.image_fit
         return config | {
             name: value
             if value is None or isinstance(value, str | int)

@@ -11,6 +11,7 @@ import numpy as np
 import numpy.typing as npt
 import tensorflow as tf
 
+from kerashash.backbones.images import input_size
 from kerashash.checks import (
     check_array,
     check_choices,
@@ -18,6 +19,7 @@ from kerashash.checks import (
     from_preset,
 )
 from kerashash.data import batch_watch, inputs
+from kerashash.data.image_reading import as_taken
 from kerashash.methods.hash_model import HashModel
 
 __all__ = [
@@ -164,6 +166,7 @@ def self_train(
 def _labelled_examples(model: HashModel, labelled: Any) -> tf.data.Dataset:
     """Make a data set of images and label rows, in any order; check the labels."""
     if isinstance(labelled, tf.data.Dataset):
+        labelled = as_taken(labelled, input_size(model.backbone), model.image_fit)
         batched = labelled if is_batched(labelled) else labelled.batch(1)
         inputs.check_batches(
             batched, model.num_classes, True, False, type(model).__name__
@@ -189,6 +192,7 @@ def _unlabelled_examples(
 ) -> tuple[tf.data.Dataset, int]:
     """Make a data set of ``(x, {"index"})``, in any order, and count its images."""
     if isinstance(unlabelled, tf.data.Dataset):
+        unlabelled = as_taken(unlabelled, input_size(model.backbone), model.image_fit)
         return unlabelled_rows(unlabelled)
     x = check_array(unlabelled, model._batch_shape(), "unlabelled")
     index = np.arange(len(x), dtype=np.int32)

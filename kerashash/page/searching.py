@@ -83,7 +83,8 @@ class Searcher:
 
         opened(data, self._limits.pixels)
         try:
-            return image_reading.resize(image_reading.decode(data), self._size)
+            pixels = image_reading.decode(data)
+            return image_reading.resize(pixels, self._size, self._model.image_fit)
         except ValueError as error:
             raise Refused(415, f"This file cannot be read: {error}.") from error
 

@@ -202,7 +202,10 @@ def model_for(recipe: Recipe, network: keras.layers.Layer, rows: Any) -> HashMod
     # DDH, which learns without labels, has a default and needs no number.
     if parameters["num_classes"].default is inspect.Parameter.empty:
         sizes["num_classes"] = rows.num_classes
-    return recipe.method(network, **sizes, **recipe.model)
+    # A model takes photographs in the way in which it met them.
+    fit = recipe.data.get("fit")
+    fits = {} if fit is None else {"image_fit": fit}
+    return recipe.method(network, **sizes, **fits, **recipe.model)
 
 
 def backups(recipe: Recipe, cache_dir: str | os.PathLike[str]) -> pathlib.Path:

@@ -257,7 +257,7 @@ def encoded_batches(
 
     def pixels(item: Item) -> npt.NDArray[np.uint8] | str:
         try:
-            return resize(decode(content_of(item)), side)
+            return resize(decode(content_of(item)), side, model.image_fit)
         except OSError as error:
             return error.strerror or str(error)
         except ValueError as error:

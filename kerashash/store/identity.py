@@ -18,8 +18,8 @@ def model_identity(model: "HashModel", entry: str | None = None) -> dict[str, An
 
     Returns:
         dict: "name"; "in_zoo", whether the name is one of the zoo; "method", "bits",
-        "input", the shape or image size of inputs; and "weights", the SHA-256 of the
-        network that encodes.
+        "input", the shape of inputs, or the size of images and their `image_fit` if it
+        is not "squash"; and "weights", the SHA-256 of the network that encodes.
 
     Raises:
         ValueError: if the model is not built.
@@ -45,12 +45,13 @@ def model_identity(model: "HashModel", entry: str | None = None) -> dict[str, An
         digest.update(f"{value.dtype} {value.shape}".encode())
         digest.update(np.ascontiguousarray(value).tobytes())
     size = input_size(model.backbone)
+    fit = "" if model.image_fit == "squash" else f", {model.image_fit}"
     shape = getattr(model.backbone, "input_shape", None)
     return {
         "name": entry or model.name,
         "in_zoo": entry is not None,
         "method": type(model).__name__,
         "bits": model.bits,
-        "input": f"{size} pixels" if size else shape and list(shape[1:]),
+        "input": f"{size} pixels{fit}" if size else shape and list(shape[1:]),
         "weights": digest.hexdigest(),
     }

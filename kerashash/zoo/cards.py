@@ -326,6 +326,7 @@ def facts(card: Mapping[str, Any]) -> dict[str, Any]:
         "split": card.get("split"),
         "rows": _as_text(counts),
         "backbone": _as_text(card.get("backbone", {})),
+        "images that are no squares": card.get("image_fit"),
         "trained on": card.get("trained_on"),
         "use": card.get("use"),
         "choices": card.get("choices"),

@@ -325,6 +325,8 @@ def _check_new(
     if not isinstance(card, Mapping):
         raise TypeError(f"`card` must be a dict. Received: {card!r}.")
     card = {**card, "name": name, "bits": model.bits, "method": type(model).__name__}
+    if model.image_fit != "squash":
+        card["image_fit"] = model.image_fit
     try:
         card_metrics.check(card.get("metrics"))
         json.dumps(card, allow_nan=False)

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 
 import click
 
-from kerashash.cli import demo, encode, search, serve, train, zoo
+from kerashash.cli import compare, demo, encode, evaluate, search, serve, train, zoo
 from kerashash.cli.completion import install
 from kerashash.cli.quiet import quiet_tensorflow
 
@@ -108,6 +108,6 @@ def _commands(debug: bool) -> None:
     """A model zoo for learning to hash: short codes of images, and their search."""
 
 
-for _module in (demo, encode, search, train, serve, zoo):
+for _module in (demo, encode, search, serve, train, evaluate, compare, zoo):
     for _command in _module.COMMANDS:
         _commands.add_command(_command)

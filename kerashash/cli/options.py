@@ -31,3 +31,14 @@ def model_option(text: str) -> Callable[[Command], Command]:
     return click.option(
         "--model", metavar="MODEL", help=text, shell_complete=complete_entry
     )
+
+
+def data_options(command: Command) -> Command:
+    """Add the options of a data set: its protocol, its draw and its folder."""
+    for option in (
+        click.option("--data-dir", metavar="FOLDER", help="Of TensorFlow Datasets."),
+        click.option("--seed", default=0, help="Which draw of the queries."),
+        click.option("--protocol", metavar="NAME", help="Of a data set; its first."),
+    ):
+        command = option(command)
+    return command

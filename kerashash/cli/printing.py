@@ -9,12 +9,13 @@ def print_metrics(metrics: list[dict[str, Any]]) -> None:
     """Print one line for each metric of a card: name, value, definition."""
     from kerashash.zoo import cards
 
-    for row in cards.rows({"name": "", "metrics": metrics}):
+    rows = cards.rows({"name": "", "metrics": metrics})
+    width = max((len(row["metric"]) for row in rows), default=0)
+    for row in rows:
         best = cards.BEST.get(row["metric"])
         parts = [row["definition"], "" if best is None else f"{best} is best"]
         definition = ", ".join(part for part in parts if part)
-        definition = definition and f"  ({definition})"
-        print(f"  {row['metric']:10} {row['value']}{definition}")
+        print(f"  {row['metric']:{width}}  {row['value']}  {definition}".rstrip())
 
 
 def print_json(value: Any) -> None:

@@ -7,7 +7,9 @@ import matplotlib.figure
 import numpy as np
 import numpy.typing as npt
 
-__all__ = ["retrieval_grid"]
+from kerashash.monitoring.curves import retrieval_curves
+
+__all__ = ["retrieval_curves", "retrieval_grid"]
 __dir__ = __all__.copy  # what completion offers
 
 # Frames of neighbours. The dashes tell them apart without colours.

@@ -1,0 +1,204 @@
+"""The commands ``kerashash compare | plot``: several entries side by side."""
+
+import shutil
+from typing import Any
+
+import click
+
+from kerashash.cli import models
+from kerashash.cli.completion import complete_data, complete_entry
+from kerashash.cli.options import data_options, json_option
+from kerashash.cli.printing import print_json
+
+# Images that are encoded to measure a rate, after as many that warm up.
+_IMAGES = 128
+_entries = click.argument(
+    "names", nargs=-1, required=True, metavar="ENTRY...", shell_complete=complete_entry
+)
+
+
+@click.command("compare")
+@_entries
+@click.option(
+    "--data",
+    metavar="NAME|FOLDER",
+    help="Measure all on a data set, or on a folder with a subfolder a class.",
+    shell_complete=complete_data,
+)
+@data_options
+@click.option("--rate", is_flag=True, help="Measure how fast each encodes here.")
+@json_option
+def _compare(
+    names: tuple[str, ...],
+    data: str | None,
+    protocol: str | None,
+    seed: int,
+    data_dir: str | None,
+    rate: bool,
+    as_json: bool,
+) -> None:
+    """Compare models side by side.
+
+    Without --data, metrics are those of the entries' cards, each on its own
+    data. With it, ENTRY may be a .keras file too.
+    """
+    from kerashash import zoo
+    from kerashash.cli.evaluate import measured
+    from kerashash.codes import packed_width
+
+    rows = None if data is None else models.load_rows(data, protocol, seed, data_dir)
+    columns: list[dict[str, Any]] = []
+    for name in names:
+        is_file = name.endswith(".keras")
+        if is_file and rows is None:
+            raise ValueError(f"--data must be given for a file. Received: {name!r}.")
+        card = {} if is_file else zoo.entry(name).card
+        model = models.load(name) if rows is not None or rate else None
+        bits = card["bits"] if model is None else model.bits
+        column: dict[str, Any] = {
+            "name": name,
+            "method": card["method"] if model is None else type(model).__name__,
+            "bits": bits,
+            "bytes": packed_width(bits),
+        }
+        if rows is None:
+            column |= {"data": card.get("data", {}), "metrics": card["metrics"]}
+        else:
+            column |= measured(model, rows)
+        if rate:
+            column["images_per_second"] = _rate(model)
+        columns.append(column)
+    if as_json:
+        print_json(columns)
+    else:
+        _print_table(columns)
+
+
+def _rate(model: Any) -> float:
+    """Images, or rows of numbers, that a model encodes in a second."""
+    import time
+
+    import numpy as np
+
+    from kerashash.backbones.images import input_size
+
+    side = input_size(model.backbone)
+    shape = (side, side, 3) if side else model.backbone.input_shape[1:]
+    x = np.random.default_rng(0).integers(0, 256, (_IMAGES, *shape), np.uint8)
+    x = x if side else x.astype(np.float32)
+    model.encode(x, batch_size=_IMAGES, verbose=0)
+    start = time.perf_counter()
+    model.encode(x, batch_size=_IMAGES, verbose=0)
+    return _IMAGES / (time.perf_counter() - start)
+
+
+def _print_table(columns: list[dict[str, Any]]) -> None:
+    """Print one column for each entry, as many side by side as the terminal holds."""
+    from kerashash.zoo import cards
+
+    definitions: list[str] = []
+    tables = []
+    for column in columns:
+        of_data = column["data"]
+        table = {
+            "method": column["method"],
+            "bits": str(column["bits"]),
+            "bytes an image": str(column["bytes"]),
+            "data": str(of_data.get("name", of_data.get("folder", "not said"))),
+            "protocol": str(of_data.get("protocol", "default")),
+        }
+        for row in cards.rows({"name": "", "metrics": column["metrics"]}):
+            title = row["metric"]
+            if row["definition"]:
+                if row["definition"] not in definitions:
+                    definitions.append(row["definition"])
+                title += f" [{definitions.index(row['definition']) + 1}]"
+            table[title] = row["value"]
+        if "images_per_second" in column:
+            table["images a second"] = f"{column['images_per_second']:.0f}"
+        tables.append(table)
+    titles = [*dict.fromkeys(title for table in tables for title in table)]
+    if "images a second" in titles:  # last, whichever metrics there are
+        titles.append(titles.pop(titles.index("images a second")))
+    left = max(map(len, titles))
+    room = shutil.get_terminal_size().columns - left
+    while columns:
+        width = taken = 0
+        for column, table in zip(columns, tables, strict=True):
+            width += 2 + max(map(len, [column["name"], *table.values()]))
+            if width >= room and taken:
+                break
+            taken += 1
+        shown = tables[:taken]
+        widths = [
+            max(map(len, [column["name"], *table.values()]))
+            for column, table in zip(columns, shown, strict=False)
+        ]
+        heads = [column["name"] for column in columns[:taken]]
+        _print_row("", heads, left, widths)
+        for title in titles:
+            values = [table.get(title, "") for table in shown]
+            if any(values):
+                _print_row(title, values, left, widths)
+        print()
+        columns, tables = columns[taken:], tables[taken:]
+    for number, definition in enumerate(definitions, 1):
+        print(f"[{number}] {definition}")
+
+
+def _print_row(title: str, values: list[str], left: int, widths: list[int]) -> None:
+    cells = [f"{value:{width}}" for value, width in zip(values, widths, strict=True)]
+    print("  ".join([f"{title:{left}}", *cells]).rstrip())
+
+
+@click.command("plot")
+@_entries
+@click.option("--out", required=True, metavar="FILE", help="The PNG file to write.")
+@click.option(
+    "--kind",
+    type=click.Choice(["pr", "pn"]),
+    default="pr",
+    help="Precision and recall, or precision at N.",
+)
+def _plot(names: tuple[str, ...], out: str, kind: str) -> None:
+    """Draw curves of entries, from the codes that they store."""
+    import numpy as np
+
+    from kerashash import evaluation, files, zoo
+    from kerashash.evaluation import label_distribution
+    from kerashash.monitoring.curves import retrieval_curves
+
+    curves: dict[str, dict[str, Any]] = {}
+    databases = set()
+    for name in dict.fromkeys(names):
+        _, path, card = zoo.entry(name)
+        if {metric["name"] for metric in card["metrics"]} & {
+            *label_distribution.MEASURES
+        }:
+            raise ValueError(
+                "ENTRY must be measured by retrieval. Received: "
+                f"{name!r}, which predicts label distributions."
+            )
+        codes = files.read_npz(path / "codes.npz")
+        size = len(codes["database_codes"])
+        ranks = np.unique(np.geomspace(1, size, 200).round().astype(int))
+        curves[card["name"]] = {
+            "ranks": ranks,
+            **evaluation.precision_recall(
+                codes["query_codes"],
+                codes["query_labels"],
+                codes["database_codes"],
+                codes["database_labels"],
+                bits=card["bits"],
+                at=ranks,
+            ),
+        }
+        about = card.get("data", {})
+        databases.add((about.get("name"), about.get("protocol"), about.get("seed")))
+    retrieval_curves(curves, kind, out)
+    print(f"Wrote {out}")
+    if len(databases) > 1:
+        print("The entries are on different data: their curves do not compare.")
+
+
+COMMANDS = (_compare, _plot)

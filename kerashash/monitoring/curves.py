@@ -1,0 +1,86 @@
+"""Retrieval curves of several models in one figure."""
+
+import itertools
+import os
+from collections.abc import Mapping
+
+import matplotlib.figure
+import matplotlib.ticker
+import numpy as np
+import numpy.typing as npt
+
+from kerashash.checks import check_choices
+
+# Colours that people with any kind of colour blindness tell apart (Okabe and Ito, Color
+# Universal Design, 2008), without yellow, which is pale on white. With the line styles,
+# 7 x 4 curves differ, and where two coincide both are seen.
+_COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#E69F00", "#000000")
+_STYLES: tuple[str | tuple[int, tuple[int, ...]], ...] = ("-", "--", ":", "-.")
+_AXES = {
+    "pr": ("recall_at", "Recall", "Precision"),
+    "pn": ("ranks", "N, the number of retrieved items", "Precision at N"),
+}
+
+
+def retrieval_curves(
+    curves: Mapping[str, Mapping[str, npt.ArrayLike]],
+    kind: str = "pr",
+    path: str | os.PathLike[str] | None = None,
+) -> matplotlib.figure.Figure:
+    """Plot precision against recall, or against the rank, of several models.
+
+    Args:
+        curves: dict by name of dicts with float arrays ``(n,)``: ``precision_at`` and,
+            for "pr", ``recall_at``, as `kerashash.evaluation.precision_recall` returns
+            them; for "pn" ``ranks``, what that function took as `at`.
+        kind: str; "pr", precision and recall, or "pn", precision at N.
+        path: path of a PNG file to write, or None.
+
+    Returns:
+        `matplotlib.figure.Figure`, with the names below the curves.
+
+    Raises:
+        ValueError: if there are no curves, one lacks an array, or two do not match.
+
+    Example:
+        >>> curve = {"precision_at": [1.0, 0.5], "recall_at": [0.5, 1.0]}
+        >>> retrieval_curves({"a-b-12": curve}).axes[0].get_xlabel()
+        'Recall'
+    """
+    check_choices({"kind": [*_AXES]}, kind=kind)
+    key, x_label, y_label = _AXES[kind]
+    if not curves:
+        raise ValueError("`curves` must hold one or more curves. Received: none.")
+    figure = matplotlib.figure.Figure(
+        figsize=(6, 4.2 + 0.2 * -(-len(curves) // 2)), layout="constrained"
+    )
+    axes = figure.subplots()
+    looks = zip(itertools.cycle(_COLOURS), itertools.cycle(_STYLES), strict=True)
+    for (name, curve), (colour, style) in zip(curves.items(), looks, strict=False):
+        missing = [array for array in (key, "precision_at") if array not in curve]
+        if missing:
+            raise ValueError(
+                f"`curves` must hold the arrays of kind={kind!r}. Missing in {name!r}: "
+                f"{missing}."
+            )
+        x, y = np.asarray(curve[key]), np.asarray(curve["precision_at"])
+        if x.ndim != 1 or x.shape != y.shape:
+            raise ValueError(
+                f"`curves` must hold arrays of one shape (n,). Received in {name!r}: "
+                f"{x.shape} and {y.shape}."
+            )
+        axes.plot(x, y, linestyle=style, color=colour, linewidth=1.8, label=name)
+    if kind == "pn":
+        axes.set_xscale("log")
+        axes.xaxis.set_major_formatter(matplotlib.ticker.StrMethodFormatter("{x:,.0f}"))
+    else:
+        axes.set_xlim(0, 1)
+    axes.set_ylim(0, 1.02)
+    axes.set_xlabel(x_label)
+    axes.set_ylabel(y_label)
+    axes.grid(color="0.9")
+    axes.spines[["top", "right"]].set_visible(False)
+    figure.legend(loc="outside lower center", ncols=2, fontsize=8, frameon=False)
+    if path is not None:
+        figure.savefig(path, dpi=150)
+    return figure

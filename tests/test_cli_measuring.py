@@ -1,0 +1,184 @@
+"""`kerashash evaluate`, `compare` and `plot`."""
+
+import json
+
+import matplotlib.image
+import numpy as np
+import pytest
+
+import kerashash
+from kerashash import cli, evaluation, files, zoo
+from kerashash.monitoring.curves import retrieval_curves
+
+ENTRY = "ssdh-digits-48"
+
+
+def run_json(capsys, *words):
+    assert cli.main([*map(str, words), "--json"]) == 0
+    return json.loads(capsys.readouterr().out)
+
+
+@pytest.fixture(scope="module")
+def saved(tmp_path_factory):
+    path = tmp_path_factory.mktemp("models") / "digits.keras"
+    kerashash.save_model(zoo.load(ENTRY), path)
+    return path
+
+
+def test_evaluate_computes_the_metrics_of_stored_codes_again(capsys, monkeypatch):
+    card = zoo.entry(ENTRY).card
+    result = run_json(capsys, "evaluate", ENTRY)
+    assert result["model"] == ENTRY
+    assert result["data"]["query"], result["data"]["database"] == (300, 1497)
+    for metric, expected in zip(result["metrics"], card["metrics"], strict=True):
+        assert metric.pop("value") == pytest.approx(expected["value"], abs=1e-6)
+        assert metric.items() <= expected.items()
+    # They come from the codes, not from the card.
+    codes = files.read_npz(zoo.entry(ENTRY).path / "codes.npz")
+    reversed_codes = {**codes, "query_codes": ~codes["query_codes"]}
+    monkeypatch.setattr(files, "read_npz", lambda path: reversed_codes)
+    other = run_json(capsys, "evaluate", ENTRY)
+    assert other["metrics"][0]["value"] < 0.2
+
+
+def test_evaluate_measures_a_model_on_data(saved, capsys):
+    data = kerashash.data.load("digits", seed=3)
+    expected = kerashash.evaluate(zoo.load(ENTRY), data, "ddh-cifar10")
+    words = ["--data", "digits", "--seed", "3", "--definition", "ddh-cifar10"]
+    for model in (ENTRY, saved):
+        result = run_json(capsys, "evaluate", model, *words)
+        values = {metric["name"]: metric["value"] for metric in result["metrics"]}
+        assert values == {k: v for k, v in expected.items() if k != "definition"}
+        assert result["definition"] == expected["definition"]
+        assert result["metrics"][0]["denominator"] == "retrieved"
+    assert cli.main(["evaluate", ENTRY, "--data", "digits"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[:2] == [f"{ENTRY} on digits, seed 0", "  default"]
+    assert lines[2] == "  300 queries, 1,497 in the database"
+    assert [line.split()[0] for line in lines[3:]] == [
+        *["mAP@ALL"] * 3,
+        "P@100",
+        "P@H<=2",
+        "mAP",
+    ]
+    assert "ties best" in lines[4]
+    assert max(map(len, lines)) <= 80
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["evaluate", "my.keras"], "--data must be given for a file"),
+        (["evaluate", ENTRY, "--data", "digit"], "Did you mean ['digits']"),
+        (["evaluate", ENTRY, "--data", ".", "--protocol", "full"], "a folder."),
+        (["evaluate", ENTRY, "--data", "digits", "--definition", "x"], "'dcdh@5000'"),
+        (["compare", ENTRY, "my.keras"], "--data must be given for a file"),
+        (["plot", ENTRY, "ddh-ldl-movie-128", "--out", "x.png"], "label distributions"),
+        (["plot", "none-12", "--out", "x.png"], "`name` must be an entry"),
+    ],
+)
+def test_mistakes_are_named(words, message, capsys, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert cli.main(words) == 2
+    assert message in capsys.readouterr().err
+    assert [*tmp_path.iterdir()] == []
+
+
+def test_compare_prints_entries_side_by_side(capsys, monkeypatch):
+    names = ["dcdh-cifar10-48", "dsre-cifar10-12", "ddh-cifar10-16"]
+    cards = [zoo.entry(name).card for name in names]
+    columns = run_json(capsys, "compare", *names)
+    for column, name, card in zip(columns, names, cards, strict=True):
+        assert (column["name"], column["bits"]) == (name, card["bits"])
+        assert column["bytes"] == -(-card["bits"] // 8)
+        assert column["metrics"] == card["metrics"]
+    monkeypatch.setenv("COLUMNS", "60")
+    assert cli.main(["compare", *names]) == 0
+    text = capsys.readouterr().out
+    assert max(map(len, text.splitlines())) <= 80
+    first, second, notes = text.split("\n\n")
+    assert first.split("\n")[0].split() == names[:2]
+    assert second.split("\n")[0].split() == names[2:]
+    values = {
+        line[:14].strip(): line[14:].split() for line in first.splitlines() if line
+    }
+    assert values["bits"] == ["48", "12"]
+    # Two metrics of one name, by two definitions, are two rows.
+    stated = {
+        tuple(metric.get(key) for key in ("ties", "database")): metric["value"]
+        for metric in cards[0]["metrics"]
+        if metric["name"] == "mAP@ALL"
+    }
+    number = notes.split("database learned")[0].count("\n") + 1
+    assert values[f"mAP@ALL [{number}]"] == [f"{stated['expected', 'learned']:.4f}"]
+
+
+def test_compare_measures_on_data_and_how_fast(saved, capsys):
+    columns = run_json(
+        capsys, "compare", ENTRY, saved, "--data", "digits", "--seed", "1", "--rate"
+    )
+    assert [column["name"] for column in columns] == [ENTRY, str(saved)]
+    assert columns[0]["metrics"] == columns[1]["metrics"]
+    expected = kerashash.evaluate(
+        zoo.load(ENTRY), kerashash.data.load("digits", seed=1)
+    )
+    assert columns[0]["metrics"][0]["value"] == expected["mAP@ALL"]
+    assert min(column["images_per_second"] for column in columns) > 100
+
+
+def test_plot_draws_the_curves_of_stored_codes(capsys, tmp_path, monkeypatch):
+    drawn = []
+
+    def draw(curves, kind, path):
+        drawn.append((curves, kind))
+        return retrieval_curves(curves, kind, path)
+
+    monkeypatch.setattr("kerashash.monitoring.curves.retrieval_curves", draw)
+    file = tmp_path / "curves.png"
+    for kind in ("pr", "pn"):
+        assert cli.main(["plot", ENTRY, ENTRY, "--out", str(file), "--kind", kind]) == 0
+        assert matplotlib.image.imread(file).shape[2] == 4
+    assert "different data" not in capsys.readouterr().out
+    ((name, curve),) = drawn[0][0].items()
+    assert name == ENTRY
+    assert (curve["ranks"][0], curve["ranks"][-1]) == (1, 1497)
+    codes = files.read_npz(zoo.entry(ENTRY).path / "codes.npz")
+    expected = evaluation.precision_recall(
+        *(codes[f"{split}_{what}"] for split in ("query", "database")
+          for what in ("codes", "labels")), bits=48, at=[1, 1497]
+    )  # fmt: skip
+    for key in ("precision_at", "recall_at"):
+        assert curve[key][[0, -1]] == pytest.approx(expected[key])
+    assert [kind for _, kind in drawn] == ["pr", "pn"]
+
+
+def test_curves_differ_in_more_than_colour():
+    curve = {"precision_at": [1.0, 0.5], "recall_at": [0.5, 1.0], "ranks": [1, 10]}
+    for kind in ("pr", "pn"):
+        figure = retrieval_curves({f"curve {i}": curve for i in range(28)}, kind)
+        lines = figure.axes[0].get_lines()
+        assert len({(line.get_color(), line.get_linestyle()) for line in lines}) == 28
+        assert len({line.get_linestyle() for line in lines[:4]}) == 4
+        (legend,) = figure.legends
+        figure.draw_without_rendering()
+        boxes = legend.get_window_extent(), figure.axes[0].get_tightbbox()
+        assert not boxes[0].overlaps(boxes[1])
+        assert [text.get_text() for text in legend.get_texts()][:2] == [
+            "curve 0",
+            "curve 1",
+        ]
+    assert np.array_equal(lines[0].get_xdata(), [1, 10])
+
+
+@pytest.mark.parametrize(
+    ("curves", "kind", "message"),
+    [
+        ({}, "pr", "one or more curves"),
+        ({"a": {"precision_at": [1.0]}}, "pr", r"Missing in 'a': \['recall_at'\]"),
+        ({"a": {"precision_at": [1.0], "ranks": [1, 2]}}, "pn", r"\(2,\) and \(1,\)"),
+        ({"a": {}}, "roc", "`kind` must be"),
+    ],
+)
+def test_curves_that_do_not_fit_are_named(curves, kind, message):
+    with pytest.raises(ValueError, match=message):
+        retrieval_curves(curves, kind)

@@ -13,14 +13,16 @@ from conftest import METRIC as MAP
 
 import kerashash
 from kerashash import cli, recipes, zoo
+from kerashash.backbones import efficientnet_lite
 from kerashash.data import RetrievalData, feature_cache
 from kerashash.data.augmentation import random_shift
 from kerashash.evaluation import label_distribution
 from kerashash.recipes import fitting, recipe, runs
+from kerashash.zoo import weight_files
 
 FINE_TUNED = """
 seed = 3
-fine_tune_after = "block6d"
+fine_tune_after = "block2b"
 batch_size = 8
 weight_decay = 1e-4
 shift = 1
@@ -99,8 +101,11 @@ def split_data(x, labels, rng):
 
 @pytest.fixture
 def small_world(tmp_path, rng, monkeypatch):
-    """Images of two colours instead of CIFAR-10, a folder with the weights of a
+    """Images of two colours instead of CIFAR-10, a folder with the weights of a small
     backbone, and the seeds for which the images were loaded."""
+    blocks = efficientnet_lite._LITE_BLOCKS[::3]
+    monkeypatch.setattr(efficientnet_lite, "_LITE_BLOCKS", blocks)
+    monkeypatch.setattr(weight_files, "_LARGE_PARAMETERS", 100_000)
     labels = np.eye(2, dtype=np.uint8)[np.arange(60) % 2]
     x = rng.integers(0, 120, (60, 16, 16, 3)) + 120 * labels[:, None, None, [0, 1, 1]]
     data = split_data(x.astype(np.uint8), labels, rng)
@@ -179,13 +184,13 @@ def test_recipe_makes_an_entry_that_loads_and_verifies(
         image_size=64,
         weights=str(folder / "backbone.weights.h5"),
     )
-    lower, _ = kerashash.backbones.split(start, "block6d")
+    lower, _ = kerashash.backbones.split(start, "block2b")
     feature_cache.mirrored_features(lower, data.arrays("train")[0], folder / "cache")
     kerashash.data.cache_features(data, model.backbone, folder / "cache")
     assert cached == {
         path: path.stat().st_mtime_ns for path in (folder / "cache").iterdir()
     }
-    for name, same in (("block5a_project_conv", True), ("head_conv", False)):
+    for name, same in (("block2a_project_conv", True), ("head_conv", False)):
         old = start.get_layer(name).kernel.numpy().astype(np.float16)
         new = model.backbone.get_layer(name).kernel.numpy().astype(np.float16)
         assert np.array_equal(old, new) == same
@@ -755,7 +760,7 @@ def test_a_recipe_on_vectors(tmp_path, hidden):
 def test_feature_maps_smaller_than_the_shift_are_refused(small_world):
     _, folder, _ = small_world
     path = write(folder, "AdaLabelHash", FINE_TUNED)
-    path.write_text(path.read_text().replace("image_size = 64", "image_size = 32"))
-    with pytest.raises(ValueError, match="1 x 1 after 'block6d'"):
+    path.write_text(path.read_text().replace("shift = 1", "shift = 16"))
+    with pytest.raises(ValueError, match="16 x 16 after 'block2b'"):
         recipes.train(path, folder / "zoo", cache_dir=folder / "cache")
     assert not (folder / "cache").exists()

@@ -126,9 +126,14 @@ def test_tensors_that_onnx_cannot_have_are_named(tmp_path):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("format", SUFFIXES)
-@pytest.mark.parametrize("name", ["adalabel-cifar10-48", "ddh-ldl-natural-scene-128"])
-def test_entries_of_the_zoo(format, name, tmp_path, rng):
+@pytest.mark.parametrize(
+    ("name", "format"),
+    [
+        ("adalabel-cifar10-48", "litert"),
+        *(("ddh-ldl-natural-scene-128", format) for format in SUFFIXES),
+    ],
+)
+def test_entries_of_the_zoo(name, format, tmp_path, rng):
     model = kerashash.zoo.load(name)
     run = runner(export(model, format, tmp_path), format)
     shape = model._batch_shape()

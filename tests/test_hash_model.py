@@ -90,7 +90,7 @@ def test_image_files_that_cannot_be_read_are_named(image_model, tmp_path):
         image_model.encode([broken])
     with pytest.raises(ValueError, match=r"missing\.jpg.*no such file"):
         image_model.encode([tmp_path / "missing.jpg"])
-    with pytest.raises(TypeError, match="list of paths"):
+    with pytest.raises(ValueError, match=r"`x`.*'photo\.jpg', where there is nothing"):
         image_model.encode("photo.jpg")
 
 

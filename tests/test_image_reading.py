@@ -2,8 +2,10 @@
 
 import dataclasses
 import io
+import itertools
 import os
 import struct
+import threading
 import zlib
 
 import keras
@@ -472,6 +474,84 @@ def test_wrong_files_are_skipped_and_said(model, folder):
     assert skipped == {}
     with pytest.raises(ValueError, match="`on_error` must be one of"):
         model.encode(paths, on_error="ignore")
+
+
+def test_folders_patterns_and_generators_of_paths_are_read(model, folder, monkeypatch):
+    paths = sorted((folder / "0").iterdir())
+    expected = model.encode(paths)
+    for x in (
+        folder / "0",
+        f"{folder}/0/*",
+        iter(paths),
+        (path for path in paths),
+        tuple(map(str, paths)),
+        dict.fromkeys(paths).keys(),
+    ):
+        np.testing.assert_array_equal(model.encode(x, batch_size=3), expected)
+    np.testing.assert_array_equal(model.encode(paths[2]), expected[2:3])
+    assert model.continuous_codes(folder).shape == (16, 96)
+    monkeypatch.chdir(folder)
+    assert len(model.encode(".")) == 16
+    (folder / "0" / "3.gif").write_bytes(b"")
+    codes, skipped = model.encode(folder / "0", on_error="skip")
+    assert (len(codes), skipped) == (7, {3: "empty"})
+    with pytest.raises(ValueError, match=r"`x` must.*1 file: '[^']*3\.gif' \(empty\)"):
+        model.encode(iter(paths), batch_size=2)
+    with pytest.raises(ValueError, match="`x` must be folders, files or patterns"):
+        model.encode("nowhere")
+    with pytest.raises(ValueError, match=r"`x` must match files.*'\*\.tga'"):
+        model.encode("*.tga")
+    with pytest.raises(ValueError, match=r"1 file: '0' \(Is a directory\)"):
+        model.encode(["0"])  # of a list, a path is an image
+    vectors = kerashash.AdaLabelHash("features", bits=8, num_classes=2)
+    for x in (iter(paths), folder):
+        with pytest.raises(ValueError, match=r"takes no images\. Received paths: '"):
+            vectors.encode(x)
+
+
+def test_few_batches_are_read_ahead():
+    file = encoded(photograph((4, 4)), "PNG")
+    begun, taken = [], []
+
+    def content_of(item):
+        begun.append(item)
+        return b"" if item % 5 == 4 else file
+
+    def endless():
+        for item in itertools.count():
+            taken.append(item)
+            yield item
+
+    batches = image_reading.read_ahead(endless(), content_of, 4, batch_size=10)
+    for number in range(50):
+        pixels, items, faults = next(batches)
+        start = 10 * number
+        assert items == [i for i in range(start, start + 10) if i % 5 != 4]
+        assert faults == [(start + 4, "empty"), (start + 9, "empty")]
+        assert pixels.shape == (8, 4, 4, 3)
+        assert len(taken) <= start + 21
+    batches.close()  # which waits for what has begun
+    assert len(begun) <= len(taken)
+
+    def broken(item):
+        raise RuntimeError("a bug")
+
+    with pytest.raises(RuntimeError, match="a bug"):
+        next(image_reading.read_ahead([1], broken, 4))
+
+
+def test_the_next_batch_is_read_while_one_is_used():
+    file = encoded(photograph((4, 4)), "PNG")
+    read = {item: threading.Event() for item in range(12)}
+
+    def content_of(item):
+        read[item].set()
+        return file
+
+    batches = image_reading.read_ahead(range(12), content_of, 4, batch_size=4)
+    next(batches)
+    for item in range(8):  # without another call
+        assert read[item].wait(10)
 
 
 @pytest.mark.skipif(os.name != "posix", reason="names of files are text elsewhere")

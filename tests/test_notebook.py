@@ -54,6 +54,7 @@ def test_a_folder_is_indexed_without_its_bad_files(hasher, photos):
     with pytest.warns(UserWarning, match=r"Skipped 1 file: '.*bad.png' \(empty\)"):
         store = hasher.index(".", verbose=0)
     assert len(store) == 3
+    assert len(hasher.index(iter(photos[:2]), verbose=0)) == 2
 
 
 def test_a_temporary_index_goes_with_its_object(hasher, photos):

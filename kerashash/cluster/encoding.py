@@ -21,6 +21,7 @@ from kerashash import saving
 from kerashash.checks import check_integer
 from kerashash.cluster.session import actors_that_fit, import_ray, session, set_threads
 from kerashash.codes import packed_width
+from kerashash.data.image_reading import content
 from kerashash.data.progress import progress
 from kerashash.store import CodeStore, Encoded
 from kerashash.store.filling import (
@@ -295,8 +296,7 @@ def _content(image: str | bytes | None) -> bytes:
         raise ValueError("null")
     if isinstance(image, bytes):
         return image
-    with open(image, "rb") as stream:
-        return stream.read()
+    return content(image)
 
 
 def _encoded(

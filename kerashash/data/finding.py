@@ -53,7 +53,7 @@ def find_images(
     """
     files: dict[str, ImageFile] = {}
     faults: dict[str, str] = {}
-    for path in _names(paths):
+    for path in image_paths(paths):
         path = os.path.abspath(path)
         if path in files:
             continue
@@ -67,21 +67,41 @@ def find_images(
     return [*files.values()], faults
 
 
-def _names(
+def image_paths(
     paths: str | os.PathLike[str] | Iterable[str | os.PathLike[str]],
+    argument: str = "paths",
 ) -> Iterator[str]:
-    """Paths of files, with those that folders and patterns stand for."""
+    """Go through the paths of image files, those of folders and patterns among them.
+
+    Args:
+        paths: as for `find_images`.
+        argument: str; what errors call it.
+
+    Yields:
+        str; in the order of `find_images`, which gives the same files, but twice those
+        that occur twice.
+
+    Raises:
+        TypeError, ValueError, OSError: as for `find_images`.
+
+    Example:
+        >>> for name in ("b.png", "a.jpg", "notes.txt"):
+        ...     open(name, "w").close()
+        >>> [os.path.basename(path) for path in image_paths("*")]
+        ['a.jpg', 'b.png']
+    """
     if isinstance(paths, str | os.PathLike):
         paths = [paths]
     for path in paths:
         if not isinstance(path, str | os.PathLike):
             raise TypeError(
-                f"`paths` must hold paths. Received type: {type(path).__name__}."
+                f"`{argument}` must hold paths. Received type: {type(path).__name__}."
             )
         name = os.path.expanduser(os.fspath(path))
         if "://" in name:
             raise ValueError(
-                f"`paths` must be on a file system, not at a URL. Received: {name!r}."
+                f"`{argument}` must be on a file system, not at a URL. Received: "
+                f"{name!r}."
             )
         if os.path.isdir(name):
             yield from _images_in(name)
@@ -91,7 +111,8 @@ def _names(
             matches = sorted(glob.glob(name, recursive=True))
             if not matches:
                 raise ValueError(
-                    f"`paths` must match files. Received: {name!r}, which matches none."
+                    f"`{argument}` must match files. Received: {name!r}, which matches "
+                    "none."
                 )
             for match in matches:
                 # What a pattern matches need not be images.
@@ -101,7 +122,7 @@ def _names(
                     yield match
         else:
             raise ValueError(
-                "`paths` must be folders, files or patterns. Received: "
+                f"`{argument}` must be folders, files or patterns. Received: "
                 f"{printable(name)!r}, where there is nothing."
             )
 

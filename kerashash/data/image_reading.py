@@ -1,19 +1,23 @@
 """Image files to pixels: the one reader of every route, whatever an image comes by."""
 
+import collections
 import concurrent.futures
 import functools
 import importlib.util
 import io
+import itertools
 import os
 import struct
-from collections.abc import Callable, Mapping, Sequence
-from typing import Any, NamedTuple
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 import numpy.typing as npt
 import tensorflow as tf
 
 from kerashash.checks import check_choices, check_integer, listing
+
+Item = TypeVar("Item")
 
 #: How the names of image files end, in lower case.
 SUFFIXES = (
@@ -129,56 +133,111 @@ def read_images(
         raise TypeError(
             f"`paths` must be a list of paths, not one path. Received: {paths!r}."
         )
-    pixels, faults = read_batch(paths, image_size, fit)
+    pixels = np.empty((len(paths), image_size, image_size, 3), np.uint8)
+    faults: dict[int, str] = {}
+    row = 0
+    batches = read_ahead(
+        enumerate(paths), lambda item: content(item[1]), image_size, fit
+    )
+    for images, _, unreadable in batches:
+        pixels[row : row + len(images)] = images
+        row += len(images)
+        faults |= {at: why for (at, _), why in unreadable}
     check_faults(faults, paths, "paths")
     return pixels
 
 
-def read_batch(
-    paths: Sequence[str | os.PathLike[str]], image_size: int, fit: str = "squash"
-) -> tuple[npt.NDArray[np.uint8], dict[int, str]]:
-    """As `read_images`, but leave out files that are no readable images.
+def content(path: str | os.PathLike[str]) -> bytes:
+    """Return the content of a file."""
+    with open(path, "rb") as file:
+        return file.read()
+
+
+def read_ahead(
+    items: Iterable[Item],
+    content_of: Callable[[Item], bytes],
+    image_size: int,
+    fit: str = "squash",
+    batch_size: int = 128,
+    threads: int | None = None,
+) -> Iterator[tuple[npt.NDArray[np.uint8], list[Item], list[tuple[Item, str]]]]:
+    """Read images in batches, of which the next is being read meanwhile.
+
+    A few batches are in memory, however many items there are.
 
     Args:
-        paths, image_size, fit: as for `read_images`.
+        items: iterable; what stands for each image.
+        content_of: function of an item; the content of its image file. It may raise
+            OSError or ValueError.
+        image_size, fit: as for `read_images`.
+        batch_size: int; images of a batch.
+        threads: int or None; how many decode. None is one for each processor core.
 
-    Returns:
-        ``(pixels, faults)``: uint8 array ``(n, image_size, image_size, 3)`` of the n
-        images that can be read; and what is wrong with the others, by their positions.
+    Yields:
+        ``(pixels, items, faults)`` of a batch: uint8 array ``(n, image_size,
+        image_size, 3)``; the items that it is of; and the others with what is wrong
+        with them.
+
+    Example:
+        >>> file = tf.io.encode_png(tf.zeros((8, 4, 3), tf.uint8)).numpy()
+        >>> files = {"a": file, "b": b"", "c": file}
+        >>> for pixels, names, faults in read_ahead(files, files.get, 6, batch_size=2):
+        ...     print(pixels.shape, names, faults)
+        (1, 6, 6, 3) ['a'] [('b', 'empty')]
+        (1, 6, 6, 3) ['c'] []
     """
 
-    def read(path: str | os.PathLike[str]) -> npt.NDArray[np.uint8] | str:
+    def read(item: Item) -> npt.NDArray[np.uint8] | str:
         try:
-            with open(path, "rb") as file:
-                return resize(decode(file.read()), image_size, fit)
+            return resize(decode(content_of(item)), image_size, fit)
         except FileNotFoundError:
             return "no such file"
-        except (OSError, ValueError) as error:
+        except OSError as error:
+            return error.strerror or str(error)
+        except ValueError as error:
             return str(error)
 
-    with concurrent.futures.ThreadPoolExecutor(os.cpu_count()) as pool:
-        images = [*pool.map(read, paths)]
-    faults = {
-        position: image
-        for position, image in enumerate(images)
-        if isinstance(image, str)
-    }
-    readable = (image for image in images if not isinstance(image, str))
-    shape = (len(images) - len(faults), image_size, image_size, 3)
-    pixels = np.empty(shape, np.uint8)
-    for row, image in enumerate(readable):
-        pixels[row] = image
-    return pixels, faults
+    pool = concurrent.futures.ThreadPoolExecutor(threads or os.cpu_count())
+
+    def begun() -> Iterator[tuple[Item, concurrent.futures.Future[Any]]]:
+        coming: collections.deque[tuple[Item, concurrent.futures.Future[Any]]]
+        coming = collections.deque()
+        for item in items:
+            coming.append((item, pool.submit(read, item)))
+            if len(coming) > batch_size:
+                yield coming.popleft()
+        yield from coming
+
+    images = begun()
+    try:
+        while batch := [*itertools.islice(images, batch_size)]:
+            read_items: list[Item] = []
+            faults: list[tuple[Item, str]] = []
+            pixels = np.empty((len(batch), image_size, image_size, 3), np.uint8)
+            for item, future in batch:
+                image = future.result()
+                if isinstance(image, str):
+                    faults.append((item, image))
+                else:
+                    pixels[len(read_items)] = image
+                    read_items.append(item)
+            del batch
+            yield pixels[: len(read_items)], read_items, faults
+    finally:
+        # Nobody waits for what has not begun, if an error or Ctrl-C has ended this.
+        pool.shutdown(cancel_futures=True)
 
 
 def check_faults(
-    faults: Mapping[int, str], paths: Sequence[str | os.PathLike[str]], argument: str
+    faults: Mapping[int, str],
+    paths: Sequence[str | os.PathLike[str]] | Mapping[int, str | os.PathLike[str]],
+    argument: str,
 ) -> None:
     """Raise an error that names the files that cannot be read, if there are any.
 
     Args:
-        faults: dict of str by position in `paths`; what is wrong, as of `read_batch`.
-        paths: list of paths.
+        faults: dict of str by position in `paths`; what is wrong.
+        paths: list of paths, or dict of those with faults by position.
         argument: str; the argument that holds the paths.
 
     Raises:
@@ -403,7 +462,18 @@ def resize(
         >>> resize(np.zeros((8, 4, 3), np.uint8), 6).shape
         (6, 6, 3)
     """
-    return resize_tensor(tf.constant(image), size, fit).numpy()
+    if image.shape[:2] == (size, size):
+        return image
+    return _resizing(size, fit)(image).numpy()
+
+
+@functools.cache
+def _resizing(size: int, fit: str) -> Callable[..., tf.Tensor]:
+    """`resize_tensor` as a graph, which takes half the time for a small image."""
+    spec = tf.TensorSpec((None, None, 3), tf.uint8)
+    return tf.function(
+        lambda image: resize_tensor(image, size, fit), input_signature=[spec]
+    )
 
 
 def resize_tensor(image: tf.Tensor, size: int, fit: str = "squash") -> tf.Tensor:

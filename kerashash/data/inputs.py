@@ -1,9 +1,10 @@
 """Cut what users pass to a model into batches, and check the batches."""
 
 import hashlib
+import itertools
 import os
 import zlib
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sized
 from typing import Any
 
 import keras
@@ -12,13 +13,21 @@ import numpy.typing as npt
 import tensorflow as tf
 
 from kerashash.checks import check_array, check_choices, check_integer
+from kerashash.data import streams
 from kerashash.data.batch_watch import are_class_ids
-from kerashash.data.image_reading import as_taken, check_faults, read_batch
+from kerashash.data.finding import image_paths
+from kerashash.data.image_reading import (
+    as_taken,
+    check_faults,
+    content,
+    printable,
+    read_ahead,
+)
 from kerashash.data.progress import progress
 
 
 def batches(
-    x: npt.ArrayLike | tf.data.Dataset | Sequence[str | os.PathLike[str]],
+    x: Any,
     batch_size: int,
     shape: tuple[int | None, ...] | None = None,
     image_size: int | None = None,
@@ -30,7 +39,7 @@ def batches(
     Args:
         x: array ``(n, ...)``; `tf.data.Dataset` of ``x`` or ``(x, y)``, batched or not;
             `keras.utils.PyDataset`, generator or other iterable of batches of these; or
-            list of paths of image files.
+            image files, as for `HashModel.encode`.
         batch_size: int, at least 1; the rows of a batch. A data set that is batched
             keeps its own.
         shape: tuple or None; the shape that a batch must have, with None for any size.
@@ -46,31 +55,28 @@ def batches(
     Raises:
         TypeError, ValueError: if `x` is none of these.
     """
-    from kerashash.data import streams
-
     check_integer("batch_size", batch_size)
     check_choices({"on_error": ("raise", "skip")}, on_error=on_error)
     if isinstance(x, keras.utils.PyDataset):
         if x.num_batches is None:
             raise ValueError("`x` must be finite. Received a PyDataset without length.")
         return streams.first_parts(x, batch_size, shape), None
-    if streams.is_stream(x):
-        return streams.first_parts(x, batch_size, shape), None
-    if isinstance(x, tf.data.Dataset):
-        return _dataset_batches(as_taken(x, image_size, image_fit), batch_size, shape)
     if isinstance(x, str | os.PathLike):
-        raise TypeError(
-            f"`x` must be a list of paths, not one path. Received: {x!r}. "
-            f"Did you mean [{str(x)!r}]?"
-        )
-    if isinstance(x, list | tuple) and x and isinstance(x[0], str | os.PathLike):
+        x = [*image_paths(x, "x")]
+    first, x = looked_at(x)
+    if isinstance(first, str | os.PathLike):
         if image_size is None:
             raise ValueError(
                 "`x` must hold feature vectors: this model's backbone takes no "
-                f"images. Received a list of {len(x)} paths."
+                f"images. Received paths: {printable(first)!r}, ..."
             )
         files = ImageFiles(x, batch_size, image_size, on_error == "skip", image_fit)
-        return files, len(x)
+        return files, len(x) if isinstance(x, Sized) else None
+    if streams.is_stream(x):
+        return streams.first_parts(x, batch_size, shape), None
+    if isinstance(x, tf.data.Dataset):
+        taken = as_taken(x, image_size, image_fit)
+        return _dataset_batches(taken, batch_size, shape)
     if isinstance(x, list | tuple) and not x:  # no rows, of whatever shape
         return (), 0
     array = check_array(np.asarray(x), shape)
@@ -78,11 +84,35 @@ def batches(
     return (array[s : s + batch_size] for s in starts), len(array)
 
 
+def looked_at(x: Any) -> tuple[Any, Any]:
+    """Look at the first item of a list or stream, to know whether it is of paths.
+
+    Args:
+        x: what a user passes to `encode`.
+
+    Returns:
+        ``(first, x)``: the first item, or None of no list or stream, or an empty one;
+        and `x`, or an iterator that begins with that item, too.
+
+    Example:
+        >>> first, x = looked_at(iter(["a.jpg", "b.jpg"]))
+        >>> first, [*x]
+        ('a.jpg', ['a.jpg', 'b.jpg'])
+    """
+    if isinstance(x, list | tuple):
+        return (x[0] if x else None), x
+    if not streams.is_stream(x):
+        return None, x
+    items = iter(x)
+    head = [*itertools.islice(items, 1)]
+    return (head[0] if head else None), itertools.chain(head, items)
+
+
 class ImageFiles:
     """Image files, read in batches; a few that cannot be read do not end it.
 
     Args:
-        paths: list of paths.
+        paths: iterable of paths.
         batch_size: int.
         image_size: int; the side in pixels to which images are resized.
         skips: bool; True leaves out files that are no readable images. False reads the
@@ -96,7 +126,7 @@ class ImageFiles:
 
     def __init__(
         self,
-        paths: Sequence[str | os.PathLike[str]],
+        paths: Iterable[str | os.PathLike[str]],
         batch_size: int,
         image_size: int,
         skips: bool,
@@ -107,15 +137,21 @@ class ImageFiles:
         self.faults: dict[int, str] = {}
 
     def __iter__(self) -> Iterator[npt.NDArray[np.uint8]]:
-        for start in range(0, len(self._paths), self._batch_size):
-            paths = self._paths[start : start + self._batch_size]
-            pixels, faults = read_batch(paths, self._image_size, self._fit)
-            self.faults |= {start + at: fault for at, fault in faults.items()}
+        paths: dict[int, str | os.PathLike[str]] = {}  # of files with faults
+        for pixels, _, faults in read_ahead(
+            enumerate(self._paths),
+            lambda item: content(item[1]),
+            self._image_size,
+            self._fit,
+            self._batch_size,
+        ):
+            for (position, path), fault in faults:
+                self.faults[position], paths[position] = fault, path
             # With an error to come, nobody needs further codes.
             if len(pixels) and (self._skips or not self.faults):
                 yield pixels
         if not self._skips:
-            check_faults(self.faults, self._paths, "x")
+            check_faults(self.faults, paths, "x")
 
 
 def _dataset_batches(

@@ -13,7 +13,7 @@ import tensorflow as tf
 from kerashash import backbones, checks
 from kerashash.backbones.images import input_size, leaves, statistics_inlined
 from kerashash.checks import check_integer
-from kerashash.codes import packed_width
+from kerashash.codes import packed_width, unpack
 from kerashash.data import batch_watch, inputs
 from kerashash.data.image_reading import FITS
 from kerashash.data.progress import progress
@@ -320,8 +320,10 @@ class HashModel(keras.Model):
         Args:
             x: array ``(n, ...)``; `tf.data.Dataset` of ``x`` or ``(x, y)``, batched or
                 not; `keras.utils.PyDataset`, generator or other iterable of batches of
-                these; or list of paths of image files, which are read as
-                `kerashash.data.read_images` reads them. Images are RGB with values in
+                these. Or image files, which are read as `kerashash.data.read_images`
+                reads them: list or generator of their paths, or path of a folder, file
+                or pattern such as ``"photos/**/*.jpg"``, which stands for the files of
+                `kerashash.data.finding.find_images`. Images are RGB with values in
                 [0, 255], integers or floats, unless the backbone is a network of your
                 own that takes others; images of floats in 0..1 or -1..1 cause a
                 `UserWarning`.
@@ -355,12 +357,12 @@ class HashModel(keras.Model):
         """
         source, rows = self._inputs(x, batch_size, on_error)
         batches = self._continuous_batches(source, rows, verbose)
-        signs = [continuous >= 0 for continuous in batches]
-        bits = np.concatenate([np.zeros((0, self.bits), bool), *signs])
-        if packed:
-            codes = np.packbits(bits, axis=1)
-        else:
-            codes = np.where(bits, np.int8(1), np.int8(-1))
+        # Packed at once: the codes of millions of images take little memory.
+        signs = [np.packbits(continuous >= 0, axis=1) for continuous in batches]
+        empty = np.zeros((0, packed_width(self.bits)), np.uint8)
+        codes = np.concatenate([empty, *signs])
+        if not packed:
+            codes = unpack(codes, self.bits)
         return codes if on_error == "raise" else (codes, getattr(source, "faults", {}))
 
     def index(

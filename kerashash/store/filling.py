@@ -1,6 +1,5 @@
 """Image files into a store: what is new or has changed is encoded and committed."""
 
-import concurrent.futures
 import contextlib
 import dataclasses
 import os
@@ -17,10 +16,11 @@ import numpy.typing as npt
 from kerashash.backbones.images import input_size
 from kerashash.checks import check_integer, listing
 from kerashash.codes import packed_width
+from kerashash.data import inputs
 from kerashash.data.finding import ImageFile, find_images
-from kerashash.data.image_reading import decode, printable, resize
+from kerashash.data.image_reading import content, printable, read_ahead
 from kerashash.data.progress import progress
-from kerashash.store.code_store import CodeStore, are_paths
+from kerashash.store.code_store import CodeStore
 
 if TYPE_CHECKING:
     from kerashash.methods import HashModel
@@ -121,7 +121,7 @@ def encode_files(
 
     def blocks() -> Iterator[Block]:
         batches = encoded_batches(
-            model, pending.files, _content_of_file, batch_size, os.cpu_count() or 1
+            model, pending.files, lambda file: content(file.path), batch_size
         )
         for codes, files, faults in batches:
             yield block_of_files(codes, files, faults)
@@ -173,7 +173,8 @@ def index(
             store = CodeStore.open(path, model)
         except FileNotFoundError:
             store = CodeStore.create(path, model)
-    if not are_paths([x] if isinstance(x, str | os.PathLike) else x):
+    first, x = inputs.looked_at([x] if isinstance(x, str | os.PathLike) else x)
+    if not isinstance(first, str | os.PathLike):
         store.add(x)
         return store
     skipped = encode_files(x, store, batch_size, verbose).skipped
@@ -234,51 +235,31 @@ def pending_files(
 
 def encoded_batches(
     model: "HashModel",
-    items: Sequence[Item],
+    items: Iterable[Item],
     content_of: Callable[[Item], bytes],
     batch_size: int,
-    threads: int,
+    threads: int | None = None,
 ) -> Iterator[tuple[npt.NDArray[np.uint8], list[Item], list[tuple[Item, str]]]]:
-    """Encode images, and decode the next batch meanwhile.
+    """Encode images, of which the next batch is being read meanwhile.
 
     Args:
         model: `HashModel` of images.
-        items: sequence; what stands for each image.
+        items: iterable; what stands for each image.
         content_of: function of an item; the content of its image file. It may raise
             OSError or ValueError.
         batch_size: int; images of a batch.
-        threads: int; how many decode.
+        threads: int or None; how many decode, as for `read_ahead`.
 
     Yields:
         ``(codes, items, faults)`` of a batch: packed codes, uint8 array ``(n, width)``;
         the items that they are of; and the others with what is wrong with them.
     """
-    side = images_side(model)
-
-    def pixels(item: Item) -> npt.NDArray[np.uint8] | str:
-        try:
-            return resize(decode(content_of(item)), side, model.image_fit)
-        except OSError as error:
-            return error.strerror or str(error)
-        except ValueError as error:
-            return str(error)
-
-    with concurrent.futures.ThreadPoolExecutor(threads) as pool:
-
-        def begin(start: int) -> list[tuple[Item, concurrent.futures.Future[Any]]]:
-            batch = items[start : start + batch_size]
-            return [(item, pool.submit(pixels, item)) for item in batch]
-
-        coming = begin(0)
-        for start in range(batch_size, len(items) + batch_size, batch_size):
-            images = [(item, future.result()) for item, future in coming]
-            coming = begin(start)
-            read = [(item, x) for item, x in images if not isinstance(x, str)]
-            codes = np.zeros((0, packed_width(model.bits)), np.uint8)
-            if read:
-                codes = model.encode(np.stack([x for _, x in read]), verbose=0)
-            faults = [(item, x) for item, x in images if isinstance(x, str)]
-            yield codes, [item for item, _ in read], faults
+    nothing = np.zeros((0, packed_width(model.bits)), np.uint8)
+    for pixels, read, faults in read_ahead(
+        items, content_of, images_side(model), model.image_fit, batch_size, threads
+    ):
+        codes = model.encode(pixels, verbose=0) if read else nothing
+        yield codes, read, faults
 
 
 def block_of_files(
@@ -361,8 +342,3 @@ def images_side(model: "HashModel") -> int:
             f"{model.name!r}, which does not."
         )
     return side
-
-
-def _content_of_file(file: ImageFile) -> bytes:
-    with open(file.path, "rb") as stream:
-        return stream.read()

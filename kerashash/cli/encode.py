@@ -1,5 +1,6 @@
 """The command ``kerashash encode``."""
 
+import os
 from typing import TYPE_CHECKING
 
 import click
@@ -100,8 +101,13 @@ def _store(path: str, name: str | None) -> "CodeStore":
             raise ValueError(
                 f"--model must be given: '{path}' does not exist yet."
             ) from None
-        # By its name, a store can load an entry of the zoo again.
-        return CodeStore.create(path, model if name.endswith(".keras") else name)
+        if name.endswith(".keras"):
+            return CodeStore.create(path, model)
+        from kerashash import zoo
+
+        # By its name, a store can load an entry again; from anywhere by a whole path.
+        in_zoo = name in zoo.list()
+        return CodeStore.create(path, name if in_zoo else os.path.abspath(name))
 
 
 COMMANDS = (_encode,)

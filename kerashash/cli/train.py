@@ -1,60 +1,132 @@
 """The command ``kerashash train``."""
 
 import pathlib
+import tempfile
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from kerashash.cli.completion import complete_recipe
 from kerashash.cli.printing import print_metrics
 
+if TYPE_CHECKING:
+    from kerashash.zoo import Entry
+
+# Those of `kerashash.recipes.for_folder`, whose import takes time.
+_METHODS = ("adalabel", "dcdh", "ddh", "dsre", "ssdh")
+
 
 @click.command("train")
 @click.option(
     "--recipe",
-    required=True,
-    help="Name of a zoo entry, or path of a recipe.toml.",
+    metavar="NAME|FILE",
+    help="Of a zoo entry, or a file recipe.toml.",
     shell_complete=complete_recipe,
 )
 @click.option(
-    "--root",
-    type=click.Path(file_okay=False, path_type=pathlib.Path),
-    metavar="FOLDER",
-    default=".",
-    help="Where to make the entry's folder.",
+    "--data", metavar="FOLDER", help="In its place: photographs, a subfolder a class."
 )
-@click.option("--seed", type=int, help="In place of the recipe's.")
-@click.option("--seeds", default=1, help="How many seeds to train.")
+@click.option(
+    "--method",
+    metavar="NAME",
+    type=click.Choice(_METHODS),
+    help="With --data: adalabel, dcdh, ddh, dsre or ssdh.",
+)
+@click.option("--bits", type=int, help="With --data: the code length, if not 48.")
+@click.option(
+    "--backbone", metavar="NAME", help="With --data: if not efficientnet-lite0."
+)
+@click.option("--epochs", type=int, help="With --data: if not 30.")
+@click.option(
+    "--out", metavar="PATH", help="With --data: folder of an entry, or .keras file."
+)
+@click.option("--root", metavar="FOLDER", help="With --recipe: where entries lie.")
 @click.option(
     "--data-dir",
     metavar="FOLDER",
-    help="Of TensorFlow Datasets or, for a recipe on a folder of images, that folder.",
+    help="With --recipe: of TensorFlow Datasets, or of its images.",
 )
+@click.option("--seed", type=int, help="In place of the recipe's.")
+@click.option("--seeds", default=1, help="How many seeds to train.")
 @click.option("--cache-dir", metavar="FOLDER", help="For features, used again later.")
 @click.option("--log-dir", metavar="FOLDER", help="For TensorBoard.")
 def _train(
-    recipe: str,
-    root: pathlib.Path,
-    seed: int | None,
-    seeds: int,
+    recipe: str | None,
+    data: str | None,
+    out: str | None,
+    root: str | None,
     data_dir: str | None,
-    cache_dir: str | None,
-    log_dir: str | None,
+    **options: Any,
 ) -> None:
-    """Train a zoo entry from its recipe."""
+    """Train an entry from a recipe, or on photographs of your own.
+
+    Example: kerashash train --data pets --method dcdh --bits 48
+    """
+    names = ("method", "bits", "backbone", "epochs")
+    choices = {name: options.pop(name) for name in names}
+    choices = {name: value for name, value in choices.items() if value is not None}
+    for one, other, given in (
+        ("--recipe", "--data", data is not None),
+        ("--recipe", ", ".join(f"--{name}" for name in choices), bool(choices)),
+        ("--recipe", "--out", out is not None),
+    ):
+        if recipe is not None and given:
+            raise click.UsageError(f"{one} and {other} exclude one another.")
+    if data is None:
+        if recipe is None:
+            raise click.UsageError("--recipe or --data must be given.")
+        _report(_from_recipe(recipe, root, data_dir, **options))
+        return
+    for name, value in (("--root", root), ("--data-dir", data_dir)):
+        if value is not None:
+            raise click.UsageError(f"--data and {name} exclude one another.")
+    _on_folder(data, out, choices, **options)
+
+
+def _from_recipe(
+    recipe: str, root: str | None, data_dir: str | None, **options: Any
+) -> "Entry":
     from kerashash import recipes, zoo
 
     path = pathlib.Path(recipe)
     if not path.is_file():
         path = zoo.recipe_path(recipe)
-    entry = recipes.train(
-        path,
-        root,
-        seed=seed,
-        seeds=seeds,
-        cache_dir=cache_dir,
-        data_dir=data_dir,
-        log_dir=log_dir,
+    return recipes.train(path, pathlib.Path(root or "."), data_dir=data_dir, **options)
+
+
+def _on_folder(
+    folder: str, out: str | None, choices: dict[str, Any], **options: Any
+) -> None:
+    """Write a recipe for a folder and train it: an entry, or a file of its model."""
+    from kerashash import recipes, zoo
+    from kerashash.saving import save_model
+
+    if options["seed"] is not None:
+        choices["seed"] = options["seed"]
+    is_file = out is not None and out.endswith(".keras")
+    if out is not None and not is_file:
+        choices["name"] = pathlib.Path(out).name
+    text = recipes.for_folder(folder, **choices)
+    target = pathlib.Path(out or ".")
+    with tempfile.TemporaryDirectory() as temporary:
+        recipe = pathlib.Path(temporary, "recipe.toml")
+        recipe.write_text(text)
+        root = temporary if is_file else target.parent
+        entry = recipes.train(recipe, root, **options)
+        if is_file:
+            save_model(zoo.load(entry.path), target)
+            target.with_suffix(".toml").write_text(text)
+            print(f"Wrote {target}, and its recipe {target.with_suffix('.toml')}")
+            print_metrics(entry.card["metrics"])
+        else:
+            _report(entry)
+    print(
+        f"Next: kerashash encode PHOTOS --out photos.khs --model "
+        f"{target if is_file else entry.path}"
     )
+
+
+def _report(entry: "Entry") -> None:
     print(f"Wrote {entry.path}")
     print_metrics(entry.card["metrics"])
 

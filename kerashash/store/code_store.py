@@ -209,7 +209,7 @@ class CodeStore:
             if not identity["in_zoo"]:
                 raise ValueError(
                     f"'{self.path}' needs its model, {identity['name']!r}: "
-                    "CodeStore.open(path, model=model)."
+                    "CodeStore.open(path, model=model), or `--model FILE`."
                 )
             from kerashash import zoo
 

@@ -1,0 +1,430 @@
+"""Fill the tables of the documentation from cards, results and the code itself.
+
+    python scripts/docs_tables.py
+
+A table stands between the lines ``<!-- table: NAME -->`` and ``<!-- end -->`` of a
+page; NAME is a key of `TABLES`. A test checks that every table is what this script
+writes.
+"""
+
+import csv
+import inspect
+import json
+import pathlib
+import re
+import statistics
+from collections.abc import Callable, Iterable, Iterator
+from typing import Any
+
+import numpy as np
+
+from kerashash.zoo import cards
+
+ROOT = pathlib.Path(__file__).resolve().parent.parent
+RESULTS = ROOT / "benchmarks" / "results"
+MARKED = re.compile(r"(<!-- table: (.+?) -->\n).*?(<!-- end -->)", re.S)
+
+
+def pages() -> list[pathlib.Path]:
+    """List the pages that may have tables."""
+    return [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
+
+
+def filled(text: str) -> str:
+    """Return the text of a page with its tables written anew."""
+    return MARKED.sub(lambda m: f"{m[1]}{TABLES[m[2]]()}{m[3]}", text)
+
+
+def _table(columns: Iterable[str], rows: Iterable[Iterable[str]]) -> str:
+    """A Markdown table, with an empty line before and after it."""
+    columns = [*columns]
+    lines = [columns, ["---"] * len(columns), *rows]
+    text = "\n".join("| " + " | ".join(line) + " |" for line in lines)
+    return f"\n{text}\n\n"
+
+
+def _read(name: str, **equal: str) -> list[dict[str, str]]:
+    """The rows of a CSV file of results that have the values `equal`."""
+    with (RESULTS / f"{name}.csv").open(newline="") as file:
+        rows = [*csv.DictReader(file)]
+    return [row for row in rows if all(row[k] == v for k, v in equal.items())]
+
+
+def _short(value: float, digits: int = 3) -> str:
+    return f"{value:.{digits}f}".removeprefix("0")
+
+
+def _mean(values: Iterable[float]) -> str:
+    """Mean and standard deviation over seeds, and their number."""
+    values = [*values]
+    return f"{_short(statistics.fmean(values))} ± {_short(statistics.stdev(values))}"
+
+
+# The zoo.
+
+
+def _cards() -> list[dict[str, Any]]:
+    paths = sorted((ROOT / "zoo").glob("*/card.json"))
+    return [json.loads(path.read_text()) for path in paths]
+
+
+def zoo() -> str:
+    """All entries, with the first metric of each."""
+    return _table(
+        (
+            *("entry", "method", "data", "bits", "backbone", "metric", "value"),
+            *("learned", "over seeds", "paper"),
+        ),
+        map(_zoo_row, _cards()),
+    )
+
+
+def _zoo_row(card: dict[str, Any]) -> Iterator[str]:
+    first, backbone = card["metrics"][0], card["backbone"]
+    yield f"`{card['name']}`" + " (surrogate)" * ("surrogate" in card)
+    yield card["method"]
+    yield _data(card)
+    yield str(card["bits"])
+    if "name" in backbone:
+        yield cards.joined(backbone["name"])
+    elif "of" in backbone:
+        yield f"that of `{backbone['of']}`"
+    else:
+        yield "none: columns"
+    yield first["name"]
+    yield cards.number(first["value"])
+    # The first of them has the definition of the first metric, ties "expected".
+    learned = [
+        cards.number(metric["value"])
+        for metric in card["metrics"]
+        if metric["name"] == first["name"] and metric.get("database") == "learned"
+    ]
+    yield "".join(learned[:1])
+    yield cards.rows(card)[0]["over_seeds"]
+    yield card["paper_value"]
+
+
+def _data(card: dict[str, Any]) -> str:
+    return f"{card['data']['name']} {card['data'].get('protocol', '')}".strip()
+
+
+def best() -> str:
+    """The best entry of each data set, protocol and metric, but no surrogates."""
+    groups: dict[tuple[str, str], list[dict[str, Any]]] = {}
+    for card in _cards():
+        if "surrogate" not in card:
+            key = _data(card), card["metrics"][0]["name"]
+            groups.setdefault(key, []).append(card)
+    rows = []
+    for (data, metric), entries in groups.items():
+        lowest = cards.BEST.get(metric) == 0
+        choose = min if lowest else max
+        card = choose(entries, key=lambda c: c["metrics"][0]["value"])
+        value = cards.number(card["metrics"][0]["value"])
+        unit = f"{metric}, 0 is best" if lowest else metric
+        rows.append((data, f"`{card['name']}`", card["method"], unit, value))
+    return _table(("data", "entry", "method", "metric", "value"), sorted(rows))
+
+
+# Methods.
+
+_BITS, _ROWS = 48, 5000  # presets may depend on these
+
+
+def options(name: str) -> str:
+    """Defaults of a method's options beside those of its presets."""
+    import kerashash
+    from kerashash import baselines
+
+    method = getattr(kerashash, name, None) or getattr(baselines, name)
+    presets = _presets(inspect.getmodule(method))
+    signature = inspect.signature(method).parameters.values()
+    rows = []
+    for parameter in signature:
+        if parameter.default is parameter.empty or parameter.name == "preset":
+            continue
+        if parameter.name in ("num_train", "num_classes"):
+            continue
+        values = [
+            preset.get(parameter.name, parameter.default) for preset in presets.values()
+        ]
+        marked = [_value(value) for value in values]
+        marked[1:] = ["the same" if v == marked[0] else v for v in marked[1:]]
+        rows.append((f"`{parameter.name}`", *marked))
+    names = [f'`preset="{preset}"`' for preset in [*presets][1:]]
+    return _table(("option", "default", *names), rows)
+
+
+def _presets(module: Any) -> dict[str, dict[str, Any]]:
+    """The options of each preset, for 48 bits and 5,000 training rows."""
+    if hasattr(module, "PRESETS"):
+        return dict(module.PRESETS)
+    if not hasattr(module, "presets"):
+        return {"default": {}}
+    known = {"bits": _BITS, "num_train": _ROWS}
+    names = inspect.signature(module.presets).parameters
+    return dict(module.presets(**{name: known[name] for name in names}))
+
+
+def _value(value: Any) -> str:
+    if isinstance(value, float):
+        return f"`{value:.4g}`"
+    return f"`{value!r}`"
+
+
+def ablation(file: str, variants: dict[str, str]) -> str:
+    """mAP of variants by code length, over seeds."""
+    rows = _read(file)
+    # Only lengths at which all variants were run.
+    lengths = sorted({int(row["bits"]) for row in rows})
+    lines = []
+    for variant, label in variants.items():
+        line = [label]
+        for bits in lengths:
+            found = [
+                float(row["value"])
+                for row in rows
+                if row["variant"] == variant and int(row["bits"]) == bits
+            ]
+            line.append(_mean(found) if len(found) > 1 else "")
+        lines.append(line)
+    return _table(("", *(f"{bits} bits" for bits in lengths)), lines)
+
+
+def distributions() -> str:
+    """The six measures of label distributions on Movie, over seeds."""
+    measures = ("kl", "chebyshev", "clark", "canberra", "cosine", "intersection")
+    names = {
+        "DDH-LDL": "DDH-LDL",
+        "DDH-LDL-I": "DDH-LDL-I, no graph convolution",
+        "DDH-LDL-II": "DDH-LDL-II, no rotation",
+        "AA-kNN": "AA-kNN on the columns",
+        "AA-kNN, encoded columns": "AA-kNN on the encoded columns",
+        "mean distribution": "mean of the training rows",
+    }
+    lines = []
+    for method, label in names.items():
+        rows = _read("ddh_ldl_movie", method=method)
+        means = (statistics.fmean(float(row[m]) for row in rows) for m in measures)
+        lines.append([label, *(_short(value, 4) for value in means)])
+    return _table(("", *measures), lines)
+
+
+def bit_updates() -> str:
+    """DCDH's learned codes, solved in each step or after each epoch."""
+    lines = []
+    for dropout in ("0.0", "0.5"):
+        for update in ("batch", "epoch"):
+            rows = _read("dcdh_discrete_step", b_update=update, dropout=dropout)
+            columns = ("mAP@ALL encoded", "mAP@ALL learned")
+            means = (_mean(float(row[c]) for row in rows) for c in columns)
+            lines.append([f'`b_update="{update}"`', dropout, *means])
+    columns = ("", "dropout", "mAP@ALL, encoded database", "learned database")
+    return _table(columns, lines)
+
+
+def code_updates() -> str:
+    """DSRE's learned codes, solved at several moments."""
+    labels = {
+        "last step": 'in the last step of an epoch (`b_update="dcc"`)',
+        "each step": "rows of the batch, in each step",
+        "epoch": "after each epoch",
+    }
+    lines = []
+    for data in ("digits", "digit pairs"):
+        for update, label in labels.items():
+            rows = _read("dsre_codes", data=data, update=update, dropout="0.0")
+            means = (
+                _mean(float(row[c]) for row in rows) for c in ("encoded", "learned")
+            )
+            lines.append([data, label, *means])
+    return _table(("data", "B is solved", "encoded database", "learned"), lines)
+
+
+def flowers() -> str:
+    """Accuracy of a linear SVM on codes of Flowers-17."""
+    lines: dict[str, list[float]] = {}
+    for row in _read("flowers17"):
+        lines.setdefault(row["input of the SVM"], []).append(float(row["accuracy"]))
+    return _table(
+        ("input of the SVM", "accuracy"),
+        ([name, _mean(values)] for name, values in lines.items()),
+    )
+
+
+# Search.
+
+
+def index() -> str:
+    """How many times as long a scan of all codes takes."""
+    labels = {
+        "crossed": "crossed from those of a trained entry",
+        "random": "random",
+        "10,000 distinct": "10,000 distinct ones",
+    }
+    searches = (
+        ("top_k", "100", "1"),
+        ("top_k", "100", "64"),
+        ("within", "2", "1"),
+        ("within", "2", "16"),
+    )
+    lines = []
+    for codes, label in labels.items():
+        line = [label]
+        for search, number, queries in searches:
+            (row,) = _read(
+                "index",
+                **{"codes": codes, "n": "10000000", "bits": "64", "search": search},
+                **{"k or radius": number, "queries": queries},
+            )
+            ratio = float(row["scan / index"])
+            text = f"{ratio:.0f}" if ratio >= 10 else f"{ratio:.1f}"
+            if queries == "1":
+                text += f" ({_milliseconds(float(row['index ms/query']))} ms)"
+            line.append(text)
+        lines.append(line)
+    columns = ("top 100, 1 query", "top 100, 64 queries", "within 2, 1 query")
+    return _table(("codes", *columns, "within 2, 16 queries"), lines)
+
+
+def _milliseconds(value: float) -> str:
+    return f"{value:.1f}" if value >= 1 else _short(value, 2)
+
+
+# Reliability.
+
+_KILLED = {
+    "zoo.save": "`zoo.save`",
+    "save_model": "`save_model`",
+    "fit": "`fit` with `callbacks.Backup`",
+    "fit of DCDH": "`fit` of DCDH with `callbacks.Backup`",
+    "train --recipe": "`kerashash train --recipe`",
+    "cache_features": "`data.cache_features`",
+    "HammingRanker.save": "`HammingRanker.save`",
+    "to_saved_model": "`HammingRanker.to_saved_model`",
+    "downloads": "downloads of entries",
+    "store.add": "`CodeStore.add`",
+    "store.compact": "`CodeStore.compact`",
+    "store.add of LanceDB": "`CodeStore.add`, LanceDB",
+    "store.compact of LanceDB": "`CodeStore.compact`, LanceDB",
+    "encode on a cluster": "`kerashash encode --cluster`",
+}
+_DAMAGED = {
+    "some.keras": "a saved model, `.keras`",
+    "model.weights.h5": "`model.weights.h5` of an entry",
+    "config.json": "`config.json` of an entry",
+    "card.json": "`card.json` of an entry",
+    "golden.npz": "`golden.npz` of an entry",
+    "index.json": "`index.json` of a server",
+    "recipe.toml": "a recipe",
+    "ranker": "a saved `HammingRanker`",
+    "rows of a store": "the rows of a `CodeStore`",
+    "mat": "a `.mat` file",
+    "packed mat": "a `.mat` file, compressed",
+    "jpeg": "a JPEG photograph",
+    "png": "a PNG image",
+}
+
+
+def kills() -> str:
+    """Processes killed at random moments while they write."""
+    rows = {row["target"]: row for row in _read("faults", harness="kills")}
+    if {*rows} != {*_KILLED}:
+        raise ValueError(f"Kills without a name: {sorted({*rows} ^ {*_KILLED})}.")
+    lines = [
+        [label, f"{int(rows[target]['runs']):,}", rows[target]["faults"]]
+        for target, label in _KILLED.items()
+    ]
+    total = [
+        f"{sum(int(row[c]) for row in rows.values()):,}" for c in ("runs", "faults")
+    ]
+    return _table(("killed while", "kills", "faults"), [*lines, ["**all**", *total]])
+
+
+def damage() -> str:
+    """Damaged inputs that were given to every loader."""
+    rows = {row["target"]: row for row in _read("faults", harness="fuzz")}
+    if {*rows} != {*_DAMAGED}:
+        raise ValueError(f"Inputs without a name: {sorted({*rows} ^ {*_DAMAGED})}.")
+    lines, total = [], np.zeros(4, int)
+    for target, label in _DAMAGED.items():
+        refused, accepted = re.findall(r"\d+", rows[target]["outcomes"])
+        row = rows[target]
+        numbers = np.array([row["runs"], refused, accepted, row["faults"]], int)
+        total += numbers
+        lines.append([label, *(f"{number:,}" for number in numbers)])
+    lines.append(["**all**", *(f"{number:,}" for number in total)])
+    columns = ("damaged", "inputs", "refused by name", "read", "faults")
+    return _table(columns, lines)
+
+
+def mutants() -> str:
+    """How many deliberate mistakes in the code the tests found."""
+    rows = _read("mutants")
+    found = sum(row["result"] == "killed" for row in rows)
+    return f"\n{found} of {len(rows)} deliberate mistakes were found by a test.\n\n"
+
+
+_METHODS = ("AdaLabelHash", "DCDH", "DSRE", "DDH", "DDHLDL", "SSDH")
+
+TABLES: dict[str, Callable[[], str]] = {
+    "zoo": zoo,
+    "best": best,
+    "index": index,
+    "kills": kills,
+    "damage": damage,
+    "mutants": mutants,
+    "ddh-ldl": distributions,
+    "dcdh bit updates": bit_updates,
+    "dsre code updates": code_updates,
+    "flowers17": flowers,
+    "dsre ablation": lambda: ablation(
+        "dsre_cifar10",
+        {
+            "symmetric relative entropy": "DSRE, symmetric relative entropy",
+            "relative entropy (DISH)": "plain relative entropy (DISH)",
+            "no divergence": "no divergence",
+            "ridge": 'symmetric relative entropy, `w_update="ridge"`',
+            "DSDH": "DSDH",
+        },
+    ),
+    "dcdh ablation": lambda: ablation(
+        "dcdh_cifar10",
+        {
+            "full": "DCDH",
+            "V": "DCDH-V, the image stream alone",
+            "S": "DCDH-S, image and label streams",
+        },
+    ),
+    "adalabelhash frozen": lambda: ablation(
+        "adalabel_cifar10",
+        {
+            "labelled only": "the 5,000 labelled images alone",
+            "labelled only, as many steps": "the same, for as many steps as below",
+            "self-trained": "self-trained, the most confident 30 %",
+            "self-trained on nearly all": "self-trained, the most confident 90 %",
+        },
+    ),
+    "adalabelhash fine-tuned": lambda: ablation(
+        "adalabel_cifar10_fine_tuned",
+        {
+            "labelled only": "the 5,000 labelled images alone",
+            "labelled only, as many steps": "the same, for as many steps as below",
+            "self-trained": "self-trained, the most confident 30 %",
+        },
+    ),
+    "ddh cifar10": lambda: ablation("ddh_cifar10", {"DDH": "DDH", "ITQ": "ITQ"}),
+    **{f"options of {name}": (lambda name=name: options(name)) for name in _METHODS},
+}
+
+
+def main() -> None:
+    """Write the tables of all pages."""
+    for page in pages():
+        text = page.read_text()
+        if (new := filled(text)) != text:
+            page.write_text(new)
+
+
+if __name__ == "__main__":
+    main()

@@ -14,7 +14,8 @@ Functions and classes:
     HammingRanker: find the exact nearest neighbours of hash codes.
     CodeStore: keep hash codes on disk, with keys and metadata, and search them.
     evaluate: measure retrieval, with the definition of each number.
-    callbacks.RetrievalEvaluation: measure it while a model trains, for TensorBoard.
+    callbacks.RetrievalEvaluation: measure it while a model trains.
+    callbacks.monitor: watch retrieval, codes and options in TensorBoard.
     callbacks.Backup: resume training after an interruption.
 
 Modules:

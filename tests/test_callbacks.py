@@ -38,6 +38,8 @@ def test_values_reach_logs_and_tensorboard(digits, tmp_path):
         "retrieval/bit_imbalance",
         "retrieval/quantization_error",
         "retrieval/bit_flips",
+        "retrieval/precision and recall",
+        "retrieval/precision at N",
     }
     assert [e.step for e in events.Tensors("retrieval/mAP@ALL")] == [0, 1, 3]
     train = EventAccumulator(str(tmp_path / "train")).Reload()

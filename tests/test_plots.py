@@ -27,3 +27,15 @@ def test_shapes_that_do_not_match_are_named():
         plots.retrieval_grid(
             np.zeros((2, 8, 8)), np.zeros((1, 3, 8, 8)), np.zeros((2, 3))
         )
+
+
+def test_correlations_have_a_scale_on_which_zero_is_white(tmp_path):
+    matrix = np.array([[1.0, -0.5], [-0.5, 1.0]])
+    figure = plots.bit_correlations(matrix, "title", tmp_path / "bits.png")
+    image = figure.axes[0].images[0]
+    np.testing.assert_array_equal(image.get_array(), matrix)
+    assert image.get_clim() == (-1, 1)
+    np.testing.assert_allclose(image.to_rgba(0.0)[:3], 1, atol=0.05)
+    assert figure.axes[0].get_title() == "title"
+    with pytest.raises(ValueError, match=r"`correlations` must have shape"):
+        plots.bit_correlations(matrix[:1])

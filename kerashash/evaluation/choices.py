@@ -107,6 +107,39 @@ PROTOCOLS: dict[str, dict[str, Any]] = {
     ),
 }
 
+# The protocol by which a method's paper measures on a data set; the second part of a
+# data set's name is the protocol that splits it, where the paper measures by that.
+_OF_PAPERS = {
+    ("AdaLabelHash", "cifar10"): "adalabelhash-cifar10",
+    ("AdaLabelHash", "nus_wide"): "adalabelhash-nuswide",
+    ("DCDH", "mirflickr25k"): "dcdh",
+    ("DCDH", "nus_wide"): "dcdh",
+    ("DDH", "cifar10"): "ddh-cifar10",
+    ("DDH", "nus_wide"): "ddh-nuswide",
+    ("DSRE", "cifar10"): "dsre-cifar10",
+    ("DSRE", "nus_wide"): "dsre-nuswide",
+    ("DSRE", "nus_wide/21-full"): "dsre-nuswide-full",
+}
+
+
+def paper_protocol(method: str, data_name: str, data_protocol: str) -> str | None:
+    """The protocol by which a method's paper measures on a data set.
+
+    Args:
+        method: str; the name of the method's class.
+        data_name: str; the data set, as in `RetrievalData.name`.
+        data_protocol: str; how it is split, as in `RetrievalData.protocol`.
+
+    Returns:
+        str, a key of `PROTOCOLS`; None if there is none.
+
+    Example:
+        >>> paper_protocol("DSRE", "nus_wide", "21-full")
+        'dsre-nuswide-full'
+    """
+    whole = _OF_PAPERS.get((method, data_name))
+    return _OF_PAPERS.get((method, f"{data_name}/{data_protocol}"), whole)
+
 
 def resolve_protocol(
     protocol: str, overrides: dict[str, Any], database_size: int

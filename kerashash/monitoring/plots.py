@@ -1,20 +1,64 @@
-"""Figures of retrieval results."""
+"""Figures of retrieval results and of codes."""
 
 import os
 from typing import Any
 
 import matplotlib.figure
+import matplotlib.ticker
 import numpy as np
 import numpy.typing as npt
 
 from kerashash.monitoring.curves import retrieval_curves
 
-__all__ = ["retrieval_curves", "retrieval_grid"]
+__all__ = ["bit_correlations", "retrieval_curves", "retrieval_grid"]
 __dir__ = __all__.copy  # what completion offers
 
 # Frames of neighbours. The dashes tell them apart without colours.
 _RELEVANT = {"color": "tab:green", "linewidth": 2.5, "linestyle": "-"}
 _IRRELEVANT = {"color": "tab:red", "linewidth": 2.5, "linestyle": (0, (2, 1))}
+
+
+def bit_correlations(
+    correlations: npt.ArrayLike,
+    title: str = "Correlations of bits",
+    path: str | os.PathLike[str] | None = None,
+) -> matplotlib.figure.Figure:
+    """Plot the correlations of each two bits of some codes.
+
+    Args:
+        correlations: float array ``(bits, bits)`` in [-1, 1]; NaN, for a bit that never
+            changes, is grey.
+        title: str.
+        path: path of a PNG file to write, or None.
+
+    Returns:
+        `matplotlib.figure.Figure`.
+
+    Raises:
+        ValueError: if the array is not square.
+
+    Example:
+        >>> figure = bit_correlations(np.eye(8))
+        >>> [axis.get_ylabel() for axis in figure.axes]
+        ['bit', 'correlation']
+    """
+    correlations = np.asarray(correlations)
+    if correlations.ndim != 2 or len({*correlations.shape}) != 1:
+        raise ValueError(
+            "`correlations` must have shape (bits, bits). Received shape: "
+            f"{correlations.shape}."
+        )
+    figure = matplotlib.figure.Figure(figsize=(5, 4.2), dpi=120, layout="constrained")
+    axis = figure.subplots()
+    axis.set_facecolor("0.6")  # seen through NaN
+    image = axis.imshow(correlations, cmap="RdBu_r", vmin=-1, vmax=1)
+    axis.set(xlabel="bit", ylabel="bit", title=title)
+    for ticks in (axis.xaxis, axis.yaxis):
+        ticks.set_major_locator(matplotlib.ticker.MaxNLocator(integer=True))
+    figure.colorbar(image, label="correlation")
+    if path is not None:
+        figure.savefig(path)
+    return figure
 
 
 def retrieval_grid(

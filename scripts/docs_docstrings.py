@@ -43,17 +43,17 @@ def rewritten(text: str) -> str:
     lines, output = text.splitlines(), []
     start = 0
     while start < len(lines):
-        header = _HEADER.fullmatch(lines[start])
-        indented = start + 1 < len(lines) and lines[start + 1].startswith("    ")
-        if not (header and indented):
-            # A literal block of reStructuredText is one of Markdown without its sign.
-            output.append(re.sub(r" ?::$", ":", lines[start]))
-            start += 1
-            continue
         end = start + 1
         while end < len(lines) and (not lines[end] or lines[end].startswith("    ")):
             end += 1
-        output += _section(header[1], header[2], lines[start + 1 : end])
+        block = lines[start + 1 : end]
+        if not (block and block[0]):
+            # A literal block of reStructuredText is one of Markdown without its sign.
+            output += [re.sub(r" ?::$", ":", lines[start]), *block]
+        elif header := _HEADER.fullmatch(lines[start]):
+            output += _section(header[1], header[2], block)
+        else:  # a term and its definition, often a list
+            output += [lines[start], "", *_dedented(block), ""]
         start = end
     return "\n".join(output)
 
@@ -63,12 +63,16 @@ def _section(name: str, rest: str, block: list[str]) -> list[str]:
         if name == "Args":
             block = _one_each(block)
         return [f"{_KNOWN[name]}:", *block]
-    body = textwrap.dedent("\n".join(block)).strip("\n").splitlines()
+    body = _dedented(block)
     if name.startswith(_FORMULAS):
         body = ["```text", *body, "```"]
     elif name == "Arguments":
         body = [re.sub(r"^(\*{0,2}\w+): ", r"- `\1`: ", line) for line in body]
     return [f"**{name}{rest}**", "", *body, ""]
+
+
+def _dedented(block: list[str]) -> list[str]:
+    return textwrap.dedent("\n".join(block)).strip("\n").splitlines()
 
 
 def _one_each(block: list[str]) -> list[str]:

@@ -116,7 +116,9 @@ def _api_page(
     title = "kerashash" if front else f"kerashash.{room}"
     lines = [f"# {title}", ""]
     parents = [title]
-    if not front:
+    if front:
+        lines += ["Names of everyday use. Each loads on first use.", ""]
+    else:
         inside = [name for name in shown if name.startswith(f"{title}.")]
         parents = sorted({name.rpartition(".")[0] for name in names + inside} | {title})
     for parent in parents:

@@ -72,7 +72,7 @@ def zoo() -> str:
     """All entries, with the first metric of each."""
     return _table(
         (
-            *("entry", "method", "data", "bits", "backbone", "metric", "value"),
+            *("entry", "data", "bits", "backbone", "metric", "value"),
             *("learned", "over seeds", "paper"),
         ),
         map(_zoo_row, _cards()),
@@ -82,7 +82,6 @@ def zoo() -> str:
 def _zoo_row(card: dict[str, Any]) -> Iterator[str]:
     first, backbone = card["metrics"][0], card["backbone"]
     yield f"`{card['name']}`" + " (surrogate)" * ("surrogate" in card)
-    yield card["method"]
     yield _data(card)
     yield str(card["bits"])
     if "name" in backbone:

@@ -9,10 +9,23 @@ from collections.abc import Sequence
 
 import click
 
-from kerashash.cli import compare, demo, encode, evaluate, search, serve, train, zoo
+from kerashash.cli import (
+    compare,
+    data,
+    demo,
+    doctor,
+    encode,
+    evaluate,
+    search,
+    serve,
+    train,
+    zoo,
+)
 from kerashash.cli.completion import install
 from kerashash.cli.quiet import quiet_tensorflow
 
+# In the order of a newcomer's use.
+_MODULES = (demo, encode, search, serve, train, evaluate, compare, zoo, data, doctor)
 # What is raised for arguments, files and packages that are not as they must be.
 _MISTAKES = (ValueError, TypeError, RuntimeError, OSError, ImportError)
 
@@ -62,7 +75,7 @@ class _Commands(click.Group):
     """Commands whose errors are one line and an exit status."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:
-        """Name the commands, in the order of a newcomer's use."""
+        """Name the commands in the order in which they were added."""
         return [*self.commands]
 
     def invoke(self, ctx: click.Context) -> None:
@@ -108,6 +121,6 @@ def _commands(debug: bool) -> None:
     """A model zoo for learning to hash: short codes of images, and their search."""
 
 
-for _module in (demo, encode, search, serve, train, evaluate, compare, zoo):
+for _module in _MODULES:
     for _command in _module.COMMANDS:
         _commands.add_command(_command)

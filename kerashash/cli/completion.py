@@ -9,8 +9,6 @@ from collections.abc import Iterable
 import click
 from click.shell_completion import CompletionItem, get_completion_class
 
-import kerashash
-
 # What a shell reads when it starts, and what must be there before the script.
 _STARTUP = {
     "bash": ("~/.bashrc", ""),
@@ -100,7 +98,6 @@ def complete_data(
     ctx: click.Context, param: click.Parameter, incomplete: str
 ) -> list[CompletionItem]:
     """Complete the name of a data set, or the path of a folder where there is none."""
-    # Not by `kerashash.data.list`, which imports TensorFlow.
-    folder = pathlib.Path(kerashash.__file__).parent / "data" / "manifests"
-    names = sorted(path.stem for path in folder.glob("*.json"))
-    return _names_or_files(names, incomplete)
+    from kerashash.cli.data import DATASETS
+
+    return _names_or_files(DATASETS, incomplete)

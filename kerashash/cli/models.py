@@ -1,6 +1,8 @@
 """Models and data that commands name."""
 
+import contextlib
 import pathlib
+import sys
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -39,6 +41,14 @@ def load_rows(name: str, protocol: str | None, seed: int, data_dir: str | None) 
     """
     from kerashash import data
 
+    # TensorFlow Datasets says on standard output what it prepares.
+    with contextlib.redirect_stdout(sys.stderr):
+        return _rows(data, name, protocol, seed, data_dir)
+
+
+def _rows(
+    data: Any, name: str, protocol: str | None, seed: int, data_dir: str | None
+) -> Any:
     if name in data.list() or not pathlib.Path(name).expanduser().is_dir():
         return data.load(name, protocol, seed, data_dir)
     if protocol is not None:

@@ -89,7 +89,7 @@ def names() -> list[str]:
         >>> "adalabel-cifar10-48" in names()
         True
     """
-    return sorted({name for _, listed in _listed() for name in listed})
+    return sorted({name for _, names in listed() for name in names})
 
 
 def list_cards() -> dict[str, dict[str, Any]]:
@@ -110,8 +110,8 @@ def list_cards() -> dict[str, dict[str, Any]]:
         48
     """
     cards_by_name: dict[str, dict[str, Any]] = {}
-    for location, listed in _listed():
-        for name in sorted(set(listed) - set(cards_by_name)):
+    for location, entries in listed():
+        for name in sorted(set(entries) - set(cards_by_name)):
             card_bytes = _card_at(location, name)
             if card_bytes is None:
                 raise ValueError(
@@ -122,15 +122,28 @@ def list_cards() -> dict[str, dict[str, Any]]:
     return dict(sorted(cards_by_name.items()))
 
 
-def _listed() -> Iterator[tuple[pathlib.Path | str, list[str]]]:
-    """The registries in order, each with the entries that it lists."""
+def listed() -> Iterator[tuple[pathlib.Path | str, list[str]]]:
+    """Name the registries in order, each with the entries that it lists.
+
+    Yields:
+        ``(location, names)``: path of a folder, or str, the URL of a server; and list
+        of str.
+
+    Raises:
+        ValueError, OSError: as `names`.
+
+    Example:
+        >>> *_, (location, entries) = listed()
+        >>> "adalabel-cifar10-48" in entries
+        True
+    """
     for location in _locations():
         if isinstance(location, str):
-            listed = [*remote.names(location)]
+            entries = [*remote.names(location)]
         else:
             files.recover_all(location)
-            listed = [path.parent.name for path in location.glob("*/card.json")]
-        yield location, [name for name in listed if cards.is_plain(name)]
+            entries = [path.parent.name for path in location.glob("*/card.json")]
+        yield location, [name for name in entries if cards.is_plain(name)]
 
 
 def _locations() -> Iterator[pathlib.Path | str]:

@@ -1,0 +1,178 @@
+"""The command ``kerashash doctor``."""
+
+import importlib.metadata
+import os
+import pathlib
+import platform
+import shutil
+from typing import Any
+
+import click
+
+from kerashash.cli import data
+from kerashash.cli.options import json_option
+from kerashash.cli.printing import print_json
+
+# What the extras of the installation are for.
+_USES = {
+    "cluster": "encoding on several machines",
+    "heif": "photographs in HEIF and HEIC",
+    "litert": "encoders for LiteRT",
+    "onnx": "encoders for ONNX Runtime",
+    "openvino": "encoders for OpenVINO",
+    "serve": "the search page",
+    "store": "stores on object storage",
+}
+
+
+@click.command("doctor")
+@click.option("--data-dir", metavar="FOLDER", help="Of TensorFlow Datasets.")
+@json_option
+def _doctor(data_dir: str | None, as_json: bool) -> None:
+    """Say what is installed, what is missing, and what brings it."""
+    root = data.folder_of(data_dir)
+    report = {
+        "python": platform.python_version(),
+        "system": platform.platform(terse=True),
+        "required": _packages(None),
+        "optional": {extra: _packages(extra) for extra in _USES},
+        "devices": _devices(),
+        "caches": _caches(),
+        "registries": _registries(),
+        "data": {name: data.state(name, root) for name in data.DATASETS},
+        "data_folder": os.fspath(root),
+    }
+    if as_json:
+        print_json(report)
+    else:
+        _print(report)
+
+
+def _packages(extra: str | None) -> dict[str, dict[str, Any]]:
+    """Versions of the packages that an extra needs, or the installation itself."""
+    from packaging.requirements import Requirement
+
+    packages = {}
+    for text in importlib.metadata.requires("kerashash") or ():
+        requirement = Requirement(text)
+        marker = requirement.marker
+        if (marker is None) != (extra is None):
+            continue
+        if marker is not None and not marker.evaluate({"extra": extra or ""}):
+            continue
+        try:
+            version = importlib.metadata.version(requirement.name)
+        except importlib.metadata.PackageNotFoundError:
+            version = None
+        packages[requirement.name] = {
+            "version": version,
+            "needed": str(requirement.specifier),
+            "fits": version is not None
+            and requirement.specifier.contains(version, prereleases=True),
+        }
+    return packages
+
+
+def _devices() -> dict[str, Any]:
+    """What computes, as TensorFlow sees it."""
+    devices: dict[str, Any] = {"cpu_cores": os.cpu_count(), "gpus": []}
+    try:
+        import tensorflow as tf
+    except Exception as error:  # whatever a broken installation raises
+        return {**devices, "error": f"{type(error).__name__}: {error}"}
+    for gpu in tf.config.list_physical_devices("GPU"):
+        details = tf.config.experimental.get_device_details(gpu)
+        devices["gpus"].append(details.get("device_name", gpu.name))
+    if not devices["gpus"] and shutil.which("nvidia-smi"):
+        devices["error"] = (
+            "there is a driver of NVIDIA, and TensorFlow sees no GPU: "
+            'pip install "tensorflow[and-cuda]"'
+        )
+    return devices
+
+
+def _caches() -> dict[str, int]:
+    """Sizes in bytes of the folders that may be deleted at any time."""
+    usual = "~/.cache/kerashash"
+    folders = {
+        pathlib.Path(folder).expanduser()
+        for folder in (usual, os.environ.get("KERASHASH_CACHE") or usual)
+    }
+    return {
+        os.fspath(folder): sum(
+            file.lstat().st_size for file in folder.rglob("*") if not file.is_dir()
+        )
+        for folder in sorted(folders)
+    }
+
+
+def _registries() -> dict[str, int | str]:
+    """The number of entries of each registry, or why it cannot be read."""
+    from kerashash.zoo import registry
+
+    try:
+        return {str(location): len(names) for location, names in registry.listed()}
+    except (OSError, ValueError) as error:
+        return {os.environ.get("KERASHASH_ZOO", ""): str(error)}
+
+
+def _print(report: dict[str, Any]) -> None:
+    print(f"Python {report['python']} on {report['system']}")
+    for name, package in report["required"].items():
+        if not package["fits"]:
+            print(
+                f'  {name} {package["version"]}: pip install "{name}'
+                f'{package["needed"]}"'
+            )
+    versions = ["kerashash", "tensorflow", "keras", "numpy"]
+    print("  " + ", ".join(f"{n} {importlib.metadata.version(n)}" for n in versions))
+
+    devices = report["devices"]
+    print("\nDevices")
+    print(f"  {devices['cpu_cores']} CPU cores")
+    for gpu in devices["gpus"]:
+        print(f"  GPU {gpu}")
+    if not devices["gpus"]:
+        print("  no GPU")
+    if "error" in devices:
+        print(f"  {devices['error']}")
+
+    print("\nOptional")
+    for extra, packages in report["optional"].items():
+        there = ", ".join(f"{name} {p['version']}" for name, p in packages.items())
+        if not packages or not all(package["fits"] for package in packages.values()):
+            there = f'missing: pip install "kerashash[{extra}]"'
+        print(f"  {_USES[extra]:28}  {there}")
+
+    print("\nCaches, which may be deleted")
+    for folder, size in report["caches"].items():
+        print(f"  {size / 1e6:,.1f} MB  {folder}")
+
+    print("\nRegistries of the zoo, in order; $KERASHASH_ZOO adds others")
+    for location, entries in report["registries"].items():
+        print(f"  {entries} entries  {location}")
+
+    print(f"\nData sets in {report['data_folder']}")
+    by_state: dict[str, list[str]] = {}
+    for name, state in report["data"].items():
+        by_state.setdefault(state, []).append(name)
+    hints = {
+        data.FILES: "`kerashash data prepare NAME`",
+        data.DOWNLOAD: "`kerashash data prepare NAME`",
+        data.BY_HAND: "`kerashash data info NAME`",
+        data.INCOMPLETE: "from a part of the photographs",
+    }
+    for state, names in by_state.items():
+        hint = f" ({hints[state]})" if state in hints else ""
+        title = f"  {state}{hint}: "
+        print(_wrapped(title, names))
+
+
+def _wrapped(title: str, names: list[str]) -> str:
+    import textwrap
+
+    width = min(shutil.get_terminal_size().columns, 80)
+    return textwrap.fill(title + ", ".join(names), width, subsequent_indent="    ")
+
+
+COMMANDS = (_doctor,)

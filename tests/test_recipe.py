@@ -695,7 +695,7 @@ def photos(folder, rng):
     for label in ("cat", "dog"):
         (folder / label).mkdir(parents=True)
         for i in range(10):
-            pixels = rng.integers(0, 256, (9, 9, 3), dtype=np.uint8)
+            pixels = rng.integers(0, 256, (9, 12, 3), dtype=np.uint8)
             keras.utils.save_img(folder / label / f"{i}.png", pixels, scale=False)
 
 
@@ -707,7 +707,8 @@ def test_a_recipe_on_a_folder_of_images(tmp_path, rng, monkeypatch, capsys):
 
     monkeypatch.setattr(runs, "backbones", types.SimpleNamespace(get=network))
     photos(tmp_path / "recipes" / "photos", rng)
-    table = 'folder = "photos"\nquery_share = 0.2\nvalidation = 0.25\nseed = 5'
+    table = 'folder = "photos"\nquery_share = 0.2\nvalidation = 0.25\nfit = "crop"'
+    table += "\nseed = 5"
     path = write(tmp_path / "recipes", "AdaLabelHash", ON_FEATURES, data=table)
     monkeypatch.chdir(tmp_path)
     options = ["--root", "zoo", "--cache-dir", "cache"]
@@ -718,10 +719,13 @@ def test_a_recipe_on_a_folder_of_images(tmp_path, rng, monkeypatch, capsys):
         "folder": "photos",
         "query_share": 0.2,
         "validation": 0.25,
+        "fit": "crop",
         "seed": 5,
     }
+    assert zoo.load(entry.path).image_fit == entry.card["image_fit"] == "crop"
     text = (entry.path / "card.md").read_text()
     assert "split: 0.2 of each class are queries, the rest trains and" in text
+    assert "images that are no squares: crop" in text
     data = kerashash.data.from_directory(
         "recipes/photos", query_share=0.2, validation=0.25, seed=5
     )

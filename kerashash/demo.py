@@ -2,6 +2,7 @@
 
 import os
 import pathlib
+import tempfile
 import time
 from collections.abc import Iterator
 
@@ -26,9 +27,19 @@ def run(output: str | os.PathLike[str]) -> None:
 
     Args:
         output: path of the folder; it is created if missing.
+
+    Raises:
+        OSError: if the folder cannot be written.
     """
     output = pathlib.Path(output)
-    output.mkdir(parents=True, exist_ok=True)
+    try:  # before the training, not after it
+        output.mkdir(parents=True, exist_ok=True)
+        tempfile.TemporaryFile(dir=output).close()
+    except OSError as error:
+        raise OSError(
+            "`output` must be a folder that can be written. Received: "
+            f"'{output}': {error.strerror}."
+        ) from error
     start = time.monotonic()
     keras.utils.set_random_seed(0)
     data = kerashash.data.load("digits")
@@ -57,7 +68,7 @@ def run(output: str | os.PathLike[str]) -> None:
     picture = output / "retrieval.png"
     _draw(data, ranker, queries, picture)
     print(
-        f"\nSaved, reloaded: {path}\nQueries with their top 10: {picture}\n"
+        f"\nSaved, reloaded: {path}\nHardest queries, their top 10: {picture}\n"
         f"Watch the training: tensorboard --logdir {output / 'logs'}\n"
     )
 
@@ -150,14 +161,21 @@ def _draw(
     queries: npt.NDArray[np.uint8],
     path: pathlib.Path,
 ) -> None:
-    """Plot ten queries, one of each class, with their ten nearest neighbours."""
-    rows = data.query_labels.argmax(axis=0)  # the first query of each class
-    _, nearest = ranker.top_k(queries[rows], k=10)
+    """Plot the hardest query of each class with its ten nearest neighbours."""
+    distances, nearest = ranker.top_k(queries, k=10)
+    relevant = _relevance(data).of(slice(None), nearest)  # (q, 10)
+    hits = np.where(data.query_labels.T > 0, relevant.sum(axis=1), np.inf)
+    rows = hits.argmin(axis=1)  # of each class, the query with the most misses
     x, _ = data.arrays("query")
     y, _ = data.arrays("database")
-    relevant = _relevance(data).of(rows, nearest)
+    captions = [[f"{distance} bits" for distance in row] for row in distances[rows]]
     plots.retrieval_grid(
-        x[rows].reshape(-1, 8, 8), y[nearest].reshape(-1, 10, 8, 8), relevant, path
+        x[rows].reshape(-1, 8, 8),
+        y[nearest[rows]].reshape(-1, 10, 8, 8),
+        relevant[rows],
+        path,
+        captions,
+        title="Of each digit, the query with the most misses, and its 10 nearest",
     )
 
 

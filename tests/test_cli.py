@@ -36,6 +36,14 @@ def test_demo(tmp_path, capsys):
     assert {path.name for path in logs.iterdir()} >= {"train", "retrieval"}
 
 
+@pytest.mark.skipif(sys.platform != "linux", reason="no folder that root cannot write")
+def test_demo_needs_a_folder_that_can_be_written(capsys):
+    assert cli.main(["demo", "--output", "/proc/self"]) == 2
+    captured = capsys.readouterr()
+    assert not captured.out  # not after a training
+    assert "must be a folder that can be written" in captured.err
+
+
 def test_zoo_commands(capsys):
     assert cli.main(["zoo", "list"]) == 0
     listed = capsys.readouterr().out

@@ -19,6 +19,8 @@ def test_relevant_neighbours_have_another_frame(tmp_path, shape):
         if axis.spines["top"].get_linewidth() > 2
     ]
     assert frames == relevant.ravel().tolist()
+    (legend,) = figure.legends
+    assert [text.get_text() for text in legend.texts] == ["relevant", "not relevant"]
     assert matplotlib.image.imread(path).shape[2] == 4
 
 

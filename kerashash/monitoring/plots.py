@@ -4,6 +4,7 @@ import os
 from typing import Any
 
 import matplotlib.figure
+import matplotlib.patches
 import matplotlib.ticker
 import numpy as np
 import numpy.typing as npt
@@ -14,8 +15,12 @@ __all__ = ["bit_correlations", "retrieval_curves", "retrieval_grid"]
 __dir__ = __all__.copy  # what completion offers
 
 # Frames of neighbours. The dashes tell them apart without colours.
-_RELEVANT = {"color": "tab:green", "linewidth": 2.5, "linestyle": "-"}
-_IRRELEVANT = {"color": "tab:red", "linewidth": 2.5, "linestyle": (0, (2, 1))}
+_RELEVANT: dict[str, Any] = {"color": "tab:green", "linewidth": 2.5, "linestyle": "-"}
+_IRRELEVANT: dict[str, Any] = {
+    "color": "tab:red",
+    "linewidth": 2.5,
+    "linestyle": (0, (2, 1)),
+}
 
 
 def bit_correlations(
@@ -67,10 +72,12 @@ def retrieval_grid(
     relevant: npt.ArrayLike | None = None,
     path: str | os.PathLike[str] | None = None,
     captions: npt.ArrayLike | None = None,
+    title: str | None = None,
 ) -> matplotlib.figure.Figure:
     """Plot queries with their nearest neighbours, one query a row.
 
-    Relevant neighbours have a solid green frame, the others a dashed red one.
+    Relevant neighbours have a solid green frame, the others a dashed red one; a legend
+    says so.
 
     Args:
         queries: array ``(q, height, width)`` or ``(q, height, width, 3)``; uint8, or
@@ -80,6 +87,7 @@ def retrieval_grid(
             that is not known, and there are no frames.
         path: path of a PNG file to write, or None.
         captions: array of str ``(q, k)`` to stand below the neighbours, or None.
+        title: str or None; a line above them all.
 
     Returns:
         `matplotlib.figure.Figure`.
@@ -108,8 +116,27 @@ def retrieval_grid(
         )
     height = 0.9 if words is None else 1.1
     figure = matplotlib.figure.Figure(
-        figsize=(0.9 * (k + 1.3), height * q + 0.35), layout="constrained"
+        figsize=(
+            0.9 * (k + 1.3),
+            height * q + 0.35 + 0.3 * (marks is not None) + 0.3 * (title is not None),
+        ),
+        layout="constrained",
     )
+    if title is not None:
+        figure.suptitle(title, fontsize=10)
+    if marks is not None:
+        frames = {"relevant": _RELEVANT, "not relevant": _IRRELEVANT}
+        handles = [
+            matplotlib.patches.Patch(fill=False, label=name, **frame)
+            for name, frame in frames.items()
+        ]
+        figure.legend(
+            handles=handles,
+            loc="outside lower center",
+            ncols=2,
+            frameon=False,
+            fontsize=9,
+        )
     # An empty column separates the queries from their neighbours.
     widths = [1, 0.3, *[1] * k]
     axes = figure.subplots(q, k + 2, squeeze=False, width_ratios=widths)
@@ -129,7 +156,7 @@ def retrieval_grid(
             if marks is not None:
                 frame = _RELEVANT if marks[row, rank] else _IRRELEVANT
                 for spine in axis.spines.values():
-                    spine.set(**frame)
+                    spine.set(**frame, capstyle="butt")  # others fill the dashes
         for axis in (axes[row, 0], *axes[row, 2:]):
             axis.set(xticks=[], yticks=[])
     axes[0, 0].set_title("query", fontsize=9)

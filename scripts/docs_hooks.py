@@ -14,6 +14,7 @@ import re
 from typing import Any
 
 import griffe
+from mkdocs.exceptions import PluginError
 from mkdocs.structure.files import File, Files
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
@@ -24,6 +25,9 @@ ELSEWHERE = {
     "CONTRIBUTING.md": "contributing.md",
     "UPGRADING.md": "upgrading.md",
 }
+_LOADED = re.compile(
+    r"<(?:script|link|img|iframe)\b[^>]*(?:src|href)=.?https?://[^>]*>"
+)
 _LINK = re.compile(r"(\]\()([^)#:\s]+)(#[^)\s]*)?(\))")
 
 
@@ -57,6 +61,13 @@ def on_page_markdown(markdown: str, page: Any, config: Any, files: Files) -> str
         return f"{match[1]}{uri}{match[3] or ''}{match[4]}"
 
     return _LINK.sub(moved, markdown)
+
+
+def on_post_page(output: str, page: Any, config: Any) -> str:
+    """Refuse a page that loads something from another server."""
+    if loaded := _LOADED.search(output):
+        raise PluginError(f"{page.file.src_uri} loads {loaded[0]} from elsewhere.")
+    return output
 
 
 def _targets(page: File) -> list[pathlib.Path]:

@@ -10,6 +10,7 @@ import re
 import shlex
 import textwrap
 
+import browser
 import click
 import numpy as np
 import pytest
@@ -165,6 +166,41 @@ def test_the_readme_begins_with_the_two_commands():
     assert text.index("pip install . && kerashash demo") < 800
     assert text.index("pip install '.[test]' && pytest") < 900
     assert len(text.split()) < 900
+
+
+ROWS = (("b", 2, ""), ("c", 10, "0.5"), ("a", 9, "0.1"))
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(
+    not (browser.DRIVER and browser.CHROMIUM),
+    reason="Chromium is not installed: apt-get install chromium chromium-driver",
+)
+def test_tables_are_sorted_by_keyboard(tmp_path):
+    rows = "".join(
+        f"<tr>{''.join(f'<td>{cell}</td>' for cell in row)}</tr>" for row in ROWS
+    )
+    code = (ROOT / "docs" / "javascripts" / "sort.js").read_text()
+    (tmp_path / "table.html").write_text(
+        "<div class=sortable><table><thead><tr><th>name<th>bits<th>value</tr></thead>"
+        f"<tbody>{rows}</tbody></table></div><script>{code}</script>"
+    )
+    with browser.Browser(400, 400, tmp_path / "profile") as page:
+        page.open((tmp_path / "table.html").as_uri())
+
+        def order(column):
+            buttons = "document.querySelectorAll('.sortable th button')"
+            page.run(f"{buttons}[{column}].focus()")
+            page.press("\ue007")  # Enter
+            names = "[...document.querySelectorAll('tbody tr')].map(r => r.cells[0]"
+            return "".join(page.run(f"return {names}.textContent)"))
+
+        assert [order(0), order(0)] == ["abc", "cba"]
+        assert [order(1), order(1)] == ["bac", "cab"]  # 10 is more than 9
+        assert [order(2), order(2)] == ["acb", "cab"]  # an empty cell is last
+        sorts = "[...document.querySelectorAll('th')].map(head => head.ariaSort)"
+        assert page.run(f"return {sorts}") == [None, None, "descending"]
+        assert not page.log()
 
 
 def test_the_reference_has_every_public_name():

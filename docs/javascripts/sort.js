@@ -7,9 +7,11 @@ function key(row, column) {
   return Number.isNaN(number) ? text.toLowerCase() : number;
 }
 
-function compare(a, b) {
-  if (typeof a === typeof b) return a < b ? -1 : a > b ? 1 : 0;
-  return typeof a === "number" ? -1 : 1; // numbers before texts
+// Empty cells come last in both orders, numbers before texts.
+function compare(a, b, down) {
+  if (a === "" || b === "") return (a === "") - (b === "");
+  if (typeof a !== typeof b) return typeof a === "number" ? -1 : 1;
+  return (a > b) - (a < b) === 0 ? 0 : (a > b) === down ? -1 : 1;
 }
 
 for (const table of document.querySelectorAll(".sortable table")) {
@@ -24,8 +26,8 @@ for (const table of document.querySelectorAll(".sortable table")) {
       heads.forEach((other) => other.removeAttribute("aria-sort"));
       head.setAttribute("aria-sort", down ? "descending" : "ascending");
       const rows = [...table.tBodies[0].rows];
-      rows.sort((a, b) => compare(key(a, column), key(b, column)));
-      table.tBodies[0].append(...(down ? rows.reverse() : rows));
+      rows.sort((a, b) => compare(key(a, column), key(b, column), down));
+      table.tBodies[0].append(...rows);
     });
   });
 }

@@ -24,10 +24,7 @@ model.compile(optimizer=keras.optimizers.Adam(1e-3))
 model.fit(
     data.train.batch(64),
     epochs=10,
-    callbacks=[
-        kerashash.callbacks.RetrievalEvaluation(data, log_dir="logs"),
-        keras.callbacks.TensorBoard("logs"),
-    ],
+    callbacks=kerashash.callbacks.monitor(data, "logs"),
 )
 
 # The learned codes B are part of the model: they are saved and loaded with it, and

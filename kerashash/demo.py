@@ -103,10 +103,7 @@ def _train(data: RetrievalData, logs: pathlib.Path) -> DCDH:
     model.fit(
         data.train.batch(64),
         epochs=15,
-        callbacks=[
-            kerashash.callbacks.RetrievalEvaluation(data, log_dir=logs, every=3),
-            keras.callbacks.TensorBoard(logs),
-        ],
+        callbacks=kerashash.callbacks.monitor(data, logs, every=5),
     )
     return model
 

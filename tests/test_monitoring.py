@@ -482,6 +482,13 @@ def test_only_the_first_process_writes(colours, tmp_path, monkeypatch):
     assert [path for path in tmp_path.rglob("*") if path.is_file()] == []
 
 
+def test_options_are_read_from_models_on_several_devices():
+    with tf.distribute.MirroredStrategy(["CPU:0"]).scope():
+        model = model_of()
+        options = hyperparameters._options(model)
+    assert options["learning rate"] == pytest.approx(0.01)
+
+
 # ---------------------------------------------------------------------------- arguments
 
 

@@ -115,6 +115,6 @@ def _options(model: HashModel) -> dict[str, Value]:
         "method": type(model).__name__,
         "bits": model.bits,
         "optimizer": type(optimizer).__name__,
-        "learning rate": float(optimizer.learning_rate),
+        "learning rate": float(tf.convert_to_tensor(optimizer.learning_rate)),
         **{k: v for k, v in sorted(options.items()) if isinstance(v, Value)},
     }

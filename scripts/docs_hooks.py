@@ -2,6 +2,7 @@
 
 - Pages that lie elsewhere: the changelog, how to upgrade, how to contribute.
 - The API reference, a page for each room of the package, from the public names.
+- The command line, from its own help.
 - The files of the repository that pages link to, such as tables of results: a link
   works on the site as it does in the repository.
 """
@@ -13,9 +14,12 @@ import posixpath
 import re
 from typing import Any
 
+import click
 import griffe
 from mkdocs.exceptions import PluginError
 from mkdocs.structure.files import File, Files
+
+from kerashash import cli
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 DOCS = ROOT / "docs"
@@ -42,6 +46,7 @@ def on_files(files: Files, config: Any) -> Files:
                 files.append(File.generated(config, uri, abs_src_path=str(target)))
     for room, text in api_pages().items():
         files.append(File.generated(config, f"api/{room}.md", content=text))
+    files.append(File.generated(config, "command-line.md", content=command_page()))
     return files
 
 
@@ -87,6 +92,30 @@ def _uri(target: pathlib.Path) -> str:
         return target.relative_to(DOCS).as_posix()
     name = target.relative_to(ROOT).as_posix()
     return ELSEWHERE.get(name, f"files/{name}")
+
+
+def command_page() -> str:
+    """Make the page of the command line."""
+    lines = [
+        "# Command line",
+        "",
+        "The exit status is 0; 2 after a mistake of the user, such as a missing file;",
+        "1 after another error; 130 after an interrupt.",
+        "",
+    ]
+    context = click.Context(cli._commands, info_name="kerashash", terminal_width=78)
+    _add_help(lines, cli._commands, context)
+    return "\n".join(lines)
+
+
+def _add_help(lines: list[str], command: click.Command, context: click.Context) -> None:
+    help_text = command.get_help(context)
+    lines += [f"## {context.command_path}", "", "```text", help_text, "```", ""]
+    if isinstance(command, click.Group):
+        for name in command.list_commands(context):
+            inner = command.get_command(context, name)
+            inner_context = click.Context(inner, parent=context, info_name=name)
+            _add_help(lines, inner, inner_context)
 
 
 def api_pages() -> dict[str, str]:

@@ -47,7 +47,7 @@ def files_in(options):
 
 def add(what, options, images, **values):
     row = {"what": what, "network": options.model, "images": images}
-    shown = {name: f"{value:.4g}" for name, value in values.items()}
+    shown = {name: f"{value:.6g}" for name, value in values.items()}
     columns = ("value", "from memory", "ratio", "processor", "processor ratio")
     TABLE.add(row | {name: shown.get(name, "") for name in columns})
 

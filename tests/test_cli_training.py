@@ -89,6 +89,7 @@ def test_a_file_in_place_of_an_entry(pets, tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(recipes, "train", train)
     file = tmp_path / "a[b].keras"
     words = ["train", "--data", str(pets), "--method", "ssdh", "--out", str(file)]
+    words += ["--fit", "crop"]
     assert cli.main([*words, "--seed", "4", "--log-dir", "logs"]) == 0
     x = kerashash.data.load("digits").arrays("query")[0]
     expected = zoo.load(digits.name).encode(x)
@@ -96,7 +97,9 @@ def test_a_file_in_place_of_an_entry(pets, tmp_path, monkeypatch, capsys):
     ((text, options),) = trained
     assert (tmp_path / "a[b].toml").read_text() == text
     assert recipes.read(tmp_path / "a[b].toml").seed == 4
-    assert text == recipes.for_folder(pets, "ssdh", 48, seed=4)
+    assert text == recipes.for_folder(pets, "ssdh", 48, seed=4, fit="crop")
+    data = {"folder": str(pets), "seed": 4, "fit": "crop"}
+    assert recipes.read(tmp_path / "a[b].toml").data == data
     assert options == {"seed": 4, "seeds": 1, "cache_dir": None, "log_dir": "logs"}
     assert f"--model {file}" in capsys.readouterr().out
 

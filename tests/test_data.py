@@ -399,6 +399,11 @@ def test_official_splits_are_those_of_the_publisher(small_cifar10):
             "are for photographs, not for cif",
         ),
         (
+            ("cifar10", None, 0, None, None, False, 0.0, "crop"),
+            ValueError,
+            "are for photographs, not for cifar10. Received: {'fit': 'crop'}",
+        ),
+        (
             ("flowers17", None, 0, None, 0),
             ValueError,
             "`image_size` must be at least 1",

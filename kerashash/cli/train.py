@@ -38,6 +38,11 @@ _METHODS = ("adalabel", "dcdh", "ddh", "dsre", "ssdh")
 )
 @click.option("--epochs", type=int, help="With --data: if not 30.")
 @click.option(
+    "--fit",
+    type=click.Choice(("squash", "crop", "pad")),
+    help="With --data: how photographs become squares, if not squash.",
+)
+@click.option(
     "--out", metavar="PATH", help="With --data: folder of an entry, or .keras file."
 )
 @click.option("--root", metavar="FOLDER", help="With --recipe: where entries lie.")
@@ -62,7 +67,7 @@ def _train(
 
     Example: kerashash train --data pets --method dcdh --bits 48
     """
-    names = ("method", "bits", "backbone", "epochs")
+    names = ("method", "bits", "backbone", "epochs", "fit")
     choices = {name: options.pop(name) for name in names}
     choices = {name: value for name, value in choices.items() if value is not None}
     for one, other, given in (

@@ -11,9 +11,10 @@ from typing import Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from kerashash.checks import check_integer, close_names
+from kerashash.checks import check_choices, check_integer, close_names
 from kerashash.data import distributions, protocols, sources
 from kerashash.data.distributions import load_distributions
+from kerashash.data.image_reading import FITS
 from kerashash.data.protocols import Protocol, Rows, Split
 from kerashash.data.retrieval_data import RetrievalData
 
@@ -23,7 +24,7 @@ class _Dataset(NamedTuple):
 
     source: Callable[..., sources.Source]
     protocols: dict[str, Protocol]
-    # Whether `source` takes `image_size` and `allow_missing`.
+    # Whether `source` takes `image_size`, `allow_missing` and `fit`.
     photographs: bool = False
 
 
@@ -101,6 +102,7 @@ def load(
     image_size: int | None = None,
     allow_missing: bool = False,
     validation: float = 0.0,
+    fit: str | None = None,
 ) -> RetrievalData | Any:
     """Load a data set under a retrieval protocol.
 
@@ -166,6 +168,8 @@ def load(
         validation: float in [0, 1); the share of each class of the training images that
             becomes the split ``validation``, to choose options on, and does not train.
             `RetrievalData.for_validation` measures on them.
+        fit: str or None; how photographs become squares, as for
+            `kerashash.data.from_directory`.
 
     Returns:
         `RetrievalData`, or `DistributionData` for ``ldl/...``.
@@ -207,19 +211,23 @@ def load(
         )
     if image_size is not None:
         check_integer("image_size", image_size)
+    if fit is not None:
+        check_choices({"fit": FITS}, fit=fit)
     protocols.check_share("validation", validation)  # before the data are read
     photographs = name in _DATASETS and _DATASETS[name].photographs
-    if not photographs and (image_size is not None or allow_missing):
+    given = {"image_size": image_size, "allow_missing": allow_missing, "fit": fit}
+    given = {key: value for key, value in given.items() if value not in (None, False)}
+    if not photographs and given:
         raise ValueError(
-            f"`image_size` and `allow_missing` are for photographs, not for {name}. "
-            f"Received: image_size={image_size}, allow_missing={allow_missing}."
+            "`image_size`, `allow_missing` and `fit` are for photographs, not for "
+            f"{name}. Received: {given}."
         )
     if name in _DISTRIBUTIONS:
         return load_distributions(
             name.removeprefix("ldl/"), seed, data_dir=data_dir, validation=validation
         )
     dataset = _DATASETS[name]
-    options = (image_size, allow_missing) if photographs else ()
+    options = (image_size, allow_missing, fit) if photographs else ()
     source = dataset.source(data_dir, *options)
     source, splits = dataset.protocols[protocol].apply(source, int(seed))
     if not source.missing:

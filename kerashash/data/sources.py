@@ -94,13 +94,14 @@ def photographs(
     data_dir: str | os.PathLike[str] | None = None,
     image_size: int | None = None,
     allow_missing: bool = False,
+    fit: str | None = None,
 ) -> Source:
     """A data set of `kerashash.data.builders`, with its images left encoded.
 
     Args:
         name: str; "mirflickr25k", "nus_wide" or "flowers17".
         data_dir: path or None, as for `prepared`.
-        image_size: int or None; as of `EncodedImages`.
+        image_size, fit: as of `EncodedImages`.
         allow_missing: bool; whether to accept a data set with missing images.
 
     Returns:
@@ -155,7 +156,7 @@ def photographs(
     # The size too: copies with the same names may hold images of another resolution.
     stamp = f"{builder.info.dataset_size} {names}"
     return Source(
-        EncodedImages(read, n, image_size, stamp),
+        EncodedImages(read, n, image_size, stamp, fit),
         labels,
         np.repeat([split == "test" for split in splits], [*map(len, parts)]),
         class_names,

@@ -7,6 +7,7 @@ import re
 from typing import Any
 
 from kerashash.checks import check_choices, check_integer
+from kerashash.data.image_reading import FITS
 from kerashash.zoo import cards
 
 #: Methods that learn from images of classes, by the names that entries begin with.
@@ -38,6 +39,7 @@ def for_folder(
     backbone: str = "efficientnet-lite0",
     epochs: int = 30,
     seed: int = 0,
+    fit: str = "squash",
 ) -> str:
     """Write a recipe that trains on a folder of images, with a subfolder a class.
 
@@ -55,6 +57,7 @@ def for_folder(
         backbone: str; a name for `kerashash.backbones.get`.
         epochs: int.
         seed: int; of the draw of the queries, and of the training.
+        fit: str; how photographs become squares, as for `kerashash.data.read_images`.
 
     Returns:
         str, the text of a recipe, which `read` and `train` take as a file.
@@ -78,7 +81,7 @@ def for_folder(
         batch_size = 64
         learning_rate = 0.001
     """
-    check_choices({"method": [*SHORT_NAMES]}, method=method)
+    check_choices({"method": [*SHORT_NAMES], "fit": FITS}, method=method, fit=fit)
     bits = check_integer("bits", bits)
     check_integer("epochs", epochs)
     check_integer("seed", seed, least=0, most=2**32 - 1)
@@ -115,6 +118,8 @@ def for_folder(
         "empty": "zero",
         "database": "encoded",
     }
+    if fit != FITS[0]:
+        tables["data"]["fit"] = fit
     parts = [_table(f"[{title}]", table) for title, table in tables.items()]
     parts.insert(1, _table("[[entry.metrics]]", metric))
     return "\n".join(parts)

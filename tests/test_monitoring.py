@@ -249,6 +249,21 @@ def test_projector_shows_codes_with_labels_names_and_images(trained, server, col
         )
 
 
+def test_projector_is_shown_without_other_callbacks(colours, tmp_path):
+    projector = CodeProjector(colours, tmp_path, max_items=10, image_side=4)
+    model = model_of(Learner, num_train=48)
+    model.fit(colours.train.batch(16), callbacks=projector, verbose=0)
+    server = Server(tmp_path)
+    assert server.json("projector/runs") == ["retrieval"]
+    (codes,) = server.json("projector/info", run="retrieval")["embeddings"]
+    assert codes["tensorShape"] == [10, 8]
+    assert codes["sprite"]["singleImageDim"] == [4, 4]
+    texts = events_of(tmp_path / "retrieval").Tensors("statistics/projector")
+    assert [tf.make_ndarray(text.tensor_proto).tolist() for text in texts] == [
+        b"The tab Projector shows 10 of 48 database items."
+    ]
+
+
 def test_only_the_latest_codes_are_kept(trained):
     files = [path.name for path in (trained[2] / "run" / "retrieval").iterdir()]
     assert sorted(name for name in files if name.startswith("embeddings")) == [

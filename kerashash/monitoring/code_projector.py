@@ -88,16 +88,16 @@ class CodeProjector(EpochCallback):
             return
         assert self.log_dir is not None
         folder = event_files.run_folder(self.log_dir)
-        count, total = len(self._items), self.codes.data.num_database
-        with self._summaries(epoch):
-            # Without an event the folder is no run, and its projector is not shown.
-            tf.summary.text(
-                "statistics/projector",
-                f"The tab Projector shows {count:,} of {total:,} database items.",
-            )
         if not self._has_files:
             self._write_items(folder)
             self._has_files = True
+            count, total = len(self._items), self.codes.data.num_database
+            with self._summaries(epoch):
+                # Without an event the folder is no run, and its projector is hidden.
+                tf.summary.text(
+                    "statistics/projector",
+                    f"The tab Projector shows {count:,} of {total:,} database items.",
+                )
         # The epoch is in the names: TensorBoard keeps what it has read under a name.
         when = f"after epoch {epoch + 1}"
         tensors = {f"codes {when}": codes.database[self._items]}
@@ -128,6 +128,7 @@ class CodeProjector(EpochCallback):
 
     def _write_items(self, folder: pathlib.Path) -> None:
         """Write what does not change: labels, names and images."""
+        folder.mkdir(parents=True, exist_ok=True)
         data = self.codes.sample
         rows = data.splits["database"][self._items]
         labels = [np.flatnonzero(row) for row in data.labels[rows]]

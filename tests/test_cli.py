@@ -15,6 +15,14 @@ from kerashash import cli, recipes, zoo
 from kerashash.page import Limits
 
 
+@pytest.fixture(scope="module", autouse=True)
+def cache(tmp_path_factory):
+    """A cache of its own: searches keep a graph of their model."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("KERASHASH_CACHE", str(tmp_path_factory.mktemp("cache")))
+        yield
+
+
 @pytest.mark.slow
 def test_demo(tmp_path, capsys):
     assert cli.main(["demo", "--output", str(tmp_path)]) == 0
@@ -105,10 +113,11 @@ def test_a_reader_that_stops_is_no_error(tmp_path):
 @pytest.mark.slow
 def test_commands_keep_tensorflow_quiet_and_nothing_else(tmp_path):
     program = """
-import sys
+import gc, sys
 from kerashash.cli import main
 status = main(["train", "--recipe", "none-12"])
 assert "tensorflow" in sys.modules
+assert gc.isenabled() and gc.get_freeze_count() > 100_000
 sys.exit(status)
 """
     result = subprocess.run(

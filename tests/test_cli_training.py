@@ -13,6 +13,14 @@ from kerashash import cli, recipes, zoo
 from kerashash.recipes.folders import SHORT_NAMES
 
 
+@pytest.fixture(scope="module", autouse=True)
+def cache(tmp_path_factory):
+    """A cache of its own: searches keep a graph of their model."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("KERASHASH_CACHE", str(tmp_path_factory.mktemp("cache")))
+        yield
+
+
 @pytest.fixture(scope="module")
 def pets(tmp_path_factory):
     """Eight pictures of each of three classes: spots in the class's colour."""

@@ -47,6 +47,7 @@ def _encode(
     """
     from kerashash.data.finding import find_images
     from kerashash.store import encode_files
+    from kerashash.store.kept_encoder import keep
 
     files, faults = find_images(paths)
     if not files and not faults:
@@ -62,6 +63,7 @@ def _encode(
         from kerashash import cluster as ray_cluster
 
         encoded = ray_cluster.encode_files(paths, store, actors=actors, address=cluster)
+    keep(store)  # for the first search
     if as_json:
         print_json(
             {

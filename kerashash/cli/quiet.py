@@ -1,6 +1,7 @@
 """TensorFlow without the lines that it writes while it is imported."""
 
 import contextlib
+import gc
 import importlib.abc
 import importlib.machinery
 import os
@@ -41,8 +42,17 @@ class _Loader(importlib.abc.Loader):
         return self._loader.create_module(spec)
 
     def exec_module(self, module: Any) -> None:
-        with _silent():
-            self._loader.exec_module(module)
+        # It makes millions of objects that stay: to look for garbage among them takes a
+        # fifth of the time, now and whenever it is looked for again.
+        collects = gc.isenabled()
+        gc.disable()
+        try:
+            with _silent():
+                self._loader.exec_module(module)
+        finally:
+            if collects:
+                gc.freeze()
+                gc.enable()
 
 
 @contextlib.contextmanager

@@ -58,6 +58,7 @@ def _search(
     from kerashash.checks import check_integer
     from kerashash.cli.models import load
     from kerashash.store import CodeStore
+    from kerashash.store.kept_encoder import encode_queries
 
     if sum(map(bool, (as_json, png, html))) > 1:
         raise click.UsageError("--json, --png and --html exclude one another.")
@@ -65,7 +66,9 @@ def _search(
     if radius is None:
         radius = store.bits
     radius = check_integer("--radius", radius, least=0, most=store.bits)
-    found = store.search([*queries], check_integer("--top", top), where)
+    top = check_integer("--top", top)
+    codes = encode_queries(store, queries)
+    found = store.search(codes, top, where)
     results = [
         [row for row in found.rows(number) if row["distance"] <= radius]
         for number in range(len(queries))

@@ -27,6 +27,8 @@ _Ranker: TypeAlias = "HammingRanker | Scan"
 
 # Rows that are encoded between two commits.
 _COMMIT_ROWS = 4096
+# Queries that are answered before a ranker is made for them.
+_FEW = 8
 ENGINES = ("folder", "lance")
 
 
@@ -42,7 +44,8 @@ class CodeStore:
 
     Rows have numbers in order of addition. Search is exact, in memory, in order of
     (distance, row): by a `kerashash.HammingRanker`, or, in a process that has not
-    imported TensorFlow, by a scan of the codes, which takes less memory. LanceDB has an
+    imported TensorFlow, and for the first few queries, by a scan of the codes, which
+    needs no preparation and less memory. LanceDB has an
     approximate index as well, for those who ask for it.
 
     Two engines hold the rows. "folder", the default, needs nothing but Python: codes
@@ -358,7 +361,7 @@ class CodeStore:
         if nprobes is not None:
             distances, columns = snapshot.nearest(queries, k, nprobes, where)
         else:
-            ranker, rows = self._searched(snapshot, where)
+            ranker, rows = self._searched(snapshot, where, len(queries))
             indices = distances = np.zeros((len(queries), 0), np.int32)
             if ranker is not None:
                 distances, indices = ranker.top_k(queries, min(k, len(rows)))
@@ -569,13 +572,17 @@ class CodeStore:
         return check_integer("nprobes", nprobes)
 
     def _searched(
-        self, snapshot: Any, where: str | None
+        self, snapshot: Any, where: str | None, queries: int | None = None
     ) -> tuple["_Ranker | None", npt.NDArray[np.int64]]:
         """What searches the selected rows, or None if there are none, and the rows."""
         kind: type[_Ranker] = Scan
-        if "tensorflow" in sys.modules:
-            from kerashash.retrieval import HammingRanker as kind
         with self._ranking:
+            # Few queries have been answered by a scan before a ranker is made. What has
+            # been searched once will be searched again.
+            again = where is None and self._ranked is not None
+            few = queries is not None and queries <= _FEW
+            if "tensorflow" in sys.modules and (again or not few):
+                from kerashash.retrieval import HammingRanker as kind
             if where is None and self._ranked and self._ranked[0] == snapshot.identity:
                 ranker, rows = self._ranked[1:]
                 if ranker is None or isinstance(ranker, kind):

@@ -1,0 +1,164 @@
+"""A store's network as a frozen graph, for the first query of a process.
+
+To build a Keras model and trace it takes seconds, to load its graph a quarter of one.
+The graph is kept in ``encoders/`` of the cache, and may be deleted at any time.
+"""
+
+import contextlib
+import hashlib
+import importlib.metadata
+import json
+import os
+import pathlib
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+from kerashash import files
+from kerashash.store.code_store import CodeStore
+
+if TYPE_CHECKING:
+    from kerashash.methods import HashModel
+
+# A change of what a file holds changes its first line.
+_FIRST = b"kerashash encoder 1\n"
+_OUTPUT = "kerashash_continuous_codes"
+# More photographs are worth the model, which encodes a batch in less time.
+_MOST = 16
+
+
+class _Kept(NamedTuple):
+    """What a file holds: how photographs become squares, and the graph of squares."""
+
+    side: int
+    fit: str
+    graph: bytes
+
+
+def encode_queries(
+    store: CodeStore, paths: Sequence[str | os.PathLike[str]]
+) -> npt.NDArray[np.uint8]:
+    """Encode photographs by a store's model, or by the graph of it that is kept.
+
+    The graph is known by the weights that made the store's codes. A code differs from
+    that of `HashModel.encode` only where a value is within rounding of 0.
+
+    Args:
+        store: `CodeStore` of a model of images.
+        paths: sequence of paths of image files.
+
+    Returns:
+        uint8 array ``(n, ceil(bits / 8))``.
+
+    Raises:
+        ValueError: as for `HashModel.encode`.
+        OSError: if the model cannot be loaded.
+    """
+    kept = None
+    if _may_keep(store) and len(paths) <= _MOST:
+        kept = _read(_file(store))
+    if kept is not None:
+        return _encode(kept, paths)
+    codes = store.model.encode([*paths], verbose=0)
+    keep(store)
+    return codes
+
+
+def keep(store: CodeStore) -> None:
+    """Keep the graph of a store's model, if it is one of the zoo and takes images.
+
+    Args:
+        store: `CodeStore`.
+
+    Raises:
+        OSError, ValueError: if the model cannot be loaded.
+    """
+    if not _may_keep(store) or _read(_file(store)) is not None:
+        return
+    kept = _frozen(store.model)
+    if kept is None:
+        return
+    file, digest = _file(store), hashlib.sha256(kept.graph).hexdigest()
+    head = {"side": kept.side, "fit": kept.fit, "sha256": digest}
+    # If the disk is full, or not ours, the next call takes as long.
+    with contextlib.suppress(OSError):
+        file.parent.mkdir(parents=True, exist_ok=True)
+        with files.replacing(file) as stream:
+            stream.write(_FIRST + json.dumps(head).encode() + b"\n" + kept.graph)
+
+
+def _may_keep(store: CodeStore) -> bool:
+    # Of other models, the identity does not say all.
+    return bool((store.model_identity or {}).get("in_zoo"))
+
+
+def _file(store: CodeStore) -> pathlib.Path:
+    """Where the graph of a store's model is kept."""
+    version = importlib.metadata.version("tensorflow")
+    key = json.dumps([store.model_identity, version], sort_keys=True)
+    root = pathlib.Path(os.environ.get("KERASHASH_CACHE") or "~/.cache/kerashash")
+    name = hashlib.sha256(key.encode()).hexdigest()[:16]
+    return root.expanduser() / "encoders" / name
+
+
+def _read(file: pathlib.Path) -> _Kept | None:
+    """What a file holds; None if there is none, or it is damaged."""
+    try:
+        content = file.read_bytes()
+    except OSError:
+        return None
+    head, _, graph = content.removeprefix(_FIRST).partition(b"\n")
+    if not content.startswith(_FIRST):
+        return None
+    try:
+        about = json.loads(head)
+        whole = about["sha256"] == hashlib.sha256(graph).hexdigest()
+        return _Kept(about["side"], about["fit"], graph) if whole else None
+    except (ValueError, KeyError, TypeError):
+        return None
+
+
+def _frozen(model: "HashModel") -> _Kept | None:
+    """The graph from squares to continuous codes, its weights included."""
+    import tensorflow as tf
+    from tensorflow.python.framework import convert_to_constants
+
+    from kerashash.backbones.images import input_size, statistics_inlined
+
+    side = input_size(model.backbone)
+    if side is None:
+        return None
+    spec = tf.TensorSpec((None, side, side, 3), tf.uint8, name="x")
+    with statistics_inlined(model):
+        function = tf.function(lambda x: model(x, training=False))
+        concrete = function.get_concrete_function(spec)
+        frozen = convert_to_constants.convert_variables_to_constants_v2(concrete)
+    if [tensor.name for tensor in frozen.inputs] != ["x:0"]:
+        return None  # it holds tensors that are no weights
+    graph = frozen.graph.as_graph_def()
+    graph.node.add(op="Identity", name=_OUTPUT, input=[frozen.outputs[0].name])
+    graph.node[-1].attr["T"].type = frozen.outputs[0].dtype.as_datatype_enum
+    return _Kept(side, model.image_fit, graph.SerializeToString())
+
+
+def _encode(
+    kept: _Kept, paths: Sequence[str | os.PathLike[str]]
+) -> npt.NDArray[np.uint8]:
+    import tensorflow as tf
+
+    from kerashash.data.image_reading import read_images
+
+    x = read_images(paths, kept.side, kept.fit)
+    definition = tf.compat.v1.GraphDef.FromString(kept.graph)
+    graph = tf.Graph()
+    with graph.as_default():
+        tf.graph_util.import_graph_def(definition, name="")
+    # To optimize the graph takes longer than to run it once, and so does a GPU.
+    options = tf.compat.v1.ConfigProto(device_count={"GPU": 0})
+    options.graph_options.rewrite_options.disable_meta_optimizer = True
+    options.graph_options.optimizer_options.opt_level = -1
+    with tf.compat.v1.Session(graph=graph, config=options) as session:
+        u = session.run(f"{_OUTPUT}:0", {"x:0": x})
+    return np.packbits(u >= 0, axis=1)

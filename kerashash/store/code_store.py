@@ -45,8 +45,8 @@ class CodeStore:
     Rows have numbers in order of addition. Search is exact, in memory, in order of
     (distance, row): by a `kerashash.HammingRanker`, or, in a process that has not
     imported TensorFlow, and for the first few queries, by a scan of the codes, which
-    needs no preparation and less memory. LanceDB has an
-    approximate index as well, for those who ask for it.
+    needs no preparation and less memory. LanceDB has an approximate index as well, for
+    those who ask for it.
 
     Two engines hold the rows. "folder", the default, needs nothing but Python: codes
     that are mapped into memory, and SQLite. "lance" is LanceDB, for stores on object

@@ -96,7 +96,8 @@ def _may_keep(store: CodeStore) -> bool:
 
 def _file(store: CodeStore) -> pathlib.Path:
     """Where the graph of a store's model is kept."""
-    versions = [importlib.metadata.version(name) for name in ("kerashash", "tensorflow")]
+    packages = ("kerashash", "tensorflow")
+    versions = [importlib.metadata.version(name) for name in packages]
     key = json.dumps([store.model_identity, *versions], sort_keys=True)
     root = pathlib.Path(os.environ.get("KERASHASH_CACHE") or "~/.cache/kerashash")
     name = hashlib.sha256(key.encode()).hexdigest()[:16]

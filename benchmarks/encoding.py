@@ -175,7 +175,8 @@ def large(options):
 
         def read(ratio=ratio, images=images):
             for file in files:
-                image = tf.io.decode_jpeg(file, channels=3, ratio=ratio).numpy()
+                image = tf.io.decode_jpeg(file, channels=3, ratio=ratio)
+                image = np.asarray(memoryview(image))
                 images.append(image_reading.resize(image, side))
 
         processor = 1000 * measured(read)[1] / len(files)

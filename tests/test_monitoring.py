@@ -430,6 +430,38 @@ def test_samples_are_measured_like_data_of_their_size(colours, tmp_path):
     assert {*other.splits["database"]} != {*sample.splits["database"]}
 
 
+def test_images_pass_once_through_frozen_layers(colours):
+    files, read = [tf.io.encode_png(x).numpy() for x in colours.x], []
+
+    def contents(rows):
+        read.extend(rows)
+        return [files[row] for row in rows]
+
+    data = dataclasses.replace(colours, x=EncodedImages(contents, 60, 8, "", "squash"))
+    model = model_of()
+    model.backbone.trainable = False
+    net = keras.Sequential([*model.backbone.layers, keras.layers.Dense(8, "relu")])
+    model = kerashash.AdaLabelHash(net, bits=8, num_classes=3)
+    model.compile(keras.optimizers.Adam(0.01), run_eagerly=True)
+    history = model.fit(
+        data.train.batch(16),
+        epochs=3,
+        callbacks=RetrievalEvaluation(data),
+        verbose=0,
+        cache_features=True,
+    ).history
+    counts = np.bincount(read, minlength=60)
+    assert {*counts[data.splits["query"]]} == {1}
+    # `fit` reads training images for their features, and in each epoch for their order.
+    assert {*counts[data.splits["database"]]} == {1 + 1 + 3}
+    expected = kerashash.evaluate(model, data, verbose=0)
+    assert history["mAP@ALL"][-1] == pytest.approx(expected["mAP@ALL"])
+    u = model.continuous_codes(data.query)
+    error = np.mean((np.abs(u) - 1) ** 2)
+    assert history["quantization_error"][-1] == pytest.approx(error, rel=1e-5)
+    assert history["quantization_error"][0] != pytest.approx(error)
+
+
 # ------------------------------------------------------------------------ interruptions
 
 
@@ -473,7 +505,7 @@ def test_a_file_that_was_cut_is_read_up_to_there(tmp_path):
         for step in range(4):
             tf.summary.scalar("x", step, step=step)
     event_files.close(tmp_path)
-    (path,) = event_files.earlier_files(tmp_path / "retrieval")
+    (path,) = event_files.earlier_files(str(tmp_path / "retrieval"))
     path.write_bytes(path.read_bytes()[:-5])  # in step 3
     event_files.forget([path], step=4)
     assert values_of(tmp_path / "retrieval", "x") == ([0, 1, 2], [0, 1, 2])
@@ -529,6 +561,7 @@ def test_what_data_cannot_show_is_left_out(digits, tmp_path):
         (lambda d: CodeHealth(d, "logs", every=0), "`every` must be at least 1"),
         (lambda d: CodeProjector(d, "logs", max_items=0), "`max_items` must be at"),
         (lambda d: CodeProjector(d, "logs", image_side=0), "`image_side` must be at"),
+        (lambda d: CodeProjector(d, "gs://logs"), "`log_dir` must be a folder of this"),
         (lambda d: RetrievalGrid(d, "logs", queries=0), "`queries` must be at least 1"),
         (lambda d: RetrievalGrid(d, "logs", top=0), "`top` must be at least 1"),
         (lambda d: HParams(d.x, "logs"), "`data` must be a RetrievalData.*ndarray"),

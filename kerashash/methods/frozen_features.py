@@ -21,7 +21,8 @@ class FrozenFeatures:
         backbone: `keras.Model` that begins with frozen layers.
 
     Call:
-        row numbers, int32 ``(batch,)`` -> features ``(batch, ...)`` of the backbone.
+        ``{"row": row numbers, int32 (batch,)}``, or ``{"frozen": outputs of the frozen
+        layers}`` -> features ``(batch, ...)`` of the backbone.
 
     Raises:
         ValueError: if its first layers are not frozen.
@@ -44,9 +45,7 @@ class FrozenFeatures:
         Raises:
             ValueError: if the indices are not the numbers from 0 on, each once.
         """
-        run: Callable[[Any], tf.Tensor] = tf.function(
-            lambda x: self._lower(x, training=False), reduce_retracing=True
-        )
+        run: Callable[[Any], tf.Tensor] = tf.function(self.below, reduce_retracing=True)
         parts: list[tuple[npt.NDArray[Any], npt.NDArray[Any]]] = []
         without_inputs = []
         count = lambda pair: len(pair[1]["index"])  # noqa: E731
@@ -72,8 +71,14 @@ class FrozenFeatures:
         self._rows = replicas.table(rows)
         return without_inputs
 
-    def __call__(self, row: tf.Tensor, training: bool | None = None) -> tf.Tensor:
-        features = tf.gather(self._rows, row)
+    def below(self, x: tf.Tensor) -> tf.Tensor:
+        """Compute the output of the frozen layers."""
+        return self._lower(x, training=False)
+
+    def __call__(
+        self, x: dict[str, tf.Tensor], training: bool | None = None
+    ) -> tf.Tensor:
+        features = x["frozen"] if "frozen" in x else tf.gather(self._rows, x["row"])
         if self._upper is None:
             return features
         return self._upper(features, training=training)

@@ -257,7 +257,7 @@ class HashModel(keras.Model):
             Tensor ``(batch, ...)``.
         """
         if isinstance(x, dict):
-            return self._frozen_features(x["row"], training)
+            return self._frozen_features(x, training)
         return self.backbone(x, training=training)
 
     def compute_output_shape(self, input_shape: Any) -> tuple[int | None, int]:

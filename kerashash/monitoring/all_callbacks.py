@@ -1,7 +1,6 @@
 """All that TensorBoard can show of a training, with one call."""
 
 import os
-import pathlib
 from typing import Any
 
 import keras
@@ -93,7 +92,7 @@ class _TensorBoard(keras.callbacks.TensorBoard):
 
     def set_model(self, model: Any) -> None:
         writes = is_chief(model.distribute_strategy)
-        folder = pathlib.Path(self.log_dir) / "train"
+        folder = os.path.join(self.log_dir, "train")
         self._earlier = event_files.earlier_files(folder) if writes else []
         if not writes:
             self.write_graph = False  # it would open a file

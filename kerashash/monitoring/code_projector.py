@@ -71,6 +71,11 @@ class CodeProjector(EpochCallback):
         check_integer("max_items", max_items)
         check_integer("image_side", image_side)
         check_integer("seed", seed, least=0, most=2**32 - 1)
+        if "://" in os.fspath(log_dir):
+            raise ValueError(
+                "`log_dir` must be a folder of this machine, for the projector's "
+                f"files. Received: {log_dir!r}."
+            )
         n = self.codes.sample.num_database
         rng = np.random.default_rng(seed)
         self._items = np.sort(rng.choice(n, min(n, max_items), replace=False))
@@ -87,7 +92,7 @@ class CodeProjector(EpochCallback):
         if not self._writes:
             return
         assert self.log_dir is not None
-        folder = event_files.run_folder(self.log_dir)
+        folder = pathlib.Path(event_files.run_folder(self.log_dir))
         if not self._has_files:
             self._write_items(folder)
             self._has_files = True

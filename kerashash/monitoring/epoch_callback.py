@@ -71,6 +71,7 @@ class EpochCallback(keras.callbacks.Callback):
         self._measure(epoch, codes, logs)
 
     def on_train_end(self, logs: dict[str, Any] | None = None) -> None:
+        self.codes.forget()
         self._close()
 
     def _measure(self, epoch: int, codes: Codes, logs: dict[str, Any] | None) -> None:

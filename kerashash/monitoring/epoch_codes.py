@@ -2,9 +2,11 @@
 
 import dataclasses
 import functools
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+import tensorflow as tf
 
 from kerashash.checks import check_integer
 from kerashash.data import RetrievalData
@@ -15,13 +17,54 @@ from kerashash.methods import HashModel
 MAX_QUERIES, MAX_DATABASE = 1_000, 20_000
 
 
+class Encoder:
+    """Gives continuous codes of the same inputs again and again while a model trains.
+
+    In a `fit` with `cache_features`, it keeps the output of the frozen layers.
+
+    Args:
+        model: `HashModel`.
+        batch_size: int; number of inputs encoded at a time.
+
+    Call:
+        name, str, and the `tf.data.Dataset` of that name -> float32 array ``(n,
+        bits)``.
+    """
+
+    def __init__(self, model: HashModel, batch_size: int) -> None:
+        self.model, self._batch_size = model, batch_size
+        self._frozen: Any = model._frozen_features
+        self._outputs: dict[str, npt.NDArray[Any]] = {}
+        self._encode = tf.function(
+            lambda x: model({"frozen": x}, training=False), reduce_retracing=True
+        )
+
+    def __call__(self, name: str, x: tf.data.Dataset) -> npt.NDArray[np.float32]:
+        if self._frozen is None:
+            return self.model.continuous_codes(x, self._batch_size, verbose=0)
+        if name not in self._outputs:
+            below = tf.function(self._frozen.below, reduce_retracing=True)
+            batches, _ = self.model._inputs(x, self._batch_size)
+            parts = [below(batch).numpy() for batch in batches]
+            self._outputs[name] = np.concatenate(parts)
+        outputs, size = self._outputs[name], self._batch_size
+        starts = range(0, len(outputs), size)
+        values = [self._encode(outputs[i : i + size]).numpy() for i in starts]
+        codes: npt.NDArray[np.float32] = np.concatenate(values)
+        if not np.isfinite(codes).all():
+            raise ValueError(
+                "The model must give finite codes. Received NaN or infinity, from its "
+                f"weights or inputs, for the {name}."
+            )
+        return codes
+
+
 class Codes:
     """The codes that a model gives queries and database, each computed when it is read.
 
     Args:
-        model: `HashModel`.
+        encoder: `Encoder`.
         data: `RetrievalData`.
-        batch_size: int; number of inputs encoded at a time.
 
     Attributes:
         query_values, database_values: float32 arrays ``(q, bits)`` and ``(n, bits)``;
@@ -30,20 +73,16 @@ class Codes:
         ranking: `Ranking` of the database for each query.
     """
 
-    def __init__(self, model: HashModel, data: RetrievalData, batch_size: int) -> None:
-        self._model, self._data, self._batch_size = model, data, batch_size
+    def __init__(self, encoder: Encoder, data: RetrievalData) -> None:
+        self._encoder, self._data = encoder, data
 
     @functools.cached_property
     def query_values(self) -> npt.NDArray[np.float32]:
-        return self._model.continuous_codes(
-            self._data.query, self._batch_size, verbose=0
-        )
+        return self._encoder("query", self._data.query)
 
     @functools.cached_property
     def database_values(self) -> npt.NDArray[np.float32]:
-        return self._model.continuous_codes(
-            self._data.database, self._batch_size, verbose=0
-        )
+        return self._encoder("database", self._data.database)
 
     @functools.cached_property
     def query(self) -> npt.NDArray[np.int8]:
@@ -65,7 +104,8 @@ class EpochCodes:
     """The codes of a data set's queries and database, encoded once an epoch.
 
     Callbacks that are given the same object in place of a data set share its codes.
-    `monitor` does so.
+    `monitor` does so. A `fit` with ``cache_features=True`` passes these images, too,
+    through the frozen layers once, and keeps their output in memory.
 
     Args:
         data: `kerashash.data.RetrievalData` with queries.
@@ -124,7 +164,8 @@ class EpochCodes:
                 drawn = np.sort(rng.choice(len(rows), limit, replace=False))
                 splits[split] = rows[drawn]
         self.sample = dataclasses.replace(data, splits=splits)
-        self._moment: tuple[HashModel, int] | None = None
+        self._encoder: Encoder | None = None
+        self._epochs = -1
         self._codes: Codes | None = None
 
     @property
@@ -159,14 +200,15 @@ class EpochCodes:
         Returns:
             `Codes`.
         """
-        if self._codes is None or self._moment != (model, epochs):
-            self._moment = (model, epochs)
-            self._codes = Codes(model, self.sample, self.batch_size)
+        if self._encoder is None or self._encoder.model is not model:
+            self._encoder, self._codes = Encoder(model, self.batch_size), None
+        if self._codes is None or self._epochs != epochs:
+            self._epochs, self._codes = epochs, Codes(self._encoder, self.sample)
         return self._codes
 
     def forget(self) -> None:
         """Forget the codes, so that those of another training do not pass for them."""
-        self._moment = self._codes = None
+        self._encoder = self._codes = None
 
 
 def bounded(data: RetrievalData | EpochCodes) -> EpochCodes:

@@ -18,17 +18,18 @@ from kerashash import files
 # callbacks write to it by one writer, for TensorBoard reads the files of a folder one
 # after the other.
 _RUN = "retrieval"
-_writers: dict[pathlib.Path, Any] = {}
+_writers: dict[str, Any] = {}
 
 
-def run_folder(log_dir: str | os.PathLike[str]) -> pathlib.Path:
+def run_folder(log_dir: str | os.PathLike[str]) -> str:
     """The folder in a log folder to which callbacks write.
 
     Example:
-        >>> run_folder("logs").name
-        'retrieval'
+        >>> os.path.basename(run_folder("logs")), run_folder("gs://bucket/logs")
+        ('retrieval', 'gs://bucket/logs/retrieval')
     """
-    return pathlib.Path(log_dir).absolute() / _RUN
+    folder = os.path.join(os.fspath(log_dir), _RUN)
+    return folder if "://" in folder else os.path.abspath(folder)
 
 
 def writer(log_dir: str | os.PathLike[str], step: int) -> Any:
@@ -52,7 +53,7 @@ def writer(log_dir: str | os.PathLike[str], step: int) -> Any:
     if folder not in _writers:
         if step:
             forget(earlier_files(folder), step)
-        _writers[folder] = tf.summary.create_file_writer(str(folder))
+        _writers[folder] = tf.summary.create_file_writer(folder)
     return _writers[folder]
 
 
@@ -66,16 +67,16 @@ def close(log_dir: str | os.PathLike[str]) -> None:
         open_writer.close()
 
 
-def earlier_files(folder: pathlib.Path) -> list[pathlib.Path]:
+def earlier_files(folder: str) -> list[pathlib.Path]:
     """The files of events that are in a folder.
 
     Args:
-        folder: `pathlib.Path`; it need not exist.
+        folder: str; it need not exist.
 
     Returns:
-        list of `pathlib.Path`.
+        list of `pathlib.Path`; empty if the folder is on another machine.
     """
-    return sorted(folder.glob("events.out.tfevents.*"))
+    return sorted(pathlib.Path(folder).glob("events.out.tfevents.*"))
 
 
 def forget(paths: Iterable[pathlib.Path], step: int) -> None:

@@ -290,6 +290,21 @@ def _milliseconds(value: float) -> str:
     return f"{value:.1f}" if value >= 1 else _short(value, 2)
 
 
+def encoding() -> str:
+    """Photographs to codes by path, beside the same network on arrays in memory."""
+    lines = []
+    for row in _read("encoding"):
+        result = f"{float(row['value']):.1%}"
+        if row["from memory"]:
+            result = f"{float(row['ratio']):.0%} of the rate from memory"
+        elif row["what"].startswith("rows"):
+            result = f"{int(row['value']):,}"
+        time = f"{float(row['processor']):.0f} ms" if row["processor"] else ""
+        lines.append([row["what"], f"{int(row['images']):,}", result, time])
+    columns = ("what", "images", "result", "processor time an image")
+    return _table(columns, lines)
+
+
 # Reliability.
 
 _KILLED = {
@@ -370,6 +385,7 @@ TABLES: dict[str, Callable[[], str]] = {
     "zoo": zoo,
     "best": best,
     "index": index,
+    "encoding": encoding,
     "kills": kills,
     "damage": damage,
     "mutants": mutants,

@@ -93,13 +93,13 @@ class HashModel(keras.Model):
             as "tanh". None is the identity.
         hash_initializer: str or `keras.initializers.Initializer`; the kernel
             initializer of the hash layer.
+        head: layer from features to float32 continuous codes ``(batch, bits)``, in
+            place of the hash layer. None is a `HashHead` with the two options above.
         image_fit: str; how the model takes photographs that are no squares: "squash",
             "crop" or "pad", as for `kerashash.data.read_images`. Wherever it reads
             image files itself, and where it takes data sets of
             `kerashash.data.from_directory`, they become squares in this way. Arrays are
             taken as they are.
-        head: layer from features to float32 continuous codes ``(batch, bits)``, in
-            place of the hash layer. None is a `HashHead` with the two options above.
         **kwargs: further arguments of `keras.Model`. `dtype` is the dtype policy of the
             layers that the model makes, except those that are float32 in any case, such
             as the hash layer; a network that is passed keeps its own.

@@ -79,7 +79,9 @@ def test_a_folder_becomes_a_model_that_encodes_and_a_recipe(
         "unchanged": 0,
         "skipped": [],
     }
-    # The store loads its model from another folder too.
+    # The store finds its model from another folder too.
+    name = kerashash.CodeStore.open("p.khs").model_identity["name"]
+    assert name == str(entry.path.absolute())
     monkeypatch.chdir(pets)
     words = ["search", "[bird]/3.jpg", "--in", str(tmp_path / "p.khs"), "--top", "1"]
     assert cli.main(words) == 0

@@ -224,6 +224,22 @@ def as_words(packed: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint64]:
     return np.ascontiguousarray(packed.view(np.uint64).T)
 
 
+def in_bits(distance: int) -> str:
+    """Write a Hamming distance for people.
+
+    Args:
+        distance: int.
+
+    Returns:
+        str.
+
+    Example:
+        >>> in_bits(1), in_bits(2)
+        ('1 bit', '2 bits')
+    """
+    return f"{distance} bit" if distance == 1 else f"{distance} bits"
+
+
 def bit_imbalance(codes: npt.ArrayLike, bits: int | None = None) -> float:
     """How far the bits are from being balanced, +1 in one half of the codes.
 

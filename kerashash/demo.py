@@ -12,6 +12,7 @@ import numpy.typing as npt
 
 import kerashash
 from kerashash import evaluation, zoo
+from kerashash.codes import in_bits
 from kerashash.data import RetrievalData
 from kerashash.evaluation.relevance import Relevance
 from kerashash.methods import DCDH
@@ -165,7 +166,7 @@ def _draw(
     rows = hits.argmin(axis=1)  # of each class, the query with the most misses
     x, _ = data.arrays("query")
     y, _ = data.arrays("database")
-    captions = [[f"{distance} bits" for distance in row] for row in distances[rows]]
+    captions = [[in_bits(distance) for distance in row] for row in distances[rows]]
     plots.retrieval_grid(
         x[rows].reshape(-1, 8, 8),
         y[nearest[rows]].reshape(-1, 10, 8, 8),

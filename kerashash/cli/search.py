@@ -121,6 +121,7 @@ def _draw_sheet(
     """Draw queries and their neighbours as a PNG file."""
     import numpy as np
 
+    from kerashash.codes import in_bits
     from kerashash.monitoring.plots import retrieval_grid
     from kerashash.store.pictures import SIDE, thumbnail
 
@@ -131,7 +132,7 @@ def _draw_sheet(
         for rank, row in enumerate(rows):
             _check_path(row["id"])
             neighbours[number, rank] = thumbnail(pathlib.Path(images, row["id"]))
-            captions[number, rank] = f"{row['distance']} bits"
+            captions[number, rank] = in_bits(row["distance"])
     shown = np.stack([thumbnail(query) for query in queries])
     retrieval_grid(shown, neighbours, path=path, captions=captions)
 

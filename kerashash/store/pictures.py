@@ -12,6 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from kerashash import notebook
+from kerashash.codes import in_bits
 
 if TYPE_CHECKING:
     from kerashash.store.rows import Neighbours
@@ -86,7 +87,7 @@ def section(
     if query is not None:
         figures = [_figure(query, f"query: {os.fspath(query)}", "query")]
     for row in neighbours:
-        caption = f"{row['distance']} bits: {row['id']}"
+        caption = f"{in_bits(row['distance'])}: {row['id']}"
         figures.append(_figure(pathlib.Path(folder, row["id"]), caption))
     return '<div class="kerashash">\n' + "\n".join(figures) + "\n</div>"
 

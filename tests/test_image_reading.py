@@ -12,7 +12,7 @@ import keras
 import numpy as np
 import pytest
 import tensorflow as tf
-from PIL import Image, ImageOps
+from PIL import Image, ImageCms, ImageOps
 
 import kerashash
 from kerashash.data import image_reading, read_images
@@ -205,6 +205,18 @@ def test_progressive_files_have_the_pixels_of_others():
         for progressive in (True, False)
     )
     np.testing.assert_array_equal(both(one), both(other))
+
+
+@pytest.mark.parametrize("kind", ["JPEG", "PNG", "TIFF"])
+def test_colour_profiles_are_not_applied(kind):
+    swapped = bytearray(
+        ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
+    )
+    red, blue = (swapped.index(name) for name in (b"rXYZ", b"bXYZ"))
+    swapped[red : red + 4], swapped[blue : blue + 4] = b"bXYZ", b"rXYZ"
+    profiled = encoded(photograph(), kind, icc_profile=bytes(swapped))
+    assert Image.open(io.BytesIO(profiled)).info["icc_profile"] == swapped
+    np.testing.assert_array_equal(both(profiled), both(encoded(photograph(), kind)))
 
 
 def test_heif_is_read_or_the_extra_named(tmp_path, monkeypatch):

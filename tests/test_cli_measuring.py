@@ -124,6 +124,12 @@ def test_compare_measures_on_data_and_how_fast(saved, capsys):
     )
     assert columns[0]["metrics"][0]["value"] == expected["mAP@ALL"]
     assert min(column["images_per_second"] for column in columns) > 100
+    assert cli.main(["compare", ENTRY, "--data", "digits"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0] == "On digits, seed 0"
+    assert lines[2] == "  300 queries, 1,497 in the database"
+    assert lines[4].split() == [ENTRY]
+    assert not any(line.startswith(("data", "protocol")) for line in lines)
 
 
 def test_plot_draws_the_curves_of_stored_codes(capsys, tmp_path, monkeypatch):

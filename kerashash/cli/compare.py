@@ -8,7 +8,7 @@ import click
 from kerashash.cli import models
 from kerashash.cli.completion import complete_data, complete_entry
 from kerashash.cli.options import data_options, json_option
-from kerashash.cli.printing import print_json
+from kerashash.cli.printing import print_data, print_json
 
 # Images that are encoded to measure a rate, after as many that warm up.
 _IMAGES = 128
@@ -70,8 +70,11 @@ def _compare(
         columns.append(column)
     if as_json:
         print_json(columns)
-    else:
-        _print_table(columns)
+        return
+    if rows is not None:
+        print_data("On", columns[0]["data"])
+        print()
+    _print_table(columns, with_data=rows is None)
 
 
 def _rate(model: Any) -> float:
@@ -92,21 +95,22 @@ def _rate(model: Any) -> float:
     return _IMAGES / (time.perf_counter() - start)
 
 
-def _print_table(columns: list[dict[str, Any]]) -> None:
+def _print_table(columns: list[dict[str, Any]], with_data: bool) -> None:
     """Print one column for each entry, as many side by side as the terminal holds."""
     from kerashash.zoo import cards
 
     definitions: list[str] = []
     tables = []
     for column in columns:
-        of_data = column["data"]
         table = {
             "method": column["method"],
             "bits": str(column["bits"]),
             "bytes an image": str(column["bytes"]),
-            "data": str(of_data.get("name", of_data.get("folder", "not said"))),
-            "protocol": str(of_data.get("protocol", "default")),
         }
+        if with_data:
+            data = column["data"]
+            table["data"] = str(data.get("name", data.get("folder", "not said")))
+            table["protocol"] = str(data.get("protocol", "default"))
         for row in cards.rows({"name": "", "metrics": column["metrics"]}):
             title = row["metric"]
             if row["definition"]:

@@ -7,7 +7,7 @@ import click
 from kerashash.cli import models
 from kerashash.cli.completion import complete_data, complete_entry
 from kerashash.cli.options import data_options, json_option
-from kerashash.cli.printing import print_json, print_metrics
+from kerashash.cli.printing import print_data, print_json, print_metrics
 
 
 @click.command("evaluate")
@@ -56,10 +56,7 @@ def _evaluate(
     if as_json:
         print_json(result)
         return
-    data = result["data"]
-    print(f"{model} on {data['name']}, seed {data['seed']}")
-    print(f"  {data['protocol']}")
-    print(f"  {data['query']:,} queries, {data['database']:,} in the database")
+    print_data(f"{model} on", result["data"])
     print_metrics(result["metrics"])
     if "definition" in result:
         print(f"  mAP by {result['definition']['source']}")

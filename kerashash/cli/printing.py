@@ -18,6 +18,13 @@ def print_metrics(metrics: list[dict[str, Any]]) -> None:
         print(f"  {row['metric']:{width}}  {row['value']}  {definition}".rstrip())
 
 
+def print_data(title: str, data: dict[str, Any]) -> None:
+    """Print on what a model was measured: name, seed, protocol, sizes."""
+    print(f"{title} {data['name']}, seed {data['seed']}")
+    print(f"  {data['protocol']}")
+    print(f"  {data['query']:,} queries, {data['database']:,} in the database")
+
+
 def print_json(value: Any) -> None:
     """Print a value as JSON; arrays as lists, bytes in base 64."""
 

@@ -294,11 +294,11 @@ def encoding() -> str:
     """Photographs to codes by path, beside the same network on arrays in memory."""
     lines = []
     for row in _read("encoding"):
-        result = f"{float(row['value']):.1%}"
+        result = f"{float(row['value']):,.0f}"
         if row["from memory"]:
             result = f"{float(row['ratio']):.0%} of the rate from memory"
-        elif row["what"].startswith("rows"):
-            result = f"{int(row['value']):,}"
+        elif "share of bits" in row["what"]:
+            result = f"{float(row['value']):.1%}"
         time = f"{float(row['processor']):.0f} ms" if row["processor"] else ""
         lines.append([row["what"], f"{int(row['images']):,}", result, time])
     columns = ("what", "images", "result", "processor time an image")

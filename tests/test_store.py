@@ -284,6 +284,10 @@ def test_a_store_of_the_zoo_finds_its_model(tmp_path):
     again = reopened(store)
     assert again.search(x, k=1).distances.tolist() == [[0]]
     assert "model='ssdh-digits-48'" in repr(again)
+    by_name = CodeStore.open(store.path, "ssdh-digits-48")
+    assert by_name.search(x, k=1).distances.tolist() == [[0]]
+    with pytest.raises(ValueError, match="must be 'ssdh-digits-48', which made"):
+        CodeStore.open(store.path, "ddh-ldl-movie-128")
 
 
 @pytest.mark.parametrize(

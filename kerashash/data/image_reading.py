@@ -26,6 +26,7 @@ SUFFIXES = (
     ".gif",
     ".heic",
     ".heif",
+    ".jfif",
     ".jpeg",
     ".jpg",
     ".png",

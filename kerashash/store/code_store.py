@@ -134,16 +134,16 @@ class CodeStore:
     def open(
         cls,
         path: str | os.PathLike[str],
-        model: "HashModel | None" = None,
+        model: "HashModel | str | None" = None,
         version: int | None = None,
     ) -> Self:
         """Open a store.
 
         Args:
             path: path or URL of the store.
-            model: `HashModel` that made its codes, to encode more. None loads it from
-                the zoo when it is needed, if the store was created with the name of an
-                entry.
+            model: `HashModel` that made its codes, to encode more, or the name of an
+                entry of the zoo. None loads it from the zoo when it is needed, if the
+                store was created with the name of an entry.
             version: int or None; one of `versions`, to read the store as it was then.
 
         Returns:
@@ -164,6 +164,10 @@ class CodeStore:
             check_integer("version", version, least=0)
         engine = _engine_class("lance" if is_lance else "folder", path)
         store = cls(engine(location, version), os.fspath(path), None)
+        if isinstance(model, str):
+            from kerashash import zoo
+
+            model = zoo.load(model)
         if model is not None:
             store._check_model(model)
             store._model = model

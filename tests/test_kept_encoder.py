@@ -8,6 +8,7 @@ from PIL import Image
 import kerashash
 from kerashash import CodeStore, zoo
 from kerashash.retrieval import HammingRanker
+from kerashash.store import kept_encoder
 from kerashash.store.kept_encoder import encode_queries, keep
 from kerashash.store.scan import Scan
 
@@ -137,6 +138,24 @@ def test_what_cannot_be_kept_is_encoded_all_the_same(
     with pytest.raises(ValueError, match="created without a model"):
         encode_queries(codes, photographs[:2])
     keep(codes)
+
+
+def test_a_graph_that_does_not_agree_is_not_kept(
+    tiny, cache, photographs, tmp_path, monkeypatch
+):
+    def fail(*arguments):
+        raise RuntimeError("no graph can hold this")
+
+    name, model = tiny
+    store = CodeStore.create(tmp_path / "s.khs", name)
+    expected = model.encode(photographs[:2], verbose=0)
+    wrong = np.ones((2, BITS), np.float32)
+    for function, replacement in (("_run", lambda *_: wrong), ("_frozen", fail)):
+        with monkeypatch.context() as patch:
+            patch.setattr(kept_encoder, function, replacement)
+            codes = encode_queries(store, photographs[:2])
+        np.testing.assert_array_equal(codes, expected)
+        assert not cache.exists()
 
 
 def test_the_first_few_queries_are_answered_by_a_scan(tmp_path):

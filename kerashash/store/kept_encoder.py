@@ -77,8 +77,12 @@ def keep(store: CodeStore) -> None:
     """
     if not _may_keep(store) or _read(_file(store)) is not None:
         return
-    kept = _frozen(store.model)
-    if kept is None:
+    model = store.model
+    try:
+        kept = _frozen(model)
+    except Exception:  # of TensorFlow: networks of users may hold what no graph can
+        kept = None
+    if kept is None or not _agrees(kept, model):
         return
     file, digest = _file(store), hashlib.sha256(kept.graph).hexdigest()
     head = {"side": kept.side, "fit": kept.fit, "sha256": digest}
@@ -144,22 +148,34 @@ def _frozen(model: "HashModel") -> _Kept | None:
     return _Kept(side, model.image_fit, graph.SerializeToString())
 
 
+def _agrees(kept: _Kept, model: "HashModel") -> bool:
+    """Whether a graph gives the continuous codes of its model, but for rounding."""
+    shape = (2, kept.side, kept.side, 3)
+    x = np.random.default_rng(0).integers(0, 256, shape, np.uint8)
+    expected = model(x, training=False)
+    return np.allclose(_run(kept.graph, x), expected, rtol=1e-3, atol=1e-3)
+
+
 def _encode(
     kept: _Kept, paths: Sequence[str | os.PathLike[str]]
 ) -> npt.NDArray[np.uint8]:
-    import tensorflow as tf
-
     from kerashash.data.image_reading import read_images
 
     x = read_images(paths, kept.side, kept.fit)
-    definition = tf.compat.v1.GraphDef.FromString(kept.graph)
-    graph = tf.Graph()
-    with graph.as_default():
+    return np.packbits(_run(kept.graph, x) >= 0, axis=1)
+
+
+def _run(graph: bytes, x: npt.NDArray[np.uint8]) -> npt.NDArray[np.float32]:
+    """The continuous codes of images, float32 ``(n, bits)``."""
+    import tensorflow as tf
+
+    built = tf.Graph()
+    with built.as_default():
+        definition = tf.compat.v1.GraphDef.FromString(graph)
         tf.graph_util.import_graph_def(definition, name="")
     # To optimize the graph takes longer than to run it once, and so does a GPU.
     options = tf.compat.v1.ConfigProto(device_count={"GPU": 0})
     options.graph_options.rewrite_options.disable_meta_optimizer = True
     options.graph_options.optimizer_options.opt_level = -1
-    with tf.compat.v1.Session(graph=graph, config=options) as session:
-        u = session.run(f"{_OUTPUT}:0", {"x:0": x})
-    return np.packbits(u >= 0, axis=1)
+    with tf.compat.v1.Session(graph=built, config=options) as session:
+        return np.asarray(session.run(f"{_OUTPUT}:0", {"x:0": x}), np.float32)

@@ -445,7 +445,7 @@ def test_images_pass_once_through_frozen_layers(colours):
     model.compile(keras.optimizers.Adam(0.01), run_eagerly=True)
     history = model.fit(
         data.train.batch(16),
-        epochs=3,
+        epochs=2,
         callbacks=RetrievalEvaluation(data),
         verbose=0,
         cache_features=True,
@@ -453,10 +453,8 @@ def test_images_pass_once_through_frozen_layers(colours):
     counts = np.bincount(read, minlength=60)
     assert {*counts[data.splits["query"]]} == {1}
     # `fit` reads training images for their features, and in each epoch for their order.
-    assert {*counts[data.splits["database"]]} == {1 + 1 + 3}
-    expected = kerashash.evaluate(model, data, verbose=0)
-    assert history["mAP@ALL"][-1] == pytest.approx(expected["mAP@ALL"])
-    u = model.continuous_codes(data.query)
+    assert {*counts[data.splits["database"]]} == {1 + 1 + 2}
+    u = model.continuous_codes(colours.query)
     error = np.mean((np.abs(u) - 1) ** 2)
     assert history["quantization_error"][-1] == pytest.approx(error, rel=1e-5)
     assert history["quantization_error"][0] != pytest.approx(error)
@@ -483,7 +481,7 @@ def test_resumed_training_goes_on_where_it_was(colours, tmp_path):
         ]
         try:
             model_of().fit(
-                colours.train.batch(16), epochs=3, callbacks=callbacks, verbose=0
+                colours.train.batch(16), epochs=2, callbacks=callbacks, verbose=0
             )
         except KeyboardInterrupt:
             assert stop
@@ -497,7 +495,7 @@ def test_resumed_training_goes_on_where_it_was(colours, tmp_path):
     }.items():
         events = events_of(tmp_path / "logs" / run)
         for tag in tags:
-            assert [e.step for e in events.Tensors(tag)] == [0, 1, 2]
+            assert [e.step for e in events.Tensors(tag)] == [0, 1]
 
 
 def test_a_file_that_was_cut_is_read_up_to_there(tmp_path):

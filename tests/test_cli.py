@@ -351,6 +351,22 @@ def test_an_interrupt_has_its_own_status(monkeypatch, capsys):
     assert capsys.readouterr().err == ""
 
 
+def test_an_interrupted_encode_says_how_it_goes_on(
+    photographs, monkeypatch, tmp_path, capsys
+):
+    def interrupt(paths, store):
+        raise KeyboardInterrupt
+
+    folder, _, _ = photographs
+    monkeypatch.setattr("kerashash.store.filling.encode_files", interrupt)
+    words = ["encode", str(folder), "--out", str(folder / "p.khs")]
+    assert cli.main(words) == 130
+    error = capsys.readouterr().err
+    assert (
+        error == f"{folder / 'p.khs'} has what was encoded; the same command goes on.\n"
+    )
+
+
 def test_zoo_prints_one_json_document(capsys):
     assert cli.main(["zoo", "list", "--json"]) == 0
     rows = {row["name"]: row for row in json.loads(capsys.readouterr().out)}

@@ -1,6 +1,7 @@
 """The command ``kerashash encode``."""
 
 import os
+import sys
 from typing import TYPE_CHECKING
 
 import click
@@ -57,12 +58,18 @@ def _encode(
     if actors is not None and cluster == "none":
         raise ValueError("--actors must come with --cluster.")
     store = _store(out, model)
-    if cluster == "none":
-        encoded = encode_files(paths, store)
-    else:
-        from kerashash import cluster as ray_cluster
+    try:
+        if cluster == "none":
+            encoded = encode_files(paths, store)
+        else:
+            from kerashash import cluster as ray_cluster
 
-        encoded = ray_cluster.encode_files(paths, store, actors=actors, address=cluster)
+            encoded = ray_cluster.encode_files(
+                paths, store, actors=actors, address=cluster
+            )
+    except KeyboardInterrupt:
+        print(f"{out} has what was encoded; the same command goes on.", file=sys.stderr)
+        raise
     keep(store)  # for the first search
     if as_json:
         print_json(

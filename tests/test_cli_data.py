@@ -179,7 +179,7 @@ def test_doctor_says_what_is_installed_and_what_brings_the_rest(
 
     monkeypatch.setattr(importlib.metadata, "version", versions)
     report = run_json(capsys, "doctor")
-    assert {*report["optional"]} == {*extras} - {None, "test", "dev"}
+    assert {*report["optional"]} == {*extras} - {None, "docs", "test", "dev"}
     assert report["required"]["tensorflow"]["version"] == version("tensorflow")
     assert all(package["fits"] for package in report["required"].values())
     assert report["optional"]["openvino"]["openvino"]["version"] is None

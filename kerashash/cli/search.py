@@ -100,6 +100,7 @@ def _search(
 @json_option
 def _duplicates(path: str, radius: int, where: str | None, as_json: bool) -> None:
     """Find groups of nearly equal photographs in a store."""
+    from kerashash.codes import in_bits
     from kerashash.store import CodeStore
 
     store = CodeStore.open(path)
@@ -111,7 +112,7 @@ def _duplicates(path: str, radius: int, where: str | None, as_json: bool) -> Non
         print("\n".join(map(str, group)), end="\n\n")
     print(
         f"{len(groups):,} groups of {sum(map(len, groups)):,} rows within "
-        f"{radius} bits, of {len(store):,} rows"
+        f"{in_bits(radius)}, of {len(store):,} rows"
     )
 
 

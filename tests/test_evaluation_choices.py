@@ -43,8 +43,8 @@ def test_the_same_name_is_the_same_number_everywhere(digits):
     callback = kerashash.callbacks.RetrievalEvaluation(digits, at=10)
     callback.set_model(
         types.SimpleNamespace(
-            continuous_codes=lambda *_, **__: unpacked(model, digits.query),
-            encode=lambda *_, **__: unpacked(model, digits.database),
+            continuous_codes=lambda x, *_, **__: unpacked(model, x),
+            _frozen_features=None,
         )
     )
     logs = {}

@@ -159,7 +159,7 @@ def test_a_surrogate_warns_and_may_leave_a_metric_unmeasured(tmp_path, rng, caps
         assert [warning.filename for warning in warnings] == [__file__]
     with pytest.warns(UserWarning, match="surrogate"):
         assert cli.main(["zoo", "verify", str(entry.path)]) == 0
-    assert "mAP@ALL on real images not measured" in capsys.readouterr().out
+    assert "mAP@ALL on real images  not measured" in capsys.readouterr().out
     assert "**A surrogate" in (entry.path / "card.md").read_text()
 
 

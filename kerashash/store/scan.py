@@ -11,7 +11,7 @@ import os
 import numpy as np
 import numpy.typing as npt
 
-from kerashash.codes import as_words
+from kerashash.codes import as_words, check_packed
 
 # Codes that are compared at a time: their words and distances stay in a processor's
 # cache for all queries.
@@ -30,6 +30,9 @@ class Scan:
             a mapped file.
         bits: int; the code length, at most 65,535.
 
+    Raises:
+        TypeError, ValueError: if they are no such codes.
+
     Example:
         >>> codes = np.array([[7], [8], [15]], np.uint8)
         >>> Scan(codes, bits=8).top_k(codes[:1], k=2)
@@ -37,7 +40,7 @@ class Scan:
     """
 
     def __init__(self, packed: npt.NDArray[np.uint8], bits: int) -> None:
-        self._packed, self._bits = packed, bits
+        self._packed, self._bits = check_packed(packed, bits), bits
 
     def __len__(self) -> int:
         return len(self._packed)

@@ -477,6 +477,7 @@ class Held:
 
     def __init__(self, model):
         self.backbone, self.bits, self.model = model.backbone, model.bits, model
+        self.image_fit = model.image_fit
         self.batches, self.free = [], threading.Event()
         self.free.set()
 
@@ -702,6 +703,8 @@ def test_the_command_serves_until_it_is_interrupted(store, model, folder, tmp_pa
         text=True,
         cwd=tmp_path,
         env={**os.environ, "TF_CPP_MIN_LOG_LEVEL": "3"},
+        # In the background, a shell lets its programs ignore interrupts.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     )
     try:
         assert "12 rows" in process.stdout.readline()

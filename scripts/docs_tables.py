@@ -305,6 +305,16 @@ def encoding() -> str:
     return _table(columns, lines)
 
 
+def first_search() -> str:
+    """`kerashash search` in a new process."""
+    names = {"first": "the first ever", "later": "later ones, medians"}
+    lines = [
+        [names[row["run"]], row["tensorflow_s"] + " s", row["search_s"] + " s"]
+        for row in _read("search")
+    ]
+    return _table(("search", "import of TensorFlow", "from there to the result"), lines)
+
+
 # Reliability.
 
 _KILLED = {
@@ -386,6 +396,7 @@ TABLES: dict[str, Callable[[], str]] = {
     "best": best,
     "index": index,
     "encoding": encoding,
+    "search": first_search,
     "kills": kills,
     "damage": damage,
     "mutants": mutants,

@@ -338,15 +338,21 @@ _DAMAGED = {
     "model.weights.h5": "`model.weights.h5` of an entry",
     "config.json": "`config.json` of an entry",
     "card.json": "`card.json` of an entry",
+    "codes.npz": "`codes.npz` of an entry",
     "golden.npz": "`golden.npz` of an entry",
     "index.json": "`index.json` of a server",
     "recipe.toml": "a recipe",
     "ranker": "a saved `HammingRanker`",
     "rows of a store": "the rows of a `CodeStore`",
+    "codes of a store": "the codes of a `CodeStore`",
     "mat": "a `.mat` file",
     "packed mat": "a `.mat` file, compressed",
     "jpeg": "a JPEG photograph",
     "png": "a PNG image",
+    "gif": "a GIF image",
+    "bmp": "a BMP image",
+    "webp": "a WebP image",
+    "tiff": "a TIFF image",
 }
 
 

@@ -353,6 +353,7 @@ _DAMAGED = {
     "bmp": "a BMP image",
     "webp": "a WebP image",
     "tiff": "a TIFF image",
+    "avif": "an AVIF image",
 }
 
 

@@ -42,8 +42,8 @@ class _Loader(importlib.abc.Loader):
         return self._loader.create_module(spec)
 
     def exec_module(self, module: Any) -> None:
-        # It makes millions of objects that stay: to look for garbage among them takes a
-        # fifth of the time, now and whenever it is looked for again.
+        # It makes very many objects that stay: to look for garbage among them takes
+        # time, now and whenever it is looked for again.
         collects = gc.isenabled()
         gc.disable()
         try:

@@ -1,6 +1,7 @@
 """A store's network as a frozen graph, for the first query of a process.
 
-To build a Keras model and trace it takes seconds, to load its graph a quarter of one.
+To build a Keras model and trace it takes seconds, to load its graph a part of one
+(`benchmarks/search.py`).
 The graph is kept in ``encoders/`` of the cache, and may be deleted at any time.
 """
 

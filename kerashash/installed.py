@@ -1,7 +1,11 @@
-"""The registry that is installed with the package: entries, recipes, backbones."""
+"""Where files lie: the registry that is installed with the package, and the cache."""
 
 import importlib.resources
+import os
 import pathlib
+
+#: The cache where the environment variable KERASHASH_CACHE names no other.
+USUAL_CACHE = "~/.cache/kerashash"
 
 
 def folder() -> pathlib.Path:
@@ -47,3 +51,17 @@ def network(file: str) -> pathlib.Path | None:
         if path.name == file and path.is_file():
             return path
     return None
+
+
+def cache() -> pathlib.Path:
+    """Path of the folder of files that may be deleted at any time.
+
+    Returns:
+        `pathlib.Path`; it need not exist.
+
+    Example:
+        >>> cache().is_absolute() or bool(os.environ.get("KERASHASH_CACHE"))
+        True
+    """
+    name = os.environ.get("KERASHASH_CACHE") or USUAL_CACHE
+    return pathlib.Path(name).expanduser()

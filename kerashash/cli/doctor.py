@@ -93,11 +93,9 @@ def _devices() -> dict[str, Any]:
 
 def _caches() -> dict[str, int]:
     """Sizes in bytes of the folders that may be deleted at any time."""
-    usual = "~/.cache/kerashash"
-    folders = {
-        pathlib.Path(folder).expanduser()
-        for folder in (usual, os.environ.get("KERASHASH_CACHE") or usual)
-    }
+    from kerashash import installed
+
+    folders = {pathlib.Path(installed.USUAL_CACHE).expanduser(), installed.cache()}
     return {
         os.fspath(folder): sum(
             file.lstat().st_size for file in folder.rglob("*") if not file.is_dir()

@@ -111,17 +111,10 @@ def for_folder(
             "learning_rate": 1e-3,
         },
     }
-    metric = {
-        "name": "mAP@ALL",
-        "denominator": "relevant",
-        "ties": "expected",
-        "empty": "zero",
-        "database": "encoded",
-    }
     if fit != FITS[0]:
         tables["data"]["fit"] = fit
     parts = [_table(f"[{title}]", table) for title, table in tables.items()]
-    parts.insert(1, _table("[[entry.metrics]]", metric))
+    parts.insert(1, _table("[[entry.metrics]]", cards.DEFAULT_METRIC))
     return "\n".join(parts)
 
 

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from kerashash import files
+from kerashash import files, installed
 from kerashash.store.code_store import CodeStore
 
 if TYPE_CHECKING:
@@ -104,9 +104,8 @@ def _file(store: CodeStore) -> pathlib.Path:
     packages = ("kerashash", "tensorflow")
     versions = [importlib.metadata.version(name) for name in packages]
     key = json.dumps([store.model_identity, *versions], sort_keys=True)
-    root = pathlib.Path(os.environ.get("KERASHASH_CACHE") or "~/.cache/kerashash")
     name = hashlib.sha256(key.encode()).hexdigest()[:16]
-    return root.expanduser() / "encoders" / name
+    return installed.cache() / "encoders" / name
 
 
 def _read(file: pathlib.Path) -> _Kept | None:

@@ -11,6 +11,15 @@ from kerashash import notebook
 
 T = TypeVar("T")
 
+#: What is measured where nothing else is said.
+DEFAULT_METRIC = {
+    "name": "mAP@ALL",
+    "denominator": "relevant",
+    "ties": "expected",
+    "empty": "zero",
+    "database": "encoded",
+}
+
 # File systems allow 255 bytes, and work files have longer names.
 _MAX_NAME_BYTES = 200
 #: Most bytes of a card, wherever it comes from.

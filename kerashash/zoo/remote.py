@@ -228,7 +228,6 @@ def _url(base: str, *parts: str) -> str:
 
 def _cache(base: str) -> pathlib.Path:
     """The folder of a server's entries, named by its host and a digest of its URL."""
-    root = pathlib.Path(os.environ.get("KERASHASH_CACHE") or "~/.cache/kerashash")
     host = re.sub(r"[^\w.-]", "_", urllib.parse.urlsplit(base).netloc)
     digest = hashlib.sha256(base.encode()).hexdigest()[:8]
-    return root.expanduser() / "zoo" / f"{host}-{digest}"
+    return installed.cache() / "zoo" / f"{host}-{digest}"

@@ -287,15 +287,8 @@ def _about(data: "RetrievalData | DistributionData") -> dict[str, Any]:
         k = min(30, data.num_database)
         metrics = [{"name": name, "k": k} for name in label_distribution.MEASURES]
         return {**counts, "metrics": metrics}
-    metric = {
-        "name": "mAP@ALL",
-        "denominator": "relevant",
-        "ties": "expected",
-        "empty": "zero",
-        "database": "encoded",
-    }
     about = {"name": data.name, "protocol": data.protocol, "seed": data.seed}
-    return {**counts, "data": about, "metrics": [metric]}
+    return {**counts, "data": about, "metrics": [dict(cards.DEFAULT_METRIC)]}
 
 
 def _check_new(

@@ -15,7 +15,7 @@ import tensorflow as tf
 from PIL import Image, ImageCms, ImageOps
 
 import kerashash
-from kerashash.data import image_reading, read_images
+from kerashash.data import image_reading, photographs, read_images
 from kerashash.data.finding import find_images
 from kerashash.store import encode_files
 
@@ -341,7 +341,7 @@ def test_features_are_cached_in_the_size_of_the_backbone(folder, model, tmp_path
 def test_a_shuffled_split_goes_on_in_its_order(folder):
     train = kerashash.data.from_directory(folder).train
     epochs = [
-        [int(y["index"]) for _, y in image_reading.as_taken(train, 8, "squash")]
+        [int(y["index"]) for _, y in photographs.as_taken(train, 8, "squash")]
         for _ in range(3)
     ]
     assert len({tuple(epoch) for epoch in epochs}) == 3
@@ -425,7 +425,7 @@ def test_a_model_refuses_images_of_another_fit(folder, model):
     with pytest.raises(ValueError, match="fit='squash'"):
         cropping.fit(read, verbose=0)
     cropping.fit(train.batch(16), verbose=0)
-    assert image_reading.as_taken(read, 20, "squash") is read
+    assert photographs.as_taken(read, 20, "squash") is read
     for wrong in (
         lambda: kerashash.data.from_directory(folder, fit="stretch"),
         lambda: read_images([], 20, "stretch"),
@@ -444,7 +444,7 @@ def test_features_remember_the_fit_of_their_images(folder, model, tmp_path):
     assert not np.array_equal(features.x, others.x)
     on_features = kerashash.AdaLabelHash("features", 96, num_classes=2)
     on_features.compile()
-    image_reading.as_taken(others.train, None, "squash")
+    photographs.as_taken(others.train, None, "squash")
     with pytest.raises(ValueError, match="image_fit='pad'"):
         on_features.fit(features.train.batch(4), verbose=0)
 

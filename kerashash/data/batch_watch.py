@@ -11,7 +11,7 @@ import numpy.typing as npt
 import tensorflow as tf
 
 from kerashash.backbones.images import ResizeImages, input_size, leaves
-from kerashash.data.image_reading import as_taken
+from kerashash.data.photographs import as_taken
 
 
 def is_tiny(rows: int, batch_size: int) -> bool:

@@ -17,12 +17,12 @@ from kerashash.data import streams
 from kerashash.data.batch_watch import are_class_ids
 from kerashash.data.finding import image_paths
 from kerashash.data.image_reading import (
-    as_taken,
     check_faults,
     content,
     printable,
     read_ahead,
 )
+from kerashash.data.photographs import as_taken
 from kerashash.data.progress import progress
 
 

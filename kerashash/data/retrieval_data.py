@@ -9,12 +9,12 @@ import numpy as np
 import numpy.typing as npt
 import tensorflow as tf
 
-from kerashash.data.image_reading import (
+from kerashash.data.images import EncodedImages
+from kerashash.data.photographs import (
     Photographs,
     of_photographs,
     photographs_mapped,
 )
-from kerashash.data.images import EncodedImages
 from kerashash.data.protocols import Rows
 
 # Rows are read in blocks: one call a row would cost more than the copying.

@@ -19,7 +19,7 @@ from kerashash.checks import (
     from_preset,
 )
 from kerashash.data import batch_watch, inputs
-from kerashash.data.image_reading import as_taken
+from kerashash.data.photographs import as_taken
 from kerashash.methods.hash_model import HashModel
 
 __all__ = [

@@ -1,12 +1,11 @@
 """CodeStore: hash codes that last, with keys and metadata."""
 
-import collections
 import dataclasses
 import os
 import pathlib
 import sys
 import threading
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Self, TypeAlias, cast
 
 import numpy as np
@@ -16,7 +15,13 @@ from kerashash.checks import check_choices, check_integer
 from kerashash.codes import as_packed, packed_width
 from kerashash.store.folder import FolderEngine
 from kerashash.store.identity import model_identity
-from kerashash.store.rows import Columns, Compacted, Neighbours, Version
+from kerashash.store.rows import (
+    Columns,
+    Compacted,
+    Neighbours,
+    Version,
+    checked_ids,
+)
 from kerashash.store.scan import Scan
 
 if TYPE_CHECKING:
@@ -185,7 +190,7 @@ class CodeStore:
         if isinstance(key, bool) or not isinstance(key, str | int):
             return False
         try:
-            return bool(self._engine.known(_checked_ids([key], 1)))
+            return bool(self._engine.known(checked_ids([key], 1)))
         except ValueError:  # no store can have it
             return False
 
@@ -637,7 +642,7 @@ class CodeStore:
             ids = [os.fspath(path) for path in x]
         count = len(x) if hasattr(x, "__getitem__") else None
         if ids is not None:
-            ids = _checked_ids(ids, count)
+            ids = checked_ids(ids, count)
             # Before hours of encoding, not after them.
             present = [] if replace else self._engine.known(ids)
             if present:
@@ -728,35 +733,6 @@ def are_paths(x: Any) -> bool:
         and len(x) > 0
         and all(isinstance(path, str | os.PathLike) for path in x)
     )
-
-
-def _checked_ids(ids: Iterable[Any], count: int | None) -> list[Any]:
-    """Keys as Python's own str and int, distinct, `count` of them."""
-    values = ids.tolist() if isinstance(ids, np.ndarray) else list(ids)
-    values = [int(key) if isinstance(key, np.integer) else key for key in values]
-    values = [str(key) if isinstance(key, str) else key for key in values]
-    if count is not None and len(values) != count:
-        raise ValueError(
-            f"`ids` must have a key for each of {count} rows. Received: {len(values)}."
-        )
-    wrong = {type(key).__name__ for key in values} - {"str", "int"}
-    if wrong:
-        raise TypeError(f"`ids` must be str or int. Received: {sorted(wrong)}.")
-    for key in values:
-        if isinstance(key, str):  # SQLite and Arrow hold UTF-8
-            fits = bool(key) and key == key.encode(errors="replace").decode()
-        else:
-            fits = -(2**63) <= key < 2**63
-        if not fits:
-            raise ValueError(
-                "`ids` must be integers of 64 bits, or UTF-8 of at least one "
-                f"character. Received: {key!a:.200}."
-            )
-    if len({*values}) < len(values):
-        counts = collections.Counter(values)
-        twice = next(key for key in values if counts[key] > 1)
-        raise ValueError(f"`ids` must be distinct. Received: {twice!r:.200} twice.")
-    return values
 
 
 def _joined(

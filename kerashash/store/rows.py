@@ -1,7 +1,8 @@
-"""The metadata of a store's rows: its types, and the results of a search."""
+"""The keys and metadata of a store's rows: their types, and the results of a search."""
 
+import collections
 import dataclasses
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -162,6 +163,51 @@ def column_values(values: Sequence[Any], specification: Any) -> npt.NDArray[Any]
     array = np.empty(len(values), object)
     array[:] = values
     return array
+
+
+def checked_ids(ids: Iterable[Any], count: int | None) -> list[Any]:
+    """Check the keys of rows.
+
+    Args:
+        ids: iterable of str, or of integers.
+        count: int or None; how many there must be.
+
+    Returns:
+        list of Python's own str or int, which are distinct.
+
+    Raises:
+        TypeError: if they are neither str nor integers.
+        ValueError: if they are not so many, not distinct, or no store can have them.
+
+    Example:
+        >>> checked_ids(np.arange(2), 2)
+        [0, 1]
+    """
+    values = ids.tolist() if isinstance(ids, np.ndarray) else list(ids)
+    values = [int(key) if isinstance(key, np.integer) else key for key in values]
+    values = [str(key) if isinstance(key, str) else key for key in values]
+    if count is not None and len(values) != count:
+        raise ValueError(
+            f"`ids` must have a key for each of {count} rows. Received: {len(values)}."
+        )
+    wrong = {type(key).__name__ for key in values} - {"str", "int"}
+    if wrong:
+        raise TypeError(f"`ids` must be str or int. Received: {sorted(wrong)}.")
+    for key in values:
+        if isinstance(key, str):  # SQLite and Arrow hold UTF-8
+            fits = bool(key) and key == key.encode(errors="replace").decode()
+        else:
+            fits = -(2**63) <= key < 2**63
+        if not fits:
+            raise ValueError(
+                "`ids` must be integers of 64 bits, or UTF-8 of at least one "
+                f"character. Received: {key!a:.200}."
+            )
+    if len({*values}) < len(values):
+        counts = collections.Counter(values)
+        twice = next(key for key in values if counts[key] > 1)
+        raise ValueError(f"`ids` must be distinct. Received: {twice!r:.200} twice.")
+    return values
 
 
 @dataclasses.dataclass(frozen=True, repr=False)

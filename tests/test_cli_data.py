@@ -188,6 +188,9 @@ def test_doctor_says_what_is_installed_and_what_brings_the_rest(
     assert [*report["registries"].values()][-1] == len(kerashash.zoo.list())
     cache = root.parent / ".cache/kerashash"
     assert report["caches"] == {str(cache): 0}
+    monkeypatch.setenv("KERASHASH_CACHE", str(root / "other"))
+    report = run_json(capsys, "doctor")
+    assert {*report["caches"]} == {str(cache), str(root / "other")}
     cache.mkdir(parents=True)
     (cache / "features.npy").write_bytes(bytes(2_500_000))
     assert cli.main(["doctor"]) == 0

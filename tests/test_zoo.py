@@ -163,6 +163,20 @@ def test_a_surrogate_warns_and_may_leave_a_metric_unmeasured(tmp_path, rng, caps
     assert "**A surrogate" in (entry.path / "card.md").read_text()
 
 
+@pytest.mark.parametrize(
+    ("name", "fit"),
+    [
+        ("dcdh-mirflickr-48", "squash"),
+        ("dsre-cifar10-12", "squash"),
+        ("ddh-ldl-movie-128", None),
+        ("ssdh-digits-48", None),
+    ],
+)
+def test_a_card_of_images_says_how_they_become_squares(name, fit):
+    facts = cards.facts(zoo.entry(name).card)
+    assert facts.get("images that are no squares") == fit
+
+
 def test_golden_codes_of_another_model_are_refused(tmp_path, rng):
     *_, entry = make(tmp_path, rng)
     with np.load(entry.path / "golden.npz") as golden:

@@ -320,6 +320,9 @@ def facts(card: Mapping[str, Any]) -> dict[str, Any]:
         48
     """
     training, counts = card.get("training", {}), card.get("counts", {})
+    backbone = card.get("backbone", {})
+    # What a card of images leaves out is the usual way.
+    usual = "squash" if {"of", "image_size"} & {*backbone} else None
     values = {
         "method": card.get("method"),
         "paper": card.get("paper"),
@@ -334,8 +337,8 @@ def facts(card: Mapping[str, Any]) -> dict[str, Any]:
         "data": _as_text(card.get("data", {})),
         "split": card.get("split"),
         "rows": _as_text(counts),
-        "backbone": _as_text(card.get("backbone", {})),
-        "images that are no squares": card.get("image_fit"),
+        "backbone": _as_text(backbone),
+        "images that are no squares": card.get("image_fit", usual),
         "trained on": card.get("trained_on"),
         "use": card.get("use"),
         "choices": card.get("choices"),

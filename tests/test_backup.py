@@ -10,7 +10,7 @@ import pytest
 from conftest import mlp
 
 from kerashash.methods import DSRE, AdaLabelHash
-from kerashash.monitoring import Backup
+from kerashash.monitoring.callbacks import Backup
 
 EPOCHS = 6
 X = np.random.default_rng(0).normal(size=(8, 4)).astype(np.float32)

@@ -173,7 +173,7 @@ def train(folder, start, model):
 
     import keras
 
-    from kerashash.monitoring import Backup
+    from kerashash.monitoring.callbacks import Backup
 
     class Log(keras.callbacks.Callback):
         def on_epoch_begin(self, epoch, logs=None):

@@ -1,6 +1,6 @@
 """Train the methods on CIFAR-10, on features of a frozen backbone, with three seeds.
 
-    python benchmarks/cifar10.py dsre|dcdh|adalabel|ddh [--features FILE]
+    python -m benchmarks cifar10 dsre|dcdh|adalabel|ddh [--features FILE]
 
 Each method's network is one hidden layer on the features of EfficientNet-Lite0 at 128
 pixels. The features are computed first, in minutes, and cached in FILE. Each run is
@@ -22,13 +22,13 @@ import time
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
-import features
 import keras
 import numpy as np
 import tensorflow as tf
-from table import Table
 
 import kerashash
+from benchmarks import features
+from benchmarks.table import Table
 from kerashash import evaluation
 from kerashash.maths import discrete
 

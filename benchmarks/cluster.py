@@ -1,6 +1,6 @@
 """How fast actors of Ray encode photographs, and how fast one process commits them.
 
-    python benchmarks/cluster.py FOLDER [--model adalabel-cifar10-48] [--images 1600]
+    python -m benchmarks cluster FOLDER [--model adalabel-cifar10-48] [--images 1600]
 
 The photographs of FOLDER are encoded by one actor with one core, by one with two, and
 by two with one core each, in turns. `per_s` is the rate in the second half: in the
@@ -21,9 +21,9 @@ os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
 
 import numpy as np
 import ray
-from table import Table
 
 import kerashash
+from benchmarks.table import Table
 from kerashash import cluster
 from kerashash.data.finding import find_images
 from kerashash.store import filling

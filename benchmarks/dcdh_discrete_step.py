@@ -1,6 +1,6 @@
 """Compare where DCDH's discrete step runs: in each training step, or after each epoch.
 
-    python benchmarks/dcdh_discrete_step.py [--seeds 0 1 2 3]
+    python -m benchmarks dcdh_discrete_step [--seeds 0 1 2 3]
 
 Trains 16 bits on scikit-learn's handwritten digits for 8 epochs of batches of 64, on
 two dense layers with and without dropout between them. The streams of labels and of
@@ -14,9 +14,9 @@ import os
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
 import keras
-from table import Table
 
 import kerashash
+from benchmarks.table import Table
 
 parser = argparse.ArgumentParser()
 parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2, 3])

@@ -1,6 +1,6 @@
 """Measure the peak memory of training DCDH at the size of NUS-WIDE.
 
-    python benchmarks/dcdh_memory.py [--num-train 190000] [--bits 48] [--patterns 8000]
+    python -m benchmarks dcdh_memory [--num-train 190000] [--bits 48] [--patterns 8000]
 
 Trains with `model.fit` on random vectors with random multi-label rows of 21 labels, of
 which `patterns` are distinct: the first pass over the data, the initialization of B,
@@ -18,9 +18,9 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 import keras
 import numpy as np
 import tensorflow as tf
-from table import Table
 
 import kerashash
+from benchmarks.table import Table
 
 parser = argparse.ArgumentParser()
 parser.add_argument("--num-train", type=int, default=190_000)

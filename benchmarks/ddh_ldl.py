@@ -1,6 +1,6 @@
 """Measure DDH-LDL on three random splits of a data set, 90 % of it for training.
 
-    python benchmarks/ddh_ldl.py [--path Movie.mat] [--seeds 0 1 2] [--methods NAME ...]
+    python -m benchmarks ddh_ldl [--path Movie.mat] [--seeds 0 1 2] [--methods NAME ...]
 
 Writes six measures of each run to benchmarks/results/ddh_ldl_<data set>.csv; runs that
 are already there are skipped. Compared are the model with default options, its
@@ -23,9 +23,9 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
 import keras
 import numpy as np
-from table import Table
 
 import kerashash
+from benchmarks.table import Table
 from kerashash.backbones import QuantileEncoding
 from kerashash.evaluation import label_distribution
 

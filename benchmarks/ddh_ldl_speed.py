@@ -1,6 +1,6 @@
 """Compare the training time of DDH-LDL with that of a plain eager loop, on Movie.
 
-    python benchmarks/ddh_ldl_speed.py [--path Movie.mat] [--repeats 3]
+    python -m benchmarks ddh_ldl_speed [--path Movie.mat] [--repeats 3]
 
 Both run in one process and train the same networks on the same rows, with the same
 optimizer, batch size and numbers of epochs: once those of our defaults, once those of
@@ -20,9 +20,9 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 import keras
 import numpy as np
 import tensorflow as tf
-from table import Table
 
 import kerashash
+from benchmarks.table import Table
 from kerashash.maths import discrete
 
 BITS = 128

@@ -1,6 +1,6 @@
 """Compare when DSDH, DSRE with a learned B, updates B.
 
-    python benchmarks/dsre_codes.py [--seeds 0 1 2] [--update NAME]
+    python -m benchmarks dsre_codes [--seeds 0 1 2] [--update NAME]
 
 Trains on digits and on pairs of noisy digits with one or two labels, with a network of
 128 units, with and without dropout, 16 bits, 8 epochs. Writes mAP@ALL of queries
@@ -23,9 +23,9 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
 import keras
 import numpy as np
-from table import Table
 
 import kerashash
+from benchmarks.table import Table
 from kerashash import evaluation
 
 DSDH = {"divergence": None, "b_update": "dcc", "w_update": "ridge"}

@@ -1,9 +1,9 @@
 """Photographs to codes by path: speed beside arrays, kills, memory, large files.
 
-    python benchmarks/encoding.py speed FOLDER     # by path, and the same from memory
-    python benchmarks/encoding.py kills FOLDER     # killed twice, beside undisturbed
-    python benchmarks/encoding.py memory FOLDER    # a generator of 1,000,000 paths
-    python benchmarks/encoding.py large FOLDER     # files of 12 million pixels
+    python -m benchmarks encoding speed FOLDER     # by path, and the same from memory
+    python -m benchmarks encoding kills FOLDER     # killed twice, beside undisturbed
+    python -m benchmarks encoding memory FOLDER    # a generator of 1,000,000 paths
+    python -m benchmarks encoding large FOLDER     # files of 12 million pixels
 
 FOLDER holds JPEG files; --images says how many of them are taken. The network is that
 of a zoo entry, --model. Speed is that of blocks in turn, from memory and by path, so
@@ -27,9 +27,9 @@ import keras
 import numpy as np
 import tensorflow as tf
 from PIL import Image
-from table import Table
 
 import kerashash
+from benchmarks.table import Table
 from kerashash.backbones.images import input_size
 from kerashash.data import image_reading, read_images
 from kerashash.data.finding import image_paths
@@ -90,7 +90,14 @@ def kills(options):
         whole, killed = pathlib.Path(folder, "a.khs"), pathlib.Path(folder, "b.khs")
 
         def begun(store):
-            command = [__file__, "--model", options.model, "fill", str(names)]
+            command = [
+                "-m",
+                "benchmarks.encoding",
+                "--model",
+                options.model,
+                "fill",
+                str(names),
+            ]
             return subprocess.Popen([sys.executable, *command, "--store", str(store)])
 
         if begun(whole).wait():

@@ -1,6 +1,6 @@
 """Compare the evaluation with the per-query loop of most papers' code.
 
-    python benchmarks/evaluation.py
+    python -m benchmarks evaluation
 
 Computes mAP over all ranks on random codes of the size of NUS-WIDE: 2,100 queries,
 190,000 database items, 21 labels, 48 bits. The loop ranks with `np.argsort`, which
@@ -18,8 +18,8 @@ import time
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
 import numpy as np
-from table import Table
 
+from benchmarks.table import Table
 from kerashash import codes, evaluation
 
 QUERIES, DATABASE, LABELS, BITS = 2100, 190_000, 21, 48

@@ -1,7 +1,7 @@
 """Export entries of the zoo to every format, and compare the codes row by row.
 
-    python benchmarks/exports.py                       # every entry, a row each
-    python benchmarks/exports.py dcdh-cifar10-48 ...   # some
+    python -m benchmarks exports                       # every entry, a row each
+    python -m benchmarks exports dcdh-cifar10-48 ...   # some
 
 Each entry is written by `kerashash.export_encoder` and by `model.export`, to
 SavedModel, ONNX, LiteRT and OpenVINO. The file is run on the entry's golden inputs and
@@ -25,9 +25,9 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
 import numpy as np
 import tensorflow as tf
-from table import Table
 
 import kerashash
+from benchmarks.table import Table
 
 CALLS = ("export_encoder", "export")
 # The ending of the file, and what `model.export` calls the format.

@@ -1,7 +1,7 @@
 r"""Fine-tune the backbone with a method on CIFAR-10 and save its features.
 
-    python benchmarks/fine_tune.py dsre --features 'dsre-{seed}.npy' [--seeds 0 1 2]
-    python benchmarks/cifar10.py dsre --features 'dsre-{seed}.npy' \
+    python -m benchmarks fine_tune dsre --features 'dsre-{seed}.npy' [--seeds 0 1 2]
+    python -m benchmarks cifar10 dsre --features 'dsre-{seed}.npy' \
         --results dsre_cifar10_fine_tuned.csv --tag "fine-tuned ..."
 
 Trains the layers of EfficientNet-Lite0 after block4c with 48 bits, only on the 5,000

@@ -1,6 +1,6 @@
 """Measure DDH on Oxford Flowers-17 by a linear SVM on its unsupervised codes.
 
-    python benchmarks/flowers17.py --images DIR [--seeds 0 1 2]
+    python -m benchmarks flowers17 --images DIR [--seeds 0 1 2]
 
 DIR contains image_0001.jpg to image_1360.jpg, 80 images per class, one class after the
 other, as published. Of each class, 40 images train the codes (without labels) and then
@@ -20,9 +20,9 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 import keras
 import numpy as np
 from sklearn.svm import SVC
-from table import Table
 
 import kerashash
+from benchmarks.table import Table
 from kerashash.data import inputs
 
 parser = argparse.ArgumentParser()

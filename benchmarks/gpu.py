@@ -1,7 +1,7 @@
 """Run what TensorFlow compiles, without TensorFlow, on a GPU: searches and training.
 
-    python benchmarks/gpu.py export FOLDER [--small]     # needs kerashash
-    python benchmarks/gpu.py run FOLDER [--out FOLDER]   # needs jax and numpy only
+    python -m benchmarks gpu export FOLDER [--small]     # needs kerashash
+    python -m benchmarks gpu run FOLDER [--out FOLDER]   # needs jax and numpy only
 
 `export` writes compiled programs of kerashash as StableHLO, with inputs and the outputs
 that the processor gave. `run` loads them with JAX, wherever that runs: it compares the

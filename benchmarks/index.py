@@ -1,8 +1,8 @@
 """Compare the ranker's index with its scan of all codes, with two threads each.
 
-    python benchmarks/index.py [--sizes 50000 1000000 10000000] [--codes tiled random]
-    python benchmarks/index.py --aims
-    python benchmarks/index.py --large
+    python -m benchmarks index [--sizes 50000 1000000 10000000] [--codes tiled random]
+    python -m benchmarks index --aims
+    python -m benchmarks index --large
 
 Codes are those of a database of the zoo, tiled with noise (each bit flips with
 probability 1/32), crossed (half of one code, half of another) or as they are; or they
@@ -29,9 +29,9 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
 import numpy as np
 import tensorflow as tf
-from table import Table
 
 import kerashash
+from benchmarks.table import Table
 
 ZOO = pathlib.Path(__file__).parent.parent / "zoo"
 THREADS = 2

@@ -1,6 +1,6 @@
 """Measure time and memory of DDH's neighbourhoods at the size of CIFAR-10.
 
-    python benchmarks/neighbours.py [--features FILE]
+    python -m benchmarks neighbours [--features FILE]
 
 FILE is that of benchmarks/cifar10.py. Writes benchmarks/results/neighbours.csv.
 """
@@ -12,9 +12,8 @@ import time
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
-import features
-from table import Table
-
+from benchmarks import features
+from benchmarks.table import Table
 from kerashash.maths import similarity
 
 parser = argparse.ArgumentParser()

@@ -1,6 +1,6 @@
 """Measure images per second of the input pipeline and of a backbone.
 
-    python benchmarks/pipeline.py [--name mirflickr25k] [--size 128]
+    python -m benchmarks pipeline [--name mirflickr25k] [--size 128]
 
 The pipeline reads training images in random order from the prepared data set, decodes,
 resizes and batches them. The backbone is EfficientNet-Lite0, on batches in memory. Both
@@ -16,9 +16,9 @@ import time
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
 import tensorflow as tf
-from table import Table
 
 import kerashash
+from benchmarks.table import Table
 
 PASSES = 5
 

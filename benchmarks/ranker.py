@@ -1,7 +1,7 @@
 """Compare the ranker with other exact Hamming searches, with two threads each.
 
     pip install faiss-cpu usearch
-    python benchmarks/ranker.py [--memory]
+    python -m benchmarks ranker [--memory]
 
 Codes are random or, with `--clusters`, concentrated around a few centres, as those of a
 trained model are. Engines take turns in one process; a row has the medians of
@@ -21,9 +21,9 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 import matplotlib.figure
 import numpy as np
 import tensorflow as tf
-from table import FOLDER, Table
 
 import kerashash
+from benchmarks.table import FOLDER, Table
 
 THREADS = 2
 TURNS = 7

@@ -1,6 +1,6 @@
 """What images and codes cost, for the arithmetic of docs/scale.md.
 
-    python benchmarks/scale.py FOLDER       # of photographs, the first 1,000 of which
+    python -m benchmarks scale FOLDER       # of photographs, the first 1,000 of which
 
 Times are of the processor: on a busy machine they say more than a clock. Stores hold
 random codes of 64 bits, with keys such as "photos/0000000123.jpg".
@@ -15,9 +15,9 @@ import tempfile
 import time
 
 import numpy as np
-from table import Table
 
 import kerashash
+from benchmarks.table import Table
 from kerashash.data import read_images
 
 ENTRY, SIZE, BITS = "adalabel-cifar10-48", 128, 64

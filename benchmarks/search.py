@@ -1,6 +1,6 @@
 """The time from a command to the first result of `kerashash search`.
 
-    python benchmarks/search.py QUERY.jpg [--entry NAME] [--codes N] [--repeat N]
+    python -m benchmarks search QUERY.jpg [--entry NAME] [--codes N] [--repeat N]
 
 Each run is a process of its own, which searches a store of random codes of an entry
 for one photograph. Its import of TensorFlow is timed apart. "first" is the first search
@@ -18,9 +18,9 @@ import sys
 import tempfile
 
 import numpy as np
-from table import Table
 
 import kerashash
+from benchmarks.table import Table
 from kerashash import zoo
 
 RESULTS = Table("search.csv", "entry", "codes", "run")

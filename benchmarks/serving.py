@@ -1,6 +1,6 @@
 """Latency, throughput and memory of `kerashash serve`, asked over HTTP.
 
-    python benchmarks/serving.py FOLDER [--entries NAME ...] [--requests N]
+    python -m benchmarks serving FOLDER [--entries NAME ...] [--requests N]
 
 FOLDER has photographs to search for. Its first 64 JPEG files, resized to each size that
 is measured, are searched for in the store of the entry's own database codes, k=20. One
@@ -27,9 +27,9 @@ import time
 
 import numpy as np
 from PIL import Image
-from table import Table
 
 import kerashash
+from benchmarks.table import Table
 from kerashash import files, zoo
 
 RESULTS = Table("serving.csv", "entry", "photograph", "clients", "batch")

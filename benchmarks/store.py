@@ -1,9 +1,9 @@
 """Time and memory of CodeStore beside the ranker that searches in memory.
 
-    python benchmarks/store.py            # 1,000,000 codes, both engines
-    python benchmarks/store.py memory     # 10,000,000 codes, peak memory of a search
-    python benchmarks/store.py commits    # 10 rows more, in stores of several sizes
-    python benchmarks/store.py ivf        # the approximate index, in ivf.csv
+    python -m benchmarks store            # 1,000,000 codes, both engines
+    python -m benchmarks store memory     # 10,000,000 codes, peak memory of a search
+    python -m benchmarks store commits    # 10 rows more, in stores of several sizes
+    python -m benchmarks store ivf        # the approximate index, in ivf.csv
 
 Codes are random, of 64 bits; keys are paths, with one column of labels. `ratio` is the
 time beside that of the ranker in the same run. The approximate index is measured on
@@ -19,10 +19,10 @@ import tempfile
 import time
 
 import numpy as np
-from index import draw
-from table import Table
 
 import kerashash
+from benchmarks.index import draw
+from benchmarks.table import Table
 
 BITS, K, QUERIES = 64, 100, 64
 RESULTS = Table("store.csv", "engine", "what", "codes")

@@ -148,6 +148,8 @@ def test_programs_extras_and_links_exist(page):
     text = PAGES[page]
     for program in re.findall(r"python ((?:\w+/)+\w+\.py)", text):
         assert (ROOT / program).is_file(), program
+    for name in re.findall(r"python -m benchmarks (\w+)", text):
+        assert (ROOT / "benchmarks" / f"{name}.py").is_file(), name
     setup = configparser.ConfigParser()
     setup.read(ROOT / "setup.cfg")
     for names in re.findall(r"pip install \S*\[([\w,]+)\]", text):

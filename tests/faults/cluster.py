@@ -314,8 +314,8 @@ def main():
     }
     for fault in faults:
         print(fault, file=sys.stderr)
-    sys.path.insert(0, str(pathlib.Path(__file__).parents[2] / "benchmarks"))
-    from table import Table
+    sys.path.insert(0, str(pathlib.Path(__file__).parents[2]))
+    from benchmarks.table import Table
 
     print(*row.values(), sep="; ", flush=True)
     if options.kills >= 30:

@@ -608,8 +608,8 @@ def main():
     )
     parser.add_argument("--target", choices=TARGETS, help="one loader alone")
     options = parser.parse_args()
-    sys.path.insert(0, str(pathlib.Path(__file__).parents[2] / "benchmarks"))
-    from table import Table
+    sys.path.insert(0, str(pathlib.Path(__file__).parents[2]))
+    from benchmarks.table import Table
 
     table = Table("faults.csv", "harness", "target")
     with tempfile.TemporaryDirectory() as folder:

@@ -635,8 +635,8 @@ def main():
     options = parser.parse_args()
     if options.serve:
         return serve()
-    sys.path.insert(0, str(pathlib.Path(__file__).parents[2] / "benchmarks"))
-    from table import Table
+    sys.path.insert(0, str(pathlib.Path(__file__).parents[2]))
+    from benchmarks.table import Table
 
     table = Table("faults.csv", "harness", "target")
     names = options.target or [*TARGETS]

@@ -149,14 +149,13 @@ def main() -> int:
     parser.add_argument("--name", default="", help="only mutants whose name has this")
     parser.add_argument("--resume", action="store_true", help="only those without row")
     options = parser.parse_args()
-    sys.path.append(str(ROOT / "benchmarks"))
-    from table import Table
+    sys.path.append(str(ROOT))
+    from benchmarks.table import Table
 
     all_mutants = read()
     mutants = [mutant for mutant in all_mutants if options.name in mutant.name]
     table = Table("mutants.csv", "mutant")
-    names = {(mutant.name,) for mutant in all_mutants}
-    table.rows = {key: row for key, row in table.rows.items() if key in names}
+    table.keep({(mutant.name,) for mutant in all_mutants})
     if options.resume:
         mutants = [mutant for mutant in mutants if (mutant.name,) not in table]
     changed = [mutant.applied() for mutant in mutants]  # all, before any runs

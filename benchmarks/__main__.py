@@ -1,14 +1,15 @@
-"""Run benchmarks side by side with what they are compared with.
+"""Run benchmarks side by side with what they are compared with, and draw figures.
 
     python -m benchmarks                              # list them
     python -m benchmarks ranker evaluation            # run some, one after another
     python -m benchmarks ranker --memory              # arguments go to the benchmark
     python -m benchmarks --all --photographs FOLDER   # all whose needs are there
     python -m benchmarks --quick --all                # short forms, in a few minutes
+    python -m benchmarks --plot                       # only draw the figures
 
 To be run in the root of the repository. Each run is a process of its own; `python -m
 benchmarks NAME --help` shows the benchmark's options. Results are rows of CSV files,
-with the machine, the versions and the command.
+with the machine, the versions and the command; then figures are drawn from the files.
 """
 
 import argparse
@@ -236,6 +237,7 @@ def main(words: list[str] | None = None) -> int:
     )
     parser.add_argument("--all", action="store_true", help="run all that can be run")
     parser.add_argument("--quick", action="store_true", help="run the short forms")
+    parser.add_argument("--plot", action="store_true", help="only draw the figures")
     parser.add_argument(
         "--output",
         type=pathlib.Path,
@@ -254,11 +256,16 @@ def main(words: list[str] | None = None) -> int:
     if arguments and (len(names) > 1 or options.quick):
         received = shlex.join(arguments)
         parser.error(f"Only a single benchmark takes arguments. Received: {received}")
-    if not (options.all or names):
+    output = options.output or FOLDER / ("quick" if options.quick else "results")
+    if not (options.all or names or options.plot):
         print(listing())
         return 0
-    output = options.output or FOLDER / ("quick" if options.quick else "results")
-    failed = []
+    if options.plot:
+        if options.all or names:
+            parser.error("--plot runs no benchmarks.")
+        _draw(output)
+        return 0
+    ran, failed = False, []
     for name in names or BENCHMARKS:
         runs, reason = _runs(name, arguments, options)
         if reason:
@@ -271,9 +278,21 @@ def main(words: list[str] | None = None) -> int:
                 env={**os.environ, "BENCHMARKS_OUTPUT": str(output.resolve())},
             ).returncode
             failed += [name] if status else []
+            ran = True
+    if ran:
+        _draw(output)
     if failed:
         print(f"Not run, or failed: {', '.join(dict.fromkeys(failed))}.")
     return 1 if failed else 0
+
+
+def _draw(output: pathlib.Path) -> None:
+    if importlib.util.find_spec("matplotlib") is None:  # on a lent accelerator
+        return
+    from benchmarks import plots
+
+    for path in plots.draw(output):
+        print(f"drawn: {path}")
 
 
 def _runs(

@@ -6,8 +6,8 @@
 Codes are random or, with `--clusters`, concentrated around a few centres, as those of a
 trained model are. Engines take turns in one process; a row has the medians of
 milliseconds per query and of the ratios within a turn. Slow engines get fewer queries
-and turns. Results are written to benchmarks/results/ranker.csv and ranker.png; with
-`--memory`, to ranker_memory.csv.
+and turns. Results are written to benchmarks/results/ranker.csv; with `--memory`, to
+ranker_memory.csv.
 """
 
 import argparse
@@ -18,12 +18,11 @@ import time
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
-import matplotlib.figure
 import numpy as np
 import tensorflow as tf
 
 import kerashash
-from benchmarks.table import FOLDER, Table
+from benchmarks.table import Table
 
 THREADS = 2
 TURNS = 7
@@ -147,29 +146,6 @@ def measure(bits, n, k, queries, clusters):
     return row
 
 
-def plot(rows):
-    """Plot queries per second against the size of the database and against k."""
-    figure = matplotlib.figure.Figure(figsize=(9, 3.6), layout="constrained")
-    panels = (("n", {"k": "100"}), ("k", {"n": "1000000"}))
-    for axis, (x, fixed) in zip(figure.subplots(1, 2), panels, strict=True):
-        fixed = {"codes": "random", "bits": "64", "queries": "64", **fixed}
-        selected = [r for r in rows if all(str(r[c]) == v for c, v in fixed.items())]
-        selected.sort(key=lambda row: int(row[x]))
-        for name in ENGINES:
-            points = [
-                (int(row[x]), 1000 / float(row[f"{name} ms/query"]))
-                for row in selected
-                if row[f"{name} ms/query"]
-            ]
-            axis.loglog(*zip(*points, strict=True), "o-", label=name, markersize=4)
-        axis.set_xlabel({"n": "database size, k = 100", "k": "k, 1M codes"}[x])
-        axis.set_ylabel("queries per second")
-        axis.grid(alpha=0.3)
-    figure.axes[1].legend(fontsize=8)
-    figure.suptitle(f"Exact Hamming search, 64 bits, {THREADS} threads", fontsize=10)
-    figure.savefig(FOLDER / "ranker.png", dpi=120)
-
-
 def measure_memory(n=10_000_000, bits=64):
     database = draw(np.random.default_rng(1), n, bits, 0)
     small = kerashash.HammingRanker(database[: 1 << 20], bits)
@@ -203,7 +179,6 @@ def main():
     table = Table("ranker.csv", "codes", "bits", "n", "k", "queries")
     for cell in dict.fromkeys(CELLS):
         table.add(measure(*cell, options.clusters))
-    plot(table.rows.values())
 
 
 if __name__ == "__main__":

@@ -3,6 +3,7 @@
 import csv
 import importlib.metadata
 import pathlib
+import shutil
 import subprocess
 import sys
 import threading
@@ -14,9 +15,11 @@ ROOT = pathlib.Path(__file__).parent.parent
 sys.path.append(str(ROOT))  # the benchmarks are not installed
 
 from benchmarks import __main__ as driver  # noqa: E402
-from benchmarks import table, turns  # noqa: E402
+from benchmarks import plots, table, turns  # noqa: E402
 
-NO_BENCHMARKS = {"__init__", "__main__", "table", "turns", "features", "summary"}
+HELPERS = {"__init__", "__main__", "features", "plots", "summary", "table", "turns"}
+# Columns that figures show as they are.
+MEASURED = {"value", "from memory", "all_measures_s", "argsort_loop_s", "GB/s"}
 
 
 def rows_of(path):
@@ -166,7 +169,7 @@ def run(*words):
 
 def test_the_driver_lists_every_benchmark():
     modules = {path.stem for path in (ROOT / "benchmarks").glob("*.py")}
-    assert modules - NO_BENCHMARKS == {*driver.BENCHMARKS}
+    assert modules - HELPERS == {*driver.BENCHMARKS}
     result = run()
     assert result.returncode == 0
     assert not result.stderr
@@ -206,3 +209,74 @@ def test_wrong_commands_are_refused(words, message, capsys):
     with pytest.raises(SystemExit):
         driver.main(words)
     assert message in capsys.readouterr().err
+
+
+def test_arguments_and_the_folder_reach_a_benchmark(tmp_path, monkeypatch, capfd):
+    """A benchmark of this test's own, beside the others."""
+    package = tmp_path / "root" / "benchmarks"
+    shutil.copytree(ROOT / "benchmarks", package, ignore=shutil.ignore_patterns("res*"))
+    (package / "tiny.py").write_text(
+        "import sys\n"
+        "from benchmarks import table, turns\n"
+        "times = turns.take_turns({'a': lambda: 1, 'b': lambda: 2}, 3)\n"
+        "row = {'what': sys.argv[1], 'a / b': times.ratio('a', 'b')}\n"
+        "table.Table('tiny.csv', 'what').add(row)\n"
+        "sys.exit(sys.argv[1] == 'fails')\n"
+    )
+    monkeypatch.chdir(package.parent)
+    tiny = driver.Benchmark("a", "b", 1, runs=(("one",), ("fails",)), quick=("short",))
+    monkeypatch.setattr(driver, "BENCHMARKS", {"tiny": tiny})
+    output = tmp_path / "output"
+    assert driver.main(["--output", str(output), "tiny"]) == 1
+    assert "Not run, or failed: tiny." in capfd.readouterr().out
+    assert driver.main(["--output", str(output), "--quick", "tiny"]) == 0
+    assert driver.main(["--output", str(output), "tiny", "given", "--more"]) == 0
+    rows = rows_of(output / "tiny.csv")
+    assert [row["what"] for row in rows] == ["one", "fails", "short", "given"]
+    assert rows[-1]["command"] == "python -m benchmarks tiny given --more"
+    assert all(float(row["a / b"]) > 0 for row in rows)
+    assert [path.name for path in output.iterdir()] == ["tiny.csv"]
+
+
+@pytest.mark.parametrize("name", plots.FIGURES)
+def test_figures_show_the_committed_results(name):
+    rows = plots.read(table.RESULTS / f"{name}.csv")
+    figure = plots.FIGURES[name](rows)
+    machine = figure.get_suptitle().split(" (", 1)[1].removesuffix(")")
+    assert rows[0]["machine"].startswith(machine.partition(", limited")[0])
+    drawn = set()
+    for axis in figure.axes:
+        assert axis.get_xlabel()
+        for line in axis.lines:
+            drawn |= {float(f"{y:.4g}") for y in line.get_ydata()}
+        drawn |= {float(f"{bar.get_width():.4g}") for bar in axis.patches}
+    given = set()
+    for row in rows:
+        for column, cell in row.items():
+            if cell and column in MEASURED:
+                given.add(float(f"{float(cell):.4g}"))
+            if cell and column.endswith(plots.SPEED):
+                given.add(float(f"{1000 / float(cell):.4g}"))
+    assert drawn
+    assert drawn <= given
+
+
+def test_what_there_is_is_drawn(tmp_path):
+    for name in ("evaluation", "encoding", "serving"):
+        shutil.copy(table.RESULTS / f"{name}.csv", tmp_path)
+    lines = (tmp_path / "encoding.csv").read_text().splitlines(keepends=True)
+    with_rate = [line for line in lines[1:] if "encode by path" in line]
+    others = [line for line in lines if line not in with_rate]
+    (tmp_path / "encoding.csv").write_text("".join(others))  # killed before the rest
+    assert driver.main(["--plot", "--output", str(tmp_path)]) == 0
+    assert [path.name for path in tmp_path.glob("*.png")] == ["evaluation.png"]
+    assert (tmp_path / "evaluation.png").stat().st_size > 5000
+
+
+def test_figures_are_of_one_machine():
+    row = {"what": "encode", "value": "5", "from memory": "6", "network": "n"}
+    kinds = [("2 CPU cores, AVX-512", "AVX-512"), ("2 CPU cores, AVX-512", "AVX2")]
+    rows = [{**row, "machine": m, "isa": isa} for m, isa in [*kinds, kinds[1]]]
+    figure = plots.encoding(rows)
+    assert "2 CPU cores, AVX-512, limited to AVX2" in figure.get_suptitle()
+    assert len(figure.axes[0].patches) == 4

@@ -74,12 +74,14 @@ BENCHMARKS = {
         "faiss, usearch, NumPy, a loop that sorts",
         25,
         runs=((), ("--memory",)),
+        quick=("--largest", "100000"),
         modules=("faiss", "usearch"),
     ),
     "evaluation": Benchmark(
         "mAP and the other measures, at the size of NUS-WIDE",
         "a loop that sorts for each query",
         3,
+        quick=(),
     ),
     "encoding": Benchmark(
         "photographs to codes, by path and from memory; kills, memory, large files",
@@ -120,6 +122,7 @@ BENCHMARKS = {
         "images a second of the input pipeline",
         "the rate of the backbone",
         3,
+        quick=(),
         data="mirflickr25k",
     ),
     "exports": Benchmark(

@@ -1,6 +1,6 @@
 """Compare the training time of DDH-LDL with that of a plain eager loop, on Movie.
 
-    python -m benchmarks ddh_ldl_speed [--path Movie.mat] [--repeats 3]
+    python -m benchmarks ddh_ldl_speed [--path FILE] [--repeats 3]
 
 Both run in one process and train the same networks on the same rows, with the same
 optimizer, batch size and numbers of epochs: once those of our defaults, once those of
@@ -108,8 +108,7 @@ def time_eager_loop(x, d, preset, batch, code_epochs, function_epochs):
 
 def main():
     parser = argparse.ArgumentParser()
-    folder = "~/tensorflow_datasets/downloads/manual/ldl"
-    parser.add_argument("--path", default=f"{folder}/Movie.mat")
+    parser.add_argument("--path", default="movie", help="or the path of Movie.mat")
     parser.add_argument("--repeats", type=int, default=3)
     arguments = parser.parse_args()
     data = kerashash.data.load_distributions(arguments.path)

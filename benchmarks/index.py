@@ -23,7 +23,6 @@ import os
 import pathlib
 import resource
 import statistics
-import time
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
@@ -32,6 +31,7 @@ import tensorflow as tf
 
 import kerashash
 from benchmarks.table import Table
+from benchmarks.turns import timed
 
 ZOO = pathlib.Path(__file__).parent.parent / "zoo"
 THREADS = 2
@@ -84,11 +84,9 @@ def call(search, limit, queries):
     return search(queries, limit)
 
 
-def timed(search, queries):
+def per_query(search, queries):
     """Search; return the results, and seconds and processor seconds per query."""
-    start, start_cpu = time.perf_counter(), time.process_time()
-    results = search(queries)
-    seconds = time.perf_counter() - start, time.process_time() - start_cpu
+    results, *seconds = timed(lambda: search(queries))
     return results, [value / len(queries) for value in seconds]
 
 
@@ -99,7 +97,7 @@ def measure(table, kind, n):
     bits = CODES[kind][1]
     scan = kerashash.HammingRanker(database, bits, index="scan")
     index = kerashash.HammingRanker(database, bits, index="multi")
-    _, (build, build_cpu) = timed(lambda query: index.top_k(query, 1), queries[:1])
+    _, (build, build_cpu) = per_query(lambda query: index.top_k(query, 1), queries[:1])
     for name, limit in SEARCHES:
         for count, turns in TURNS.items():
             if name == "within" and count > 1 and n > 1_000_000:
@@ -114,7 +112,9 @@ def measure(table, kind, n):
                 some = queries[(turn * count) % 960 :][:count]
                 # In turn, the other is first: the second one may find the processor
                 # less free.
-                pair = [timed(search, some) for search in searches[:: 1 - turn % 2 * 2]]
+                pair = [
+                    per_query(search, some) for search in searches[:: 1 - turn % 2 * 2]
+                ]
                 pair = pair[:: 1 - turn % 2 * 2]
                 for expected, actual in zip(pair[0][0], pair[1][0], strict=True):
                     for row in range(len(some)):
@@ -199,14 +199,14 @@ def measure_large(kind="crossed", n=100_000_000):
     ranker = kerashash.HammingRanker(database, 64, index="multi")
     del database
     scanner = peak_gigabytes()
-    _, (build, build_cpu) = timed(lambda query: ranker.top_k(query, 1), queries[:1])
+    _, (build, build_cpu) = per_query(lambda query: ranker.top_k(query, 1), queries[:1])
     row = {"codes": kind, "bits": 64, "n": n}
     row |= {"build s": f"{build:.3g}", "build cpu s": f"{build_cpu:.3g}"}
     row |= {"before GB": f"{before:.3g}", "scan GB": f"{scanner:.3g}"}
     row |= {"peak GB": f"{peak_gigabytes():.3g}", "now GB": f"{gigabytes_now():.3g}"}
     for name, limit in (("top_k", 100), ("within", 2)):
         search = functools.partial(call, getattr(ranker, name), limit)
-        times = [timed(search, query[None])[1] for query in queries[:103]]
+        times = [per_query(search, query[None])[1] for query in queries[:103]]
         milliseconds = 1000 * np.array(times[3:])  # the first ones make masks
         row[f"{name} {limit} ms"] = f"{np.median(milliseconds[:, 0]):.3g}"
         row[f"{name} {limit} cpu ms"] = f"{np.median(milliseconds[:, 1]):.3g}"

@@ -4,14 +4,12 @@
 
 The pipeline reads training images in random order from the prepared data set, decodes,
 resizes and batches them. The backbone is EfficientNet-Lite0, on batches in memory. Both
-take alternating passes in one process. Medians are written to
+take alternating turns in one process. Medians are written to
 benchmarks/results/pipeline.csv.
 """
 
 import argparse
 import os
-import statistics
-import time
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
@@ -19,15 +17,9 @@ import tensorflow as tf
 
 import kerashash
 from benchmarks.table import Table
+from benchmarks.turns import take_turns
 
 PASSES = 5
-
-
-def images_per_second(function, batches):
-    start, images = time.perf_counter(), 0
-    for batch in batches:
-        images += len(function(batch))
-    return images / (time.perf_counter() - start)
 
 
 def main():
@@ -43,20 +35,22 @@ def main():
     batches = data.train.map(lambda x, y: x).batch(128, drop_remainder=True)
     batches_in_memory = [*batches.take(8)]
     run(batches_in_memory[0])  # traced before it is timed
-    rates = {"pipeline": [], "backbone": []}
-    for _ in range(PASSES):
-        rates["pipeline"].append(images_per_second(lambda x: x, batches.take(64)))
-        rates["backbone"].append(
-            images_per_second(lambda x: run(x).numpy(), batches_in_memory)
-        )
-    pairs = zip(*rates.values(), strict=True)
+    calls = {
+        "pipeline": lambda: sum(len(batch) for batch in batches.take(64)),
+        "backbone": lambda: [run(batch).numpy() for batch in batches_in_memory],
+    }
+    units = {
+        "pipeline": calls["pipeline"](),
+        "backbone": sum(map(len, batches_in_memory)),
+    }
+    times = take_turns(calls, PASSES, units=units)
     Table("pipeline.csv", "data", "size").add(
         {
             "data": options.name,
             "size": options.size,
-            "pipeline_images_per_s": round(statistics.median(rates["pipeline"])),
-            "backbone_images_per_s": round(statistics.median(rates["backbone"])),
-            "median_ratio": round(statistics.median(a / b for a, b in pairs), 2),
+            "pipeline_images_per_s": round(1 / times.median("pipeline")),
+            "backbone_images_per_s": round(1 / times.median("backbone")),
+            "median_ratio": round(times.ratio("backbone", "pipeline"), 2),
             "passes": PASSES,
         }
     )

@@ -1,7 +1,7 @@
 """Compare the ranker with other exact Hamming searches, with two threads each.
 
     pip install faiss-cpu usearch
-    python -m benchmarks ranker [--memory]
+    python -m benchmarks ranker [--memory] [--largest N]
 
 Codes are random or, with `--clusters`, concentrated around a few centres, as those of a
 trained model are. Engines take turns in one process; a row has the medians of
@@ -171,6 +171,7 @@ def peak_megabytes():
 def main():
     parser = argparse.ArgumentParser()
     parser.add_argument("--memory", action="store_true")
+    parser.add_argument("--largest", type=int, help="leave out larger databases")
     parser.add_argument("--clusters", type=int, default=0)
     options = parser.parse_args()
     tf.config.threading.set_intra_op_parallelism_threads(THREADS)
@@ -178,6 +179,8 @@ def main():
         return measure_memory()
     table = Table("ranker.csv", "codes", "bits", "n", "k", "queries")
     for cell in dict.fromkeys(CELLS):
+        if cell[1] > (options.largest or cell[1]):
+            continue
         table.add(measure(*cell, options.clusters))
 
 

@@ -23,6 +23,7 @@ import numpy as np
 import kerashash
 from benchmarks.index import draw
 from benchmarks.table import Table
+from benchmarks.turns import timed
 
 BITS, K, QUERIES = 64, 100, 64
 RESULTS = Table("store.csv", "engine", "what", "codes")
@@ -36,12 +37,7 @@ def random_codes(n, seed):
 def seconds(call, repeats=5):
     """Median time of a call, after one that warms up."""
     call()
-    times = []
-    for _ in range(repeats):
-        start = time.perf_counter()
-        call()
-        times.append(time.perf_counter() - start)
-    return float(np.median(times))
+    return float(np.median([timed(call)[1] for _ in range(repeats)]))
 
 
 def add(engine, what, n, value, ratio=None):
@@ -120,7 +116,7 @@ def commits():
                 add_some = functools.partial(store.add, random_codes(10, 1))
                 times = [timed(add_some) for _ in range(15)]
                 # Processor time: a commit in a folder waits for the disk.
-                milliseconds = 1000 * float(np.median([cpu for _, cpu in times[1:]]))
+                milliseconds = 1000 * float(np.median([cpu for *_, cpu in times[1:]]))
                 add(engine, "add 10 numbered rows, processor ms", n, milliseconds)
 
 
@@ -132,13 +128,13 @@ def ivf(n=1_000_000):
             path = pathlib.Path(folder) / "codes.khs"
             store = kerashash.CodeStore.create(path, bits=BITS, engine="lance")
             store.add(codes)
-            build, build_cpu = timed(store.create_index)
+            _, build, build_cpu = timed(store.create_index)
             # The first search makes the ranker.
             store.search(queries[:1], K)
             for nprobes in (None, 1, 2, 5, 10, 20, 50, 100):
                 search = functools.partial(store.search, k=K, nprobes=nprobes)
                 searches = [functools.partial(search, x) for x in queries[:50, None]]
-                times = [timed(each) for each in searches]
+                times = [timed(each)[1:] for each in searches]
                 seconds, cpu = np.median(times[3:], axis=0)
                 recall = 1.0
                 if nprobes is not None:
@@ -149,13 +145,6 @@ def ivf(n=1_000_000):
                 row |= {"cpu ms/query": f"{1000 * cpu:.3g}"}
                 row |= {"build s": f"{build:.3g}", "build cpu s": f"{build_cpu:.3g}"}
                 table.add(row)
-
-
-def timed(call):
-    """Seconds and processor seconds of a call."""
-    start, start_cpu = time.perf_counter(), time.process_time()
-    call()
-    return time.perf_counter() - start, time.process_time() - start_cpu
 
 
 if __name__ == "__main__":

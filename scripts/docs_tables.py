@@ -394,6 +394,102 @@ def actors() -> str:
     return _table(("actors", "images a second", "processor time for an image"), lines)
 
 
+def serving() -> str:
+    """What requests to a server cost."""
+    lines = []
+    for row in _read("serving"):
+        if row["photograph"] != "128x128":
+            line = [row["entry"], f"{int(row['codes']):,}"]
+            line += [
+                row["photograph"].replace("x", " x "),
+                row["clients"],
+                row["batch"],
+            ]
+            names = ("p50_ms", "p99_ms", "requests_per_second", "cpu_ms")
+            lines.append([*line, *(f"{float(row[name]):.0f}" for name in names)])
+    columns = ("entry", "codes", "photograph", "clients", "`--batch`", "median, ms")
+    columns += ("99 %, ms", "requests a second", "processor time a request, ms")
+    return _table(columns, lines)
+
+
+def scale() -> str:
+    """What a million photographs or codes cost."""
+    values = {(row["what"], row["of"]): row for row in _read("scale")}
+
+    def value(what: str, of: str) -> str:
+        number = float(f"{float(values[what, of]['value']):.2g}")
+        return f"{number:,.0f}" if number >= 10 else f"{number:.2g}".removeprefix("0")
+
+    def both(what: str, unit: str) -> str:
+        folder, lance = (value(what, engine) for engine in ("folder", "lance"))
+        return f"{folder} {unit} in a folder, {lance} {unit} in LanceDB"
+
+    entry = "adalabel-cifar10-48"
+    one, many = (value("top 100 of a million", f"batch of {n}") for n in (1, 64))
+    return _table(
+        ("step", "a million images or codes"),
+        [
+            (
+                "read a JPEG file and resize it to 128 px",
+                value("read and resize", "JPEG, to 128 px") + " s",
+            ),
+            (
+                f"encode with `{entry}` (EfficientNet-Lite0, 128 px)",
+                value("encode", f"{entry}, arrays") + " s",
+            ),
+            ("codes in memory", "8 MB"),
+            ("add to a store", both("add to a store", "s")),
+            ("disk", both("disk", "MB")),
+            ("load for search", value("load for exact search", "ranker") + " s"),
+            (
+                "exact top 100, one query or batches of 64",
+                f"{one} ms or {many} ms a query",
+            ),
+        ],
+    )
+
+
+def recalls() -> str:
+    """Recall of the approximate index of a store."""
+    labels = {
+        "crossed": "recall, halves of codes of ddh-cifar10-64 crossed",
+        "random": "recall, random codes",
+    }
+    probes = ("1", "5", "20", "50", "100")
+    lines = [
+        [
+            label,
+            *(
+                _short(float(_read("ivf", codes=codes, nprobes=n)[0]["recall"]))
+                for n in probes
+            ),
+        ]
+        for codes, label in labels.items()
+    ]
+    return _table(("nprobes", *probes), lines)
+
+
+def store_speed() -> str:
+    """What a store of a million codes in a folder costs."""
+    (add,) = _read("store", engine="folder", what="add, s")
+    what = "open, top 100 of 64 queries, s"
+    (opened,) = _read("store", engine="folder", what=what)
+    return _lines(
+        f"adding them with paths and labels takes {float(add['value']):.1f} s in a "
+        "folder; opening the store and the top 100 of 64 queries, with keys and "
+        f"labels, take {float(opened['ratio']):.1f} times as long as to load a file of "
+        "codes and search it with `HammingRanker`"
+    )
+
+
+def store_commits() -> str:
+    """What a commit of ten rows to a large store costs."""
+    what = "add 10 numbered rows, processor ms"
+    rows = _read("store", what=what, codes="1000000")
+    ms = {row["engine"]: f"{float(row['value']):.0f} ms" for row in rows}
+    return f"{ms['folder']} of processor time in a folder and {ms['lance']}"
+
+
 def _lines(*paragraphs: str) -> str:
     """Lines of text, none of them long."""
     filled = (textwrap.fill(text, 98, break_on_hyphens=False) for text in paragraphs)
@@ -556,6 +652,11 @@ TABLES: dict[str, Callable[[], str]] = {
     "evaluation": evaluation,
     "pipeline": pipeline,
     "actors": actors,
+    "serving": serving,
+    "scale": scale,
+    "recalls": recalls,
+    "store speed": store_speed,
+    "store commits": store_commits,
     "ddh-ldl beside an eager loop": eager_loop,
     "neighbourhoods": neighbourhoods,
     "dcdh memory": dcdh_memory,

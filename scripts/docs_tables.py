@@ -356,6 +356,19 @@ def gpu() -> str:
     return _table((*columns, "CuPy, PyTorch", "of copy"), lines)
 
 
+def largest_on_gpu() -> str:
+    """Searches of the largest database on an accelerator."""
+    names = [f"search_96M_64_bits_{n}_queries" for n in (1, 64)]
+    (one,), (many,) = (
+        [row for row in _read("gpu", item=name) if row["queries"] != "1024"]
+        for name in names
+    )
+    return (
+        f"one query {_milliseconds(float(one['ms']))} ms, "
+        f"64 queries {_milliseconds(float(many['ms']))} ms"
+    )
+
+
 def evaluation() -> str:
     """The evaluation beside a loop that sorts."""
     lines = []
@@ -392,6 +405,15 @@ def actors() -> str:
                 rate += f" ({ratio:.2f} times)"
             lines.append([what.partition(", ")[2], rate, f"{row['cpu_ms']} ms"])
     return _table(("actors", "images a second", "processor time for an image"), lines)
+
+
+def commits() -> str:
+    """Rows a second that one process commits."""
+    folder, lance = (
+        _read("cluster", what=f"commit 4096 rows at a time, {engine}")[0]["per_s"]
+        for engine in ("folder", "lance")
+    )
+    return f"{float(folder):,.0f} rows a second in a folder and {float(lance):,.0f}"
 
 
 def serving() -> str:
@@ -649,9 +671,11 @@ TABLES: dict[str, Callable[[], str]] = {
     "index": index,
     "large index": large_index,
     "gpu": gpu,
+    "gpu, largest": largest_on_gpu,
     "evaluation": evaluation,
     "pipeline": pipeline,
     "actors": actors,
+    "commits": commits,
     "serving": serving,
     "scale": scale,
     "recalls": recalls,

@@ -168,6 +168,15 @@ def test_tables_are_those_of_the_results():
     assert marked == {*tables.TABLES}
 
 
+@pytest.mark.parametrize("page", ["README.md", "docs/index.md", "docs/speed.md"])
+def test_speeds_are_not_typed_by_hand(page):
+    marked = script("docs_tables").MARKED
+    text = re.sub(r"^```.*?^```", "", marked.sub("", PAGES[page]), flags=re.M | re.S)
+    speed = r"[\d.]+ ?(?:x|ms|s|[GM]B|GB/s|milliseconds|times|images a second)\b"
+    assert not re.search(speed, text), re.search(speed, text)
+    assert re.search(speed, "It takes 1.9 ms.")
+
+
 def test_the_readme_begins_with_the_two_commands():
     text = PAGES["README.md"]
     assert text.index("pip install . && kerashash demo") < 800

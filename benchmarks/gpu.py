@@ -256,7 +256,7 @@ def export_counts(exporter, small):
     import tensorflow as tf
 
     import kerashash
-    from kerashash.evaluation import relevance
+    from kerashash.evaluation import compiled_counts, relevance
     from kerashash.retrieval import layout
 
     rng = np.random.default_rng(1)
@@ -266,7 +266,7 @@ def export_counts(exporter, small):
     judge = relevance.Relevance(*labels, num_queries=q, num_items=n)
     queries = np.hstack([packed[0], judge.query])
     items = np.hstack([packed[1], judge.database])
-    count = relevance._counter(bits, queries.shape[1], judge.single, False)
+    count = compiled_counts._counter(bits, queries.shape[1], judge.single, False)
     chunks = layout.round_up_chunks(-(-n // layout.LANES))
     inputs = (
         queries,
@@ -274,7 +274,7 @@ def export_counts(exporter, small):
         np.zeros((0, 0), bool),
         np.int32(n),
     )
-    total, relevant = relevance.histograms(*packed, bits, judge)
+    total, relevant = compiled_counts.histograms(*packed, bits, judge)
     exporter.example(
         f"counts_{q}_queries_{n}_items",
         tf.function(lambda *arguments: count(*arguments), jit_compile=True),

@@ -1,3 +1,5 @@
+import subprocess
+import sys
 import time
 
 import numpy as np
@@ -6,8 +8,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from kerashash import codes, evaluation
-from kerashash.evaluation import average_precision
-from kerashash.evaluation.relevance import Relevance, histograms
+from kerashash.evaluation import average_precision, compiled_counts, counts
+from kerashash.evaluation.relevance import Relevance
 
 
 def brute_force(query, database, relevant):
@@ -42,11 +44,16 @@ def test_histograms_equal_brute_force(size, single, n, seed):
         relevance.of(slice(None), items), np.take_along_axis(relevant, items, axis=1)
     )
     packed = codes.pack(query), codes.pack(database)
-    counts = histograms(*packed, bits, relevance)
-    for actual, expected in zip(
-        counts, brute_force(query, database, relevant), strict=True
-    ):
-        np.testing.assert_array_equal(actual, expected)
+    right = brute_force(query, database, relevant)
+    for count in (counts.histograms, compiled_counts.histograms):
+        np.testing.assert_array_equal(count(*packed, bits, relevance), right)
+    # Pairs of items are counted where there are many.
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(counts, "_MANY", 2)
+        patch.setattr(counts, "_ITEMS", 700)
+        np.testing.assert_array_equal(
+            counts.histograms(*packed, bits, relevance), right
+        )
 
 
 def test_one_pass_measures_everything(rng, monkeypatch):
@@ -54,7 +61,7 @@ def test_one_pass_measures_everything(rng, monkeypatch):
 
     def watch(*arguments):
         passes.append(1)
-        return histograms(*arguments)
+        return counts.histograms(*arguments)
 
     monkeypatch.setattr(average_precision, "histograms", watch)
     ranked = (rng.choice([-1, 1], (4, 8)), [0, 1, 0, 1]) * 2
@@ -86,12 +93,11 @@ def test_thousands_of_classes_need_no_operation_each(most):
         relevance.of(slice(None), items), np.take_along_axis(relevant, items, axis=1)
     )
     start = time.monotonic()
-    counts = histograms(codes.pack(query), codes.pack(database), 8, relevance)
+    right = brute_force(query, database, relevant)
+    for count in (counts.histograms, compiled_counts.histograms):
+        actual = count(codes.pack(query), codes.pack(database), 8, relevance)
+        np.testing.assert_array_equal(actual, right)
     assert time.monotonic() - start < 10.0
-    for actual, expected in zip(
-        counts, brute_force(query, database, relevant), strict=True
-    ):
-        np.testing.assert_array_equal(actual, expected)
 
 
 def test_rows_without_shared_classes_are_relevant_to_none():
@@ -107,3 +113,47 @@ def test_large_class_ids_of_different_types_stay_exact(dtypes):
     query, database = (np.array(ids, dtype) for dtype in dtypes)
     relevance = Relevance(query, database, 3, 3)
     np.testing.assert_array_equal(relevance.of(slice(None)), np.eye(3, dtype=bool))
+
+
+def test_given_codes_are_measured_without_tensorflow(tmp_path):
+    code = (
+        "import sys\n"
+        "from kerashash import evaluation\n"
+        "ranked = ([[1, 1], [1, -1]], [0, 1]) * 2\n"
+        "for name in evaluation.PROTOCOLS:\n"
+        "  evaluation.evaluate_codes(*ranked, protocol=name, at=2)\n"
+        "evaluation.CONVENTIONS['F'](*ranked), evaluation.CONVENTIONS['H'](*ranked)\n"
+        "assert not {'tensorflow', 'keras'} & {*sys.modules}\n"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True, cwd=tmp_path)
+
+
+@pytest.mark.parametrize("bits", [7, 8, 63, 64, 127, 128])
+def test_stable_order_is_that_of_distance_and_index(bits, rng):
+    n = 150
+    database = np.where(rng.random((n, bits)) < 0.5 / bits, -1, 1)  # many ties
+    query = np.concatenate([database[:2], -database[:1]])
+    labels = rng.random((3, 4)) < 0.4, rng.random((n, 4)) < 0.4
+    relevant = labels[0].astype(int) @ labels[1].T.astype(int) > 0
+    distances = (query[:, None] != database).sum(axis=2)
+    ranked = np.take_along_axis(
+        relevant, np.argsort(distances, axis=1, kind="stable"), axis=1
+    )
+    hits = np.cumsum(ranked, axis=1)
+    precision = hits / np.arange(1, n + 1)
+    for at in (1, 20, n):
+        for denominator, counted in (
+            ("retrieved", ranked & (np.arange(n) < at)),
+            ("first", ranked & (hits <= at)),
+        ):
+            expected = (precision * counted).sum(axis=1) / counted.sum(axis=1).clip(1)
+            actual = evaluation.mean_average_precision(
+                query,
+                labels[0],
+                database,
+                labels[1],
+                at=at,
+                denominator=denominator,
+                ties="stable",
+            )
+            assert actual == pytest.approx(expected.mean())

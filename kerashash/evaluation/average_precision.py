@@ -7,7 +7,7 @@ database items counts. Nothing is sorted, except the first R items of a stable o
 """
 
 import functools
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -18,8 +18,8 @@ from kerashash import codes as hash_codes
 from kerashash.checks import check_integer
 from kerashash.evaluation import tied_ranks
 from kerashash.evaluation.choices import check_at, check_choices, check_ties
-from kerashash.evaluation.relevance import Relevance, histograms
-from kerashash.retrieval.ranker import HammingRanker
+from kerashash.evaluation.counts import Distances, histograms, in_threads
+from kerashash.evaluation.relevance import Relevance
 
 # Largest number of entries of one block of the queries x database matrix.
 _BLOCK = 4_000_000
@@ -126,12 +126,13 @@ def reranked_mean_average_precision(
     ranking = Ranking(
         _signs(query_values), query_labels, _signs(database_values), database_labels
     )
-    ranker = HammingRanker(ranking.database, ranking.bits)
+    hamming = Distances(ranking.query, ranking.database, ranking.bits)
     sums, denominators = [], []
     size = max(1, _BLOCK // ranking.n)
     for start in range(0, len(query_values), size):
         block = slice(start, start + size)
-        distances = ranker.distances(ranking.query[block])  # (block, n)
+        rows = np.arange(len(query_values))[block]
+        distances = np.stack([row.copy() for row in hamming.of(rows)])  # (block, n)
         relevance = ranking.relevance.of(block)  # (block, n)
         products = query_values[block] @ database_values.T  # (block, n)
         if radius is None:
@@ -309,10 +310,7 @@ class Ranking:
         total, relevant = self.histograms
         num_relevant = relevant.sum(axis=1)
         if ties == "stable":
-            blocks = [*self._stable_sums(at, first=denominator == "first")]
-            sums, retrieved = (
-                np.concatenate(part) for part in zip(*blocks, strict=True)
-            )
+            sums, retrieved = self._stable_sums(at, denominator == "first")
         else:
             sums = tied_ranks.average_precision_sums(total, relevant, at, ties)
             retrieved = tied_ranks.retrieved_relevant(total, relevant, at, ties)
@@ -326,20 +324,30 @@ class Ranking:
 
     def _stable_sums(
         self, at: int, first: bool
-    ) -> Iterator[tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]]:
-        """Yield sums of precisions and numbers of retrieved relevant items, for blocks
-        of queries; with `first`, the sums that the denominator "first" divides."""
-        ranker = HammingRanker(self.database, self.bits)
-        k = self.n if first else at
-        size = max(1, _BLOCK // k)
-        for start in range(0, len(self.query), size):
-            block = slice(start, start + size)
-            _, items = ranker.top_k(self.query[block], k)
-            ranked = self.relevance.of(block, items)  # (block, k)
-            sums, retrieved = tied_ranks.stable_sums(ranked, at)
-            if first:
-                sums = tied_ranks.first_relevant_sums(ranked, at)
-            yield sums, retrieved
+    ) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
+        """Sums of precisions and numbers of retrieved relevant items, for each query;
+        with `first`, the sums that the denominator "first" divides."""
+        distances = Distances(self.query, self.database, self.bits)
+        # The distance of the last item that counts.
+        reached = np.cumsum(self.histograms[0], axis=1) >= (self.n if first else at)
+        lasts = np.argmax(reached, axis=1)
+        sums = np.empty(len(self.query))
+        retrieved = np.empty(len(self.query))
+
+        def measure(rows: npt.NDArray[np.intp]) -> None:
+            for row, of_items, relevant in zip(
+                rows, distances.of(rows), self.relevance.to(rows), strict=True
+            ):
+                near = np.flatnonzero(of_items <= lasts[row])
+                order = near[np.argsort(of_items[near], kind="stable")]
+                ranked = relevant[order][None]
+                here = slice(row, row + 1)
+                sums[here], retrieved[here] = tied_ranks.stable_sums(ranked, at)
+                if first:
+                    sums[here] = tied_ranks.first_relevant_sums(ranked, at)
+
+        in_threads(measure, self.relevance.by_labels())
+        return sums, retrieved
 
     def precision_recall(self, at: list[int]) -> dict[str, npt.NDArray[np.float64]]:
         """As the function `precision_recall`; the arguments are not checked."""

@@ -4,7 +4,6 @@ import numpy as np
 import numpy.typing as npt
 
 from kerashash.checks import check_array, check_distributions, check_integer
-from kerashash.retrieval.ranker import HammingRanker
 
 # Distances in memory at a time.
 _BLOCK_DISTANCES = 1 << 23
@@ -119,6 +118,8 @@ def hashed_distribution(
     Reference:
         DDH-LDL (Zhang et al., IEEE SPL 2022), eq. 12.
     """
+    from kerashash.retrieval.ranker import HammingRanker  # it imports TensorFlow
+
     ranker = HammingRanker(codes, bits)
     d = check_distributions(d, n=ranker.size)
     check_integer("k", k, most=ranker.size)

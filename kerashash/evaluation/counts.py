@@ -1,0 +1,161 @@
+"""How many items, and how many relevant items, lie at each distance from a query.
+
+This takes NumPy alone: whoever measures given codes need not wait for TensorFlow, nor
+give it memory.
+"""
+
+import concurrent.futures
+import os
+import sys
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from kerashash.codes import as_words
+from kerashash.evaluation.relevance import Relevance
+
+# Items compared at a time: their words take memory.
+_ITEMS = 1 << 18
+# From so many items on, two of them are counted at a time.
+_MANY = 1 << 15
+
+
+def histograms(
+    query: npt.NDArray[np.uint8],
+    database: npt.NDArray[np.uint8],
+    bits: int,
+    relevance: Relevance,
+) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
+    """Count the items, and the relevant items, at each distance from each query.
+
+    Args:
+        query: packed codes, uint8 ``(q, ceil(bits / 8))``.
+        database: packed codes, n rows.
+        bits: int, the code length.
+        relevance: `Relevance` of q queries and n items.
+
+    Returns:
+        ``(total, relevant)``, int64 arrays ``(q, bits + 1)``.
+
+    Example:
+        >>> codes = np.array([[0], [1], [255]], np.uint8)
+        >>> relevance = Relevance([0], [0, 1, 0], num_queries=1, num_items=3)
+        >>> total, relevant = histograms(codes[:1], codes, 8, relevance)
+        >>> total.tolist(), relevant.tolist()
+        ([[1, 1, 0, 0, 0, 0, 0, 0, 1]], [[1, 0, 0, 0, 0, 0, 0, 0, 1]])
+    """
+    if "tensorflow" in sys.modules:
+        from kerashash.retrieval import layout
+
+        if layout.on_accelerator():
+            from kerashash.evaluation import compiled_counts
+
+            return compiled_counts.histograms(query, database, bits, relevance)
+    # An item's key is its distance, and bits + 1 more if it is relevant.
+    num_bins = 2 * (bits + 1)
+    distances = Distances(query, database, bits, largest=num_bins - 1)
+    counts = np.empty((len(query), num_bins), np.int64)
+
+    def count(rows: npt.NDArray[np.intp]) -> None:
+        marks = relevance.to(rows, distances.dtype.type(bits + 1))
+        counter = _Counter(len(database), num_bins, distances.dtype)
+        for row, keys, mark in zip(rows, distances.of(rows), marks, strict=True):
+            keys += mark
+            counts[row] = counter(keys)
+
+    in_threads(count, relevance.by_labels())
+    relevant = counts[:, bits + 1 :]
+    return counts[:, : bits + 1] + relevant, relevant
+
+
+class Distances:
+    """Hamming distances of all items of a database from one query at a time.
+
+    Args:
+        query: packed codes, uint8 ``(q, ceil(bits / 8))``.
+        database: packed codes, n rows.
+        bits: int, the code length.
+        largest: int, what the distances' dtype must hold; `bits` by default.
+
+    Attributes:
+        dtype: `np.dtype`; of the distances.
+
+    Example:
+        >>> codes = np.array([[0], [1], [255]], np.uint8)
+        >>> for distances in Distances(codes[:2], codes, bits=8).of(np.arange(2)):
+        ...     print(distances)
+        [0 1 8]
+        [1 0 7]
+    """
+
+    def __init__(
+        self,
+        query: npt.NDArray[np.uint8],
+        database: npt.NDArray[np.uint8],
+        bits: int,
+        largest: int | None = None,
+    ) -> None:
+        self._query, self._database = as_words(query), as_words(database)
+        self.dtype = np.min_scalar_type(largest or bits)
+
+    def of(
+        self, rows: npt.NDArray[np.intp]
+    ) -> Iterator[npt.NDArray[np.unsignedinteger]]:
+        """Yield the distances from the query of each row, unsigned integers ``(n,)``:
+        an array that the next row overwrites."""
+        n = self._database.shape[1]
+        distances = np.empty(n, self.dtype)
+        # Fresh memory for each row would cost more than its distances do.
+        words = np.empty(min(n, _ITEMS), np.uint64)
+        ones = np.empty(len(words), np.uint8)
+        for row in rows:
+            for start in range(0, n, _ITEMS):
+                part = distances[start : start + _ITEMS]
+                differ, more = words[: len(part)], ones[: len(part)]
+                for number, codes in enumerate(self._database):
+                    word = self._query[number, row]
+                    np.bitwise_xor(codes[start : start + _ITEMS], word, out=differ)
+                    if number == 0:
+                        np.bitwise_count(differ, out=part)
+                    else:
+                        part += np.bitwise_count(differ, out=more)
+            yield distances
+
+
+def in_threads(
+    work: Callable[[npt.NDArray[np.intp]], None], rows: npt.NDArray[np.intp]
+) -> None:
+    """Share rows among all processors: most of NumPy runs in parallel.
+
+    Args:
+        work: function of some of the rows.
+        rows: int array; all rows.
+    """
+    threads = os.cpu_count() or 1
+    with concurrent.futures.ThreadPoolExecutor(threads) as pool:
+        list(pool.map(work, np.array_split(rows, threads)))
+
+
+class _Counter:
+    """`np.bincount` of rows of n keys. Of many one-byte keys, it counts pairs, in half
+    the time."""
+
+    def __init__(self, n: int, num_bins: int, dtype: np.dtype[Any]) -> None:
+        self._num_bins = num_bins
+        self._pairs = n // 2 if dtype == np.uint8 and n >= _MANY else 0
+        if self._pairs:
+            self._indices = np.empty(self._pairs, np.intp)
+            # Small, to stay in the cache.
+            self._counts = np.empty(num_bins << 8, np.int32)
+
+    def __call__(self, keys: npt.NDArray[np.unsignedinteger]) -> npt.NDArray[np.int64]:
+        rest = np.bincount(keys[2 * self._pairs :], minlength=self._num_bins)
+        if not self._pairs:
+            return rest
+        self._indices[:] = keys[: 2 * self._pairs].view(np.uint16)
+        self._counts[:] = 0
+        np.add.at(self._counts, self._indices, np.int32(1))  # not 1: that is slow
+        pairs = self._counts.reshape(self._num_bins, 256)[:, : self._num_bins]
+        return np.asarray(pairs.sum(axis=0) + pairs.sum(axis=1) + rest)

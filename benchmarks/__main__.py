@@ -102,6 +102,7 @@ BENCHMARKS = {
         "the ranker in memory, LanceDB",
         20,
         runs=(("speed",), ("memory",), ("commits",), ("ivf",)),
+        quick=("speed", "20000"),
     ),
     "search": Benchmark(
         "`kerashash search`, from the command to its result",

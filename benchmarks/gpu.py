@@ -34,7 +34,10 @@ os.environ.setdefault("XLA_PYTHON_CLIENT_MEM_FRACTION", "0.6")
 
 import numpy as np
 
-FOLDER = pathlib.Path(__file__).parent / "results"
+# `python -m benchmarks --output FOLDER` writes elsewhere.
+FOLDER = pathlib.Path(
+    os.environ.get("BENCHMARKS_OUTPUT", pathlib.Path(__file__).parent / "results")
+)
 COLUMNS = (
     *("item", "n", "bits", "queries", "k", "ms", "GB/s", "of_copy"),
     *("equal", "max_difference", "compile_s", "error"),

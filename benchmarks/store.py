@@ -1,6 +1,6 @@
 """Time and memory of CodeStore beside the ranker that searches in memory.
 
-    python -m benchmarks store            # 1,000,000 codes, both engines
+    python -m benchmarks store [speed N]  # 1,000,000 codes, or N; both engines
     python -m benchmarks store memory     # 10,000,000 codes, peak memory of a search
     python -m benchmarks store commits    # 10 rows more, in stores of several sizes
     python -m benchmarks store ivf        # the approximate index, in ivf.csv
@@ -10,6 +10,7 @@ time beside that of the ranker in the same run. The approximate index is measure
 random codes and on the crossed ones of benchmarks/index.py, with one query at a time.
 """
 
+import argparse
 import functools
 import importlib.util
 import pathlib
@@ -45,7 +46,7 @@ def add(engine, what, n, value, ratio=None):
     RESULTS.add({**row, "ratio": "" if ratio is None else f"{ratio:.2f}"})
 
 
-def speed(folder, n=1_000_000):
+def speed(folder, n):
     codes, queries = random_codes(n, 0), random_codes(QUERIES, 1)
     ranker = kerashash.HammingRanker(codes, BITS)
 
@@ -147,10 +148,19 @@ def ivf(n=1_000_000):
                 table.add(row)
 
 
+def main():
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    choices = ("speed", "memory", "commits", "ivf")
+    parser.add_argument("what", nargs="?", choices=choices, default="speed")
+    parser.add_argument("n", nargs="?", type=int, help="codes, for speed")
+    options = parser.parse_args()
+    if options.what in ("commits", "ivf"):
+        return {"commits": commits, "ivf": ivf}[options.what]()
+    with tempfile.TemporaryDirectory() as scratch:
+        if options.what == "memory":
+            return memory(pathlib.Path(scratch))
+        return speed(pathlib.Path(scratch), options.n or 1_000_000)
+
+
 if __name__ == "__main__":
-    what = sys.argv[1] if len(sys.argv) > 1 else "speed"
-    if what in ("commits", "ivf"):
-        {"commits": commits, "ivf": ivf}[what]()
-    else:
-        with tempfile.TemporaryDirectory() as scratch:
-            {"speed": speed, "memory": memory}[what](pathlib.Path(scratch))
+    main()

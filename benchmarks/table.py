@@ -22,7 +22,8 @@ RESULTS = ROOT / "benchmarks" / "results"
 FOLDER = pathlib.Path(os.environ.get("BENCHMARKS_OUTPUT", RESULTS))
 # What a row says of its run, and what it was measured by.
 RUN = ("machine", "isa", "keras", "tensorflow", "numpy", "anchors", "command")
-# Packages that are measured beside kerashash, by the names of their modules.
+# Packages that are measured beside kerashash, by the names of their modules; only those
+# that nothing else imports.
 ANCHORS = {
     "faiss": "faiss",
     "usearch": "usearch",
@@ -30,7 +31,6 @@ ANCHORS = {
     "ai_edge_litert": "ai-edge-litert",
     "onnxruntime": "onnxruntime",
     "torch": "torch",
-    "jax": "jax",
     "lancedb": "lancedb",
     "ray": "ray",
 }

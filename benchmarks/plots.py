@@ -31,6 +31,7 @@ def ranker(rows: Rows) -> Figure:
         fixed = {name: v for name, v in (usual | changed).items() if name != x}
         some = [row for row in rows if all(row[c] == v for c, v in fixed.items())]
         some.sort(key=lambda row: int(row[x]))
+        axis.set_visible(bool(some))
         for engine in engines:
             points = [
                 (int(row[x]), 1000 / float(row[engine + SPEED]))

@@ -191,6 +191,13 @@ def test_needs_that_are_not_there_are_named(tmp_path, monkeypatch, capsys):
     )
     assert lines[1] == f"other is left out: it needs {tmp_path}/cifar10."
     assert lines[-1] == "Not run, or failed: some, other."
+    (tmp_path / "cifar10" / "3.0.2").mkdir(parents=True)
+    path = f"{tmp_path}/cifar10"
+    assert other.needs(None) == {path: False}  # not ready: begun, and empty
+    (tmp_path / "cifar10" / "3.0.2" / "dataset_info.json").write_text("{}")
+    assert other.needs(None) == {path: True}
+    assert some.needs(tmp_path)["--photographs FOLDER"]
+    driver.BENCHMARKS.pop("other")
     assert driver.main(["--quick", "--all"]) == 0
     assert "some is left out: it has no short form." in capsys.readouterr().out
 

@@ -52,17 +52,19 @@ def ranker(rows: Rows) -> Figure:
 
 
 def evaluation(rows: Rows) -> Figure:
-    """Seconds of the evaluation and of the loop beside it."""
-    rows, machine = _one_machine(rows)
-    figure, axis = _bars_figure(2)
-    row = rows[-1]
-    names = ("kerashash, all measures", "loop that sorts for each query, mAP alone")
-    values = [float(row["all_measures_s"]), float(row["argsort_loop_s"])]
+    """Seconds of the evaluation and of the loop beside it, on the last machine."""
+    rows = [row for row in rows if row["machine"] == rows[-1]["machine"]]
+    names, values = [], []
+    for row in rows:
+        isa = f", {row['isa']}" if row.get("isa") else ""
+        names += [f"kerashash, all measures{isa}", f"loop that sorts, mAP alone{isa}"]
+        values += [float(row["all_measures_s"]), float(row["argsort_loop_s"])]
+    figure, axis = _bars_figure(len(names))
     _bars(axis, names, values, "{:.1f}")
     axis.set_xlabel(
         f"seconds for {int(row['queries']):,} queries on {int(row['database']):,} items"
     )
-    figure.suptitle(f"Evaluation ({machine})")
+    figure.suptitle(f"Evaluation ({row['machine']})")
     return figure
 
 
@@ -170,8 +172,8 @@ def _one_machine(rows: Rows) -> tuple[Rows, str]:
         limited = f", limited to {isa}" if isa not in row["machine"] else ""
         return row["machine"] + limited
 
-    counts = collections.Counter(map(machine, rows))
-    name = counts.most_common(1)[0][0]
+    # Of as many, the last.
+    name = collections.Counter(map(machine, rows[::-1])).most_common(1)[0][0]
     return [row for row in rows if machine(row) == name], name
 
 

@@ -371,18 +371,19 @@ def largest_on_gpu() -> str:
 
 def evaluation() -> str:
     """The evaluation beside a loop that sorts."""
-    lines = []
-    for row in _read("evaluation"):
-        isa = f" ({row['isa']})" if row.get("isa") else ""
-        lines.append(
-            f"All measures of {int(row['queries']):,} queries on "
-            f"{int(row['database']):,} items with {row['labels']} labels at "
-            f"{row['bits']} bits, with expected ties, take "
-            f"{float(row['all_measures_s']):.1f} s and a peak of {row['peak_mb']} MB, "
-            f"{float(row['loop / kerashash']):.1f} times as fast as a loop that sorts "
-            f"the database for each query{isa}."
-        )
-    return _lines(*lines)
+    columns = ("all_measures_s", "peak_mb", "argsort_loop_s", "loop / kerashash")
+    lines = [
+        [row["machine"] + _limit(row), *(row[column] for column in columns)]
+        for row in _read("evaluation")
+    ]
+    names = ("seconds", "peak memory, MB", "seconds of the loop", "ratio of turns")
+    return _table(("machine", *names), lines)
+
+
+def _limit(row: dict[str, str]) -> str:
+    """Say if a run might use fewer vector instructions than its processor has."""
+    isa = row.get("isa") or ""
+    return f", limited to {isa}" if isa not in row["machine"] else ""
 
 
 def pipeline() -> str:

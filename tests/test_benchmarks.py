@@ -250,7 +250,7 @@ def test_figures_show_the_committed_results(name):
     rows = plots.read(table.RESULTS / f"{name}.csv")
     figure = plots.FIGURES[name](rows)
     machine = figure.get_suptitle().split(" (", 1)[1].removesuffix(")")
-    assert rows[0]["machine"].startswith(machine.partition(", limited")[0])
+    assert machine.partition(", limited")[0] in {row["machine"] for row in rows}
     drawn = set()
     for axis in figure.axes:
         assert axis.get_xlabel()

@@ -93,11 +93,11 @@ def gpu(rows: Rows) -> Figure | None:
         "jax_topk": "distances and top_k, JAX",
         "cupy_and_torch_topk": "distances by CuPy, topk of PyTorch",
     }
-    runs = [row["run"] for row in rows if row["item"].startswith("search_")]
+    runs = [row.get("run") for row in rows if row["item"].startswith("search_")]
     if not runs:
         return None
     run = runs[0]
-    rows = [row for row in rows if row["run"] == run]
+    rows = [row for row in rows if row.get("run") == run]
     copy = next(float(row["GB/s"]) for row in rows if row["item"] == "copy")
     for axis, bits in zip(
         figure.subplots(1, 2, sharey=True), ("64", "128"), strict=True

@@ -171,8 +171,8 @@ def pass_messages(x: tf.Tensor, adjacency: Iterable[tf.Tensor]) -> tf.Tensor:
         A X I, the convolution of eq. 3 with the identity in the place of W_g
 
     A and X do not change in training, and A (X W_g) = (A X) W_g: messages are passed
-    once, and W_g is trained on their sums. With all of X and A in every step, each epoch
-    of stage 1 would pass them again.
+    once, and W_g is trained on their sums. With all of X and A in every step, each
+    epoch of stage 1 would pass them again.
 
     Args:
         x: float32 tensor ``(n, dim)``; X.

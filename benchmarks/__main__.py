@@ -153,6 +153,13 @@ BENCHMARKS = {
         runs=(),
         modules=("jax",),
     ),
+    "heads": Benchmark(
+        "training of heads on cached features",
+        "the same loop in PyTorch",
+        3,
+        quick=("--rows", "5000", "--turns", "1"),
+        modules=("torch",),
+    ),
     "ddh_ldl_speed": Benchmark(
         "training of DDH-LDL", "an eager loop of the same", 12, data="ldl/movie"
     ),

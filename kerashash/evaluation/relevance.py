@@ -174,9 +174,11 @@ def _pack(
 
 
 def _check_labels(labels: npt.ArrayLike, n: int, name: str) -> npt.NDArray[Any]:
-    """Class ids ``(n,)`` unchanged, or float32 label rows ``(n, classes)``."""
+    """Class ids ``(n,)`` unchanged, or label rows ``(n, classes)`` of 0 and 1."""
     labels = np.asarray(labels)
     if labels.ndim == 2 and labels.dtype.kind in "uifb":
+        if labels.dtype.kind in "ub" and len(labels) == n and labels.max(initial=0) < 2:
+            return labels  # right as they are; to convert them takes long
         return checks.check_labels(labels, labels.shape[1], n, name=name)
     if labels.ndim != 1 or labels.dtype.kind not in "ui":
         raise ValueError(

@@ -23,6 +23,13 @@ if TYPE_CHECKING:
 )
 @model_option("Zoo entry or .keras file. A store of a zoo entry knows it.")
 @click.option(
+    "--engine",
+    type=click.Choice(["auto", "tensorflow", "openvino", "litert"]),
+    default="auto",
+    show_default=True,
+    help="What runs the network; auto takes the fastest that gives the same codes.",
+)
+@click.option(
     "--cluster",
     default="none",
     metavar="ADDRESS",
@@ -37,6 +44,7 @@ def _encode(
     paths: tuple[str, ...],
     out: str,
     model: str | None,
+    engine: str,
     cluster: str,
     actors: int | None,
     as_json: bool,
@@ -57,10 +65,12 @@ def _encode(
         )
     if actors is not None and cluster == "none":
         raise ValueError("--actors must come with --cluster.")
+    if engine != "auto" and cluster != "none":
+        raise ValueError("--engine must not come with --cluster.")
     store = _store(out, model)
     try:
         if cluster == "none":
-            encoded = encode_files(paths, store)
+            encoded = encode_files(paths, store, engine=engine)
         else:
             from kerashash import cluster as ray_cluster
 

@@ -2,7 +2,7 @@
 
 import os
 import warnings
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple, Self, overload
 
 import keras
@@ -13,12 +13,12 @@ import tensorflow as tf
 from kerashash import backbones, checks
 from kerashash.backbones.images import input_size, leaves, statistics_inlined
 from kerashash.checks import check_integer
-from kerashash.codes import packed_width, unpack
+from kerashash.codes import packed_width
 from kerashash.data import batch_watch, inputs
 from kerashash.data.image_reading import FITS
-from kerashash.data.progress import progress
 from kerashash.data.streams import BatchCheck, NumberedBatches, is_stream
 from kerashash.methods import replicas
+from kerashash.methods.encoder import AutomaticEncoder, Encoder, encoder_of
 from kerashash.methods.forks import check_not_forked
 from kerashash.methods.frozen_features import FrozenFeatures, RowNumbers
 from kerashash.methods.layers import HashHead
@@ -288,30 +288,33 @@ class HashModel(keras.Model):
     def encode(
         self,
         x: Any,
-        batch_size: int = 128,
+        batch_size: int | None = None,
         packed: bool = True,
         verbose: str | int = "auto",
         on_error: Literal["raise"] = "raise",
+        engine: str = "auto",
     ) -> npt.NDArray[Any]: ...
 
     @overload
     def encode(
         self,
         x: Any,
-        batch_size: int = 128,
+        batch_size: int | None = None,
         packed: bool = True,
         verbose: str | int = "auto",
         *,
         on_error: Literal["skip"],
+        engine: str = "auto",
     ) -> tuple[npt.NDArray[Any], dict[int, str]]: ...
 
     def encode(
         self,
         x: Any,
-        batch_size: int = 128,
+        batch_size: int | None = None,
         packed: bool = True,
         verbose: str | int = "auto",
         on_error: str = "raise",
+        engine: str = "auto",
     ) -> npt.NDArray[Any] | tuple[npt.NDArray[Any], dict[int, str]]:
         """Compute the hash codes of images or vectors.
 
@@ -327,13 +330,17 @@ class HashModel(keras.Model):
                 [0, 255], integers or floats, unless the backbone is a network of your
                 own that takes others; images of floats in 0..1 or -1..1 cause a
                 `UserWarning`.
-            batch_size: int; rows encoded at a time.
+            batch_size: int or None; rows encoded at a time. None is 128, or what was
+                measured as the best for the engine.
             packed: bool; True returns packed bytes, False codes over {-1, +1}.
             verbose: str or int; "auto" shows a progress bar on long work, 1 always, 0
                 never.
             on_error: str; what to do about image files that are missing or cannot be
                 read: "raise", once all files have been read, or "skip" to leave them
                 out.
+            engine: str; as for `encoder`. "auto" encodes less than 2,048 rows by
+                TensorFlow, unless another engine has been prepared in this process: it
+                may take seconds to convert a network.
 
         Returns:
             uint8 array ``(n, ceil(bits / 8))``, most significant bit first; or int8
@@ -355,15 +362,51 @@ class HashModel(keras.Model):
             >>> model.encode(np.zeros((5, 4))).shape
             (5, 2)
         """
-        source, rows = self._inputs(x, batch_size, on_error)
-        batches = self._continuous_batches(source, rows, verbose)
-        # Packed at once: the codes of millions of images take little memory.
-        signs = [np.packbits(continuous >= 0, axis=1) for continuous in batches]
-        empty = np.zeros((0, packed_width(self.bits)), np.uint8)
-        codes = np.concatenate([empty, *signs])
-        if not packed:
-            codes = unpack(codes, self.bits)
-        return codes if on_error == "raise" else (codes, getattr(source, "faults", {}))
+        if engine == "auto":
+            encoder: Encoder = AutomaticEncoder(self)
+        else:
+            encoder = self.encoder(engine)
+        return encoder.encode(x, batch_size, packed, verbose, on_error)
+
+    def encoder(self, engine: str = "auto", calibration: Any = None) -> Encoder:
+        """Make an encoder of the network as it is now, on an engine.
+
+        The engines, beside TensorFlow, are OpenVINO (``pip install
+        "kerashash[openvino]"``) and LiteRT (``pip install "kerashash[litert]"``). Their
+        networks are converted once for these weights and kept in the cache
+        (`kerashash doctor` says where); then codes are compared with TensorFlow's, and
+        it is measured how many rows are best at a time. A bit whose continuous value is
+        within rounding of 0 may differ on one in many thousand images.
+
+        "openvino-int8" computes in 8-bit integers, and gives other codes: encode the
+        queries and the database by it, or neither. It must be calibrated on some
+        hundreds of training images, which takes ``pip install "kerashash[int8]"``, and
+        stays so for these weights on this machine.
+
+        Args:
+            engine: str; "tensorflow", "openvino", "litert", "openvino-int8", or "auto":
+                OpenVINO or LiteRT if one is installed, gives TensorFlow's codes and is
+                faster; TensorFlow otherwise, on a GPU, and for vectors. A `UserWarning`
+                says if codes differ.
+            calibration: inputs, as for `encode`, for "openvino-int8"; None takes the
+                network that was calibrated before.
+
+        Returns:
+            `kerashash.methods.encoder.Encoder`.
+
+        Raises:
+            ImportError: if the engine's package is not installed.
+            TypeError, ValueError: if the engine is unknown or cannot run the network,
+                the model is not built, or nothing was calibrated.
+
+        Example:
+            >>> import keras, kerashash
+            >>> net = keras.Sequential([keras.Input((4,)), keras.layers.Dense(8)])
+            >>> model = kerashash.AdaLabelHash(net, bits=12, num_classes=3)
+            >>> model.encoder()
+            Encoder('ada_label_hash', bits=12, 'tensorflow')
+        """
+        return encoder_of(self, engine, calibration)
 
     def index(
         self,
@@ -408,7 +451,7 @@ class HashModel(keras.Model):
         return filling.index(self, x, path, batch_size, verbose)
 
     def continuous_codes(
-        self, x: Any, batch_size: int = 128, verbose: str | int = "auto"
+        self, x: Any, batch_size: int | None = None, verbose: str | int = "auto"
     ) -> npt.NDArray[np.float32]:
         """Compute the continuous codes, whose signs are the hash codes.
 
@@ -421,9 +464,7 @@ class HashModel(keras.Model):
         Raises:
             TypeError, ValueError: as for `encode`.
         """
-        source, rows = self._inputs(x, batch_size)
-        batches = self._continuous_batches(source, rows, verbose)
-        return np.concatenate([np.zeros((0, self.bits), np.float32), *batches])
+        return Encoder(self).continuous_codes(x, batch_size, verbose)
 
     def _inputs(
         self, x: Any, batch_size: int, on_error: str = "raise"
@@ -434,23 +475,6 @@ class HashModel(keras.Model):
         return inputs.batches(
             x, batch_size, self._batch_shape(), size, on_error, self.image_fit
         )
-
-    def _continuous_batches(
-        self, source: Iterable[Any], rows: int | None, verbose: str | int
-    ) -> Iterator[npt.NDArray[np.float32]]:
-        """Yield the continuous codes of each batch."""
-        source = progress(source, rows, "Encoding", verbose)
-        watch = batch_watch.BatchWatch(self.backbone)
-        for number, batch in enumerate(source):
-            watch.check_images(batch)
-            continuous = self._encode_batch(batch).numpy()
-            # Inputs are checked as well: on some processors, ReLU turns NaN into 0.
-            if not (_is_finite(continuous) and _is_finite(batch)):
-                raise ValueError(
-                    "`x` must give finite codes. Received NaN or infinity, in the "
-                    f"input or from the model's weights, in batch {number}."
-                )
-            yield continuous
 
     def export(
         self,
@@ -1286,12 +1310,6 @@ def _fits(array: npt.NDArray[Any] | None, shape: tuple[int | None, ...]) -> bool
         and array.ndim == len(shape)
         and all(n in (None, m) for n, m in zip(shape, array.shape, strict=True))
     )
-
-
-def _is_finite(x: npt.ArrayLike | tf.Tensor) -> bool:
-    """Whether all numbers are finite; integers and bools are."""
-    x = np.asarray(x)
-    return x.dtype.kind in "biu" or bool(np.isfinite(x).all())
 
 
 def _head_variables(model: HashModel) -> list[keras.Variable]:

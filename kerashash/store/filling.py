@@ -14,12 +14,14 @@ import numpy as np
 import numpy.typing as npt
 
 from kerashash.backbones.images import input_size
-from kerashash.checks import check_integer, listing
+from kerashash.checks import check_choices, check_integer, listing
 from kerashash.codes import packed_width
 from kerashash.data import inputs
 from kerashash.data.finding import ImageFile, find_images
 from kerashash.data.image_reading import content, printable, read_ahead
 from kerashash.data.progress import progress
+from kerashash.engines import ENGINES
+from kerashash.methods.encoder import Encoder, encoder_of
 from kerashash.store.code_store import CodeStore
 
 if TYPE_CHECKING:
@@ -77,6 +79,7 @@ def encode_files(
     store: CodeStore,
     batch_size: int = 128,
     verbose: str | int = "auto",
+    engine: str = "auto",
 ) -> Encoded:
     """Encode image files into a store: those that it lacks, and those that changed.
 
@@ -94,12 +97,15 @@ def encode_files(
         batch_size: int; images encoded at a time.
         verbose: "auto", 0 or 1; "auto" shows a progress bar on long work, 1 always, 0
             never.
+        engine: "auto", "tensorflow", "openvino" or "litert", as for `HashModel.encode`.
+            All give the same codes.
 
     Returns:
         `Encoded`: counts, and what is wrong with the files that were left out.
 
     Raises:
         TypeError, ValueError: if an argument is wrong, or the model takes no images.
+        ImportError: if the engine's package is not installed.
         OSError: if the store cannot be written.
 
     Example:
@@ -115,13 +121,19 @@ def encode_files(
         (1, ['empty'])
     """
     check_integer("batch_size", batch_size)
+    check_choices({"engine": ENGINES}, engine=engine)
     model = store.model
     images_side(model)
     pending = pending_files(paths, store)
+    encoder = encoder_of(model, engine, rows=len(pending.files))
 
     def blocks() -> Iterator[Block]:
         batches = encoded_batches(
-            model, pending.files, lambda file: content(file.path), batch_size
+            model,
+            pending.files,
+            lambda file: content(file.path),
+            batch_size,
+            encoder=encoder,
         )
         for codes, files, faults in batches:
             yield block_of_files(codes, files, faults)
@@ -239,6 +251,7 @@ def encoded_batches(
     content_of: Callable[[Item], bytes],
     batch_size: int,
     threads: int | None = None,
+    encoder: Encoder | None = None,
 ) -> Iterator[tuple[npt.NDArray[np.uint8], list[Item], list[tuple[Item, str]]]]:
     """Encode images, of which the next batch is being read meanwhile.
 
@@ -249,16 +262,18 @@ def encoded_batches(
             OSError or ValueError.
         batch_size: int; images of a batch.
         threads: int or None; how many decode, as for `read_ahead`.
+        encoder: `Encoder` or None; the model's. None is that of TensorFlow.
 
     Yields:
         ``(codes, items, faults)`` of a batch: packed codes, uint8 array ``(n, width)``;
         the items that they are of; and the others with what is wrong with them.
     """
     nothing = np.zeros((0, packed_width(model.bits)), np.uint8)
+    encoder = encoder or Encoder(model)
     for pixels, read, faults in read_ahead(
         items, content_of, images_side(model), model.image_fit, batch_size, threads
     ):
-        codes = model.encode(pixels, verbose=0) if read else nothing
+        codes = encoder.encode(pixels, verbose=0) if read else nothing
         yield codes, read, faults
 
 

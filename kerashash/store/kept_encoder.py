@@ -5,7 +5,6 @@ To build a Keras model and trace it takes seconds, to load its graph a part of o
 The graph is kept in ``encoders/`` of the cache, and may be deleted at any time.
 """
 
-import contextlib
 import hashlib
 import importlib.metadata
 import json
@@ -17,14 +16,14 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from kerashash import files, installed
+from kerashash import cached_files, installed
 from kerashash.store.code_store import CodeStore
 
 if TYPE_CHECKING:
     from kerashash.methods import HashModel
 
-# A change of what a file holds changes its first line.
-_FIRST = b"kerashash encoder 1\n"
+# A change of what a file holds changes its kind.
+_KIND = "kerashash encoder 1"
 _OUTPUT = "kerashash_continuous_codes"
 # More photographs are worth the model, which encodes a batch in less time.
 _MOST = 16
@@ -85,13 +84,8 @@ def keep(store: CodeStore) -> None:
         kept = None
     if kept is None or not _agrees(kept, model):
         return
-    file, digest = _file(store), hashlib.sha256(kept.graph).hexdigest()
-    head = {"side": kept.side, "fit": kept.fit, "sha256": digest}
-    # If the disk is full, or not ours, the next call takes as long.
-    with contextlib.suppress(OSError):
-        file.parent.mkdir(parents=True, exist_ok=True)
-        with files.replacing(file) as stream:
-            stream.write(_FIRST + json.dumps(head).encode() + b"\n" + kept.graph)
+    about = {"side": kept.side, "fit": kept.fit}
+    cached_files.write(_file(store), _KIND, about, kept.graph)
 
 
 def _may_keep(store: CodeStore) -> bool:
@@ -110,19 +104,11 @@ def _file(store: CodeStore) -> pathlib.Path:
 
 def _read(file: pathlib.Path) -> _Kept | None:
     """What a file holds; None if there is none, or it is damaged."""
-    try:
-        content = file.read_bytes()
-    except OSError:
+    found = cached_files.read(file, _KIND)
+    if found is None:
         return None
-    head, _, graph = content.removeprefix(_FIRST).partition(b"\n")
-    if not content.startswith(_FIRST):
-        return None
-    try:
-        about = json.loads(head)
-        whole = about["sha256"] == hashlib.sha256(graph).hexdigest()
-        return _Kept(about["side"], about["fit"], graph) if whole else None
-    except (ValueError, KeyError, TypeError):
-        return None
+    about, graph = found
+    return _Kept(about["side"], about["fit"], graph)
 
 
 def _frozen(model: "HashModel") -> _Kept | None:

@@ -1,0 +1,48 @@
+"""What all engines have in common."""
+
+from collections.abc import Iterable, Iterator
+from typing import Any, Protocol
+
+import numpy as np
+import numpy.typing as npt
+
+
+class Network(Protocol):
+    """A network that an engine runs; threads may share it."""
+
+    def run(
+        self, batches: Iterable[Any], rows: int
+    ) -> Iterator[npt.NDArray[np.float32]]:
+        """Run the network over batches.
+
+        Args:
+            batches: iterable of arrays or tensors ``(n, ...)``.
+            rows: int; how many rows go through the network at a time.
+
+        Yields:
+            float32 arrays ``(m, bits)``, m at most `rows`: the continuous codes of the
+            rows of all batches, in order.
+        """
+        ...
+
+
+def pieces(batches: Iterable[Any], rows: int) -> Iterator[npt.NDArray[Any]]:
+    """Cut batches into pieces of uint8 or float32.
+
+    Args:
+        batches: iterable of arrays or tensors ``(n, ...)``.
+        rows: int; the most rows of a piece.
+
+    Yields:
+        Arrays ``(m, ...)``.
+
+    Example:
+        >>> [piece.tolist() for piece in pieces([np.arange(3, dtype=np.uint8)], rows=2)]
+        [[0, 1], [2]]
+    """
+    for batch in batches:
+        array = np.asarray(batch)
+        if array.dtype != np.uint8:
+            array = array.astype(np.float32, copy=False)
+        for start in range(0, len(array), rows):
+            yield array[start : start + rows]

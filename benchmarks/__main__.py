@@ -79,6 +79,15 @@ BENCHMARKS = {
         quick=("--largest", "100000"),
         modules=("faiss", "usearch"),
     ),
+    "engines": Benchmark(
+        "images to codes by each engine, from memory and by path; mAP of int8",
+        "OpenVINO's own pace",
+        10,
+        runs=(("speed", PHOTOGRAPHS), ("int8",), ("load",)),
+        quick=("load",),
+        modules=("openvino", "ai_edge_litert", "nncf"),
+        data="cifar10",
+    ),
     "evaluation": Benchmark(
         "mAP and the other measures, at the size of NUS-WIDE",
         "a loop that sorts for each query",

@@ -570,6 +570,49 @@ def encoding() -> str:
     return _table(columns, lines)
 
 
+def engines() -> str:
+    """Images to codes by each engine, from memory and by path."""
+    pace = "of OpenVINO's pace"
+    by_engine: dict[str, dict[str, dict[str, str]]] = {}
+    for row in _read("engines"):
+        by_engine.setdefault(row["engine"], {})[row["input"]] = row
+    lines = []
+    for engine, rows in by_engine.items():
+        arrays, files = rows["arrays"], rows["JPEG files"]
+        lines.append(
+            [
+                engine,
+                f"{int(arrays['images a second']):,}",
+                *(f"{float(row[pace]):.2f}" for row in (arrays, files)),
+                f"{float(arrays['times TensorFlow']):.1f}",
+            ]
+        )
+    columns = (
+        "engine",
+        "images a second",
+        "of OpenVINO's own pace",
+        "of it, from JPEG files",
+        "times TensorFlow",
+    )
+    return _table(columns, lines)
+
+
+def in_integers() -> str:
+    """What 8-bit integers cost."""
+    (row,) = _read("int8")
+    value, exact = float(row["mAP@ALL"]), float(row["mAP@ALL in float32"])
+    return (
+        f"mAP@ALL of `{row['network']}` is {value:.4f} with 8-bit integers and "
+        f"{exact:.4f} without, and {float(row['equal bits']):.1%} of the bits are equal"
+    )
+
+
+def loading() -> str:
+    """Seconds to load an entry."""
+    (row,) = _read("loading")
+    return f"{row['first_s']} s, and the next time {row['next_s']} s"
+
+
 def first_search() -> str:
     """`kerashash search` in a new process."""
     names = {"first": "the first ever", "later": "later ones, medians"}
@@ -686,6 +729,9 @@ TABLES: dict[str, Callable[[], str]] = {
     "neighbourhoods": neighbourhoods,
     "dcdh memory": dcdh_memory,
     "encoding": encoding,
+    "engines": engines,
+    "int8": in_integers,
+    "loading": loading,
     "search": first_search,
     "kills": kills,
     "damage": damage,

@@ -354,7 +354,7 @@ def test_an_interrupt_has_its_own_status(monkeypatch, capsys):
 def test_an_interrupted_encode_says_how_it_goes_on(
     photographs, monkeypatch, tmp_path, capsys
 ):
-    def interrupt(paths, store):
+    def interrupt(paths, store, engine):
         raise KeyboardInterrupt
 
     folder, _, _ = photographs

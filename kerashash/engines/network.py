@@ -7,6 +7,19 @@ import numpy as np
 import numpy.typing as npt
 
 
+class Model(Protocol):
+    """What an engine needs of a `HashModel`."""
+
+    name: Any
+    built: Any
+    backbone: Any
+    variables: Any
+
+    def _batch_shape(self) -> tuple[int | None, ...] | None: ...
+
+    def __call__(self, inputs: Any, training: bool | None = None) -> Any: ...
+
+
 class Network(Protocol):
     """A network that an engine runs; threads may share it."""
 

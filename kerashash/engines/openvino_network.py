@@ -93,7 +93,8 @@ class OpenVINONetwork:
         self, batches: Iterable[Any], rows: int
     ) -> Iterator[npt.NDArray[np.float32]]:
         running: collections.deque[Any] = collections.deque()
-        most, key, idle = 0, None, None
+        most, key = 0, None
+        idle: Any = None
 
         def finished() -> npt.NDArray[np.float32]:
             request, idle = running.popleft()

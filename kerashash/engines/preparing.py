@@ -15,7 +15,7 @@ import time
 import warnings
 import weakref
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 
 import keras
 import numpy as np
@@ -25,11 +25,8 @@ import tensorflow as tf
 from kerashash import cached_files, installed
 from kerashash.backbones.images import input_size, statistics_inlined
 from kerashash.checks import check_array
-from kerashash.engines.network import Network
+from kerashash.engines.network import Model, Network
 from kerashash.retrieval.layout import on_accelerator
-
-if TYPE_CHECKING:
-    from kerashash.methods import HashModel
 
 #: What ``engine`` may be; "auto" takes one of the three others.
 ENGINES = ("auto", "tensorflow", "openvino", "litert")
@@ -78,7 +75,7 @@ _made: weakref.WeakKeyDictionary[Any, dict[tuple[str, str], Prepared | ValueErro
 )
 
 
-def fastest(model: "HashModel", run: _Run, wait: bool = True) -> Prepared | None:
+def fastest(model: Model, run: _Run, wait: bool = True) -> Prepared | None:
     """The fastest engine that is installed and gives a model's codes.
 
     Args:
@@ -115,7 +112,7 @@ def fastest(model: "HashModel", run: _Run, wait: bool = True) -> Prepared | None
 
 
 def _tried(
-    model: "HashModel", engine: str, digest: str, run: _Run
+    model: Model, engine: str, digest: str, run: _Run
 ) -> "Prepared | ValueError":
     """Prepare a network, and warn if its codes cannot be TensorFlow's."""
     try:
@@ -133,7 +130,7 @@ def _tried(
     return found
 
 
-def prepared(model: "HashModel", engine: str, run: _Run) -> Prepared:
+def prepared(model: Model, engine: str, run: _Run) -> Prepared:
     """A model's network on an engine: kept from before, or converted now.
 
     Args:
@@ -157,7 +154,7 @@ def prepared(model: "HashModel", engine: str, run: _Run) -> Prepared:
     return _prepared(model, engine, digest, run)
 
 
-def _prepared(model: "HashModel", engine: str, digest: str, run: _Run) -> Prepared:
+def _prepared(model: Model, engine: str, digest: str, run: _Run) -> Prepared:
     shape = _shape(model)
     kept = cached_files.read(_file(digest, engine), _KIND)
     if kept is not None:
@@ -172,7 +169,7 @@ def _prepared(model: "HashModel", engine: str, digest: str, run: _Run) -> Prepar
     return _finished(model, engine, digest, {}, content, run)
 
 
-def quantized(model: "HashModel", inputs: npt.ArrayLike, run: _Run) -> Prepared:
+def quantized(model: Model, inputs: npt.ArrayLike, run: _Run) -> Prepared:
     """Quantise a model's network to 8-bit integers, and keep it.
 
     Args:
@@ -210,7 +207,7 @@ def quantized(model: "HashModel", inputs: npt.ArrayLike, run: _Run) -> Prepared:
 
 
 def _finished(
-    model: "HashModel",
+    model: Model,
     engine: str,
     digest: str,
     about: dict[str, Any],
@@ -244,7 +241,7 @@ def _finished(
     return result
 
 
-def _measured(model: "HashModel", network: Network, run: _Run) -> dict[str, Any]:
+def _measured(model: Model, network: Network, run: _Run) -> dict[str, Any]:
     """Compare a network's codes with TensorFlow's, and find how many rows are best."""
     x = _check_inputs(_shape(model), input_size(model.backbone))
     expected = np.asarray(run(x)) >= 0
@@ -280,7 +277,7 @@ def _check_inputs(shape: tuple[int | None, ...], side: int | None) -> npt.NDArra
     return np.clip(smooth + grain, 0, 255).astype(np.uint8)
 
 
-def _converted(model: "HashModel", engine: str, shape: tuple[int | None, ...]) -> bytes:
+def _converted(model: Model, engine: str, shape: tuple[int | None, ...]) -> bytes:
     """A model's network as bytes that an engine takes."""
     spec = tf.TensorSpec((None, *shape[1:]), tf.float32, name="x")
     try:
@@ -306,7 +303,7 @@ def _cannot_run(engine: str, error: Exception) -> ValueError:
     )
 
 
-def _digest(model: "HashModel") -> str:
+def _digest(model: Model) -> str:
     """A digest of a model's weights and config."""
     config = json.dumps(keras.saving.serialize_keras_object(model), default=repr)
     digest = hashlib.sha256(config.encode())
@@ -352,7 +349,7 @@ def _prune(folder: pathlib.Path) -> None:
         path.unlink(missing_ok=True)
 
 
-def _shape(model: "HashModel") -> tuple[int | None, ...]:
+def _shape(model: Model) -> tuple[int | None, ...]:
     shape = model._batch_shape()
     if shape is None or not model.built:
         raise ValueError(

@@ -339,6 +339,7 @@ def facts(card: Mapping[str, Any]) -> dict[str, Any]:
         "rows": _as_text(counts),
         "backbone": _as_text(backbone),
         "images that are no squares": card.get("image_fit", usual),
+        "in 8-bit integers": card.get("int8"),
         "trained on": card.get("trained_on"),
         "use": card.get("use"),
         "choices": card.get("choices"),

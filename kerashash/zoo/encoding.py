@@ -110,9 +110,7 @@ def encode_splits(
             )
     codes = {}
     for split, (x, labels) in _splits(data).items():
-        codes[f"{split}_codes"] = model.encode(
-            x, verbose=verbose, engine="tensorflow"
-        )
+        codes[f"{split}_codes"] = model.encode(x, verbose=verbose, engine="tensorflow")
         codes[f"{split}_labels"] = labels
     if learned:
         inside = rows >= 0  # training images outside the database have the row -1

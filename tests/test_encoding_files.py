@@ -13,6 +13,7 @@ import tensorflow as tf
 import kerashash
 from kerashash import CodeStore, cli
 from kerashash.data.finding import find_images
+from kerashash.methods.encoder import Encoder
 from kerashash.store import filling
 from kerashash.store.filling import Block, encode_files, fill
 
@@ -155,7 +156,7 @@ def test_an_interrupted_call_is_completed_by_the_next(
     whole = CodeStore.create(tmp_path / "whole.khs", model)
     encode_files(photos, whole)
     store = CodeStore.create(tmp_path / "p.khs", model)
-    encode, calls = model.encode, []
+    encode, calls = Encoder.encode, []
 
     def interrupted(*arguments, **options):
         calls.append(None)
@@ -163,7 +164,7 @@ def test_an_interrupted_call_is_completed_by_the_next(
             raise KeyboardInterrupt
         return encode(*arguments, **options)
 
-    monkeypatch.setattr(model, "encode", interrupted)
+    monkeypatch.setattr(Encoder, "encode", interrupted)
     with pytest.raises(KeyboardInterrupt):
         encode_files(photos, store, batch_size=2)
     assert len(store) == 3  # 3.png is damaged: all that had been encoded

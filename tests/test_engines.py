@@ -282,7 +282,7 @@ def test_stores_encode_by_an_engine(fake, tmp_path):
         kerashash.store.encode_files(folder, store, engine="openvino-int8")
 
 
-def test_wrong_engines(monkeypatch):
+def test_wrong_engines(monkeypatch, tmp_path):
     model = hasher()
     with pytest.raises(ValueError, match=r"`engine` must be .*'gpu'"):
         model.encode(images(), engine="gpu")
@@ -294,6 +294,7 @@ def test_wrong_engines(monkeypatch):
     assert unbuilt.encoder().engine == "tensorflow"
     with monkeypatch.context() as patch:
         patch.setattr(preparing, "is_installed", lambda engine: True)
+        patch.setattr(preparing, "_file", lambda digest, engine: tmp_path / "none")
         with pytest.raises(ValueError, match="not built"):
             unbuilt.encoder("litert")
         with pytest.raises(ValueError, match="calibration=images"):

@@ -13,6 +13,7 @@ from PIL import Image
 
 import kerashash
 from kerashash import CodeStore, notebook, zoo
+from kerashash.methods.encoder import Encoder
 from kerashash.store import pictures
 
 
@@ -68,14 +69,14 @@ def test_a_temporary_index_goes_with_its_object(hasher, photos):
 
 def test_an_index_with_a_path_stays_and_grows(hasher, photos, monkeypatch):
     hasher.index(photos[:2], "some.khs", verbose=0)
-    encode = kerashash.AdaLabelHash.encode
+    encode = Encoder.encode
     encoded = []
 
     def counting(self, x, **options):
         encoded.append(len(x))
         return encode(self, x, **options)
 
-    monkeypatch.setattr(kerashash.AdaLabelHash, "encode", counting)
+    monkeypatch.setattr(Encoder, "encode", counting)
     assert len(hasher.index(photos, "some.khs", verbose=0)) == 3
     assert encoded == [1]
 

@@ -20,6 +20,7 @@ _USES = {
     "litert": "encoders for LiteRT",
     "onnx": "encoders for ONNX Runtime",
     "openvino": "encoders for OpenVINO",
+    "int8": "encoders in 8-bit integers",
     "serve": "the search page",
     "store": "stores on object storage",
 }

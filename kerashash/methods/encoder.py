@@ -56,7 +56,7 @@ class Encoder:
         self.bits = model.bits
 
     def __repr__(self) -> str:
-        return f"Encoder({self._model.name!r}, bits={self.bits}, {self.engine!r})"
+        return f"Encoder(bits={self.bits}, engine={self.engine!r})"
 
     def encode(
         self,
@@ -196,7 +196,7 @@ def encoder_of(
         >>> net = keras.Sequential([keras.Input((4,)), keras.layers.Dense(8)])
         >>> model = kerashash.AdaLabelHash(net, bits=12, num_classes=3)
         >>> encoder_of(model, "tensorflow")
-        Encoder('ada_label_hash', bits=12, 'tensorflow')
+        Encoder(bits=12, engine='tensorflow')
     """
     check_choices({"engine": (*engines.ENGINES, engines.INT8)}, engine=engine)
     run = model._encode_batch

@@ -404,7 +404,7 @@ class HashModel(keras.Model):
             >>> net = keras.Sequential([keras.Input((4,)), keras.layers.Dense(8)])
             >>> model = kerashash.AdaLabelHash(net, bits=12, num_classes=3)
             >>> model.encoder()
-            Encoder('ada_label_hash', bits=12, 'tensorflow')
+            Encoder(bits=12, engine='tensorflow')
         """
         return encoder_of(self, engine, calibration)
 

@@ -254,6 +254,36 @@ def test_vectors_and_gpus_stay_with_tensorflow(fake, monkeypatch):
     assert prepared == []
 
 
+def test_networks_without_config_stay_with_tensorflow(fake):
+    class Own(keras.layers.Layer):
+        def call(self, x):
+            return x + 1
+
+        def get_config(self):
+            raise NotImplementedError
+
+    _, _, prepared = fake
+    layers = [keras.Input((8, 8, 3)), Own(), keras.layers.Flatten()]
+    model = kerashash.AdaLabelHash(keras.Sequential(layers), bits=8, num_classes=2)
+    assert model.encode(images()).shape == (23, 1)
+    assert model.encoder().engine == "tensorflow"
+    assert prepared == []
+    with pytest.raises(ValueError, match="`engine` must be 'tensorflow' for"):
+        model.encoder("openvino")
+
+
+def test_an_engine_whose_package_is_broken(fake, monkeypatch):
+    def broken(*arguments):
+        raise ImportError("libtbb.so.12: no such file.")
+
+    monkeypatch.setattr(preparing, "_prepared", broken)
+    monkeypatch.setattr(preparing, "_AUTO", ("litert",))
+    model = hasher()
+    with pytest.warns(UserWarning, match=r"litert cannot be used: libtbb.* TensorFlow"):
+        codes = model.encode(images())
+    np.testing.assert_array_equal(codes, model.encode(images(), engine="tensorflow"))
+
+
 def test_training_makes_new_networks(fake):
     _, _, prepared = fake
     model, x = hasher(), images()

@@ -70,7 +70,7 @@ class Prepared(NamedTuple):
 
 # The networks of the models of this process, by engine and digest of what they were
 # made of, or why there is none.
-_made: weakref.WeakKeyDictionary[Any, dict[tuple[str, str], Prepared | ValueError]] = (
+_made: weakref.WeakKeyDictionary[Any, dict[tuple[str, str], Prepared | Exception]] = (
     weakref.WeakKeyDictionary()
 )
 
@@ -99,27 +99,32 @@ def fastest(model: Model, run: _Run, wait: bool = True) -> Prepared | None:
     # The processor spends its time on images.
     if not model.built or shape is None or len(shape) != 4 or on_accelerator():
         return None
-    if not wait and model not in _made:
+    usable = [engine for engine in _AUTO if is_installed(engine)]
+    if not usable or (not wait and model not in _made):
         return None
-    digest, found = _digest(model), []
-    for engine in _AUTO:
+    try:
+        digest = _digest(model)
+    except ValueError:  # what cannot be known again stays with TensorFlow
+        return None
+    found = []
+    for engine in usable:
         known = _made.get(model, {}).get((engine, digest))
-        if known is None and wait and is_installed(engine):
+        if known is None and wait:
             known = _tried(model, engine, digest, run)
         if isinstance(known, Prepared) and not known.differing and known.speed > 1:
             found.append(known)
     return max(found, key=lambda prepared: prepared.speed, default=None)
 
 
-def _tried(
-    model: Model, engine: str, digest: str, run: _Run
-) -> "Prepared | ValueError":
+def _tried(model: Model, engine: str, digest: str, run: _Run) -> Prepared | Exception:
     """Prepare a network, and warn if its codes cannot be TensorFlow's."""
     try:
         found = _prepared(model, engine, digest, run)
-    except ValueError as error:
+    except Exception as error:  # its package may be broken, too
         _made.setdefault(model, {})[engine, digest] = error
-        warnings.warn(f"{error} TensorFlow encodes.", stacklevel=6)
+        warnings.warn(
+            f"{engine} cannot be used: {error} TensorFlow encodes.", stacklevel=6
+        )
         return error
     if found.differing:
         warnings.warn(
@@ -305,7 +310,13 @@ def _cannot_run(engine: str, error: Exception) -> ValueError:
 
 def _digest(model: Model) -> str:
     """A digest of a model's weights and config."""
-    config = json.dumps(keras.saving.serialize_keras_object(model), default=repr)
+    try:
+        config = json.dumps(keras.saving.serialize_keras_object(model), default=repr)
+    except Exception as error:  # of layers of users
+        raise ValueError(
+            "`engine` must be 'tensorflow' for a network that Keras cannot write to a "
+            f"file. Received: {model.name}: {type(error).__name__}: {error}"
+        ) from error
     digest = hashlib.sha256(config.encode())
     for variable in model.variables:
         value = np.ascontiguousarray(variable)

@@ -1,7 +1,9 @@
 """Engines: the same codes as TensorFlow's, kept, checked and chosen."""
 
+import gc
 import importlib.util
 import warnings
+import weakref
 
 import keras
 import numpy as np
@@ -282,6 +284,21 @@ def test_an_engine_whose_package_is_broken(fake, monkeypatch):
     with pytest.warns(UserWarning, match=r"litert cannot be used: libtbb.* TensorFlow"):
         codes = model.encode(images())
     np.testing.assert_array_equal(codes, model.encode(images(), engine="tensorflow"))
+    alive = weakref.ref(model)
+    del model
+    gc.collect()
+    assert alive() is None
+
+
+def test_all_sizes_of_batches_are_compared(monkeypatch):
+    class Network:
+        def run(self, batches, rows):
+            (x,) = batches
+            yield model(x, training=False).numpy() * (1 if rows == 3 else -1)
+
+    model = hasher()
+    monkeypatch.setattr(preparing, "_ROWS", (1, 3))
+    assert preparing._measured(model, Network(), model)["differing"] > 64
 
 
 def test_training_makes_new_networks(fake):

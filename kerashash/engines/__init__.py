@@ -1,7 +1,7 @@
 """Engines of encoding: other runtimes that run a trained network on a processor.
 
-Trained networks go through them faster than through TensorFlow, and give the same codes
-(`benchmarks/engines.py`). Each takes an extra package; TensorFlow is always there.
+Each takes an extra package, and is compared with TensorFlow, in codes and speed, before
+it is taken by itself.
 """
 
 from kerashash.engines.preparing import (

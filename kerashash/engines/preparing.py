@@ -70,7 +70,7 @@ class Prepared(NamedTuple):
 
 # The networks of the models of this process, by engine and digest of what they were
 # made of, or why there is none.
-_made: weakref.WeakKeyDictionary[Any, dict[tuple[str, str], Prepared | Exception]] = (
+_made: weakref.WeakKeyDictionary[Any, dict[tuple[str, str], Prepared | str]] = (
     weakref.WeakKeyDictionary()
 )
 
@@ -116,16 +116,16 @@ def fastest(model: Model, run: _Run, wait: bool = True) -> Prepared | None:
     return max(found, key=lambda prepared: prepared.speed, default=None)
 
 
-def _tried(model: Model, engine: str, digest: str, run: _Run) -> Prepared | Exception:
+def _tried(model: Model, engine: str, digest: str, run: _Run) -> Prepared | str:
     """Prepare a network, and warn if its codes cannot be TensorFlow's."""
     try:
         found = _prepared(model, engine, digest, run)
     except Exception as error:  # its package may be broken, too
-        _made.setdefault(model, {})[engine, digest] = error
-        warnings.warn(
-            f"{engine} cannot be used: {error} TensorFlow encodes.", stacklevel=6
-        )
-        return error
+        # Not the error itself, whose traceback would keep the model alive.
+        why = f"{engine} cannot be used: {error} TensorFlow encodes."
+        _made.setdefault(model, {})[engine, digest] = why
+        warnings.warn(why, stacklevel=6)
+        return why
     if found.differing:
         warnings.warn(
             f"{engine} gives other codes than TensorFlow on this machine: "
@@ -253,9 +253,10 @@ def _measured(model: Model, network: Network, run: _Run) -> dict[str, Any]:
     start = time.perf_counter()
     run(x)
     usual = time.perf_counter() - start
-    seconds = {}
+    seconds, differing = {}, 0
     for rows in _ROWS:
         codes = np.concatenate([*network.run([x], rows)]) >= 0
+        differing = max(differing, int((codes != expected).sum()))
         start = time.perf_counter()
         for _ in network.run([x], rows):
             pass
@@ -263,7 +264,7 @@ def _measured(model: Model, network: Network, run: _Run) -> dict[str, Any]:
     best = min(seconds, key=lambda rows: seconds[rows])
     return {
         "rows": best,
-        "differing": int((codes != expected).sum()),
+        "differing": differing,
         "speed": usual / seconds[best],
     }
 

@@ -1,8 +1,10 @@
 """Where files lie: the registry that is installed with the package, and the cache."""
 
 import importlib.resources
+import json
 import os
 import pathlib
+from typing import Any
 
 #: The cache where the environment variable KERASHASH_CACHE names no other.
 USUAL_CACHE = "~/.cache/kerashash"
@@ -51,6 +53,28 @@ def network(file: str) -> pathlib.Path | None:
         if path.name == file and path.is_file():
             return path
     return None
+
+
+def backbone_card(path: pathlib.Path) -> dict[str, Any]:
+    """What is known of a backbone of the package.
+
+    Args:
+        path: `pathlib.Path` of a weight file.
+
+    Returns:
+        dict; the JSON file beside it, with ``sha256`` and ``bytes`` of the weight file,
+        and in ``formerly`` those of earlier files of the same weights, with kernels in
+        float32. Empty if the file is no backbone of the package.
+
+    Example:
+        >>> [backbone_card(path)["features"] for path in backbones()]
+        [1280, 1280]
+    """
+    if path not in backbones():
+        return {}
+    card = path.with_name(path.name.replace(".weights.h5", ".json"))
+    about: dict[str, Any] = json.loads(card.read_text())
+    return about
 
 
 def cache() -> pathlib.Path:

@@ -44,7 +44,10 @@ def zeros(monkeypatch):
 
 @pytest.mark.parametrize("variant", VARIANTS)
 def test_features_are_those_of_the_original_network(variant):
-    """The file holds the features that the PyTorch network gives for this picture."""
+    """The file holds the features that the PyTorch network gives for this picture.
+
+    The largest are 4.2 and 5.8; kernels rounded to float16 change them by up to .024.
+    """
     size, parameters = VARIANTS[variant]
     y, x = np.mgrid[:size, :size]
     channels = [127 + 100 * np.sin(x / 17 + c) * np.cos(y / (11 + c)) for c in range(3)]
@@ -53,7 +56,7 @@ def test_features_are_those_of_the_original_network(variant):
     assert backbone.count_params() == parameters
     file = pathlib.Path(__file__).parent / "data/efficientnet_lite_features.npz"
     with np.load(file) as original:
-        np.testing.assert_allclose(backbone(picture)[0], original[variant], atol=1e-3)
+        np.testing.assert_allclose(backbone(picture)[0], original[variant], atol=0.03)
 
 
 def test_any_size_and_dtype_of_image(small, rng):

@@ -176,6 +176,7 @@ class DCDH(HashModel):
     """
 
     reported = ("loss", "visual_loss", "label_loss", "fusion_loss", "focal_loss")
+    training_networks = ("label_net", "fusion_net")
     supports_replicas = True
 
     def __init__(

@@ -328,6 +328,7 @@ class DDHLDL(HashModel):
     needs_index = True
     supports_replicas = True
     default_batch_size = 1024
+    training_networks = ("code_network",)
     refused = (*HashModel.refused, "validation_data")
 
     def __init__(
@@ -538,6 +539,9 @@ class DDHLDL(HashModel):
             self._begin_stage_3()
             self.make_train_function(force=True)  # the traced one is stage 1's
         return {}
+
+    def restart(self) -> None:
+        self.epochs_done.assign(0)  # stages 2 and 3 need a code network that is trained
 
     def _is_in_stage_1(self) -> bool:
         return int(self.epochs_done.numpy()) < self.options["code_epochs"]

@@ -13,7 +13,7 @@ import tensorflow as tf
 from kerashash import backbones, checks
 from kerashash.backbones.images import input_size, leaves, statistics_inlined
 from kerashash.checks import check_integer
-from kerashash.codes import packed_width
+from kerashash.codes import check_packed, packed_width, unpack
 from kerashash.data import batch_watch, inputs
 from kerashash.data.image_reading import FITS
 from kerashash.data.streams import BatchCheck, NumberedBatches, is_stream
@@ -75,6 +75,9 @@ class HashModel(keras.Model):
       by default, if the model keeps learned codes;
     - ``networks``: the names of the constructor's arguments that are networks; each is
       also an attribute of the model;
+    - ``training_networks``: the names of attributes that are networks which only
+      training uses. Entries of the zoo do not hold their weights, and after `load`
+      they are new (`restart`);
     - ``reads_inputs``: whether training uses inputs for more than `features`, so that
       these cannot be cached;
     - ``supports_replicas``: whether the training step is right on several devices,
@@ -137,6 +140,7 @@ class HashModel(keras.Model):
     unknown_labels = False
     needs_index: Any = property(lambda self: self.train_codes is not None)
     networks: tuple[str, ...] = ("backbone",)
+    training_networks: tuple[str, ...] = ()
     reads_inputs: Any = False  # a bool, or a property with a bool
     supports_replicas = False
     default_batch_size = 32
@@ -223,6 +227,29 @@ class HashModel(keras.Model):
                 f"`head` must give codes of shape (batch, bits={self.bits}). Received a"
                 f" layer that gives {codes} of features {tuple(features)}."
             )
+
+    def save_own_variables(self, store: Any) -> None:
+        own: dict[str, Any] = {}
+        super().save_own_variables(own)
+        codes = None if self.train_codes is None else self.train_codes.numpy()
+        if codes is not None and codes.all():  # 0 is a third value
+            own[self._codes_key()] = np.packbits(codes > 0, axis=1)
+        for key, value in own.items():  # a store takes each key once
+            store[key] = value
+
+    def load_own_variables(self, store: Any) -> None:
+        store = {key: np.asarray(store[key]) for key in store.keys()}  # noqa: SIM118
+        packed = store.get(self._codes_key())
+        if packed is not None and packed.dtype == np.uint8:  # else one number a bit
+            check_packed(packed, self.bits, "train_codes")
+            store[self._codes_key()] = unpack(packed, self.bits)
+        super().load_own_variables(store)
+
+    def _codes_key(self) -> str:
+        """Key of B among the weights that Keras stores of the model itself."""
+        own = [*self._trainable_variables, *self._non_trainable_variables]
+        positions = [i for i, v in enumerate(own) if v is self.train_codes]
+        return str(*positions)  # "" without B
 
     def build_if_known(self) -> None:
         """Build the model now if the backbone knows its input shape.
@@ -952,6 +979,13 @@ class HashModel(keras.Model):
     def has_state_to_resume(self) -> bool:
         """Whether there is a training state, of whatever data."""
         return bool(self._training_state.arrays())
+
+    def restart(self) -> None:
+        """Let the next `fit` begin from the first stage of training.
+
+        It is called when the model is loaded without its `training_networks`. By
+        default it does nothing: a method of one stage has nothing to begin again.
+        """
 
     def state_to_resume(
         self,

@@ -1,4 +1,5 @@
-"""Weight files of zoo entries: kernels in float16, and each large network stored once.
+"""Weight files of zoo entries: what encoding needs, kernels in float16, and each large
+network once.
 
 A large network in a backbone, which several entries may use, has a file of its own:
 the package's, if it is one of the package's backbones; otherwise one in ``shared/``
@@ -25,6 +26,8 @@ if TYPE_CHECKING:  # they import TensorFlow
 
 # Networks of at least so many parameters have files of their own.
 _LARGE_PARAMETERS = 1_000_000
+# Arrays up to this size are not compressed.
+_SMALL_BYTES = 4096
 
 
 def round_weights(model: "keras.Model") -> None:
@@ -70,21 +73,22 @@ def save(
     import keras
 
     networks = _large_networks(model.backbone)
-    # What resumes training: encoding does not need it.
-    skipped = [*networks, model._training_state]
+    # What training needs, or needs to resume: encoding does not.
+    skipped = [
+        *networks,
+        *_training_networks(model).values(),
+        model._training_state,
+    ]
     keras.saving.save_weights(model, path, objects_to_skip=skipped)
-    # The optimizer of a compiled model is saved too, and encoding does not need it.
+    # The optimizer of a compiled model is saved too.
     arrays = _read_arrays(path)
     arrays = {k: v for k, v in arrays.items() if not k.startswith("optimizer/")}
     _write_arrays(path, arrays)
     shared = []
     for network in networks:
         part = path.with_name("shared.weights.h5")
-        network.save_weights(part)
-        arrays = _read_arrays(part)
-        file = _package_file(arrays)
+        file = _package_file(save_network(network, part))
         if file is None:
-            _write_arrays(part, arrays)
             folder.mkdir(exist_ok=True)
             file = folder / f"{sha256(part)[:16]}.weights.h5"
             os.replace(part, file)
@@ -93,6 +97,31 @@ def save(
             {"file": file.name, "sha256": sha256(file), "bytes": file.stat().st_size}
         )
     return shared
+
+
+def save_network(
+    network: "keras.Model", path: pathlib.Path
+) -> dict[str, npt.NDArray[Any]]:
+    """Write the weights of one network, kernels in float16.
+
+    Args:
+        network: a built `keras.Model`.
+        path: `pathlib.Path` of the file to write, ending in ``.weights.h5``.
+
+    Returns:
+        dict of arrays, what the file holds.
+
+    Example:
+        >>> import keras
+        >>> network = keras.Sequential([keras.Input((2,)), keras.layers.Dense(3)])
+        >>> arrays = save_network(network, pathlib.Path("small.weights.h5"))
+        >>> sorted(array.dtype.name for array in arrays.values())
+        ['float16', 'float32']
+    """
+    network.save_weights(path)
+    arrays = _read_arrays(path)
+    _write_arrays(path, arrays)
+    return arrays
 
 
 def load(
@@ -119,16 +148,24 @@ def load(
         )
     try:
         file = path
-        skipped = [*networks, model._training_state]
+        with h5py.File(path, "r") as stored:
+            # Entries of before kerashash 0.2 hold the networks of training too.
+            absent = [
+                network
+                for name, network in _training_networks(model).items()
+                if name not in stored
+            ]
+        skipped = [*networks, *absent, model._training_state]
         keras.saving.load_weights(model, path, objects_to_skip=skipped)
         for network, file in zip(networks, shared, strict=True):
             network.load_weights(file)
-            round_weights(network)  # files of the package are in float32
     except Exception as error:  # Keras, h5py and TensorFlow have types of their own
         raise ValueError(
             f"{file} must hold the weights of the model that config.json describes. "
             f"Received: {type(error).__name__}: {error}."
         ) from error
+    if absent:
+        model.restart()
 
 
 def sha256(path: pathlib.Path) -> str:
@@ -155,6 +192,12 @@ def _half_precision(array: npt.NDArray[Any]) -> npt.NDArray[Any]:
         return array
     half = array.astype(np.float16)
     return half if np.isfinite(half).all() else array
+
+
+def _training_networks(model: "HashModel") -> "dict[str, keras.layers.Layer]":
+    """The networks of a model that only training uses, by name."""
+    networks = {name: getattr(model, name) for name in model.training_networks}
+    return {name: net for name, net in networks.items() if net is not None}
 
 
 def _large_networks(network: "keras.Layer") -> "list[keras.Model]":
@@ -198,8 +241,13 @@ def _write_arrays(path: pathlib.Path, arrays: dict[str, npt.NDArray[Any]]) -> No
     """Write a Keras weights file."""
     with h5py.File(path, "w") as file:
         for key, array in arrays.items():
-            # Compression shrinks learned codes and labels to a tenth; floats hardly.
-            integers = array.ndim and array.dtype.kind in "iu"
+            # By bytes of equal place, since exponents compress and fractions do not:
+            # floats shrink by a seventh, learned codes and labels to a tenth.
+            large = array.nbytes > _SMALL_BYTES
             file.create_dataset(
-                key, data=array, compression="gzip" if integers else None
+                key,
+                data=array,
+                chunks=array.shape if large else None,
+                compression="gzip" if large else None,
+                shuffle=large,
             )

@@ -704,7 +704,7 @@ def mutants() -> str:
     return f"\n{found} of {len(rows)} deliberate mistakes were found by a test.\n\n"
 
 
-_METHODS = ("AdaLabelHash", "DCDH", "DSRE", "DDH", "DDHLDL", "SSDH")
+_METHODS = ("AdaLabelHash", "DCDH", "DSRE", "DDH", "DDHLDL", "SSDH", "LSH", "ITQ")
 
 TABLES: dict[str, Callable[[], str]] = {
     "zoo": zoo,

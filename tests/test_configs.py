@@ -15,7 +15,8 @@ from kerashash.backbones import QuantileEncoding
 from kerashash.backbones.applications import ApplicationPreprocessing
 from kerashash.backbones.cnn_f import LocalResponseNormalization
 from kerashash.backbones.images import ResizeImages
-from kerashash.baselines import SSDH
+from kerashash.baselines import ITQ, LSH, PCAH, SSDH
+from kerashash.baselines.shallow import ShallowHash
 from kerashash.methods import DCDH, DDH, DDHLDL, DSRE, AdaLabelHash, layers
 
 X = np.random.default_rng(0).normal(size=(20, 6)).astype(np.float32)
@@ -111,13 +112,20 @@ OPTIONS = {
         "code_units": (5, 4),
         "function_units": (6,),
     },
+    LSH: {"num_classes": 3, "center": False, "seed": 2},
+    PCAH: {"num_classes": 3},
+    ITQ: {"num_classes": 3, "seed": 2},
 }
+SHALLOW = [cls for cls in OPTIONS if issubclass(cls, ShallowHash)]
 #: Arguments that a method sets itself.
 REFUSED = {
     AdaLabelHash: ("num_train",),
     SSDH: ("num_train",),
     DDH: ("hash_activation",),
     DDHLDL: ("hash_activation", "hash_initializer", "head"),
+    **dict.fromkeys(
+        SHALLOW, ("num_train", "hash_activation", "hash_initializer", "head")
+    ),
 }
 
 

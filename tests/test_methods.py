@@ -12,7 +12,7 @@ from conftest import mlp
 
 import kerashash
 from kerashash import evaluation, zoo
-from kerashash.baselines import SSDH
+from kerashash.baselines import ITQ, LSH, PCAH, SSDH
 from kerashash.maths import discrete
 from kerashash.methods import DCDH, DDH, DDHLDL, DSRE, AdaLabelHash
 from kerashash.methods.hash_model import Batch
@@ -96,6 +96,14 @@ KINDS = pytest.mark.parametrize(
         (SSDH, {}),
     ],
 )
+
+# Those of which tests/test_shallow.py has the rest of the contract.
+SHALLOW = [(LSH, {}), (PCAH, {}), (ITQ, {})]
+
+
+def with_shallow(parameters):
+    names, cases = parameters.args
+    return pytest.mark.parametrize(names, [*cases, *SHALLOW])
 
 
 def sgd():
@@ -249,7 +257,7 @@ def test_presets(method, digit_pairs):
 
 
 @pytest.mark.filterwarnings("ignore:The function network")
-@KINDS
+@with_shallow(KINDS)
 def test_wrong_training_data_is_named(method, options, rng):
     x = rng.normal(size=(12, 4)).astype(np.float32)
     y = np.eye(3, dtype=np.float32)[np.arange(12) % 3]
@@ -678,7 +686,7 @@ def test_dcdh_evaluates_validation_data_and_learned_codes(digits):
     assert learned["mAP@ALL"] != encoded["mAP@ALL"]
 
 
-@METHODS
+@with_shallow(METHODS)
 def test_training_without_rows_is_refused(method, options):
     model = build(method, 4, 2, 20, **options)
     labels = np.zeros((0, 2), np.float32)

@@ -698,6 +698,7 @@ class HashModel(keras.Model):
         replicas.check_built(self)
         if cache_features:
             x = self._cache_features(x)
+        x, y = self._epoch_data(x, y)
         self.entry = None
         callbacks = [] if callbacks is None else callbacks
         if isinstance(callbacks, keras.callbacks.Callback):
@@ -892,6 +893,10 @@ class HashModel(keras.Model):
             )
         x, y = data
         return self._evaluation_data(x, y, watch)
+
+    def _epoch_data(self, x: Any, y: Any) -> tuple[Any, Any]:
+        """What `keras.Model.fit` passes over in each epoch: the training data."""
+        return x, y
 
     def _cache_features(self, x: Any) -> Any:
         """Make the training data one of row numbers, whose features `_begin` computes.

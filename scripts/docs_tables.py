@@ -88,7 +88,7 @@ def _zoo_row(card: dict[str, Any]) -> Iterator[str]:
     if "name" in backbone:
         yield cards.joined(backbone["name"])
     elif "of" in backbone:
-        yield f"that of `{backbone['of']}`"
+        yield f"a head on that of `{backbone['of']}`"
     else:
         yield "none: columns"
     yield first["name"]
@@ -122,7 +122,8 @@ def best() -> str:
         card = choose(entries, key=lambda c: c["metrics"][0]["value"])
         value = cards.number(card["metrics"][0]["value"])
         unit = f"{metric}, 0 is best" if lowest else metric
-        rows.append((data, f"`{card['name']}`", card["method"], unit, value))
+        method = card["method"] + ", a head" * (cards.head_of(card) is not None)
+        rows.append((data, f"`{card['name']}`", method, unit, value))
     return _table(("data", "entry", "method", "metric", "value"), sorted(rows))
 
 

@@ -3,7 +3,9 @@
 A recipe is a file with five tables:
 
 - ``entry``: the content of the card, with ``name``, ``method`` and ``metrics``
-  (`kerashash.zoo.save`);
+  (`kerashash.zoo.save`). It may say the ``objective``, what trained the backbone
+  (``backbone_trained_by``), on which data choices were made (``chosen_on``) and what
+  another seed changes (``seeds_vary``);
 - ``data``: arguments of `kerashash.data.load`; or ``folder``, a folder of your own
   images with a folder for each class, and further arguments of
   `kerashash.data.from_directory`, which says how it draws the queries. A relative path
@@ -240,6 +242,7 @@ def _parsed(text: str, tables: dict[str, Any]) -> Recipe:
     bits = check_integer("model.bits", tables["model"]["bits"])
     cards.check_name(entry["name"], bits, "entry.name")
     card_metrics.check(entry["metrics"])
+    cards.check_texts(entry, "`entry`")
     try:  # before the training: the card is written after it
         json.dumps(entry, allow_nan=False)
     except (TypeError, ValueError) as error:

@@ -1,10 +1,11 @@
 """Cards of zoo entries: read and checked, rendered as Markdown and rows of a table."""
 
+import datetime
 import json
 import math
 import pathlib
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, TypeGuard, TypeVar
 
 from kerashash import notebook
@@ -26,6 +27,9 @@ _MAX_NAME_BYTES = 200
 MAX_CARD_BYTES = 1 << 22
 # Fields that are dicts where a card has them.
 _DICTS = ("training", "counts", "data", "backbone", "versions", "nearest_concepts")
+#: What the cards of the zoo say of a training: what it minimises, what trained its
+#: backbone, the data on which choices were made, and what another seed changes.
+TRAINING_FACTS = ("objective", "backbone_trained_by", "chosen_on", "seeds_vary")
 
 # The name of a new entry: method, data set and code length.
 _NAME = re.compile(r"[a-z0-9_]+(?:-[a-z0-9_]+)+-([1-9][0-9]*)")
@@ -131,9 +135,12 @@ def check(
     require(isinstance(bits, int), "`bits`", "an integer", bits)
     method = card.get("method", "")
     require(isinstance(method, str), "a `method`", "a str", method)
+    check_texts(card, source)
     for field in _DICTS:
         value = card.get(field, {})
         require(isinstance(value, dict), f"`{field}`", "a dict", value)
+    of = card.get("backbone", {}).get("of", "")
+    require(isinstance(of, str), "a `backbone`", "`of` an entry, a str", of)
     for value in card.get("nearest_concepts", {}).values():
         require(isinstance(value, dict), "`nearest_concepts`", "dicts", value)
     metrics = card.get("metrics")
@@ -147,6 +154,7 @@ def check(
         require(valued, "`metrics`", "of dicts with a `value`", metric)
         seeds = isinstance(by_seed, list) and all(map(_is_number, by_seed))
         require(seeds, "`metrics`", "with numbers `by_seed`", metric)
+    _check_history(card, require)
     files, shared = card.get("files"), card.get("shared", [])
     valid = isinstance(files, dict) and all(isinstance(f, dict) for f in files.values())
     require(valid, "`files`", "a dict of dicts", files)
@@ -154,6 +162,91 @@ def check(
         isinstance(item, dict) and is_plain(item.get("file")) for item in shared
     )
     require(valid, "`shared`", "a list of dicts with a plain `file`", shared)
+
+
+def check_texts(card: Mapping[str, Any], source: str | pathlib.Path) -> None:
+    """Check what a card, or the table `entry` of a recipe, says of the training.
+
+    Args:
+        card: dict, with any of `TRAINING_FACTS` and ``note``.
+        source: str or path, where the card is from, to be named in an error.
+
+    Raises:
+        ValueError: if one of these is not a text.
+
+    Example:
+        >>> check_texts({"seeds_vary": 3}, "a.json")
+        Traceback (most recent call last):
+        ValueError: a.json must have a `seeds_vary` that is a text. Received: 3.
+    """
+    for field in (*TRAINING_FACTS, "note"):
+        value = card.get(field, "not said")
+        if not isinstance(value, str) or not value.strip():
+            raise ValueError(
+                f"{source} must have a `{field}` that is a text. "
+                f"Received: {repr(value)[:200]}."
+            )
+
+
+def _check_history(
+    card: Mapping[str, Any], require: Callable[[object, str, str, object], None]
+) -> None:
+    """Check the version of an entry, and what changed from version to version."""
+    newest = version(card)
+    whole = isinstance(newest, int) and not isinstance(newest, bool) and newest >= 1
+    require(whole, "a `version`", "an integer from 1 on", newest)
+    changes = card.get("changes", [])
+    rule = f"a list of dicts with a `version` of 1 to {newest}, a `date` such as "
+    rule += "2026-01-31, and a `text`"
+    for change in changes if isinstance(changes, list) else [None]:
+        fields = change if isinstance(change, dict) else {}
+        at, text = fields.get("version"), fields.get("text")
+        valid = isinstance(at, int) and not isinstance(at, bool) and 1 <= at <= newest
+        valid = valid and isinstance(text, str) and _is_date(fields.get("date"))
+        require(valid, "`changes`", rule, change)
+
+
+def _is_date(value: object) -> bool:
+    """Whether a value is a date, such as 2026-01-31."""
+    try:
+        return datetime.date.fromisoformat(str(value)).isoformat() == value
+    except ValueError:
+        return False
+
+
+def version(card: Mapping[str, Any]) -> int:
+    """The version of an entry: 1 if its card does not say it.
+
+    Args:
+        card: dict, the content of a card.json.
+
+    Returns:
+        int, from 1 on.
+
+    Example:
+        >>> version({"name": "dcdh-mine-48"}), version({"version": 2})
+        (1, 2)
+    """
+    number: int = card.get("version", 1)
+    return number
+
+
+def head_of(card: Mapping[str, Any]) -> str | None:
+    """The entry whose backbone an entry uses as it is: then it is only a head.
+
+    Args:
+        card: dict, the content of a card.json.
+
+    Returns:
+        str, the name of the other entry; or None.
+
+    Example:
+        >>> from kerashash import zoo
+        >>> head_of(zoo.entry("dsre-cifar10-12").card)
+        'adalabel-5k-cifar10-48'
+    """
+    name: str | None = card.get("backbone", {}).get("of")
+    return name
 
 
 def _is_number(value: object) -> bool:
@@ -278,6 +371,8 @@ def markdown(card: Mapping[str, Any]) -> str:
     lines = [f"# {card['name']}", ""]
     if card.get("surrogate"):
         lines += ["**A surrogate: it has not seen the data of its name.**", ""]
+    if head_of(card):
+        lines += [f"**A head on the backbone of {head_of(card)}.**", ""]
     lines += [f"- {name}: {value}" for name, value in facts(card).items()]
     lines += ["", "| metric | definition | value | over seeds |", "|---|---|---|---|"]
     for row in rows(card):
@@ -302,6 +397,12 @@ def markdown(card: Mapping[str, Any]) -> str:
                 f"{other} ({bits})" for other, bits in distances.items()
             )
             lines.append(f"- {name}: {nearest}")
+    if card.get("changes"):
+        lines += ["", "Changes:", ""]
+        for change in sorted(card["changes"], key=lambda c: c["date"], reverse=True):
+            lines.append(
+                f"- version {change['version']}, {change['date']}: {change['text']}"
+            )
     return "\n".join(lines) + "\n"
 
 
@@ -324,6 +425,7 @@ def facts(card: Mapping[str, Any]) -> dict[str, Any]:
     # What a card of images leaves out is the usual way.
     usual = "squash" if {"of", "image_size"} & {*backbone} else None
     values = {
+        "version": card.get("version"),
         "method": card.get("method"),
         "paper": card.get("paper"),
         "the paper's value": card.get("paper_value"),
@@ -340,11 +442,16 @@ def facts(card: Mapping[str, Any]) -> dict[str, Any]:
         "backbone": _as_text(backbone),
         "images that are no squares": card.get("image_fit", usual),
         "in 8-bit integers": card.get("int8"),
+        "objective": card.get("objective"),
         "trained on": card.get("trained_on"),
+        "the backbone was trained by": card.get("backbone_trained_by"),
         "use": card.get("use"),
+        "note": card.get("note"),
         "choices": card.get("choices"),
+        "chosen on": card.get("chosen_on"),
         "licence": card.get("licence"),
         "seed": card.get("seed"),
+        "another seed changes": card.get("seeds_vary"),
         "training": training
         and f"{training.get('minutes')} min, {training.get('machine')}",
         "versions": _as_text(card.get("versions", {})),

@@ -21,6 +21,7 @@ from kerashash import files
 from kerashash.codes import bit_imbalance, check_packed
 from kerashash.zoo import cards, encoding, weight_files
 from kerashash.zoo.entries import FILES, Entry, entry, shared_files
+from kerashash.zoo.front_matter import model_card
 
 if TYPE_CHECKING:  # it imports TensorFlow
     from kerashash.data import DistributionData, RetrievalData
@@ -222,7 +223,7 @@ def save(
             for file in FILES
         }
         (staging / "card.json").write_text(json.dumps(card, indent=1) + "\n")
-        (staging / "card.md").write_text(cards.markdown(card))
+        (staging / "card.md").write_text(model_card(card))
     return entry(target)
 
 
@@ -267,7 +268,7 @@ def export(name: str | os.PathLike[str], root: str | os.PathLike[str]) -> Entry:
             os.replace(staging / "shared", copy)
         for file in ("card.json", *FILES):
             shutil.copyfile(source.path / file, staging / file)
-        (staging / "card.md").write_text(cards.markdown(source.card))
+        (staging / "card.md").write_text(model_card(source.card))
     return entry(target)
 
 

@@ -163,7 +163,12 @@ class Kernels:
         chunks = tf.TensorSpec((None, None), tf.int32)
         scalar = tf.TensorSpec((), tf.int32)
 
-        self.distances = _concrete(self._distances, queries, codes, scalar)
+        self._distances_by_group = _concrete(
+            self._grouped_distances, queries, codes, scalar
+        )
+        self.distances = _concrete(
+            self._distances, queries, codes, scalar, jit_compile=False
+        )
         self.minima = _concrete(self._minima, queries, codes, scalar)
         self.distances_in_chunks = _concrete(
             self._distances_in_chunks, queries, codes_per_query, chunks, scalar
@@ -208,9 +213,20 @@ class Kernels:
     def _distances(
         self, queries: tf.Tensor, codes: tf.Tensor, n: tf.Tensor
     ) -> tf.Tensor:
-        chunks = tf.range(tf.shape(codes)[0])
-        distances = self._distances_in_chunks(queries, codes, chunks, n)
+        # Transposed by itself: in one loop, XLA would take the queries one by one.
+        distances = self._distances_by_group(queries, codes, n)
+        distances = tf.transpose(distances, (1, 0, 2, 3))
         return tf.reshape(distances, (tf.shape(queries)[0], -1))
+
+    def _grouped_distances(
+        self, queries: tf.Tensor, codes: tf.Tensor, n: tf.Tensor
+    ) -> tf.Tensor:
+        # One group at a time stays in the processor's cache for all queries.
+        groups = tf.reshape(codes, (-1, 1, CHUNKS_PER_GROUP, *codes.shape[1:]))
+        distances = hamming(queries, groups, self.dtype)
+        chunks = tf.range(tf.shape(codes)[0])
+        real = tf.reshape(occupied(chunks, n), (-1, 1, CHUNKS_PER_GROUP, LANES))
+        return tf.where(real, distances, self.dtype.max)
 
     def _distances_in_chunks(
         self, queries: tf.Tensor, codes: tf.Tensor, chunks: tf.Tensor, n: tf.Tensor

@@ -12,7 +12,7 @@ from kerashash.checks import check_choices, check_integer
 from kerashash.cluster.session import actors_that_fit, import_ray, session, set_threads
 from kerashash.codes import as_packed
 from kerashash.retrieval import HammingRanker
-from kerashash.retrieval.blocks import in_order
+from kerashash.retrieval.blocks import merged
 from kerashash.retrieval.index import MODES
 
 
@@ -184,18 +184,7 @@ def merged_top_k(
         >>> merged_top_k([first, second], starts=[0, 2], k=3)
         (array([[0, 0, 1]]), array([[1, 2, 3]], dtype=int32))
     """
-    # Shards are in order of index, and so are ties.
-    distances, indices = in_order(
-        np.concatenate([near for near, _ in parts], axis=1),
-        np.concatenate(
-            [
-                index.astype(np.int64) + start
-                for (_, index), start in zip(parts, starts, strict=True)
-            ],
-            axis=1,
-        ),
-        k,
-    )
+    distances, indices = merged(_in_database(parts, starts), k)
     return distances, _as_indices(indices)
 
 
@@ -221,17 +210,22 @@ def merged_within(
     """
     distances, indices = [], []
     for query in range(len(parts[0][0])):
-        near = np.concatenate([part[0][query] for part in parts])
-        index = np.concatenate(
-            [
-                part[1][query].astype(np.int64) + start
-                for part, start in zip(parts, starts, strict=True)
-            ]
-        )
-        order = np.argsort(near, kind="stable")
-        distances.append(near[order])
-        indices.append(_as_indices(index[order]))
+        of_query = [(near[query], index[query]) for near, index in parts]
+        near, index = merged(_in_database(of_query, starts))
+        distances.append(near)
+        indices.append(_as_indices(index))
     return distances, indices
+
+
+def _in_database(
+    parts: Sequence[tuple[npt.NDArray[Any], npt.NDArray[Any]]],
+    starts: Sequence[int] | npt.NDArray[np.int64],
+) -> list[tuple[npt.NDArray[Any], npt.NDArray[np.int64]]]:
+    """Distances and indices of shards, with indices in the whole database."""
+    return [
+        (near, index.astype(np.int64) + start)
+        for (near, index), start in zip(parts, starts, strict=True)
+    ]
 
 
 def _as_indices(indices: npt.NDArray[np.int64]) -> npt.NDArray[np.integer[Any]]:

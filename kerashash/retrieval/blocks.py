@@ -1,5 +1,6 @@
 """A block of a database of hash codes, and the search for its nearest codes."""
 
+from collections.abc import Iterable
 from typing import Any
 
 import numpy as np
@@ -23,9 +24,12 @@ class Block:
     Args:
         packed: uint8 array ``(size, ceil(bits / 8))``; the codes, at least one.
         start: int; index of the first code in the database.
+        device: str or None; the name of the device that holds the codes. Searches must
+            run on it. None leaves it to TensorFlow.
 
     Attributes:
         start: int; index of the first code in the database.
+        device: str or None; as given.
         size: int; number of codes.
         chunks: int; number of chunks, with padding.
         width: int; bytes of a code.
@@ -40,12 +44,15 @@ class Block:
     #: Most bytes that the codes or distances of a block of queries may take.
     WORKSPACE = 1 << 24
 
-    def __init__(self, packed: npt.NDArray[np.uint8], start: int) -> None:
-        self.start, self.size = start, len(packed)
+    def __init__(
+        self, packed: npt.NDArray[np.uint8], start: int, device: str | None = None
+    ) -> None:
+        self.start, self.size, self.device = start, len(packed), device
         self.chunks = layout.round_up_chunks(-(-self.size // layout.LANES))
         self.width = packed.shape[1]
-        self.codes = tf.constant(layout.chunked(packed, self.chunks))
-        self._size_tensor = tf.constant(self.size)
+        with layout.on_device(device):
+            self.codes = tf.constant(layout.chunked(packed, self.chunks))
+            self._size_tensor = tf.constant(self.size)
         self._words = as_words(packed) if self.size <= _SMALL_BLOCK else None
 
     def packed(self) -> npt.NDArray[np.uint8]:
@@ -145,13 +152,8 @@ class Block:
                     distances, tf.constant(k), tf.constant(kernels.bits)
                 )
             )
-            distances = layout.as_array(distances)
-            rows = [
-                _nearest_within(row, bound, k)
-                for row, bound in zip(
-                    distances, bounds.astype(distances.dtype), strict=True
-                )
-            ]
+            distances, indices = _nearest_of_rows(layout.as_array(distances), bounds, k)
+            return distances, indices.astype(np.int32) + np.int32(self.start)
         distances, indices = (np.stack(parts) for parts in zip(*rows, strict=True))
         return distances, indices.astype(np.int32) + np.int32(self.start)
 
@@ -172,27 +174,51 @@ class Block:
 
 
 def in_order(
-    distances: npt.NDArray[Any], indices: npt.NDArray[Any], k: int
+    distances: npt.NDArray[Any], indices: npt.NDArray[Any], k: int | None
 ) -> tuple[npt.NDArray[Any], npt.NDArray[Any]]:
     """Sort each row by distance, stably, and take the first k.
 
     Args:
-        distances: array ``(q, m)``.
-        indices: array ``(q, m)``; ties stay in the order given.
-        k: int; how many to take.
+        distances: array ``(q, m)``, or ``(m,)`` for a single row.
+        indices: array of the same shape; ties stay in the order given.
+        k: int or None; how many to take. None is all.
 
     Returns:
-        ``(distances, indices)``: arrays ``(q, min(k, m))``.
+        ``(distances, indices)``: arrays ``(q, min(k, m))``, or ``(min(k, m),)``.
 
     Example:
         >>> in_order(np.array([[2, 1, 1]]), np.array([[5, 6, 7]]), k=2)
         (array([[1, 1]]), array([[6, 7]]))
     """
-    order = np.argsort(distances, axis=1, kind="stable")[:, :k]
+    order = np.argsort(distances, axis=-1, kind="stable")[..., :k]
     return (
-        np.take_along_axis(distances, order, axis=1),
-        np.take_along_axis(indices, order, axis=1),
+        np.take_along_axis(distances, order, axis=-1),
+        np.take_along_axis(indices, order, axis=-1),
     )
+
+
+def merged(
+    parts: Iterable[tuple[npt.NDArray[Any], npt.NDArray[Any]]], k: int | None = None
+) -> tuple[npt.NDArray[Any], npt.NDArray[Any]]:
+    """The nearest codes of a database of those of its parts.
+
+    Args:
+        parts: pairs ``(distances, indices)``, as of `in_order`, at least one; parts are
+            in order of index, and so are ties.
+        k: int or None; how many to take of each row. None is all.
+
+    Returns:
+        ``(distances, indices)``: arrays, as of `in_order`.
+
+    Example:
+        >>> first, second = ([2], [0]), ([1, 2], [1, 2])
+        >>> merged([first, second])
+        (array([1, 2, 2]), array([1, 0, 2]))
+    """
+    distances, indices = (
+        np.concatenate(part, axis=-1) for part in zip(*parts, strict=True)
+    )
+    return in_order(distances, indices, k)
 
 
 def _distances_by_words(
@@ -221,3 +247,21 @@ def _nearest_within(
     candidates = distances[positions]
     order = np.argsort(candidates, kind="stable")[:k]
     return candidates[order], positions[order]
+
+
+def _nearest_of_rows(
+    distances: npt.NDArray[Any], bounds: npt.NDArray[np.int32], k: int
+) -> tuple[npt.NDArray[Any], npt.NDArray[np.intp]]:
+    """`_nearest_within` of each row, for less calls of NumPy: arrays ``(q, k)``."""
+    q, n = distances.shape
+    within = distances <= bounds.astype(distances.dtype)[:, None]
+    flat = np.flatnonzero(within)
+    candidates, row = distances.ravel()[flat], flat // n
+    # Sorted by row, then distance. NumPy sorts 16 bits by radix.
+    dtype = np.uint16 if distances.dtype == np.uint8 and q <= 256 else np.int64
+    bits = 8 * distances.itemsize
+    key = (row.astype(dtype) << bits) | candidates
+    order = np.argsort(key, kind="stable")
+    starts = np.searchsorted(row, np.arange(q))  # rows come in order
+    taken = order[starts[:, None] + np.arange(k)]
+    return candidates[taken], flat[taken] - n * np.arange(q)[:, None]

@@ -106,7 +106,7 @@ class Index:
         self.blocks, self.mode = blocks, mode
         self._bits, self._split = bits, split
         self._size = sum(block.size for block in blocks)
-        self._on_accelerator = isinstance(blocks[0], AcceleratorBlock)
+        self._on_accelerator = any(isinstance(b, AcceleratorBlock) for b in blocks)
         self._built = _Built(blocks, self._size)
         self._building = threading.Lock()
         self._short_of_memory = False

@@ -1,6 +1,7 @@
 """Memory layout of a database of hash codes, and blocks of queries."""
 
-from collections.abc import Iterator
+import contextlib
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 import numpy as np
@@ -14,6 +15,8 @@ LANES = 32
 CHUNKS_PER_GROUP = 32
 #: Largest number of queries compared at a time.
 MAX_QUERIES = 64
+# What the full name of a device of this process begins with.
+_THIS_PROCESS = "/job:localhost/replica:0/task:0"
 
 
 def chunked(packed: npt.NDArray[np.uint8], chunks: int) -> npt.NDArray[np.uint8]:
@@ -55,6 +58,69 @@ def unchunked(codes: npt.NDArray[np.uint8], n: int) -> npt.NDArray[np.uint8]:
                [9, 0]], dtype=uint8)
     """
     return codes.transpose(0, 2, 1).reshape(-1, codes.shape[1])[:n]
+
+
+def on_device(name: str | None) -> contextlib.AbstractContextManager[Any]:
+    """Place new tensors, and run operations, on a device.
+
+    Args:
+        name: str or None; the name of a device of TensorFlow, such as "GPU:1". None
+            leaves it to TensorFlow.
+
+    Returns:
+        A context manager.
+
+    Example:
+        >>> with on_device("CPU:0"):
+        ...     on_accelerator()
+        False
+    """
+    return contextlib.nullcontext() if name is None else tf.device(name)
+
+
+def check_devices(devices: Iterable[str] | None) -> list[str] | None:
+    """Check names of devices of this process.
+
+    Args:
+        devices: iterable of str, or None; each as TensorFlow writes it: "GPU:1",
+            "/GPU:1", "/device:GPU:1" or "/job:localhost/replica:0/task:0/device:GPU:1",
+            in either case.
+
+    Returns:
+        List of str, such as "GPU:1", or None.
+
+    Raises:
+        TypeError: if it is no iterable of str, or a str itself.
+        ValueError: if it is empty, TensorFlow has no such device, or one occurs twice.
+
+    Example:
+        >>> check_devices(["/cpu:0"])
+        ['CPU:0']
+    """
+    if devices is None:
+        return None
+    listed = [*devices] if isinstance(devices, Iterable) else [devices]
+    if isinstance(devices, str) or not all(isinstance(name, str) for name in listed):
+        raise TypeError(
+            "`devices` must be a list of names of devices, such as 'GPU:0'. Received: "
+            f"{devices if isinstance(devices, str) else listed!r}."
+        )
+    known = [
+        device.name.removeprefix(_THIS_PROCESS).removeprefix("/device:")
+        for device in tf.config.list_logical_devices()
+    ]
+    spellings = {
+        f"{prefix}{name}".lower(): name
+        for name in known
+        for prefix in ("", "/", "/device:", f"{_THIS_PROCESS}/device:")
+    }
+    names = [spellings.get(name.lower(), "") for name in listed]
+    if not names or not all(names) or len({*names}) < len(names):
+        raise ValueError(
+            f"`devices` must be different ones of {known}, at least one. Received: "
+            f"{listed}."
+        )
+    return names
 
 
 def on_accelerator() -> bool:

@@ -239,9 +239,11 @@ class AcceleratorBlock:
     Args:
         packed: uint8 array ``(size, ceil(bits / 8))``; the codes, at least one.
         start: int; index of the first code in the database.
+        device: str or None; as of `Block`.
 
     Attributes:
         start: int; index of the first code in the database.
+        device: str or None; as given.
         size: int; number of codes.
         width: int; bytes of a code.
         codes: uint64 tensor ``(words, rows)``; see `as_words`.
@@ -255,13 +257,16 @@ class AcceleratorBlock:
     #: Most bytes that the codes or distances of a block of queries may take.
     WORKSPACE = 1 << 31
 
-    def __init__(self, packed: npt.NDArray[np.uint8], start: int) -> None:
-        self.start, self.size = start, len(packed)
+    def __init__(
+        self, packed: npt.NDArray[np.uint8], start: int, device: str | None = None
+    ) -> None:
+        self.start, self.size, self.device = start, len(packed), device
         self.width = packed.shape[1]
         # Few different sizes, so that a growing database can keep its programs.
         step = max(_ROWS, 1 << max(0, self.size.bit_length() - 4))
-        self.codes = tf.constant(as_words(packed, -(-self.size // step) * step))
-        self._size_tensor = tf.constant(self.size)
+        with layout.on_device(device):
+            self.codes = tf.constant(as_words(packed, -(-self.size // step) * step))
+            self._size_tensor = tf.constant(self.size)
 
     def packed(self) -> npt.NDArray[np.uint8]:
         """The packed codes of the block, copied to the host.

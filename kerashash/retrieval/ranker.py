@@ -3,8 +3,9 @@
 import concurrent.futures
 import os
 import threading
-from collections.abc import Iterator, Sequence
-from typing import TYPE_CHECKING, Any, Self
+import warnings
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import TYPE_CHECKING, Any, Self, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -13,7 +14,7 @@ from kerashash import codes as hash_codes
 from kerashash import files
 from kerashash.checks import check_choices, check_integer
 from kerashash.retrieval import kernels, layout, serving
-from kerashash.retrieval.blocks import Block, in_order
+from kerashash.retrieval.blocks import Block, merged
 from kerashash.retrieval.index import MODES, Index
 from kerashash.retrieval.program import AcceleratorBlock
 
@@ -32,6 +33,7 @@ _BLOCK_SIZE = 1 << 20
 _ACCELERATOR_BLOCK_SIZE = 1 << 27
 
 _AnyBlock = Block | AcceleratorBlock
+_Result = TypeVar("_Result")
 
 
 class HammingRanker:
@@ -58,8 +60,12 @@ class HammingRanker:
     code of 64 bits. Building takes as long as a few hundred searches of one query; with
     "auto", it waits for 32 of them. `repr` says what is used, and why nothing else.
 
-    A ranker can be pickled and copied; `save` and `load` are for files of others, as
-    nothing is unpickled there.
+    With `devices`, blocks are laid on several devices in turn, and searches run on all
+    of them at the same time.
+
+    A ranker can be pickled and copied. Where a process lacks one of its devices, a
+    warning says so, and the database is laid where TensorFlow chooses. `save` and
+    `load` are for files of others, as nothing is unpickled there.
 
     Args:
         codes: uint8 array ``(n, ceil(bits / 8))`` of packed codes, or array ``(n,
@@ -72,9 +78,13 @@ class HammingRanker:
         index: str; "auto" builds an index once there have been enough queries, "multi"
             in the first search that it could serve, "scan" never. All go back to the
             scan where an index would be slower.
+        devices: list of str or None; names of devices of TensorFlow that share the
+            database, such as ``["GPU:0", "GPU:1"]``. None is the one that TensorFlow
+            chooses.
 
     Attributes:
         bits: int; the code length.
+        devices: list of str or None; as given.
         index: str; as given.
         size: int; the number of codes in the database, also ``len(ranker)``.
         blocks: list of `kerashash.retrieval.blocks.Block`, or of
@@ -82,7 +92,7 @@ class HammingRanker:
 
     Raises:
         TypeError, ValueError: if the codes are wrong, do not match `bits`, or are none,
-            or if `index` is not one of its choices.
+            or if `index` or a device is not one of its choices.
 
     Example:
         >>> database = np.array([[1, 1, 1], [1, -1, 1], [-1, -1, -1]])
@@ -102,8 +112,10 @@ class HammingRanker:
         bits: int | None = None,
         block_size: int | None = None,
         index: str = "auto",
+        devices: Iterable[str] | None = None,
     ) -> None:
         check_choices({"index": MODES}, index=index)
+        self.devices = layout.check_devices(devices)
         self._block_size = _check_block_size(block_size)
         codes = np.asarray(codes)
         _check_count(codes)
@@ -120,12 +132,20 @@ class HammingRanker:
         """Make what is not saved: the blocks, the kernels and the lock of writers."""
         self._kernels = kernels.kernels_for(self.bits)
         self._writing = threading.Lock()
-        self._block_type: type[_AnyBlock] = Block
-        default = _BLOCK_SIZE
-        if layout.on_accelerator():
-            self._block_type = AcceleratorBlock
-            default = _ACCELERATOR_BLOCK_SIZE
-        self._codes_per_block = self._block_size or default
+        self._places: list[tuple[str | None, type[_AnyBlock]]] = []
+        names: Sequence[str | None] = self.devices or [None]
+        for device in names:
+            with layout.on_device(device):
+                on_accelerator = layout.on_accelerator()
+            self._places.append((device, AcceleratorBlock if on_accelerator else Block))
+        kinds = [kind for _, kind in self._places]
+        self._most_per_block = (
+            _BLOCK_SIZE if Block in kinds else _ACCELERATOR_BLOCK_SIZE
+        )
+        if len(self._places) > 1:
+            # Two threads for each, as for one: see `_scan_top_k`.
+            self._pool = concurrent.futures.ThreadPoolExecutor(2 * len(self._places))
+        self._codes_per_block = self._block_size_for(len(packed))
         self.blocks = self._split(packed)
 
     def __getstate__(self) -> dict[str, Any]:
@@ -133,17 +153,28 @@ class HammingRanker:
             "bits": self.bits,
             "block_size": self._block_size,
             "index": self._mode,
+            "devices": self.devices,
             "codes": _packed(self.blocks),
         }
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         self.bits, self._block_size = state["bits"], state["block_size"]
         self._mode = state.get("index", "auto")  # older versions had none
+        try:
+            self.devices = layout.check_devices(state.get("devices"))
+        except ValueError as error:  # another process may not have them
+            warnings.warn(
+                "The database is laid where TensorFlow chooses, as this process lacks "
+                f"devices on which it was: {error}",
+                stacklevel=2,
+            )
+            self.devices = None
         self._set_up(state["codes"])
 
     def __repr__(self) -> str:
+        devices = f"devices={self.devices}, " if self.devices else ""
         return (
-            f"{type(self).__name__}(size={self.size}, bits={self.bits}, "
+            f"{type(self).__name__}(size={self.size}, bits={self.bits}, {devices}"
             f"index={self.index!r}: {self._index})"
         )
 
@@ -170,8 +201,9 @@ class HammingRanker:
     def add(self, codes: npt.ArrayLike) -> None:
         """Append codes to the database.
 
-        Each call lays the last block out again, so one call with many codes is cheaper
-        than many calls. An index is built anew, by a later search.
+        Each call lays the last block out again, and all of them while there are
+        `devices` and less codes than a full block for each; so one call with many codes
+        is cheaper than many calls. An index is built anew, by a later search.
 
         Args:
             codes: array; codes of the same length as the database's, packed or
@@ -192,9 +224,11 @@ class HammingRanker:
         with self._writing:
             if len(packed):
                 _check_count(packed, present=self.size)
-                *full_blocks, last = self.blocks
-                packed = np.concatenate([last.packed(), packed])
-                self.blocks = [*full_blocks, *self._split(packed, last.start)]
+                self._change(
+                    self.size + len(packed),
+                    len(self.blocks) - 1,
+                    lambda old, start: np.concatenate([old, packed]),
+                )
 
     def remove(self, indices: npt.ArrayLike) -> None:
         """Remove codes from the database; later codes move up, as in `np.delete`.
@@ -238,12 +272,39 @@ class HammingRanker:
             raise ValueError("`indices` must leave at least one code. Received: all.")
         if remains.all():
             return
-        # Blocks before the first removed code stay as they are.
-        first_changed = int(np.argmin(remains)) // self._codes_per_block
-        unchanged, changed = self.blocks[:first_changed], self.blocks[first_changed:]
+        self._change(
+            int(np.count_nonzero(remains)),
+            # Blocks before the first removed code stay as they are.
+            int(np.argmin(remains)) // self._codes_per_block,
+            lambda old, start: old[remains[start:]],
+        )
+
+    def _change(
+        self,
+        count: int,
+        first: int,
+        change: Callable[[npt.NDArray[np.uint8], int], npt.NDArray[np.uint8]],
+    ) -> None:
+        """Lay the database out anew from the block `first` on; it gets `count` codes.
+
+        `change` maps the codes from there on, and the index of the first, to new codes.
+        """
+        size = self._block_size_for(count)
+        if size != self._codes_per_block:
+            first = 0
+        unchanged, changed = self.blocks[:first], self.blocks[first:]
         start = changed[0].start
-        packed = np.concatenate([block.packed() for block in changed])
-        self.blocks = [*unchanged, *self._split(packed[remains[start:]], start)]
+        self._codes_per_block = size
+        self.blocks = [*unchanged, *self._split(change(_packed(changed), start), start)]
+
+    def _block_size_for(self, count: int) -> int:
+        """Codes per block of a database of so many."""
+        if self._block_size:
+            return self._block_size
+        if not self.devices:
+            return self._most_per_block
+        # Each device gets its part of a database that has less than a block for each.
+        return min(self._most_per_block, -(-count // len(self.devices)))
 
     def distances(self, queries: npt.ArrayLike) -> npt.NDArray[np.int32]:
         """Hamming distances to all codes of the database.
@@ -304,14 +365,19 @@ class HammingRanker:
 
         def rank(rows: slice, block_queries: npt.NDArray[np.uint8]) -> None:
             """Write the results of a block of queries; its last rows may be padding."""
+
+            def search(block: _AnyBlock) -> tuple[Any, Any]:
+                with layout.on_device(block.device):
+                    return block.nearest(self._kernels, block_queries, k)
+
             results: list[tuple[npt.NDArray[Any], npt.NDArray[np.int32]]] = []
-            for block in blocks:
-                results.append(block.nearest(self._kernels, block_queries, k))
+            for found in self._on_devices(search, blocks):
+                results.append(found)
                 # Not all at the end: for a large k, that would be a copy of the
                 # distances to the whole database.
                 if len(results) > 1 and sum(d.shape[1] for d, _ in results) >= 4 * k:
-                    results = [_merged(results, k)]
-            nearest, index = _merged(results, k)
+                    results = [merged(results, k)]
+            nearest, index = results[0] if len(results) == 1 else merged(results, k)
             count = len(packed[rows])
             distances[rows], indices[rows] = nearest[:count], index[:count]
 
@@ -325,6 +391,18 @@ class HammingRanker:
             with concurrent.futures.ThreadPoolExecutor(2) as pool:
                 [*pool.map(lambda arguments: rank(*arguments), query_blocks)]
         return distances, indices
+
+    def _on_devices(
+        self, search: Callable[[_AnyBlock], _Result], blocks: Sequence[_AnyBlock]
+    ) -> Iterator[_Result]:
+        """Yield the results of blocks, in order; devices work at the same time."""
+        width = len(self._places)
+        if width == 1 or len(blocks) == 1:
+            yield from map(search, blocks)
+            return
+        # Not all blocks at once: for a large k, their results take much memory.
+        for start in range(0, len(blocks), width):
+            yield from self._pool.map(search, blocks[start : start + width])
 
     def within(
         self, queries: npt.ArrayLike, radius: int
@@ -361,13 +439,8 @@ class HammingRanker:
             for result, row in zip(results[rows], block_distances, strict=True):
                 inside = np.flatnonzero(row <= radius).astype(np.int32)
                 result.append((row[inside], inside + start))
-        distances, indices = [], []
-        for result in results:
-            near, index = (np.concatenate(parts) for parts in zip(*result, strict=True))
-            order = np.argsort(near, kind="stable")
-            distances.append(near[order])
-            indices.append(index[order])
-        return distances, indices
+        found = [merged(result) for result in results]
+        return [near for near, _ in found], [index for _, index in found]
 
     def save(self, path: os.PathLike[str] | str) -> None:
         """Write the database to a file, atomically.
@@ -395,21 +468,22 @@ class HammingRanker:
         path: os.PathLike[str] | str,
         block_size: int | None = None,
         index: str = "auto",
+        devices: Iterable[str] | None = None,
     ) -> Self:
         """Read a database that `save` wrote. Nothing is unpickled.
 
         Args:
             path: path-like; the file to read.
             block_size: int or None; database codes per block, as in the constructor.
-            index: str; as in the constructor. An index is not in the file.
+            index, devices: as in the constructor. They are not in the file.
 
         Returns:
             `HammingRanker`.
 
         Raises:
             OSError: if there is no such file, or it cannot be read.
-            ValueError: if `save` did not write the file, if it is damaged, or if
-                `index` is not one of its choices.
+            TypeError, ValueError: if `save` did not write the file, if it is damaged,
+                or if `index` or a device is not one of its choices.
 
         Example:
             >>> HammingRanker([[1, 1], [1, -1]]).save("codes.ranker")
@@ -434,7 +508,7 @@ class HammingRanker:
                 "`path` must be a file written by `HammingRanker.save`. Received: "
                 f"{os.fspath(path)!r}: {error}."
             ) from error
-        return cls(packed, bits, block_size, index)
+        return cls(packed, bits, block_size, index, devices)
 
     def to_saved_model(
         self, model: "keras.Model", path: os.PathLike[str] | str, k: int
@@ -463,7 +537,10 @@ class HammingRanker:
         k = _check_k(k, blocks)
         # The SavedModel searches on any device, and takes the processor's layout.
         chunked = [
-            b if isinstance(b, Block) else Block(b.packed(), b.start) for b in blocks
+            b
+            if isinstance(b, Block) and b.device is None
+            else Block(b.packed(), b.start)
+            for b in blocks
         ]
         serving.save(model, self.bits, chunked, path, k)
 
@@ -472,11 +549,11 @@ class HammingRanker:
 
     def _split(self, packed: npt.NDArray[np.uint8], start: int = 0) -> list[_AnyBlock]:
         """Blocks of packed codes, of which the first has the index `start`."""
-        size = self._codes_per_block
-        return [
-            self._block_type(packed[i : i + size], start + i)
-            for i in range(0, len(packed), size)
-        ]
+        size, blocks = self._codes_per_block, []
+        for i in range(0, len(packed), size):
+            device, kind = self._places[(start + i) // size % len(self._places)]
+            blocks.append(kind(packed[i : i + size], start + i, device))
+        return blocks
 
     def _distances_by_block(
         self, packed: npt.NDArray[np.uint8], blocks: Sequence[_AnyBlock]
@@ -486,9 +563,15 @@ class HammingRanker:
         most_rows = min(b.WORKSPACE // b.bytes_of_distances for b in blocks)
         for rows, queries in layout.query_blocks(packed, most_rows):
             count = len(packed[rows])  # without padding
-            for block in blocks:
-                distances = block.distances(self._kernels, queries)
-                yield rows, block.start, distances[:count]
+
+            def search(
+                block: _AnyBlock, queries: npt.NDArray[np.uint8] = queries
+            ) -> tuple[int, npt.NDArray[Any]]:
+                with layout.on_device(block.device):
+                    return block.start, block.distances(self._kernels, queries)
+
+            for start, distances in self._on_devices(search, blocks):
+                yield rows, start, distances[:count]
 
 
 def _size(blocks: Sequence[_AnyBlock]) -> int:
@@ -523,15 +606,3 @@ def _check_k(k: int, blocks: Sequence[_AnyBlock]) -> int:
             f"`k` must be at most the database size {size}. Received: k={k}."
         )
     return k
-
-
-def _merged(
-    results: Sequence[tuple[npt.NDArray[Any], npt.NDArray[np.int32]]], k: int
-) -> tuple[npt.NDArray[Any], npt.NDArray[np.int32]]:
-    """The k nearest of the nearest of several blocks, which are in order of index."""
-    if len(results) == 1:
-        return results[0]
-    nearest, index = (
-        np.concatenate(part, axis=1) for part in zip(*results, strict=True)
-    )
-    return in_order(nearest, index, k)

@@ -300,8 +300,8 @@ OBJECTIVES = {
     "dcdh": "codes of label rows: the paper's squares, by the stream of labels alone, "
     "with balanced S; image network: a loop of its own, not DCDH's `fit`, with squares "
     "between its codes and these, and a focal loss of sigmoids, of the known concepts",
-    "adalabel": "the paper's, with a margin of bits / 4 in place of 1: codewords on rows "
-    "of labels; then the image network on these, with unknown concepts left out",
+    "adalabel": "the paper's, with a margin of bits / 4 in place of 1: codewords on "
+    "rows of labels; then the image network on these, with unknown concepts left out",
 }
 CHOSEN_ON = {
     "dcdh": "1,500 training photographs held out: the image network's loss",
@@ -404,8 +404,8 @@ def card_of(name, images, num_train, labels):
         "objective": OBJECTIVES[name.split("-")[0]],
         "backbone_trained_by": "ImageNet-1k classification; frozen",
         "chosen_on": CHOSEN_ON[name.split("-")[0]],
-        "seeds_vary": "the codes of labels and the image network above the backbone; the "
-        "split stays that of seed 0",
+        "seeds_vary": "the codes of labels and the image network above the backbone; "
+        "the split stays that of seed 0",
         "licence": "Apache-2.0 (weights); no photograph is here",
         "use": "retrieval of photographs that share one of the 13 concepts; of the "
         "other eight it saw no photograph",

@@ -500,3 +500,99 @@ def test_progress_of_large_files_is_shown_on_a_terminal(server, monkeypatch, cap
     monkeypatch.setattr(fetching.sys.stderr, "isatty", lambda: True, raising=False)
     zoo.entry(NAME)
     assert capsys.readouterr().err == "\rFetching model.weights.h5: 0 of 0 MiB\n"
+
+
+# Versions
+
+
+def make_versions(root, rng):
+    """Write version 3 of an entry, versions 1 and 2 beside it, and another entry."""
+    make(root, rng, version=3)
+    for number in (1, 2):
+        folder = make(root, rng, f"{NAME}@{number}")
+        edit(folder, name=NAME, version=number)
+    edit(root / f"{NAME}@1", version=1)
+    make(root, rng, "other-noise-12")
+    return root
+
+
+def test_a_version_is_found_beside_the_newest(tmp_path, rng, monkeypatch):
+    root = make_versions(tmp_path / "mine", rng)
+    monkeypatch.setenv("KERASHASH_ZOO", str(root))
+    assert zoo.versions(NAME) == [1, 2, 3]
+    assert zoo.entry(NAME).path == zoo.entry(f"{NAME}@3").path == root / NAME
+    for number in (1, 2):
+        entry = zoo.entry(f"{NAME}@{number}")
+        assert entry.path == root / f"{NAME}@{number}"
+        assert (entry.name, entry.card["version"]) == (NAME, number)
+        assert zoo.entry(entry.path).card == entry.card
+    # A card that says no version is the first.
+    assert zoo.versions("other-noise-12") == [1]
+    assert zoo.entry("other-noise-12@1").path == root / "other-noise-12"
+    assert {NAME, "other-noise-12"} <= {*zoo.list()}
+    assert not [name for name in zoo.list() if "@" in name]
+    assert NAME in registry.list_cards()
+    assert cli.main(["zoo", "info", f"{NAME}@2"]) == 0
+
+
+def test_a_version_that_no_registry_has_is_an_error(tmp_path, rng, monkeypatch):
+    monkeypatch.setenv("KERASHASH_ZOO", str(make_versions(tmp_path / "mine", rng)))
+    with pytest.raises(ValueError, match=r"that there is: \[1, 2, 3\]\. .*@4'"):
+        zoo.load(f"{NAME}@4")
+    for name in (f"{NAME}@0", f"{NAME}@", f"{NAME}@latest", "no-such-12@1"):
+        with pytest.raises(ValueError, match="must be an entry of the zoo"):
+            zoo.load(name)
+    assert zoo.versions("no-such-12") == zoo.versions("../x") == []
+
+
+def test_the_first_registry_that_has_a_version_gives_it(tmp_path, rng, monkeypatch):
+    first, second = tmp_path / "first", tmp_path / "second"
+    make(first, rng, version=2)
+    make(second, rng), make(first, rng, "c-d-2")
+    monkeypatch.setenv("KERASHASH_ZOO", os.pathsep.join(map(str, (first, second))))
+    assert zoo.versions(NAME) == [1, 2]
+    assert zoo.entry(NAME).path == zoo.entry(f"{NAME}@2").path == first / NAME
+    assert zoo.entry(f"{NAME}@1").path == second / NAME
+
+
+def test_the_folder_of_a_version_holds_that_version(tmp_path, rng, monkeypatch):
+    root = make_versions(tmp_path / "mine", rng)
+    monkeypatch.setenv("KERASHASH_ZOO", str(root))
+    edit(root / f"{NAME}@1", version=2)
+    with pytest.raises(ValueError, match=r"have a `version` that is that of its fold"):
+        zoo.entry(f"{NAME}@1")
+    with pytest.raises(ValueError, match=r"its folder's name.*12', version 2"):
+        zoo.entry(root / f"{NAME}@1")
+    edit(root / f"{NAME}@2", name="other-noise-12")
+    with pytest.raises(ValueError, match=r"have a `name` that is that of its folder"):
+        zoo.entry(f"{NAME}@2")
+
+
+def test_a_server_has_versions_too(server, tmp_path, rng):
+    shutil.rmtree(server.root)
+    make_versions(server.root, rng)
+    entry = zoo.entry(f"{NAME}@2")
+    assert (entry.name, entry.card["version"]) == (NAME, 2)
+    assert same(entry.path, server.root / f"{NAME}@2")
+    assert same(zoo.entry(f"{NAME}@3").path, server.root / NAME)
+    index = [NAME, f"{NAME}@1", f"{NAME}@2", "other-noise-12"]
+    (server.root / "index.json").write_text(json.dumps(index))
+    assert zoo.versions(NAME) == [1, 2, 3]
+    assert not [name for name in zoo.list() if "@" in name]
+    copies = tmp_path / "copies"
+    assert zoo.export(f"{NAME}@2", copies).path == copies / f"{NAME}@2"
+    assert zoo.export(NAME, copies).path == copies / NAME
+    server.stop()
+    assert zoo.entry(f"{NAME}@2").path == entry.path
+    with pytest.raises(ConnectionError):
+        zoo.entry(f"{NAME}@1")
+
+
+def test_strictly_the_cache_does_not_take_the_place_of_the_server(server):
+    path = zoo.entry(NAME, strict=True).path
+    server.stop()
+    assert zoo.entry(NAME).path == path
+    with pytest.raises(ConnectionError):
+        zoo.entry(NAME, strict=True)
+    with pytest.raises(ConnectionError):
+        zoo.load(NAME, strict=True)

@@ -9,6 +9,7 @@ import pathlib
 import subprocess
 import sys
 import types
+import warnings
 
 import h5py
 import keras
@@ -20,7 +21,7 @@ import kerashash
 from kerashash import cli, zoo
 from kerashash.data.sources import DatasetUnavailableError
 from kerashash.recipes import read, runs
-from kerashash.zoo import cards, weight_files
+from kerashash.zoo import cards, loading, weight_files
 from kerashash.zoo.entries import FILES
 
 
@@ -619,3 +620,92 @@ def test_the_registry_is_small():
     sizes = [file.stat().st_size for file in root.rglob("*") if file.is_file()]
     assert max(sizes) < 25e6
     assert sum(sizes) < 150e6
+
+
+def edit_card(entry, **changes):
+    path = entry.path / "card.json"
+    path.write_text(json.dumps({**json.loads(path.read_text()), **changes}))
+
+
+def test_strictly_an_entry_is_what_it_says_or_an_error(tmp_path, rng, monkeypatch):
+    model, x, _, entry = make(tmp_path, rng)
+    monkeypatch.setenv("KERASHASH_ZOO", str(tmp_path))
+    loaded = zoo.load(entry.name, strict=True)
+    np.testing.assert_array_equal(loaded.encode(x), model.encode(x))
+    assert loaded.entry == entry.name
+    assert zoo.load(f"{entry.name}@1", strict=True).entry == f"{entry.name}@1"
+    with pytest.raises(TypeError, match=r"`strict` must be True or False.*'yes'"):
+        zoo.load(entry.name, strict="yes")
+
+    edit_card(entry, surrogate=True, trained_on="noise")
+    with pytest.raises(ValueError, match=r"no surrogate .*noise-12', trained on noise"):
+        zoo.load(entry.name, strict=True)
+    edit_card(entry, surrogate=False)
+    versions = entry.card["versions"]
+    for stated in ("99.0", "soon", 3, None):
+        edit_card(entry, versions={**versions, "kerashash": stated})
+        zoo.load(entry.name)
+        with pytest.raises(ValueError, match=r"of kerashash .* or older .*card says"):
+            zoo.load(entry.name, strict=True)
+    edit_card(entry, versions={})
+    with pytest.raises(ValueError, match="card says None"):
+        zoo.load(entry.name, strict=True)
+    edit_card(entry, versions={**versions, "kerashash": "0.1.0"})
+    zoo.load(entry.name, strict=True)
+
+    build = loading.build_model
+    with monkeypatch.context() as patch:
+
+        def warning(found):
+            warnings.warn("skipped some weights", stacklevel=2)
+            return build(found)
+
+        patch.setattr(loading, "build_model", warning)
+        with pytest.raises(UserWarning, match="skipped"):
+            zoo.load(entry.name, strict=True)
+
+    with np.load(entry.path / "golden.npz") as golden:
+        changed = {**golden, "codes": golden["codes"] ^ 16}
+    np.savez(entry.path / "golden.npz", **changed)
+    content = (entry.path / "golden.npz").read_bytes()
+    described = {
+        "sha256": hashlib.sha256(content).hexdigest(),
+        "bytes": len(content),
+    }
+    edit_card(entry, files={**entry.card["files"], "golden.npz": described})
+    zoo.load(entry.name)
+    with pytest.raises(ValueError, match=r"other codes than model\.weights"):
+        zoo.load(entry.name, strict=True)
+
+
+def test_an_entry_of_0_2_loads_for_ever():
+    # Never write it anew: entries of this format are on people's disks.
+    path = pathlib.Path(__file__).parent / "data" / "entry_of_0_2" / "dcdh-digits-12"
+    model = zoo.load(path, strict=True)
+    with np.load(path / "golden.npz") as golden:
+        np.testing.assert_array_equal(model.encode(golden["inputs"]), golden["codes"])
+    values = [metric["recomputed"] for metric in zoo.verify(path, data_dir="unused")]
+    assert values == pytest.approx([0.7398556347937846, 0.8540622643149156])
+    assert zoo.entry(path).card["changes"][0]["text"] == "the first"
+
+
+def test_verify_compares_with_the_data(published, digits, tmp_path):
+    model, entry, _ = published
+    assert zoo.verify(entry.path, data_dir=tmp_path)
+    with np.load(entry.path / "codes.npz") as stored:
+        codes = {**stored}
+    # Codes of rows with the same labels change places: all metrics stay.
+    rows = np.flatnonzero(codes["database_labels"][:, 0])
+    codes["database_codes"][rows] = np.roll(codes["database_codes"][rows], 1, axis=0)
+    path = zoo.save(model, entry.name, entry.card, codes, root=tmp_path).path
+    zoo.verify(path)
+    with pytest.raises(ValueError, match=r"database codes that are equal"):
+        zoo.verify(path, data_dir=tmp_path)
+    del codes["learned_database_codes"]
+    validation = {"validation_codes": codes["query_codes"]}
+    validation |= {"validation_labels": codes["query_labels"]}
+    card = {**entry.card, "metrics": [METRIC]}
+    more = {**codes, **validation}
+    path = zoo.save(model, entry.name, card, more, root=tmp_path, overwrite=True).path
+    with pytest.raises(ValueError, match=r"must hold the codes of the data's splits"):
+        zoo.verify(path, data_dir=tmp_path)

@@ -30,6 +30,7 @@ from kerashash.zoo.entries import (
 )
 from kerashash.zoo.entries import list_entries as list
 from kerashash.zoo.loading import load, verify
+from kerashash.zoo.registry import versions
 from kerashash.zoo.weight_files import round_weights
 from kerashash.zoo.writing import export, publish, save
 
@@ -48,5 +49,6 @@ __all__ = [
     "round_weights",
     "save",
     "verify",
+    "versions",
 ]
 __dir__ = __all__.copy  # what completion offers

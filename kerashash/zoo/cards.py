@@ -33,6 +33,8 @@ TRAINING_FACTS = ("objective", "backbone_trained_by", "chosen_on", "seeds_vary")
 
 # The name of a new entry: method, data set and code length.
 _NAME = re.compile(r"[a-z0-9_]+(?:-[a-z0-9_]+)+-([1-9][0-9]*)")
+# The name of a version of an entry.
+_VERSIONED = re.compile(r"(.+)@([1-9][0-9]{0,8})", re.DOTALL)
 
 #: What is best, for metrics of which readers may not know. Of the others, 1 is.
 BEST = {
@@ -107,7 +109,8 @@ def check(
     Args:
         card: dict, the content of a card.json.
         source: str or path, where the card is from, to be named in an error.
-        name: str or None, the name that the entry must have; None for any plain one.
+        name: str or None, the name that the entry must have, such as "a-b-12" or, for
+            its version 2, "a-b-12@2"; None for any plain one.
 
     Raises:
         ValueError: if a field is missing or wrong.
@@ -127,7 +130,11 @@ def check(
 
     own = card.get("name")
     require(is_plain(own), "a `name`", "a folder name", own)
-    require(name in (None, own), "a `name`", f"that of its folder, {name!r}", own)
+    if name is not None:
+        required, number = split_name(name)
+        require(own == required, "a `name`", f"that of its folder, {name!r}", own)
+        fits = number in (None, version(card))
+        require(fits, "a `version`", f"that of its folder, {name!r}", version(card))
     for field, least in (("bits", 1), ("bit_imbalance", 0)):
         value = card.get(field, least)
         require(_is_number(value) and value >= least, f"`{field}`", "a number", value)
@@ -229,6 +236,24 @@ def version(card: Mapping[str, Any]) -> int:
     """
     number: int = card.get("version", 1)
     return number
+
+
+def split_name(name: str) -> tuple[str, int | None]:
+    """Split the name of a version of an entry.
+
+    Args:
+        name: str, such as "dcdh-mine-48@2".
+
+    Returns:
+        ``(name, version)``: str, the entry's name; and int, or None if `name` names no
+        version.
+
+    Example:
+        >>> split_name("dcdh-mine-48@2"), split_name("dcdh-mine-48")
+        (('dcdh-mine-48', 2), ('dcdh-mine-48', None))
+    """
+    match = _VERSIONED.fullmatch(name)
+    return (match[1], int(match[2])) if match else (name, None)
 
 
 def head_of(card: Mapping[str, Any]) -> str | None:

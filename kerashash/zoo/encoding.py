@@ -10,7 +10,7 @@ import numpy.typing as npt
 
 from kerashash import files
 from kerashash.zoo import loading
-from kerashash.zoo.entries import entry
+from kerashash.zoo.entries import Entry, entry
 
 if TYPE_CHECKING:  # they import TensorFlow
     from kerashash.data import DistributionData, RetrievalData
@@ -18,6 +18,9 @@ if TYPE_CHECKING:  # they import TensorFlow
 
 # Another machine may round a value next to 0 to the other side, and flip its bit.
 _MOST_FLIPPED_BITS = 1e-3
+# Codes that are made of the data, and those that are made in training.
+_ENCODED = ("query_codes", "database_codes", "validation_codes")
+_CODES = (*_ENCODED, "learned_database_codes")
 
 
 class Agreement(NamedTuple):
@@ -156,6 +159,29 @@ def compare_codes(
         (300, True)
     """
     zoo_entry = entry(name)
+    return compare_with_data(zoo_entry, None, data, data_dir, verbose)
+
+
+def compare_with_data(
+    zoo_entry: Entry,
+    model: "HashModel | None",
+    data: "RetrievalData | DistributionData | None",
+    data_dir: str | os.PathLike[str] | None,
+    verbose: str | int,
+) -> dict[str, Agreement]:
+    """Compare all codes of an entry that has been found.
+
+    Args:
+        zoo_entry: `Entry`.
+        model: `HashModel` of the entry, or None to build it once the data are there.
+        data, data_dir, verbose: as for `compare_codes`.
+
+    Returns:
+        As `compare_codes`.
+
+    Raises:
+        TypeError, OSError, ValueError, DatasetUnavailableError: as `compare_codes`.
+    """
     _, path, card = zoo_entry
     file = path / "codes.npz"
     stored = files.read_npz(file)
@@ -180,14 +206,21 @@ def compare_codes(
                 f"`data` must be those of the entry. Received other {split} rows or "
                 f"labels than {file} holds."
             )
-    model = loading.build_model(zoo_entry)
     learned = "learned_database_codes" in stored and not surrogate
+    made = {f"{split}_codes" for split in _splits(data)}
+    made |= {"learned_database_codes"} if learned else set()
+    # Those of label rows, which a surrogate has as well, belong to no data.
+    there = {key for key in stored if key in _CODES and (learned or key in _ENCODED)}
+    if not {"query_codes", "database_codes"} <= there <= made:
+        raise ValueError(
+            f"{file} must hold the codes of the data's splits, {sorted(made)}. "
+            f"Received: {sorted(there)}."
+        )
+    model = model or loading.build_model(zoo_entry)
     codes = encode_splits(model, data, learned, verbose)
     agreements = {}
-    for key in sorted({*codes} & {*stored}):
-        split, _, kind = key.rpartition("_")
-        if kind != "codes":
-            continue
+    for key in sorted(there):
+        split = key.removesuffix("_codes")
         if stored[key].shape != codes[key].shape:
             raise ValueError(
                 f"{file} must hold codes of shape {codes[key].shape}. Received "

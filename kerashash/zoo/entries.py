@@ -97,11 +97,14 @@ def list_entries() -> list[str]:
     return Names(registry.names())
 
 
-def entry(name: str | os.PathLike[str]) -> Entry:
+def entry(name: str | os.PathLike[str], strict: bool = False) -> Entry:
     """Find an entry and check its files, without loading the model.
 
     Args:
-        name: str, a name of `kerashash.zoo.list`, or the path of an entry's folder.
+        name: str, a name of `kerashash.zoo.list`; a version of one, such as
+            "dcdh-cifar10-48@1"; or the path of an entry's folder.
+        strict: bool; whether a server that does not answer is an error, even if the
+            cache holds the entry.
 
     Returns:
         `Entry`.
@@ -117,13 +120,14 @@ def entry(name: str | os.PathLike[str]) -> Entry:
         >>> entry("adalabel-cifar10-48").card["bits"]
         48
     """
-    path = _find_folder(name)
+    path = _find_folder(name, strict)
     _check_inside(path, path / "card.json")
     card = cards.read(path / "card.json")
-    if card["name"] not in _names_of(path):
+    names = {cards.split_name(folder) for folder in _names_of(path)}
+    if not names & {(card["name"], None), (card["name"], cards.version(card))}:
         raise ValueError(
             f"{path / 'card.json'} must give its folder's name as that of the entry. "
-            f"Received: {card['name']!r}."
+            f"Received: {card['name']!r}, version {cards.version(card)}."
         )
     for file in FILES:
         _check_inside(path, path / file)
@@ -198,13 +202,13 @@ def shared_files(path: pathlib.Path, card: Mapping[str, Any]) -> list[pathlib.Pa
     return [_shared_file(path, shared["file"]) for shared in card.get("shared", [])]
 
 
-def _find_folder(name: str | os.PathLike[str]) -> pathlib.Path:
+def _find_folder(name: str | os.PathLike[str], strict: bool) -> pathlib.Path:
     """The folder of an entry, with a card.json in it; raises what `entry` raises."""
     if not isinstance(name, str | os.PathLike):
         raise TypeError(f"`name` must be a name or a path. Received: {name!r}.")
     path = pathlib.Path(os.fsdecode(name))
     is_name = len(path.parts) == 1
-    registered = registry.find(path.name) if is_name else None
+    registered = registry.find(path.name, strict) if is_name else None
     if registered is not None:
         return registered
     try:
@@ -223,6 +227,13 @@ def _find_folder(name: str | os.PathLike[str]) -> pathlib.Path:
             )
         return path
     _refuse_recipe_only(path.name)
+    own, number = cards.split_name(path.name)
+    versions = registry.versions(own) if number else []
+    if versions:
+        raise ValueError(
+            f"`name` must be a version of {own} that there is: {versions}. "
+            f"Received: {name!r}."
+        )
     names = registry.names()
     hint = _hint(path) or close_names(path.name, [*names, *recipe_only()])
     raise ValueError(

@@ -1,6 +1,7 @@
 """Load models from entries of the zoo, and verify entries against their cards."""
 
 import contextlib
+import importlib.metadata
 import math
 import os
 import pathlib
@@ -23,43 +24,85 @@ if TYPE_CHECKING:  # it imports TensorFlow
 _MAX_SEQUENTIAL = 200
 
 
-def load(name: str | os.PathLike[str]) -> "HashModel":
+def load(name: str | os.PathLike[str], strict: bool = False) -> "HashModel":
     """Load a trained model, ready to `encode`.
 
-    A warning is given for a surrogate: a model that has not seen the data of its name.
+    Sizes and digests of all files are checked in any case. A warning is given for a
+    surrogate: a model that has not seen the data of its name.
 
     Args:
-        name: str, a name of `kerashash.zoo.list`, or the path of an entry's folder.
+        name: str, a name of `kerashash.zoo.list`; a version of one, such as
+            "dcdh-cifar10-48@1"; or the path of an entry's folder.
+        strict: bool; True gives exactly what the registry holds, or an error. It
+            refuses a surrogate; an entry whose card names no version of kerashash, or
+            one newer than this; a model whose codes of the golden inputs are not those
+            of the entry; whatever would give a warning; and the cache in place of a
+            server that does not answer.
 
     Returns:
         A `HashModel` of the entry's method with its trained weights.
 
     Raises:
         TypeError, ValueError, OSError, WeightsUnavailableError: as
-            `kerashash.zoo.entry`.
+            `kerashash.zoo.entry`; ValueError also if `strict` refuses the entry.
 
     Example:
         >>> model = load("adalabel-cifar10-48")
         >>> model.encode(np.zeros((1, 32, 32, 3), np.uint8), verbose=0).shape
         (1, 6)
     """
-    found = entry(name)
-    model = build_model(found)
-    if name == found.name:  # no path: it can be loaded from anywhere
-        model.entry = found.name
+    if not isinstance(strict, bool):
+        raise TypeError(f"`strict` must be True or False. Received: {strict!r}.")
+    found = entry(name, strict)
+    model = _build_strictly(found) if strict else build_model(found)
+    # No path: it can be loaded from anywhere.
+    if isinstance(name, str) and cards.split_name(name)[0] == found.name:
+        model.entry = name
     return model
 
 
-def verify(name: str | os.PathLike[str]) -> list[dict[str, Any]]:
+def _build_strictly(found: Entry) -> "HashModel":
+    """Build the model of an entry, with an error in place of a warning."""
+    from packaging.version import InvalidVersion, Version
+
+    own = importlib.metadata.version("kerashash")
+    if found.card.get("surrogate"):
+        raise ValueError(
+            f"`name` must be no surrogate with strict=True. Received: {found.name!r}, "
+            f"trained on {found.card.get('trained_on')}."
+        )
+    stated = found.card.get("versions", {}).get("kerashash")
+    try:
+        later = Version(stated) > Version(own)
+    except (TypeError, InvalidVersion):
+        later = True
+    if later:
+        raise ValueError(
+            f"`name` must be an entry of kerashash {own} or older with "
+            f"strict=True. Received: {found.name!r}, whose card says {stated!r}."
+        )
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", UserWarning)
+        model = build_model(found)
+    _check_golden(model, found.path)
+    return model
+
+
+def verify(
+    name: str | os.PathLike[str], data_dir: str | os.PathLike[str] | None = None
+) -> list[dict[str, Any]]:
     """Check an entry's files and model, and recompute its metrics from its codes.
 
     The files must be those of the card, the model must give the codes of the few golden
-    inputs, and the codes that are stored must give the metrics of the card. Whether the
-    model gives these codes for the data is checked by `compare_codes`, which needs the
-    data. A warning is given for a surrogate, as by `load`.
+    inputs, and the codes that are stored must give the metrics of the card. With
+    `data_dir`, all data of the entry are encoded again as well, and each code is
+    compared with the stored one (`compare_codes`, which also says how many are equal).
+    A warning is given for a surrogate, as by `load`.
 
     Args:
-        name: str, a name of `kerashash.zoo.list`, or the path of an entry's folder.
+        name: str, as for `kerashash.zoo.entry`.
+        data_dir: path or None; the folder of the entry's data, as for `compare_codes`.
+            None leaves the data out.
 
     Returns:
         List of dicts, the card's metrics, each with ``recomputed`` next to ``value``.
@@ -68,29 +111,20 @@ def verify(name: str | os.PathLike[str]) -> list[dict[str, Any]]:
         TypeError, OSError, WeightsUnavailableError: as `kerashash.zoo.entry`.
         ValueError: as `kerashash.zoo.entry`; or if a metric or the bit imbalance is not
             what the card says; or if the model's codes of its golden inputs are not
-            those of the entry.
+            those of the entry; or, with `data_dir`, as `compare_codes`.
+        DatasetUnavailableError: if `data_dir` does not hold the data.
 
     Example:
         >>> first = verify("ddh-ldl-movie-128")[0]
         >>> first["name"], bool(abs(first["value"] - first["recomputed"]) < 1e-6)
         ('kl', True)
     """
-    from kerashash.zoo import card_metrics
+    from kerashash.zoo import card_metrics, encoding
 
     zoo_entry = entry(name)
     _, path, card = zoo_entry
     model = build_model(zoo_entry)
-    golden = _arrays(path / "golden.npz", ("inputs", "codes"))
-    with _naming(path / "golden.npz", "config.json"):
-        # Called, not encoded: for four inputs, tracing a graph would take longer.
-        continuous = model(golden["inputs"], training=False).numpy()
-        golden_codes = np.packbits(continuous >= 0, axis=1)
-        wrong = np.flatnonzero((golden_codes != golden["codes"]).any(axis=1))
-    if wrong.size:
-        raise ValueError(
-            f"{path / 'golden.npz'} holds other codes than model.weights.h5 and "
-            f"config.json give, in rows {wrong.tolist()}."
-        )
+    _check_golden(model, path)
     codes = _arrays(path / "codes.npz", ("database_codes",))
 
     def check(name: str, stated: float, computed: float) -> None:
@@ -113,7 +147,24 @@ def verify(name: str | os.PathLike[str]) -> list[dict[str, Any]]:
             stated = math.nan if metric["value"] is None else metric["value"]
             check(metric["name"], stated, value)
         results.append({**metric, "recomputed": value})
+    if data_dir is not None:
+        encoding.compare_with_data(zoo_entry, model, None, data_dir, "auto")
     return results
+
+
+def _check_golden(model: "HashModel", path: pathlib.Path) -> None:
+    """Check that a model gives the codes of the golden inputs of its entry's folder."""
+    golden = _arrays(path / "golden.npz", ("inputs", "codes"))
+    with _naming(path / "golden.npz", "config.json"):
+        # Called, not encoded: for four inputs, tracing a graph would take longer.
+        continuous = model(golden["inputs"], training=False).numpy()
+        golden_codes = np.packbits(continuous >= 0, axis=1)
+        wrong = np.flatnonzero((golden_codes != golden["codes"]).any(axis=1))
+    if wrong.size:
+        raise ValueError(
+            f"{path / 'golden.npz'} holds other codes than model.weights.h5 and "
+            f"config.json give, in rows {wrong.tolist()}."
+        )
 
 
 def build_model(zoo_entry: Entry) -> "HashModel":

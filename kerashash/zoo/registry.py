@@ -21,11 +21,13 @@ from kerashash.zoo import cards, remote
 _ITEM = re.compile(r"[\w+.-]+://(?:\[[^]]*\]|[^/:]*)(?::\d+(?=[/:]|$))?[^:]*|[^:]+")
 
 
-def find(name: str) -> pathlib.Path | None:
+def find(name: str, strict: bool = False) -> pathlib.Path | None:
     """Find the folder of an entry; one on a server is first fetched into the cache.
 
     Args:
-        name: str, the name of an entry.
+        name: str, the name of an entry, or of a version of it, such as "a-b-12@2".
+        strict: bool; whether a server that does not answer is an error, even if the
+            cache holds the entry.
 
     Returns:
         `pathlib.Path` of a folder with a card.json, or None if no registry has the
@@ -34,26 +36,27 @@ def find(name: str) -> pathlib.Path | None:
 
     Raises:
         ValueError: if KERASHASH_ZOO, a card or a fetched file is invalid.
-        OSError: if a server does not answer and the cache does not hold the entry.
+        OSError: if a server does not answer and the cache does not hold the entry, or
+            must not serve.
 
     Example:
         >>> find("adalabel-cifar10-48").name
         'adalabel-cifar10-48'
     """
-    located = _locate(name)
+    located = _locate(name, strict)
     if located is None:
         return None
-    location, card_bytes = located
+    location, folder, card_bytes = located
     if isinstance(location, str):
-        return remote.entry(location, name, card_bytes)
-    return location / name
+        return remote.entry(location, folder, card_bytes)
+    return location / folder
 
 
 def card(name: str) -> dict[str, Any] | None:
     """Read an entry's card; the entry's files are neither fetched nor checked.
 
     Args:
-        name: str, the name of an entry.
+        name: str, as for `find`.
 
     Returns:
         dict, or None if no registry has the entry.
@@ -68,8 +71,7 @@ def card(name: str) -> dict[str, Any] | None:
     located = _locate(name)
     if located is None:
         return None
-    location, card_bytes = located
-    return _parsed(location, name, card_bytes)
+    return _parsed(*located)
 
 
 def names() -> list[str]:
@@ -90,6 +92,37 @@ def names() -> list[str]:
         True
     """
     return sorted({name for _, names in listed() for name in names})
+
+
+def versions(name: str) -> list[int]:
+    """List the versions of an entry that the registries have.
+
+    The folder ``NAME`` of a registry holds one; older ones are beside it, in folders
+    ``NAME@1``, ``NAME@2`` and so on. A server names these in its ``index.json``.
+
+    Args:
+        name: str, the name of an entry.
+
+    Returns:
+        Sorted list of int; empty if no registry has the entry.
+
+    Raises:
+        ValueError, OSError: as `names`, or if a card is invalid.
+
+    Example:
+        >>> versions("adalabel-cifar10-48"), versions("no-such-entry-48")
+        ([1], [])
+    """
+    numbers = set()
+    for location in _locations() if cards.is_plain(name) else ():
+        folders = {name, *_folders(location)}
+        for folder in folders:
+            own, number = cards.split_name(folder)
+            card_bytes = _card_at(location, folder) if own == name else None
+            if card_bytes is not None:
+                newest = cards.version(_parsed(location, folder, card_bytes))
+                numbers.add(number or newest)
+    return sorted(numbers)
 
 
 def list_cards() -> dict[str, dict[str, Any]]:
@@ -138,12 +171,19 @@ def listed() -> Iterator[tuple[pathlib.Path | str, list[str]]]:
         True
     """
     for location in _locations():
-        if isinstance(location, str):
-            entries = [*remote.names(location)]
-        else:
-            files.recover_all(location)
-            entries = [path.parent.name for path in location.glob("*/card.json")]
-        yield location, [name for name in entries if cards.is_plain(name)]
+        entries = _folders(location)
+        # Versions in folders of their own are found by name, and are not listed.
+        yield location, [n for n in entries if cards.split_name(n)[1] is None]
+
+
+def _folders(location: pathlib.Path | str) -> list[str]:
+    """The folders of the entries and their versions in a registry."""
+    if isinstance(location, str):
+        entries = [*remote.names(location)]
+    else:
+        files.recover_all(location)
+        entries = [path.parent.name for path in location.glob("*/card.json")]
+    return [name for name in entries if cards.is_plain(name)]
 
 
 def _locations() -> Iterator[pathlib.Path | str]:
@@ -182,20 +222,32 @@ def _location(text: str) -> pathlib.Path | str | None:
     return folder if folder.is_dir() else None
 
 
-def _locate(name: str) -> tuple[pathlib.Path | str, bytes] | None:
-    """The first registry that has an entry, and the content of the entry's card."""
-    for location in _locations() if cards.is_plain(name) else ():
-        card_bytes = _card_at(location, name)
-        if card_bytes is not None:
-            return location, card_bytes
+def _locate(
+    name: str, strict: bool = False
+) -> tuple[pathlib.Path | str, str, bytes] | None:
+    """The first registry that has an entry, the folder there, and the entry's card."""
+    if not cards.is_plain(name):
+        return None
+    own, number = cards.split_name(name)
+    for location in _locations():
+        # A version has a folder of its own, or is that of the folder without a number.
+        for folder in dict.fromkeys((name, own)):
+            card_bytes = _card_at(location, folder, strict)
+            if card_bytes is None:
+                continue
+            parsed = number and _parsed(location, folder, card_bytes)
+            if not parsed or cards.version(parsed) == number:
+                return location, folder, card_bytes
     return None
 
 
-def _card_at(location: pathlib.Path | str, name: str) -> bytes | None:
+def _card_at(
+    location: pathlib.Path | str, name: str, strict: bool = False
+) -> bytes | None:
     """The content of an entry's card, or None if a registry does not have the entry."""
     if isinstance(location, str):
         with contextlib.suppress(FileNotFoundError):
-            return remote.card(location, name)
+            return remote.card(location, name, strict)
         return None
     files.recover(location / name)
     path = location / name / "card.json"

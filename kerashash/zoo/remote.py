@@ -38,12 +38,13 @@ def version_of(card_bytes: bytes) -> str:
     return hashlib.sha256(card_bytes).hexdigest()[:16]
 
 
-def card(base: str, name: str) -> bytes:
+def card(base: str, name: str, strict: bool = False) -> bytes:
     """Read an entry's card from the server, or from the cache if the server is down.
 
     Args:
         base: str, the URL of the registry.
-        name: str, the name of an entry.
+        name: str, the name of an entry, or of a version of it.
+        strict: bool; whether the cache must not take the place of the server.
 
     Returns:
         bytes, the content of the card.
@@ -62,13 +63,13 @@ def card(base: str, name: str) -> bytes:
     )
     url = _url(base, name, "card.json")
     try:
-        card_bytes = fetch_text(url, patient=not newest_first)
+        card_bytes = fetch_text(url, patient=strict or not newest_first)
         _listed_files(card_bytes, url)
         check(parse_json(card_bytes, url, dict), url, name)
         return card_bytes
     # Not a card: such as the page of a proxy that wants a password.
     except (ConnectionError, ValueError):
-        for path in filter(_is_whole_entry, newest_first):
+        for path in filter(_is_whole_entry, () if strict else newest_first):
             return path.read_bytes()
         raise
 
@@ -223,7 +224,8 @@ def _is_in_package(file: str, expected: _Expected) -> bool:
 
 
 def _url(base: str, *parts: str) -> str:
-    return "/".join([base, *map(urllib.parse.quote, parts)])
+    # "@", before the number of a version, needs no quotes in a path.
+    return "/".join([base, *(urllib.parse.quote(part, safe="@") for part in parts)])
 
 
 def _cache(base: str) -> pathlib.Path:

@@ -248,10 +248,12 @@ def export(name: str | os.PathLike[str], root: str | os.PathLike[str]) -> Entry:
         'dcdh-cifar10-48'
     """
     source, root = entry(name), pathlib.Path(root)
-    target = root / source.name
+    # A version goes on to be one, in a folder beside that of the newest.
+    _, number = cards.split_name(pathlib.Path(os.fsdecode(name)).name)
+    target = root / (f"{source.name}@{number}" if number else source.name)
     files.recover(target)
     if target.exists():
-        raise ValueError(f"`root` must have no {source.name}. Received: {target}.")
+        raise ValueError(f"`root` must have no {target.name}. Received: {target}.")
     with files.staging(target, overwrite=False) as staging:
         for network in shared_files(source.path, source.card):
             copy = root / "shared" / network.name

@@ -138,7 +138,7 @@ def options(name: str) -> str:
     from kerashash import baselines
 
     method = getattr(kerashash, name, None) or getattr(baselines, name)
-    presets = _presets(inspect.getmodule(method))
+    presets = _presets(method)
     signature = inspect.signature(method).parameters.values()
     rows = []
     for parameter in signature:
@@ -156,11 +156,15 @@ def options(name: str) -> str:
     return _table(("option", "default", *names), rows)
 
 
-def _presets(module: Any) -> dict[str, dict[str, Any]]:
+def _presets(method: type) -> dict[str, dict[str, Any]]:
     """The options of each preset, for 48 bits and 5,000 training rows."""
-    if hasattr(module, "PRESETS"):
-        return dict(module.PRESETS)
-    if not hasattr(module, "presets"):
+    for base in method.__mro__:  # those of DSRE are those of its relatives
+        module: Any = inspect.getmodule(base)
+        if hasattr(module, "PRESETS"):
+            return dict(module.PRESETS)
+        if hasattr(module, "presets"):
+            break
+    else:
         return {"default": {}}
     known = {"bits": _BITS, "num_train": _ROWS}
     names = inspect.signature(module.presets).parameters
@@ -705,7 +709,11 @@ def mutants() -> str:
     return f"\n{found} of {len(rows)} deliberate mistakes were found by a test.\n\n"
 
 
-_METHODS = ("AdaLabelHash", "DCDH", "DSRE", "DDH", "DDHLDL", "SSDH", "LSH", "ITQ")
+_METHODS = (
+    *("AdaLabelHash", "DCDH", "DSRE", "DDH", "DDHLDL"),
+    *("SSDH", "DPSH", "DHN", "HashNet", "DTSH", "NINH", "CNNH", "DSDH", "DISH"),
+    *("LSH", "ITQ"),
+)
 
 TABLES: dict[str, Callable[[], str]] = {
     "zoo": zoo,

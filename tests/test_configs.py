@@ -15,7 +15,20 @@ from kerashash.backbones import QuantileEncoding
 from kerashash.backbones.applications import ApplicationPreprocessing
 from kerashash.backbones.cnn_f import LocalResponseNormalization
 from kerashash.backbones.images import ResizeImages
-from kerashash.baselines import ITQ, LSH, PCAH, SSDH
+from kerashash.baselines import (
+    CNNH,
+    DHN,
+    DISH,
+    DPSH,
+    DSDH,
+    DTSH,
+    ITQ,
+    LSH,
+    NINH,
+    PCAH,
+    SSDH,
+    HashNet,
+)
 from kerashash.baselines.shallow import ShallowHash
 from kerashash.methods import DCDH, DDH, DDHLDL, DSRE, AdaLabelHash, layers
 
@@ -39,6 +52,7 @@ HEAD = {
     "hash_activation": None,
     "hash_initializer": keras.initializers.RandomNormal(stddev=0.3, seed=1),
 }
+TANH = {"hash_activation": "tanh"}  # not the default of all
 OPTIONS = {
     AdaLabelHash: {"num_classes": 3, "margin": 2.5, "floor": False, **HEAD},
     SSDH: {
@@ -48,6 +62,45 @@ OPTIONS = {
         "binary_weight": 3.0,
         "balance_weight": 4.0,
         **HEAD,
+    },
+    DPSH: {"num_classes": 3, "quantization_weight": 2.0, **HEAD, **TANH},
+    DHN: {"num_classes": 3, "quantization_weight": 2.0, **HEAD},
+    DTSH: {
+        "num_classes": 3,
+        "margin": 2.0,
+        "quantization_weight": 2.0,
+        **HEAD,
+        **TANH,
+    },
+    HashNet: {
+        "num_classes": 3,
+        "scale": 0.5,
+        "growth": 0.1,
+        "weighted": False,
+        "continuous_similarity": True,
+        "hash_initializer": HEAD["hash_initializer"],
+    },
+    NINH: {"num_classes": 3, "margin": 2.0, "units": 4, "epsilon": 0.25},
+    CNNH: {"num_classes": 3, "num_train": 20, "sweeps": 2, **HEAD},
+    DSDH: {
+        "num_classes": 3,
+        "num_train": 20,
+        "classification_weight": 2.0,
+        "quantization_weight": 0.2,
+        "classifier_penalty": 0.3,
+        **HEAD,
+        "hash_activation": "linear",
+    },
+    DISH: {
+        "num_classes": 3,
+        "p_features": "penultimate",
+        "classification_weight": 2.0,
+        "divergence_weight": 0.5,
+        "quantization_weight": 0.2,
+        "classifier_penalty": 0.3,
+        "perplexity": 4.0,
+        **HEAD,
+        "hash_activation": "linear",
     },
     DCDH: {
         "num_classes": 3,
@@ -121,6 +174,20 @@ SHALLOW = [cls for cls in OPTIONS if issubclass(cls, ShallowHash)]
 REFUSED = {
     AdaLabelHash: ("num_train",),
     SSDH: ("num_train",),
+    DPSH: ("num_train",),
+    DHN: ("num_train",),
+    DTSH: ("num_train",),
+    HashNet: ("num_train", "hash_activation"),
+    NINH: ("num_train", "hash_activation", "hash_initializer", "head"),
+    DSDH: (
+        "divergence",
+        "b_update",
+        "w_update",
+        "divergence_weight",
+        "perplexity",
+        "p_features",
+    ),
+    DISH: ("num_train", "divergence", "b_update", "w_update"),
     DDH: ("hash_activation",),
     DDHLDL: ("hash_activation", "hash_initializer", "head"),
     **dict.fromkeys(

@@ -12,7 +12,20 @@ from conftest import mlp
 
 import kerashash
 from kerashash import evaluation, zoo
-from kerashash.baselines import ITQ, LSH, PCAH, SSDH
+from kerashash.baselines import (
+    CNNH,
+    DHN,
+    DISH,
+    DPSH,
+    DSDH,
+    DTSH,
+    ITQ,
+    LSH,
+    NINH,
+    PCAH,
+    SSDH,
+    HashNet,
+)
 from kerashash.maths import discrete
 from kerashash.methods import DCDH, DDH, DDHLDL, DSRE, AdaLabelHash
 from kerashash.methods.hash_model import Batch
@@ -20,7 +33,7 @@ from kerashash.methods.learned_codes import SolvedCodes
 
 SMALL_NAMES = ("label", "fusion")
 SMALL = {"label_units": (64,), "fusion_units": (64,)}
-DSDH = {"divergence": None, "b_update": "dcc", "w_update": "ridge"}
+DSDH_OPTIONS = {"divergence": None, "b_update": "dcc", "w_update": "ridge"}
 
 
 def build(method, width, classes, n, bits=16, **options):
@@ -31,7 +44,7 @@ def build(method, width, classes, n, bits=16, **options):
         options = {"num_train": n, **small, **options}
     if method is DDH:
         options = {"num_train": n, "neighbours": min(15, n - 1), **options}
-    if method is DSRE and "b_update" in options:
+    if method in (CNNH, DSDH) or (method is DSRE and "b_update" in options):
         options = {"num_train": n, **options}
     model = method(mlp(width), bits=bits, num_classes=classes, **options)
     model.compile(optimizer=keras.optimizers.Adam(1e-3))
@@ -71,13 +84,19 @@ METHODS = pytest.mark.parametrize(
         (DCDH, {"pair_loss": "average_precision"}),
         (DSRE, {}),
         (DSRE, {"divergence": "kl"}),
-        (DSRE, DSDH),
+        (DSRE, DSDH_OPTIONS),
         (DDH, {}),
         (DDH, {"mode": "batch"}),
         (DDH, {"similarity": "labels"}),
         (DDHLDL, {}),
         (DDHLDL, {"gcn": False, "target": "cosine", "teacher": "train"}),
         (SSDH, {}),
+        *(
+            pytest.param(method, {}, marks=pytest.mark.slow)
+            for method in (DPSH, DHN, DTSH, HashNet, DSDH, DISH)
+        ),
+        (NINH, {}),
+        (CNNH, {}),
     ],
 )
 
@@ -89,11 +108,13 @@ KINDS = pytest.mark.parametrize(
         (AdaLabelHash, {}),
         (DCDH, {}),
         (DSRE, {}),
-        (DSRE, DSDH),
+        (DSRE, DSDH_OPTIONS),
         (DDH, {}),
         (DDH, {"similarity": "labels"}),
         (DDHLDL, {}),
         (SSDH, {}),
+        (NINH, {}),
+        (CNNH, {}),
     ],
 )
 

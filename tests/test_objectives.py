@@ -9,7 +9,17 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from kerashash.baselines import SSDH
+from kerashash.baselines import (
+    CNNH,
+    DHN,
+    DISH,
+    DPSH,
+    DSDH,
+    DTSH,
+    NINH,
+    SSDH,
+    HashNet,
+)
 from kerashash.maths import discrete, label_graph, losses, similarity
 from kerashash.methods import DCDH, DDH, DDHLDL, DSRE, AdaLabelHash
 
@@ -108,6 +118,146 @@ def test_ssdh(classification):
     }
     expected = np.dot(weights, [*terms.values()])
     check(first_step(model, labels), loss=expected, **terms)
+
+
+# ----------------------------------------------------- Pairs and triplets of a batch
+
+
+OFF = ~np.eye(N, dtype=bool)
+
+
+def quantization(u):
+    return ((u - signs(u)) ** 2).mean()
+
+
+def triplets(values):
+    """Mean of values[i, j, k] over similar i, j and dissimilar i, k, by loops."""
+    return np.mean(
+        [
+            values[i, j, k]
+            for i in range(N)
+            for j in range(N)
+            for k in range(N)
+            if i != j and SIMILAR[i, j] and not SIMILAR[i, k]
+        ]
+    )
+
+
+def test_dpsh():
+    model = DPSH(network(), BITS, CLASSES, quantization_weight=0.7)
+    u = continuous(model)
+    kernel, bias = model.hash_head.get_weights()  # a linear layer
+    np.testing.assert_allclose(u, model.backbone(X) @ kernel + bias, atol=1e-5)
+    t = u @ u.T / 2
+    pairs = (log1p_exp(t) - SIMILAR * t)[OFF].mean()
+    terms = {"pair_loss": pairs, "quantization_loss": quantization(u)}
+    check(first_step(model), loss=pairs + 0.7 * quantization(u), **terms)
+
+
+def test_dhn():
+    model = DHN(network(), BITS, CLASSES, quantization_weight=1.7)
+    u = continuous(model)
+    assert abs(u).max() < 1  # tanh
+    t = u @ u.T
+    pairs = (log1p_exp(t) - SIMILAR * t)[OFF].mean()
+    prior = np.log(np.cosh(abs(u) - 1)).mean()
+    terms = {"pair_loss": pairs, "quantization_loss": prior}
+    check(first_step(model), loss=pairs + 1.7 * prior, **terms)
+
+
+def test_dtsh():
+    model = DTSH(network(), BITS, CLASSES, margin=2.5, quantization_weight=0.7)
+    u = continuous(model)
+    t = u @ u.T / 2
+    order = triplets(log1p_exp(2.5 - t[:, :, None] + t[:, None, :]))
+    terms = {"triplet_loss": order, "quantization_loss": quantization(u)}
+    check(first_step(model), loss=order + 0.7 * quantization(u), **terms)
+
+
+@pytest.mark.parametrize("epsilon", [0.5, 0.1])
+def test_ninh(epsilon):
+    model = NINH(network(), BITS, CLASSES, margin=0.8, units=3, epsilon=epsilon)
+    u = continuous(model)
+    # Each bit sees the three features of its own slice.
+    divide, bias = model.hash_head.divide.get_weights()
+    kernel, offset = model.hash_head.kernel.numpy(), model.hash_head.bias.numpy()
+    hidden = np.maximum(model.backbone(X) @ divide + bias, 0).reshape(N, BITS, 3)
+    a = 1 / (1 + np.exp(-np.einsum("iku,ku->ik", hidden, kernel) - offset))
+    if epsilon == 0.1:
+        a = np.where(a < 0.4, 0, np.where(a > 0.6, 1, a))
+        assert {0, 1} < {*a.ravel()}
+    np.testing.assert_allclose(u, 2 * a - 1, atol=1e-5)
+    d = ((a[:, None] - a) ** 2).sum(axis=2)
+    loss = triplets(np.maximum(0.8 + d[:, :, None] - d[:, None, :], 0))
+    check(first_step(model), loss=loss)
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {},
+        {"scale": 0.3, "growth": 0.7, "continuous_similarity": True},
+        {"weighted": False, "growth": 0.0},
+    ],
+)
+def test_hashnet(options):
+    model = HashNet(network(), BITS, CLASSES, **options)
+    z = continuous(model)
+    weight = np.ones((N, N))
+    if options.get("weighted", True):
+        share = SIMILAR[OFF].mean()
+        weight = np.where(SIMILAR, 1 / share, 1 / (1 - share))
+    if "continuous_similarity" in options:
+        either = (LABELS[:, None] + LABELS > 0).sum(axis=2)
+        weight = weight * np.where(SIMILAR, LABELS @ LABELS.T / either, 1)
+        assert len({*np.round(weight[SIMILAR], 3)}) == 3  # 1, 1/2 and 2/2 of two
+    # The second epoch is the second step: tanh is sharper.
+    history = first_step(model, epochs=2)
+    for step in (0, 1):
+        u = np.tanh((1 + options.get("growth", 0.005) * step) ** 0.5 * z)
+        t = options.get("scale", 10 / BITS) * u @ u.T
+        expected = (weight * (log1p_exp(t) - SIMILAR * t))[OFF].mean()
+        np.testing.assert_allclose(history["loss"][step], expected, rtol=2e-4)
+
+
+def test_cnnh():
+    model = CNNH(network(), BITS, CLASSES, N)
+    history = first_step(model)
+    u, b = continuous(model), model.learned_codes()
+    assert (abs(b) == 1).all()
+    # Rows with the same labels have one code; rows that share none have others.
+    for row in range(N):
+        np.testing.assert_array_equal(b[row], b[row % 12])
+    check(history, loss=((u - b) ** 2).mean())
+
+
+@pytest.mark.parametrize(
+    ("method", "options", "sizes"),
+    [
+        (
+            DSDH,
+            {"divergence": None, "b_update": "dcc", "w_update": "ridge"},
+            {"num_train": N},
+        ),
+        (DISH, {"divergence": "kl"}, {}),
+    ],
+)
+def test_dsdh_and_dish_are_dsre_with_these_options(method, options, sizes):
+    weights = {
+        "classification_weight": 0.7,
+        "quantization_weight": 0.4,
+        "classifier_penalty": 0.03,
+    }
+    if method is DISH:
+        weights |= {"divergence_weight": 1.9, "perplexity": 4.0}
+    models = [
+        method(network(), BITS, CLASSES, **sizes, **weights),
+        DSRE(network(), BITS, CLASSES, **sizes, **weights, **options),
+    ]
+    models[1].set_weights(models[0].get_weights())
+    histories = [first_step(model) for model in models]
+    assert {*models[0].reported} == {*histories[0]} - {"learned_bit_flips"}
+    assert histories[0] == histories[1]
 
 
 # ------------------------------------------------------------------------ DSRE

@@ -26,6 +26,7 @@ MODULES = [
     "kerashash.maths",
     "kerashash.maths.discrete",
     "kerashash.maths.itq",
+    "kerashash.maths.factorization",
     "kerashash.maths.label_graph",
     "kerashash.maths.losses",
     "kerashash.maths.projections",

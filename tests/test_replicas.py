@@ -23,7 +23,7 @@ import pytest
 import tensorflow as tf
 
 import kerashash
-from kerashash.baselines import SSDH
+from kerashash.baselines import CNNH, NINH, SSDH, HashNet
 from kerashash.methods import DCDH, DDH, DDHLDL, DSRE, AdaLabelHash, replicas
 from kerashash.methods.hash_model import HashModel
 
@@ -61,6 +61,9 @@ CASES = {
     "ranked": lambda: DCDH(
         network(), 8, CLASSES, ROWS, pair_loss="average_precision", **UNITS
     ),
+    "ninh": lambda: NINH(network(), 8, CLASSES, units=3),
+    "hashnet": lambda: HashNet(network(), 8, CLASSES),
+    "cnnh": lambda: CNNH(network(), 8, CLASSES, ROWS),
     "full": lambda: DCDH(network(), 8, CLASSES, ROWS, **UNITS),
     "epoch": lambda: DCDH(network(), 8, CLASSES, ROWS, b_update="epoch", **UNITS),
     "sign": lambda: DSRE(network(), 8, CLASSES, ROWS, p_features="input"),

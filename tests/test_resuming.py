@@ -11,7 +11,7 @@ import pytest
 import tensorflow as tf
 
 import kerashash
-from kerashash.baselines import SSDH
+from kerashash.baselines import CNNH, DTSH, SSDH, HashNet
 from kerashash.methods import DCDH, DDH, DSRE, AdaLabelHash
 from kerashash.zoo import weight_files
 
@@ -37,6 +37,9 @@ OPTIMIZERS = {
 CASES = [
     (AdaLabelHash, {}, "accumulation"),
     (SSDH, {}, "schedule"),
+    (DTSH, {}, "adamw"),
+    (HashNet, {"growth": 0.5}, "adam"),
+    (CNNH, {"num_train": ROWS}, "momentum"),
     (DSRE, {"num_train": ROWS}, "adamw"),
     (DSRE, {"num_train": ROWS, **DSDH}, "adam"),
     (DCDH, {**DCDH_SMALL, "b_update": "epoch"}, "adam"),

@@ -10,7 +10,7 @@ from conftest import mlp
 
 from kerashash import backbones
 from kerashash.backbones import efficientnet_lite
-from kerashash.baselines import SSDH
+from kerashash.baselines import DTSH, NINH, SSDH, HashNet
 from kerashash.methods import DCDH, DSRE, AdaLabelHash
 
 ROWS = 13
@@ -35,6 +35,15 @@ def train(backbone, method, options, x):
     history = model.fit(x, labels, batch_size=8, epochs=2, verbose=0).history
     assert model.jit_compile
     assert np.isfinite(history["loss"]).all()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("method", "options"),
+    [(DTSH, {}), (NINH, {"units": 3}), (HashNet, {"continuous_similarity": True})],
+)
+def test_more_methods(method, options, rng):
+    train(mlp(8, (8,)), method, options, rng.normal(size=(ROWS, 8)))
 
 
 @METHODS

@@ -2,6 +2,7 @@
 
 from kerashash.maths import (
     discrete,
+    factorization,
     itq,
     label_graph,
     losses,
@@ -11,6 +12,7 @@ from kerashash.maths import (
 
 __all__ = [
     "discrete",
+    "factorization",
     "itq",
     "label_graph",
     "losses",

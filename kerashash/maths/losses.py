@@ -8,11 +8,14 @@ __all__ = [
     "cross_entropy",
     "js_divergence",
     "kl_divergence",
+    "log_cosh_quantization",
     "pairwise_likelihood",
     "sigmoid_focal",
     "similarity_regression",
     "softmax_focal",
     "squared_hinge",
+    "triplet_hinge",
+    "triplet_likelihood",
 ]
 __dir__ = __all__.copy  # what completion offers
 
@@ -294,15 +297,22 @@ def squared_hinge(labels: tf.Tensor, scores: tf.Tensor) -> tf.Tensor:
     return tf.reduce_mean(tf.reduce_sum(gap**2 / 2.0, axis=1))
 
 
-def pairwise_likelihood(u: tf.Tensor, similar: tf.Tensor) -> tf.Tensor:
+def pairwise_likelihood(
+    u: tf.Tensor,
+    similar: tf.Tensor,
+    scale: float = 0.5,
+    weights: tf.Tensor | None = None,
+) -> tf.Tensor:
     """Negative log-likelihood of the similarities of all pairs in a batch.
 
     Formula:
-        mean over i != j of log(1 + exp(t_ij)) - s_ij t_ij,  t_ij = u_i . u_j / 2
+        mean over i != j of w_ij (log(1 + exp(t_ij)) - s_ij t_ij),  t_ij = a u_i . u_j
 
     Args:
         u: float tensor ``(batch, bits)``; continuous codes.
         similar: float tensor ``(batch, batch)``; values in {0, 1}, s.
+        scale: float; a.
+        weights: float tensor ``(batch, batch)``, w, or None for 1.
 
     Returns:
         Scalar float tensor; 0 for a batch of one image.
@@ -314,14 +324,131 @@ def pairwise_likelihood(u: tf.Tensor, similar: tf.Tensor) -> tf.Tensor:
 
     Reference:
         W.-J. Li et al., Feature Learning based Deep Supervised Hashing with Pairwise
-        Labels, IJCAI 2016, eq. 1; DSRE, eq. 2.
+        Labels, IJCAI 2016, eq. 1; DSRE, eq. 2. With another scale, DHN (H. Zhu et al.,
+        Deep Hashing Network for Efficient Similarity Retrieval, AAAI 2016); with
+        weights as well, HashNet (Z. Cao et al., HashNet: Deep Learning to Hash by
+        Continuation, ICCV 2017).
     """
-    t = tf.matmul(u, u, transpose_b=True) / 2.0  # (batch, batch)
+    t = scale * tf.matmul(u, u, transpose_b=True)  # (batch, batch)
     # XLA cannot compile the gradient of `set_diag` for a batch of unknown size.
     off_diagonal = 1.0 - tf.eye(tf.shape(u)[0], dtype=u.dtype)
     values = (tf.nn.softplus(t) - similar * t) * off_diagonal
+    if weights is not None:
+        values *= weights
     n = tf.cast(tf.shape(u)[0], u.dtype)
     return tf.math.divide_no_nan(tf.reduce_sum(values), n * (n - 1.0))
+
+
+def triplet_likelihood(
+    u: tf.Tensor, similar: tf.Tensor, margin: float = 5.0
+) -> tf.Tensor:
+    """Negative log-likelihood of the order of similar and dissimilar images.
+
+    Formula:
+        mean over triplets (i, j, k) of log(1 + exp(m - t_ij + t_ik)),
+        t_ij = u_i . u_j / 2
+
+    The triplets are those of a batch: an image i, a similar image j != i, and a
+    dissimilar image k.
+
+    Args:
+        u: float tensor ``(batch, bits)``; continuous codes.
+        similar: float tensor ``(batch, batch)``; values in {0, 1}.
+        margin: float; m, in units of t (from -bits / 2 to bits / 2).
+
+    Returns:
+        Scalar float tensor; 0 for a batch without triplets. Takes O(batch^3) memory.
+
+    Example:
+        >>> u = tf.constant([[1.0, 1.0], [1.0, 1.0], [1.0, -1.0]])
+        >>> similar = tf.constant([[1.0, 1.0, 0.0], [1.0, 1.0, 0.0], [0.0, 0.0, 1.0]])
+        >>> round(float(triplet_likelihood(u, similar, margin=1.0)), 4)  # log(2)
+        0.6931
+
+    Reference:
+        X. Wang, Y. Shi, K. M. Kitani, Deep Supervised Hashing with Triplet Labels, ACCV
+        2016.
+
+    Differences:
+        The mean over triplets replaces the sum.
+    """
+    t = tf.matmul(u, u, transpose_b=True) / 2.0  # (batch, batch)
+    gap = margin - t[:, :, None] + t[:, None, :]  # (batch, batch, batch)
+    return _mean_over_triplets(tf.nn.softplus(gap), similar)
+
+
+def triplet_hinge(u: tf.Tensor, similar: tf.Tensor, margin: float = 1.0) -> tf.Tensor:
+    """Hinge loss that brings similar images nearer than dissimilar ones.
+
+    Formula:
+        mean over triplets (i, j, k) of max(0, m + d_ij - d_ik),
+        d_ij = ||u_i - u_j||^2 / 4, the Hamming distance of codes over {-1, +1}
+
+    The triplets are those of a batch: an image i, a similar image j != i, and a
+    dissimilar image k.
+
+    Args:
+        u: float tensor ``(batch, bits)``; continuous codes.
+        similar: float tensor ``(batch, batch)``; values in {0, 1}.
+        margin: float; m, in bits.
+
+    Returns:
+        Scalar float tensor; 0 for a batch without triplets. Takes O(batch^3) memory.
+
+    Example:
+        >>> u = tf.constant([[1.0, 1.0], [1.0, 1.0], [1.0, -1.0]])
+        >>> similar = tf.constant([[1.0, 1.0, 0.0], [1.0, 1.0, 0.0], [0.0, 0.0, 1.0]])
+        >>> float(triplet_hinge(u, similar, margin=1.5))
+        0.5
+
+    Reference:
+        H. Lai, Y. Pan, Y. Liu, S. Yan, Simultaneous Feature Learning and Hash Coding
+        with Deep Neural Networks, CVPR 2015.
+
+    Differences:
+        The mean over triplets replaces the sum.
+    """
+    squares = tf.reduce_sum(u**2, axis=1)  # (batch,)
+    # ||u_i||^2 is part of both distances, and left out.
+    d = (squares - 2.0 * tf.matmul(u, u, transpose_b=True)) / 4.0  # (batch, batch)
+    gap = margin + d[:, :, None] - d[:, None, :]  # (batch, batch, batch)
+    return _mean_over_triplets(tf.nn.relu(gap), similar)
+
+
+def _mean_over_triplets(values: tf.Tensor, similar: tf.Tensor) -> tf.Tensor:
+    """Mean of ``values[i, j, k]`` with i, j similar, i != j, and i, k dissimilar."""
+    # An image without labels is not similar to itself: still, it is no negative.
+    off_diagonal = 1.0 - tf.eye(tf.shape(similar)[0], dtype=similar.dtype)
+    positive, negative = similar * off_diagonal, (1.0 - similar) * off_diagonal
+    of_anchor = tf.einsum("ijk,ij,ik->i", values, positive, negative)
+    triplets = tf.reduce_sum(positive, axis=1) * tf.reduce_sum(negative, axis=1)
+    return tf.math.divide_no_nan(tf.reduce_sum(of_anchor), tf.reduce_sum(triplets))
+
+
+def log_cosh_quantization(u: tf.Tensor) -> tf.Tensor:
+    """A smooth distance of continuous codes from -1 and +1.
+
+    Formula:
+        mean over images and bits of log cosh(|u| - 1)
+
+    Args:
+        u: float tensor ``(batch, bits)``; continuous codes.
+
+    Returns:
+        Scalar float tensor, at least 0.
+
+    Example:
+        >>> float(log_cosh_quantization(tf.constant([[1.0, -1.0]])))
+        0.0
+
+    Reference:
+        H. Zhu, M. Long, J. Wang, Y. Cao, Deep Hashing Network for Efficient Similarity
+        Retrieval, AAAI 2016: the negative logarithm of a bimodal Laplacian prior.
+    """
+    distance = tf.abs(tf.abs(u) - 1.0)
+    # cosh itself overflows.
+    values = distance + tf.nn.softplus(-2.0 * distance) - tf.math.log(2.0)
+    return tf.reduce_mean(values)
 
 
 def kl_divergence(p: tf.Tensor, q: tf.Tensor) -> tf.Tensor:

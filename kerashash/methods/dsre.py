@@ -109,7 +109,7 @@ class DSRE(HashModel):
         where eq. 5 and 7 have b.
     """
 
-    reported = (
+    reported: tuple[str, ...] = (
         "loss",
         "pair_loss",
         "class_loss",
@@ -118,7 +118,7 @@ class DSRE(HashModel):
     )
 
     supports_replicas = True
-    networks = ("backbone", "p_features")
+    networks: tuple[str, ...] = ("backbone", "p_features")
     reads_inputs = property(
         lambda self: (
             self.options["divergence"] is not None and self.p_features != "penultimate"

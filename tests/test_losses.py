@@ -144,6 +144,37 @@ def test_softmax_focal_by_hand():
     np.testing.assert_allclose(actual, expected, rtol=1e-5)
 
 
+def test_unknown_labels_have_no_focal_loss():
+    logits = tf.constant([[0.7, -0.4, 1.2], [0.1, 2.0, -0.3]])
+    with_unknown = t([[1, -1, 0], [0, 1, -1]])
+    known = losses.sigmoid_focal(t([[1, 0]]), tf.gather(logits[:1], [0, 2], axis=1))
+    known += losses.sigmoid_focal(t([[0, 1]]), logits[1:, :2])
+    np.testing.assert_allclose(
+        losses.sigmoid_focal(with_unknown, logits), known / 2, rtol=1e-6
+    )
+    # A label of a softmax changes p of the others, so its own term is taken off.
+    p = tf.nn.softmax(logits).numpy()
+    absent = losses.softmax_focal(tf.maximum(with_unknown, 0.0), logits)
+    own = -np.log(1 - p[0, 1]) * p[0, 1] ** 2 - np.log(1 - p[1, 2]) * p[1, 2] ** 2
+    np.testing.assert_allclose(
+        losses.softmax_focal(with_unknown, logits), absent - own / 2, rtol=1e-5
+    )
+
+
+def test_average_precision_leaves_out_what_has_count_0_for_a_query(rng):
+    u, codes = t(rng.uniform(-1, 1, (2, 3))), t(rng.choice([-1, 1], (9, 3)))
+    similar = t(rng.integers(2, size=(2, 9)))
+    counts = np.array([[1] * 5 + [0] * 4, [0] * 3 + [2] * 6], np.float32)
+    alone = [
+        losses.average_precision_loss(
+            u[i : i + 1], codes[j], similar[i : i + 1, j], tf.constant(counts[i, j])
+        )
+        for i, j in enumerate([slice(0, 5), slice(3, 9)])
+    ]
+    together = losses.average_precision_loss(u, codes, similar, tf.constant(counts))
+    np.testing.assert_allclose(together, np.mean(alone), rtol=1e-6)
+
+
 @pytest.mark.parametrize("loss", [losses.sigmoid_focal, losses.softmax_focal])
 def test_focal_losses_stay_finite(loss):
     logits = tf.Variable([[200.0, -200.0], [-200.0, 200.0]])

@@ -339,6 +339,40 @@ def test_adalabel_takes_unknown_labels(digit_pairs):
     assert mean_ap(model, x, labels, queries) > 0.6  # random codes: 0.34
 
 
+@pytest.mark.parametrize("pair_loss", ["squares", "average_precision"])
+def test_dcdh_takes_unknown_labels(pair_loss, digit_pairs):
+    x, labels, queries = digit_pairs
+    partly = labels[queries:].astype(int)
+    partly[np.random.default_rng(0).random(partly.shape) < 0.3] = -1
+    weight = {"squares": 200.0, "average_precision": len(partly) * 1.6}[pair_loss]
+    model = build(
+        DCDH, 128, 10, len(partly), pair_loss=pair_loss, quantization_weight=weight
+    )
+    model.fit(x[queries:], partly, epochs=8, batch_size=64, verbose=0)
+    assert (
+        mean_ap(model, x, labels, queries) > 0.48
+    )  # random codes: 0.34; all labels: 0.56
+
+
+def test_dcdh_ranks_no_code_whose_similarity_is_unknown(digit_pairs):
+    x, labels, _ = digit_pairs
+    x, labels = x[:40], labels[:40].astype(int)
+    labels[20:, 0] = -1  # similar or not to the images of class 0, by that label
+    options = {"pair_loss": "average_precision", "quantization_weight": 0.0}
+    model = build(DCDH, 128, 10, 40, variant="V", **options)
+    model.fit(x, labels, epochs=1, verbose=0)
+    codes, real = model.shared_codes, model.shared_codes.real
+    patterns = codes.similarity.patterns.numpy()
+    row = np.eye(10, dtype=np.float32)[:1]  # class 0 and no other
+    with tf.GradientTape() as tape:
+        loss = codes.loss_of(row)(tf.fill((1, model.bits), 0.3))
+    slope = tf.convert_to_tensor(tape.gradient(loss, real)).numpy()
+    unknown = patterns[:, 0] == -1
+    assert unknown.any()
+    assert not slope[unknown].any()
+    assert slope[~unknown].any()
+
+
 @pytest.mark.parametrize("margin", [0, -1.0])
 def test_adalabel_refuses_margins(margin):
     with pytest.raises(ValueError, match="`margin` must be positive"):
@@ -354,6 +388,7 @@ def test_adalabel_refuses_margins(margin):
         ({"focal": "hinge"}, "`focal` must be one of"),
         ({"pair_loss": "hinge"}, "`pair_loss` must be one of"),
         ({"code_rate": -1}, "`code_rate` must be at least 0"),
+        ({"balance_weight": -1}, "`balance_weight` must be at least 0"),
         ({"label_loss_weight": -1}, "`label_loss_weight` must be at least 0"),
         ({"num_train": None}, "`num_train` must be an integer"),
         ({"num_train": 0}, "`num_train` must be at least 1"),
@@ -422,6 +457,27 @@ def test_dcdh_loss_equals_the_objective_in_full(digit_pairs):
     values = model.compute_losses(u, None, rows, codes)
     total = joint_objective(model, labels) / (120**2 * 16**2)
     np.testing.assert_allclose(values["loss"], total, rtol=1e-4)
+
+
+def test_dcdh_balance_is_that_of_the_image_stream(digit_pairs):
+    x, labels, _ = digit_pairs
+    x, rows = x[:60], labels[:60].astype(np.float32)
+    plain, weighted = (
+        build(DCDH, 128, 10, 60, balance_weight=weight) for weight in (0.0, 0.7)
+    )
+    weighted.set_weights(plain.get_weights())
+    for model in (plain, weighted):
+        model.compile(keras.optimizers.Adam(0.0))
+        model.fit(x, rows, epochs=1, verbose=0)
+    u, logits = plain.streams(x, rows, training=False)
+    codes = tf.cast(plain.train_codes.value, tf.float32)
+    before, after = (
+        model.compute_losses(u, logits, rows, codes) for model in (plain, weighted)
+    )
+    balance = 0.7 * (u[:, 0].numpy().mean(axis=0) ** 2).mean()
+    np.testing.assert_allclose(after["balance_loss"], balance, rtol=1e-5)
+    np.testing.assert_allclose(after["loss"], before["loss"] + balance, rtol=1e-5)
+    assert "balance_loss" not in before
 
 
 @pytest.mark.parametrize("focal", ["sigmoid", "softmax"])

@@ -2,7 +2,11 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from kerashash.maths.similarity import LabelSimilarity, shares_label
+from kerashash.maths.similarity import (
+    LabelSimilarity,
+    may_share_label,
+    shares_label,
+)
 
 
 def labelled(rng, single):
@@ -29,6 +33,41 @@ def test_factorised_similarity_equals_the_matrix(rng, single, balanced):
         s.product(rows, s.sum_by_pattern(m)), matrix @ m, rtol=1e-4, atol=1e-4
     )
     np.testing.assert_allclose(s.square_sum(rows), (matrix**2).sum(1), rtol=1e-5)
+
+
+def some_unknown(rng):
+    """Labels of which a third is unknown, and what is known of their pairs, in full."""
+    labels = (rng.random((60, 5)) < 0.3).astype(np.float32)
+    labels[rng.random((60, 5)) < 0.3] = -1
+    share = ((labels == 1) @ (labels == 1).T.astype(int)) > 0
+    one_side = (labels == 1) @ (labels == -1).T.astype(int)
+    return labels, share, ~share & (one_side + one_side.T > 0)
+
+
+@pytest.mark.parametrize("balanced", [True, False])
+def test_similarity_with_unknown_labels_equals_the_matrix(rng, balanced):
+    labels, share, unknown = some_unknown(rng)
+    np.testing.assert_array_equal(shares_label(labels, labels), share)
+    np.testing.assert_array_equal(may_share_label(labels, labels), unknown)
+    s = LabelSimilarity(labels, balanced)
+    np.testing.assert_array_equal(tf.gather(s.patterns, s.pattern_of), labels)
+    r = share.sum() / (~share & ~unknown).sum() if balanced else 1.0
+    assert s.dissimilar == pytest.approx(r)
+    matrix = np.where(share, 1.0, -r)
+    matrix[unknown] = matrix[~unknown].mean()  # 0 if S is balanced
+    m = rng.normal(size=(60, 7)).astype(np.float32)
+    np.testing.assert_allclose(
+        s.product(labels, s.sum_by_pattern(m)), matrix @ m, rtol=1e-4, atol=1e-4
+    )
+    np.testing.assert_allclose(s.square_sum(labels), (matrix**2).sum(1), rtol=1e-5)
+
+
+def test_a_label_unknown_of_all_images_changes_nothing(rng):
+    labels, _ = labelled(rng, single=False)
+    with_unknown = np.hstack([labels, np.full((60, 1), -1.0)])
+    s, same = (LabelSimilarity(y, balanced=True) for y in (labels, with_unknown))
+    assert s.dissimilar == same.dissimilar
+    np.testing.assert_array_equal(s.pattern_of, same.pattern_of)
 
 
 def test_rows_outside_the_data_set(rng):

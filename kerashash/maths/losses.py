@@ -127,7 +127,8 @@ def average_precision_loss(
         u: float tensor ``(batch, bits)``; continuous codes in [-1, 1].
         codes: float tensor ``(p, bits)``; distinct codes of the items.
         similar: float tensor ``(batch, p)``; values in {0, 1}.
-        counts: float tensor ``(p,)``; how many items have each code.
+        counts: float tensor ``(p,)``; how many items have each code. Or ``(batch, p)``,
+            if each query has its own items: 0 leaves a code out of a query's ranking.
 
     Returns:
         Scalar float tensor in [0, 1]; a query without similar items counts as 1. NaN if
@@ -186,7 +187,8 @@ def sigmoid_focal(
         p_t = sigmoid(z) if y else 1 - sigmoid(z);  a_t = alpha if y else 1 - alpha
 
     Args:
-        labels: float tensor ``(batch, classes)``; values in {0, 1}, y.
+        labels: float tensor ``(batch, classes)``; values in {0, 1}, y; or -1 for an
+            unknown label, which has no loss.
         logits: float tensor ``(batch, classes)``; z.
         alpha: float in [0, 1]; weight of the positives.
         gamma: float >= 0; how strongly easy labels are discounted.
@@ -203,8 +205,10 @@ def sigmoid_focal(
         T.-Y. Lin et al., Focal Loss for Dense Object Detection, ICCV 2017, eq. 5.
     """
     p = tf.sigmoid(logits)
+    known = tf.cast(labels >= 0.0, logits.dtype)
+    labels = tf.nn.relu(labels)
     p_true = labels * p + (1.0 - labels) * (1.0 - p)
-    weight = labels * alpha + (1.0 - labels) * (1.0 - alpha)
+    weight = known * (labels * alpha + (1.0 - labels) * (1.0 - alpha))
     cross_entropy = tf.nn.sigmoid_cross_entropy_with_logits(labels, logits)
     focal = weight * (1.0 - p_true) ** gamma * cross_entropy
     return tf.reduce_mean(tf.reduce_sum(focal, axis=1))
@@ -220,8 +224,9 @@ def softmax_focal(
         p_t = softmax(z)_t if y_t = 1, 1 - softmax(z)_t if y_t = 0
 
     Args:
-        labels: float tensor ``(batch, classes)``; values in {0, 1}, y. With more than
-            one positive in a row, the loss cannot reach 0.
+        labels: float tensor ``(batch, classes)``; values in {0, 1}, y; or -1 for an
+            unknown label, which has no term in the sum. With more than one positive in
+            a row, the loss cannot reach 0.
         logits: float tensor ``(batch, classes)``; z.
         gamma: float >= 0; how strongly easy classes are discounted.
 
@@ -243,8 +248,8 @@ def softmax_focal(
     p = tf.exp(log_p)
     # Clipped, so that the logarithm is finite where p rounds to 1.
     log_not_p = tf.math.log(tf.maximum(1.0 - p, 1e-7))
-    present = labels * (1.0 - p) ** gamma * -log_p
-    absent = (1.0 - labels) * p**gamma * -log_not_p
+    present = tf.nn.relu(labels) * (1.0 - p) ** gamma * -log_p
+    absent = (1.0 - tf.abs(labels)) * p**gamma * -log_not_p
     return tf.reduce_mean(tf.reduce_sum(present + absent, axis=1))
 
 

@@ -1,7 +1,8 @@
 """Supervision of learning to hash: which images count as similar.
 
 With labels (`LabelSimilarity`), two images are similar if they share at least one; an
-image without labels is similar to no image, not even to itself. Without labels
+image without labels is similar to no image, not even to itself. Labels may be unknown,
+and then the similarity of some pairs is (`may_share_label`). Without labels
 (`expanded_neighbours`), similarity comes from the nearest neighbours of feature
 vectors. Within a batch, it can be a probability (`gaussian_affinity`,
 `student_t_affinity`).
@@ -20,6 +21,7 @@ __all__ = [
     "LabelSimilarity",
     "expanded_neighbours",
     "gaussian_affinity",
+    "may_share_label",
     "nearest_neighbours",
     "shares_label",
     "squared_distances",
@@ -38,24 +40,58 @@ def shares_label(
     """Which pairs of label rows share at least one label.
 
     Args:
-        labels: float tensor ``(m, classes)``; values in {0, 1}.
-        other_labels: float tensor ``(n, classes)``; values in {0, 1}.
+        labels: float tensor ``(m, classes)``; values in {0, 1}, or -1 for unknown.
+        other_labels: float tensor ``(n, classes)``; as `labels`.
 
     Returns:
-        bool tensor ``(m, n)``.
+        bool tensor ``(m, n)``; whether both rows of a pair are known to have a label.
 
     Example:
         >>> shares_label([[1.0, 0.0]], [[1.0, 1.0], [0.0, 1.0]]).numpy()
         array([[ True, False]])
     """
-    return tf.matmul(labels, other_labels, transpose_b=True) > 0.5
+    present, other = tf.nn.relu(labels), tf.nn.relu(other_labels)
+    return tf.matmul(present, other, transpose_b=True) > 0.5
+
+
+def may_share_label(
+    labels: npt.ArrayLike | tf.Tensor, other_labels: npt.ArrayLike | tf.Tensor
+) -> tf.Tensor:
+    """Which pairs of label rows share a label or not, by an unknown label.
+
+    Such a pair shares no label for certain, and one row has a label that is unknown in
+    the other. A label that is unknown in both rows is left out of their comparison: in
+    data whose photographs all lack the same label, no pair would be dissimilar.
+
+    Args:
+        labels: float tensor ``(m, classes)``; values in {0, 1}, or -1 for unknown.
+        other_labels: float tensor ``(n, classes)``; as `labels`.
+
+    Returns:
+        bool tensor ``(m, n)``.
+
+    Example:
+        >>> others = [[0.0, 1.0], [1.0, 1.0], [0.0, -1.0]]
+        >>> may_share_label([[1.0, -1.0]], others).numpy()
+        array([[ True, False, False]])
+    """
+    labels, other_labels = (tf.convert_to_tensor(y) for y in (labels, other_labels))
+    present, other = tf.nn.relu(labels), tf.nn.relu(other_labels)
+    unknown, other_unknown = tf.nn.relu(-labels), tf.nn.relu(-other_labels)
+    open_labels = tf.matmul(present, other_unknown, transpose_b=True)
+    open_labels += tf.matmul(unknown, other, transpose_b=True)  # (m, n)
+    return (open_labels > 0.5) & ~shares_label(labels, other_labels)
 
 
 class LabelSimilarity:
     """The similarity matrix S of a labelled data set, in factorised form.
 
     Formula:
-        S_ij = 1 if i and j share a label, else -r
+        S_ij = 1 if i and j share a label, -r if they share none
+
+    If that is unknown (`may_share_label`), S_ij is the mean of S over all other pairs.
+    A squared error then is the expected one, up to a constant, of a pair that is
+    similar as often as others.
 
     Images with the same label row have the same row of S, so a product with S needs
     only sums over the p distinct label rows, the patterns:
@@ -63,7 +99,7 @@ class LabelSimilarity:
     columns of M and c labels, that takes O(n d + p^2 (c + d)) time.
 
     Args:
-        labels: array ``(n, classes)``; values in {0, 1}.
+        labels: array ``(n, classes)``; values in {0, 1}, or -1 for unknown.
         balanced: bool; True sets r = #similar / #dissimilar pairs, which gives both
             kinds of pair the same total weight; False sets r = 1.
 
@@ -71,8 +107,10 @@ class LabelSimilarity:
         patterns: float32 tensor ``(p, classes)``; the distinct label rows.
         pattern_of: int32 tensor ``(n,)``; the pattern of each image.
         counts: float32 tensor ``(p,)``; how many images have each pattern.
-        share: float; the fraction of pairs that are similar.
+        has_unknown: bool; whether a label is unknown.
+        share: float; the fraction of similar pairs among those that are not unknown.
         dissimilar: float; r.
+        unknown: float; S_ij of an unknown pair; 0 if S is balanced.
 
     Example:
         >>> s = LabelSimilarity(np.eye(4), balanced=True)
@@ -86,7 +124,7 @@ class LabelSimilarity:
     def __init__(self, labels: npt.ArrayLike, balanced: bool) -> None:
         labels = np.asarray(labels)
         _, first, pattern_of, counts = np.unique(
-            np.packbits(labels > 0, axis=1),
+            np.hstack([np.packbits(part, axis=1) for part in (labels > 0, labels < 0)]),
             axis=0,
             return_index=True,
             return_inverse=True,
@@ -95,16 +133,22 @@ class LabelSimilarity:
         self.patterns = tf.constant(labels[first].astype(np.float32))
         self.pattern_of = tf.constant(pattern_of.reshape(-1).astype(np.int32))
         self.counts = tf.constant(counts.astype(np.float32))
-        similar_pairs = 0
+        self.has_unknown = bool((labels < 0).any())
+        similar_pairs, pairs = 0, len(labels) ** 2
         for start in range(0, len(counts), _BLOCK_ROWS):
             block = slice(start, start + _BLOCK_ROWS)
-            share = shares_label(self.patterns[block], self.patterns).numpy()
+            rows = self.patterns[block]
+            share = shares_label(rows, self.patterns).numpy()
             similar_pairs += counts[block] @ (share @ counts)
-        self.share = float(similar_pairs / len(labels) ** 2)
+            if self.has_unknown:
+                unknown = may_share_label(rows, self.patterns).numpy()
+                pairs -= counts[block] @ (unknown @ counts)
+        self.share = float(similar_pairs / max(pairs, 1))
         self.dissimilar = 1.0
         # With only one kind of pair there is nothing to balance.
         if balanced and 0.0 < self.share < 1.0:
             self.dissimilar = self.share / (1.0 - self.share)
+        self.unknown = self.share - self.dissimilar * (1.0 - self.share)
 
     def sum_by_pattern(self, rows: npt.ArrayLike | tf.Tensor) -> tf.Tensor:
         """Sum the rows of a matrix M by the patterns of the images.
@@ -132,7 +176,11 @@ class LabelSimilarity:
         """
         share = tf.cast(shares_label(labels, self.patterns), tf.float32)  # (m, p)
         total = tf.reduce_sum(pattern_sums, axis=0)
-        return (1 + self.dissimilar) * share @ pattern_sums - self.dissimilar * total
+        product = (1 + self.dissimilar) * share @ pattern_sums - self.dissimilar * total
+        if self.has_unknown:
+            unknown = tf.cast(may_share_label(labels, self.patterns), tf.float32)
+            product += (self.unknown + self.dissimilar) * unknown @ pattern_sums
+        return product
 
     def square_sum(self, labels: npt.ArrayLike | tf.Tensor) -> tf.Tensor:
         """Row sums of the squared entries of S, ``sum_j S_ij^2``.
@@ -146,7 +194,12 @@ class LabelSimilarity:
         share = tf.cast(shares_label(labels, self.patterns), tf.float32)  # (m, p)
         similar = tf.linalg.matvec(share, self.counts)  # (m,)
         total = tf.reduce_sum(self.counts)
-        return similar + self.dissimilar**2 * (total - similar)
+        squares = similar + self.dissimilar**2 * (total - similar)
+        if self.has_unknown:
+            unknown = tf.cast(may_share_label(labels, self.patterns), tf.float32)
+            pairs = tf.linalg.matvec(unknown, self.counts)  # (m,)
+            squares += (self.unknown**2 - self.dissimilar**2) * pairs
+        return squares
 
 
 def nearest_neighbours(

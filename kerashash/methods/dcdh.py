@@ -91,10 +91,16 @@ class DCDH(HashModel):
     share a label; if not, it is -1 or a value that balances the two kinds of pair. No
     n x n matrix is built.
 
+    Labels may be unknown (-1). They have no focal loss, the label stream takes them as
+    0, and a pair is unknown if one image has a label that is unknown of the other and
+    they share none for certain. Unknown pairs are left out of the average precision. In
+    the squares, they have the mean of S, 0 if it is balanced: their expected squares,
+    up to a constant. A label that is unknown of both images is not compared.
+
     A query is encoded by the image stream alone, sgn(u_v) (eq. 12). The training images
     also have learned codes, their rows of B: `learned_codes()`.
 
-    Extension:
+    Extensions:
         ``pair_loss="average_precision"`` is not in the paper. The squares ask for inner
         products of +-K, which short codes cannot reach if images have several labels,
         and the misfit costs ranking quality. The extension optimises the ranking
@@ -103,6 +109,11 @@ class DCDH(HashModel):
         code for each distinct row of labels, which moves against the gradient of the
         loss in every step. An epoch costs O(n p K) for p distinct rows of labels,
         instead of O(n K^2).
+
+        ``balance_weight`` is not in the paper either. Where a few combinations of
+        labels make up most of the images, most bits are the same for most of them. It
+        weights the bit balance of the image stream, the mean over bits of the squared
+        mean of u_v over the batch, which is added to L_v.
 
     Args:
         backbone: images or vectors -> features: a name known to
@@ -140,11 +151,13 @@ class DCDH(HashModel):
             the two streams that it fuses.
         preset: str; "default" has balanced S and the sigmoid focal loss, "paper" has S
             of +-1 and the softmax focal loss.
+        balance_weight: float; the weight of the bit balance. 0 is the paper's.
         **kwargs: further arguments of `keras.Model`.
 
     Training data:
         Batches ``(x, {"label": (batch, num_classes), "index": (batch,)})``, with each
-        index once an epoch; or arrays.
+        index once an epoch; or arrays. A label is 1 if the image has it, 0 if not, -1
+        if that is unknown.
 
     Raises:
         TypeError, ValueError: if an argument is out of range.
@@ -170,13 +183,21 @@ class DCDH(HashModel):
         The bit update is z = sgn(q - B' U'^T u), the minimiser;
         eq. 11 prints the opposite sign, the maximiser, and eq. 10 writes gamma for the
         alpha of eq. 9. The three objectives are solved for their one B together.
-        Balanced S and the sigmoid focal loss are the defaults. With average precision
-        (`kerashash.methods.learned_codes.RankedCodes`), a step of B may raise the
-        objective; the bit update never does.
+        Balanced S and the sigmoid focal loss are the defaults. Labels may be unknown.
+        With average precision (`kerashash.methods.learned_codes.RankedCodes`), a step
+        of B may raise the objective; the bit update never does.
     """
 
-    reported = ("loss", "visual_loss", "label_loss", "fusion_loss", "focal_loss")
+    reported = (
+        "loss",
+        "visual_loss",
+        "label_loss",
+        "fusion_loss",
+        "focal_loss",
+        "balance_loss",
+    )
     training_networks = ("label_net", "fusion_net")
+    unknown_labels = True
     supports_replicas = True
 
     def __init__(
@@ -200,6 +221,7 @@ class DCDH(HashModel):
         fusion_units: Iterable[int] = (4096, 512),
         detach_fusion: bool = False,
         preset: str = "default",
+        balance_weight: float = 0.0,
         **kwargs: Any,
     ) -> None:
         options = {
@@ -215,6 +237,7 @@ class DCDH(HashModel):
             "focal_weight": focal_weight,
             "focal_gamma": focal_gamma,
             "quantization_weight": quantization_weight,
+            "balance_weight": balance_weight,
         }
         check_least(0, **weights, code_rate=code_rate)
         for name, value in (("num_classes", num_classes), ("num_train", num_train)):
@@ -272,7 +295,7 @@ class DCDH(HashModel):
 
         Args:
             x: tensor ``(batch, ...)``; images or vectors.
-            labels: float tensor ``(batch, num_classes)``.
+            labels: float tensor ``(batch, num_classes)``; values in {-1, 0, 1}.
             training: bool; whether dropout is on.
             visual, label: float tensors ``(batch, bits)``; the codes of the image and
                 label streams, if they are known already.
@@ -289,7 +312,8 @@ class DCDH(HashModel):
             return tf.stack([visual], axis=1), None
         # tanh(U_l) with U_l = F_l(labels), eq. 4.
         if label is None:
-            label = self.label_net(labels, training=training)  # (batch, bits)
+            present = tf.nn.relu(labels)
+            label = self.label_net(present, training=training)  # (batch, bits)
         if self.fusion_net is None:
             return tf.stack([visual, label], axis=1), None
         # tanh(U) with U = F(outer product of the two), eq. 5.
@@ -351,11 +375,11 @@ class DCDH(HashModel):
 
         Args:
             u, logits: as `streams` returns them.
-            labels: float tensor ``(batch, num_classes)``.
+            labels: float tensor ``(batch, num_classes)``; values in {-1, 0, 1}.
             codes: float tensor ``(batch, bits)`` over {-1, +1}; the images' rows of B.
 
         Returns:
-            dict of scalar float tensors: "loss" and each term that the variant has.
+            dict of scalar float tensors: "loss" and each term that the model has.
         """
         similarity_loss = self.shared_codes.loss_of(labels)
         scale = self.num_train * self.bits**2  # so that L_w is a mean over pairs
@@ -376,13 +400,19 @@ class DCDH(HashModel):
             focal_loss = losses.sigmoid_focal if sigmoid else losses.softmax_focal
             focal = focal_loss(labels, logits, gamma=self.options["focal_gamma"])
             terms["focal_loss"] = self.options["focal_weight"] * focal  # eq. 6 and 7
-        # The terms that variants V and S lack count as 0.
-        visual, label, fusion, focal = (
-            terms.get(name, 0.0) for name in (*stream_names, "focal_loss")
+        if self.options["balance_weight"]:
+            means = tf.reduce_mean(u[:, 0], axis=0)  # (bits,)
+            balance = tf.reduce_mean(means**2)
+            terms["balance_loss"] = self.options["balance_weight"] * balance
+        # The terms that are not there count as 0.
+        visual, label, fusion, focal, balance = (
+            terms.get(name, 0.0)
+            for name in (*stream_names, "focal_loss", "balance_loss")
         )
         lam = self.options["label_loss_weight"]
         mu = self.options["fusion_loss_weight"]
-        return {"loss": visual + lam * label + mu * (fusion + focal), **terms}  # eq. 8
+        loss = visual + lam * label + mu * (fusion + focal)  # eq. 8
+        return {"loss": loss + balance, **terms}
 
     # -------------------------------------------------------------- train_step
 

@@ -23,7 +23,11 @@ import numpy.typing as npt
 import tensorflow as tf
 
 from kerashash.maths import discrete, losses
-from kerashash.maths.similarity import LabelSimilarity, shares_label
+from kerashash.maths.similarity import (
+    LabelSimilarity,
+    may_share_label,
+    shares_label,
+)
 from kerashash.methods import replicas
 from kerashash.methods.hash_model import Batch
 
@@ -275,7 +279,7 @@ class RankedCodes:
             return sums / similarity.counts[:, None]
         num_classes, bits = similarity.patterns.shape[1], codes.shape[1]
         planes = keras.random.normal((num_classes, bits), dtype="float32")
-        projected = similarity.patterns @ planes
+        projected = tf.nn.relu(similarity.patterns) @ planes
         median = np.median(tf.gather(projected, similarity.pattern_of), axis=0)
         return discrete.sign(projected - median)
 
@@ -306,16 +310,19 @@ class RankedCodes:
         """Return one minus the average precision, as a function of U_w of a batch.
 
         The images of the batch, with label rows ``labels`` ``(batch, num_classes)``,
-        are queries of B.
+        are queries of B. Codes whose similarity is unknown are not in their rankings.
         """
+        patterns, counts = self.similarity.patterns, self.similarity.counts
+        if self.similarity.has_unknown:
+            counts *= tf.cast(~may_share_label(labels, patterns), tf.float32)
         soft = tf.tanh(self.real)
         # Straight-through estimator: the value of the sign, the gradient of the tanh.
         codes = soft + tf.stop_gradient(discrete.sign(soft) - soft)
         return functools.partial(
             losses.average_precision_loss,
             codes=codes,
-            similar=tf.cast(shares_label(labels, self.similarity.patterns), tf.float32),
-            counts=self.similarity.counts,
+            similar=tf.cast(shares_label(labels, patterns), tf.float32),
+            counts=counts,
         )
 
     def store(self, batch: Batch, u: tf.Tensor) -> None:

@@ -16,6 +16,7 @@ from kerashash.cli.printing import print_json
 # What the extras of the installation are for.
 _USES = {
     "cluster": "encoding on several machines",
+    "hub": "entries on Hugging Face",
     "heif": "photographs in HEIF and HEIC",
     "litert": "encoders for LiteRT",
     "onnx": "encoders for ONNX Runtime",

@@ -1,4 +1,4 @@
-"""The commands ``kerashash zoo list | info | verify | export``."""
+"""The commands ``kerashash zoo list | info | verify | export | push``."""
 
 import contextlib
 import os
@@ -154,6 +154,21 @@ def _export(name: str, root: str) -> None:
     from kerashash import zoo
 
     print(f"Wrote {zoo.export(name, root).path}")
+
+
+@_zoo.command("push")
+@_name
+@click.argument("repository", metavar="OWNER/NAME")
+@click.option("--private", is_flag=True, help="Make a new repository private.")
+def _push(name: str, repository: str, private: bool) -> None:
+    """Upload an entry to the Hugging Face Hub.
+
+    ENTRY is the name of an entry, or the path of its folder. The token is that of
+    HF_TOKEN, or of `hf auth login`.
+    """
+    from kerashash import zoo
+
+    print(f"Wrote {zoo.push(name, repository, private)}")
 
 
 COMMANDS = (_zoo,)

@@ -16,8 +16,9 @@ An entry is a folder named ``<method>-<dataset>-<bits>`` of six files:
 
 ``card.md`` is ``card.json`` in a form for people to read.
 
-Entries come from the registries of `kerashash.zoo.registry`. Nothing is unpickled, and
-nothing is downloaded unless KERASHASH_ZOO names a server.
+Entries come from the registries of `kerashash.zoo.registry`, or by names that begin
+with ``hf://`` from the Hugging Face Hub (`kerashash.zoo.hub`). Nothing is unpickled.
+Nothing is downloaded unless KERASHASH_ZOO names a server, or a name the hub.
 """
 
 from kerashash.zoo.encoding import Agreement, compare_codes
@@ -29,6 +30,7 @@ from kerashash.zoo.entries import (
     recipe_path,
 )
 from kerashash.zoo.entries import list_entries as list
+from kerashash.zoo.hub import push
 from kerashash.zoo.loading import load, verify
 from kerashash.zoo.registry import versions
 from kerashash.zoo.weight_files import round_weights
@@ -44,6 +46,7 @@ __all__ = [
     "list",
     "load",
     "publish",
+    "push",
     "recipe_only",
     "recipe_path",
     "round_weights",

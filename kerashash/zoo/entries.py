@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 from kerashash import files as file_safety
 from kerashash import installed, notebook
 from kerashash.checks import close_names
-from kerashash.zoo import cards, registry, remote, weight_files
+from kerashash.zoo import cards, hub, registry, remote, weight_files
 
 FILES = (
     "config.json",
@@ -102,7 +102,8 @@ def entry(name: str | os.PathLike[str], strict: bool = False) -> Entry:
 
     Args:
         name: str, a name of `kerashash.zoo.list`; a version of one, such as
-            "dcdh-cifar10-48@1"; or the path of an entry's folder.
+            "dcdh-cifar10-48@1"; the path of an entry's folder; or, of an entry on the
+            Hugging Face Hub, ``hf://OWNER/NAME`` or ``hf://OWNER/NAME@REVISION``.
         strict: bool; whether a server that does not answer is an error, even if the
             cache holds the entry.
 
@@ -114,6 +115,7 @@ def entry(name: str | os.PathLike[str], strict: bool = False) -> Entry:
         ValueError: if there is no such entry (close names are listed), or if one of
             its files is missing or is not the one that the card describes.
         OSError: if the entry is on a server that does not answer (`registry.find`).
+        ImportError: if it is on the hub, and `huggingface_hub` is not installed.
         WeightsUnavailableError: if the zoo has only the entry's recipe.
 
     Example:
@@ -121,20 +123,25 @@ def entry(name: str | os.PathLike[str], strict: bool = False) -> Entry:
         48
     """
     path = _find_folder(name, strict)
-    _check_inside(path, path / "card.json")
+    # The files of the hub's cache are links into its folder of the repository.
+    on_hub = hub.is_address(name)
+    links = hub.links(path) if on_hub else path
+    _check_inside(links, path / "card.json")
     card = cards.read(path / "card.json")
     names = {cards.split_name(folder) for folder in _names_of(path)}
-    if not names & {(card["name"], None), (card["name"], cards.version(card))}:
+    fitting = {(card["name"], None), (card["name"], cards.version(card))}
+    if not on_hub and not names & fitting:
         raise ValueError(
             f"{path / 'card.json'} must give its folder's name as that of the entry. "
             f"Received: {card['name']!r}, version {cards.version(card)}."
         )
     for file in FILES:
-        _check_inside(path, path / file)
+        _check_inside(links, path / file)
         _check_file(path / file, card["files"].get(file, {}), path / "card.json")
     networks = shared_files(path, card)
     for network, expected in zip(networks, card.get("shared", []), strict=True):
-        _check_inside(network.parent, network)
+        own = network.is_relative_to(path)
+        _check_inside(links if own else network.parent, network)
         backbone = installed.backbone_card(network)
         if _digest(expected) in map(_digest, backbone.get("formerly", [])):
             expected = backbone  # of which entries have always rounded the kernels
@@ -197,7 +204,7 @@ def shared_files(path: pathlib.Path, card: Mapping[str, Any]) -> list[pathlib.Pa
 
     Returns:
         List of `pathlib.Path`, in the card's order: in ``shared/`` of the entry's
-        registry, or in the package.
+        own folder or of its registry, or in the package.
     """
     return [_shared_file(path, shared["file"]) for shared in card.get("shared", [])]
 
@@ -206,6 +213,8 @@ def _find_folder(name: str | os.PathLike[str], strict: bool) -> pathlib.Path:
     """The folder of an entry, with a card.json in it; raises what `entry` raises."""
     if not isinstance(name, str | os.PathLike):
         raise TypeError(f"`name` must be a name or a path. Received: {name!r}.")
+    if hub.is_address(name):
+        return hub.find(name, strict)
     path = pathlib.Path(os.fsdecode(name))
     is_name = len(path.parts) == 1
     registered = registry.find(path.name, strict) if is_name else None
@@ -281,10 +290,10 @@ def _shared_file(path: pathlib.Path, file_name: str) -> pathlib.Path:
     candidates = [
         folder / "shared" / name
         for entry_folder in (path.absolute(), path.resolve())
-        for folder in (entry_folder.parent, entry_folder.parent.parent)
+        for folder in (entry_folder, entry_folder.parent, entry_folder.parent.parent)
     ]
     existing = next((file for file in candidates if file.is_file()), None)
-    return existing or installed.network(name) or candidates[0]
+    return existing or installed.network(name) or candidates[1]
 
 
 def _refuse_recipe_only(name: str) -> None:

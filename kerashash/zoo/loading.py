@@ -14,7 +14,7 @@ import numpy.typing as npt
 
 from kerashash import files
 from kerashash.codes import bit_imbalance
-from kerashash.zoo import cards, weight_files
+from kerashash.zoo import cards, hub, weight_files
 from kerashash.zoo.entries import Entry, entry, shared_files
 
 if TYPE_CHECKING:  # it imports TensorFlow
@@ -32,7 +32,8 @@ def load(name: str | os.PathLike[str], strict: bool = False) -> "HashModel":
 
     Args:
         name: str, a name of `kerashash.zoo.list`; a version of one, such as
-            "dcdh-cifar10-48@1"; or the path of an entry's folder.
+            "dcdh-cifar10-48@1"; the path of an entry's folder; or, of an entry on the
+            Hugging Face Hub, ``hf://OWNER/NAME`` or ``hf://OWNER/NAME@REVISION``.
         strict: bool; True gives exactly what the registry holds, or an error. It
             refuses a surrogate; an entry whose card names no version of kerashash, or
             one newer than this; a model whose codes of the golden inputs are not those
@@ -56,7 +57,9 @@ def load(name: str | os.PathLike[str], strict: bool = False) -> "HashModel":
     found = entry(name, strict)
     model = _build_strictly(found) if strict else build_model(found)
     # No path: it can be loaded from anywhere.
-    if isinstance(name, str) and cards.split_name(name)[0] == found.name:
+    if hub.is_address(name) or (
+        isinstance(name, str) and cards.split_name(name)[0] == found.name
+    ):
         model.entry = name
     return model
 

@@ -6,7 +6,7 @@ import os
 import pathlib
 import re
 import urllib.parse
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Mapping
 from typing import Any, TypedDict
 
 from kerashash import installed
@@ -64,8 +64,9 @@ def card(base: str, name: str, strict: bool = False) -> bytes:
     url = _url(base, name, "card.json")
     try:
         card_bytes = fetch_text(url, patient=strict or not newest_first)
-        _listed_files(card_bytes, url)
-        check(parse_json(card_bytes, url, dict), url, name)
+        content: dict[str, Any] = parse_json(card_bytes, url, dict)
+        listed_files(content, url)
+        check(content, url, name)
         return card_bytes
     # Not a card: such as the page of a proxy that wants a password.
     except (ConnectionError, ValueError):
@@ -95,7 +96,8 @@ def entry(base: str, name: str, card_bytes: bytes) -> pathlib.Path:
     """
     versions = _cache(base) / name
     folder = versions / version_of(card_bytes)
-    files, shared = _listed_files(card_bytes, _url(base, name, "card.json"))
+    url = _url(base, name, "card.json")
+    files, shared = listed_files(parse_json(card_bytes, url, dict), url)
     for file, expected in shared.items():
         if not _is_in_package(file, expected):
             # Outside the entry's folder: fetched once for all entries of the server.
@@ -162,11 +164,22 @@ def _link_from_older_version(
             return
 
 
-def _listed_files(
-    card_bytes: bytes, source: str | pathlib.Path
+def listed_files(
+    card: Mapping[str, Any], source: str | pathlib.Path
 ) -> tuple[dict[str, _Expected], dict[str, _Expected]]:
-    """The files that a card lists, by name: the entry's own, and the shared ones."""
-    card = parse_json(card_bytes, source, dict)
+    """Check the list of files of a card.
+
+    Args:
+        card: dict, the content of a card.json.
+        source: str or path, where the card is from, to be named in an error.
+
+    Returns:
+        ``(files, shared)``: dicts of sha256 and size by plain names; those of the
+        entry's own files, and of the networks that it shares.
+
+    Raises:
+        ValueError: if the list is invalid.
+    """
     rule = f"`files` of {source} must map plain file names to their sha256 and bytes."
     files, shared = card.get("files"), card.get("shared", [])
     if (
@@ -204,7 +217,8 @@ def _expected_files(
 def _is_whole_entry(card_path: pathlib.Path) -> bool:
     """Whether the cache has all files that a cached card lists."""
     try:
-        files, shared = _listed_files(card_path.read_bytes(), card_path)
+        content = parse_json(card_path.read_bytes(), card_path, dict)
+        files, shared = listed_files(content, card_path)
     except ValueError:
         return False
     folder = card_path.parent

@@ -274,6 +274,41 @@ def export(name: str | os.PathLike[str], root: str | os.PathLike[str]) -> Entry:
     return entry(target)
 
 
+def stage_alone(found: Entry, root: pathlib.Path) -> pathlib.Path:
+    """Write an entry that needs no registry: its networks are in its own folder.
+
+    Args:
+        found: `Entry`.
+        root: `pathlib.Path` of the folder in which the entry's folder is made.
+
+    Returns:
+        `pathlib.Path` of the entry's folder.
+    """
+    folder = root / found.name
+    (folder / "shared").mkdir(parents=True)
+    card = dict(found.card)
+    networks = shared_files(found.path, card)
+    for network in networks:
+        shutil.copyfile(network, folder / "shared" / network.name)
+    if networks:
+        # A backbone of the package may be another file of the same weights now.
+        card["shared"] = [
+            {
+                "file": network.name,
+                "sha256": weight_files.sha256(network),
+                "bytes": network.stat().st_size,
+            }
+            for network in networks
+        ]
+    else:
+        (folder / "shared").rmdir()
+    for file in FILES:
+        shutil.copyfile(found.path / file, folder / file)
+    (folder / "card.json").write_text(json.dumps(card, indent=1) + "\n")
+    (folder / "card.md").write_text(model_card(card))
+    return entry(folder).path
+
+
 def _about(data: "RetrievalData | DistributionData") -> dict[str, Any]:
     """What the card of a new entry says of its data, and the metrics for such data."""
     from kerashash.data import DistributionData, RetrievalData

@@ -5,7 +5,7 @@ import tomllib
 import pytest
 from conftest import METRIC
 
-from kerashash import cli, zoo
+from kerashash import cli, recipes, zoo
 from kerashash.zoo import cards, front_matter
 
 ROOT = pathlib.Path(__file__).parent.parent / "zoo"
@@ -16,12 +16,18 @@ CARD = {"name": "dcdh-mine-48", "metrics": [{**METRIC, "value": 0.5}], "files": 
 
 
 def test_every_entry_and_recipe_says_what_it_is():
-    recipes = [*ROOT.glob("*/recipe.toml"), *ROOT.glob("recipes/*.toml")]
-    tables = [tomllib.loads(path.read_text())["entry"] for path in recipes]
+    paths = [*ROOT.glob("*/recipe.toml"), *ROOT.glob("recipes/*.toml")]
+    tables = [tomllib.loads(path.read_text())["entry"] for path in paths]
     assert len(tables) > len(CARDS) > 0
     for about in (*CARDS.values(), *tables):
         cards.check_texts(about, about["name"])
         assert set(cards.TRAINING_FACTS) <= set(about), about["name"]
+
+
+def test_a_recipe_for_a_folder_says_what_it_is():
+    entry = tomllib.loads(recipes.for_folder("photos", "dcdh"))["entry"]
+    cards.check_texts(entry, "the recipe")
+    assert set(cards.TRAINING_FACTS) <= set(entry)
 
 
 def test_heads_are_called_heads():

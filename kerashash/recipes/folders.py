@@ -95,6 +95,10 @@ def for_folder(
             "method": SHORT_NAMES[method],
             "trained_on": f"the photographs in {folder.name}; backbone: {backbone}",
             "use": "retrieval of photographs like those that it was trained on",
+            "objective": f"that of {SHORT_NAMES[method]} with its default options",
+            "backbone_trained_by": "ImageNet-1k classification; frozen",
+            "chosen_on": "nothing of these photographs",
+            "seeds_vary": f"the layers above the backbone; the split is that of {seed}",
         },
         "data": {"folder": os.fspath(folder), "seed": seed},
         "backbone": {

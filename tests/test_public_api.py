@@ -23,6 +23,7 @@ MODULES = [
     "kerashash.data",
     "kerashash.evaluation",
     "kerashash.evaluation.label_distribution",
+    "kerashash.comparison",
     "kerashash.maths",
     "kerashash.maths.discrete",
     "kerashash.maths.itq",

@@ -31,6 +31,7 @@ PLAN = [
     "store",
     "cluster",
     "recipes",
+    "comparison",
     "demo",
     "page",
     "cli",

@@ -1,9 +1,11 @@
 """The commands ``kerashash compare | plot``: several entries side by side."""
 
 import shutil
+import sys
 from typing import Any
 
 import click
+from click.core import ParameterSource
 
 from kerashash.cli import models
 from kerashash.cli.completion import complete_data, complete_entry
@@ -12,22 +14,40 @@ from kerashash.cli.printing import print_data, print_json
 
 # Images that are encoded to measure a rate, after as many that warm up.
 _IMAGES = 128
+_DEFAULT = ParameterSource.DEFAULT
 _entries = click.argument(
     "names", nargs=-1, required=True, metavar="ENTRY...", shell_complete=complete_entry
 )
 
 
 @click.command("compare")
-@_entries
+@click.argument("names", nargs=-1, metavar="[ENTRY...]", shell_complete=complete_entry)
 @click.option(
     "--data",
-    metavar="NAME|FOLDER",
-    help="Measure all on a data set, or on a folder with a subfolder a class.",
+    metavar="NAME|FOLDER|RECIPE",
+    help="Measure all on a data set, or on a folder with a subfolder a class; with "
+    "--table also on the data of a recipe.",
     shell_complete=complete_data,
 )
 @data_options
 @click.option("--rate", is_flag=True, help="Measure how fast each encodes here.")
 @json_option
+@click.option("--table", metavar="NAME", help="Of a paper, such as dsre-1.")
+@click.option("--methods", metavar="A,B", help="With --table: some of its rows.")
+@click.option("--bits", metavar="12,48", help="With --table: some code lengths.")
+@click.option(
+    "--seeds", type=click.IntRange(1), help="With --table: trainings of each. [3]"
+)
+@click.option(
+    "--features",
+    metavar="NAME",
+    help="With --table: a frozen backbone; of columns standardized, quantiles or none.",
+)
+@click.option("--image-size", type=int, help="With --table: that the backbone takes.")
+@click.option(
+    "--out", metavar="FOLDER", help="With --table: for its files. [comparison]"
+)
+@click.option("--cache-dir", metavar="FOLDER", help="With --table: for features.")
 def _compare(
     names: tuple[str, ...],
     data: str | None,
@@ -36,12 +56,32 @@ def _compare(
     data_dir: str | None,
     rate: bool,
     as_json: bool,
+    table: str | None,
+    **choices: Any,
 ) -> None:
-    """Compare models side by side.
+    """Compare models side by side, or the methods of a paper's table.
 
     Without --data, metrics are those of the entries' cards, each on its own
     data. With it, ENTRY may be a .keras file too.
+
+    With --table, every method of the table that is in the library is trained on
+    the features of one frozen network, and its values are put beside the printed
+    ones. Each value is kept as soon as it is there: a run that was ended goes on.
     """
+    given = {name: value for name, value in choices.items() if value is not None}
+    if table is not None:
+        context = click.get_current_context()
+        for name in ("names", "protocol", "seed", "rate", "as_json"):
+            if context.get_parameter_source(name) is not _DEFAULT:
+                option = "ENTRY" if name == "names" else f"--{name.removeprefix('as_')}"
+                raise click.UsageError(f"{option} does not go with --table.")
+        _compare_table(table, data, data_dir, given)
+        return
+    if given:
+        name = next(iter(given)).replace("_", "-")
+        raise click.UsageError(f"--{name} goes with --table.")
+    if not names:
+        raise click.UsageError("Name entries, or a --table.")
     from kerashash import zoo
     from kerashash.cli.evaluate import measured
     from kerashash.codes import packed_width
@@ -75,6 +115,33 @@ def _compare(
         print_data("On", columns[0]["data"])
         print()
     _print_table(columns, with_data=rows is None)
+
+
+def _compare_table(
+    name: str, data: str | None, data_dir: str | None, given: dict[str, Any]
+) -> None:
+    """Fill a table of a paper, and print it."""
+    from kerashash import comparison
+
+    if "methods" in given:
+        given["methods"] = [word.strip() for word in given["methods"].split(",")]
+    if "bits" in given:
+        try:
+            given["bits"] = [int(word) for word in given["bits"].split(",")]
+        except ValueError:
+            raise click.UsageError(
+                f"--bits must be numbers, such as 12,48. Received: {given['bits']!r}."
+            ) from None
+    folder = given.pop("out", "comparison")
+    text = comparison.compare(
+        name,
+        folder,
+        data=data,
+        data_dir=data_dir,
+        report=lambda line: print(line, file=sys.stderr, flush=True),
+        **given,
+    )
+    print(text, end="")
 
 
 def _rate(model: Any) -> float:

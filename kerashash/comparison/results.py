@@ -1,0 +1,446 @@
+"""Fill a table: train what is still missing, keep it in a CSV file, write the table."""
+
+import contextlib
+import csv
+import dataclasses
+import io
+import math
+import os
+import pathlib
+import statistics
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import Any, NamedTuple
+
+from kerashash import files
+from kerashash.checks import check_integer, close_names
+from kerashash.comparison.tables import Part, Row, Table, table
+
+#: The columns of the CSV file.
+COLUMNS = (
+    "table",
+    "part",
+    "data",
+    "features",
+    "row",
+    "method",
+    "options",
+    "bits",
+    "seed",
+    "measure",
+    "value",
+    "train_seconds",
+    "test_seconds",
+)
+_KEY = ("part", "data", "features", "row", "options", "bits", "seed")
+
+
+class _Task(NamedTuple):
+    """A cell: a method on a data set, with a code length and a seed."""
+
+    part: Part
+    row: Row
+    bits: int
+    seed: int
+
+    def key(self) -> tuple[str, ...]:
+        """What identifies the cell in the CSV file."""
+        training = {**self.part.training, "metric": self.part.metric}
+        return (
+            self.part.name,
+            _words(self.part.data),
+            _words(self.part.features),
+            self.row.name,
+            _words({**self.row.options, **(self.row.self_train or {}), **training}),
+            str(self.bits),
+            str(self.seed),
+        )
+
+
+def compare(
+    name: str,
+    folder: str | os.PathLike[str],
+    *,
+    methods: Iterable[str] | None = None,
+    bits: Iterable[int] | None = None,
+    seeds: int = 3,
+    features: str | None = None,
+    image_size: int | None = None,
+    data: str | os.PathLike[str] | None = None,
+    data_dir: str | os.PathLike[str] | None = None,
+    cache_dir: str | os.PathLike[str] | None = None,
+    report: Callable[[str], None] = print,
+) -> str:
+    """Train the methods of a paper's table, and put their values beside the printed.
+
+    All methods get the features of one frozen network, which are computed once and
+    cached; those that are trained by gradients have a hidden layer of 512 units on
+    them. Each value is appended to ``<name>.csv`` as soon as it is there: a run that
+    was killed goes on where it was. ``<name>.md`` is the table.
+
+    Args:
+        name: str; a table of `kerashash.comparison.list_tables`.
+        folder: path of the folder for the two files; created if it does not exist.
+        methods: list of str or None; rows of the table, by their printed names or their
+            classes. None is all.
+        bits: list of int or None; code lengths. None is those of the table.
+        seeds: int; how many times to train, with the seeds 0, 1, ..., each of which
+            draws its own splits.
+        features: str or None; a name for `kerashash.backbones.get`; for columns of
+            numbers "standardized", "quantiles" or "none". None is the table's own.
+        image_size: int or None; the side of the images that the network takes.
+        data: str, path or None; other data for all methods, in place of the paper's: a
+            folder of images with a subfolder a class, a recipe, or a data set by name.
+            Nothing is printed for these.
+        data_dir: path or None; as for `kerashash.data.load`.
+        cache_dir: path or None; the folder for features. None is
+            ``~/.cache/kerashash``.
+        report: function of a str, called after each cell.
+
+    Returns:
+        str, the table as Markdown.
+
+    Raises:
+        TypeError, ValueError: if an argument is wrong.
+
+    Example:
+        >>> quiet = lambda line: None
+        >>> text = compare("dsre-1", "results", methods=["ITQ"], bits=[12], seeds=1,
+        ...                data="digits", report=quiet)
+        >>> text.splitlines()[0]
+        '# dsre-1: Mean average precision, first setting'
+    """
+    # Here, because it takes seconds: what has been trained is shown without it.
+    from kerashash.comparison import cells
+    from kerashash.data import RetrievalData
+
+    check_integer("seeds", seeds)
+    chosen = _choose(table(name), methods, bits, features, image_size, data)
+    folder = pathlib.Path(folder).expanduser()
+    folder.mkdir(parents=True, exist_ok=True)
+    file = folder / f"{name}.csv"
+    cache_dir = pathlib.Path(cache_dir or "~/.cache/kerashash").expanduser()
+    _repair(file)
+    done = _read(file)
+    missing: dict[str, str] = {}
+    for part in chosen.parts:
+        wanted = len(cells.measures(part))
+        for seed in range(seeds):
+            tasks = [
+                _Task(part, row, length, seed)
+                for row in chosen.rows
+                if not _reason(row)
+                for length in part.bits
+            ]
+            tasks = [task for task in tasks if len(done.get(task.key(), {})) < wanted]
+            if not tasks:
+                continue
+            try:
+                rows = cells.load(part, seed, cache_dir, data_dir)
+            except _unavailable() as error:
+                missing[part.name] = str(error).partition("\n")[0]
+                report(f"{part.name}: {missing[part.name]}")
+                break
+            if isinstance(rows, RetrievalData) == bool(part.measures):
+                kind = "label distributions" if part.measures else "images or vectors"
+                raise ValueError(
+                    f"`data` must be {kind} for the table {name!r}. Received: "
+                    f"{_words(part.data)}."
+                )
+            for task in tasks:
+                try:
+                    cell = cells.run(part, task.row, task.bits, seed, rows)
+                except (TypeError, ValueError) as error:
+                    where = f"{part.name}, {task.row.name}, {task.bits} bits"
+                    missing[where] = str(error)
+                    report(f"{where}: {error}")
+                    continue
+                _append(file, name, task, cell)
+                done[task.key()] = cell.values
+                value = ", ".join(f"{k} {v:.4f}" for k, v in cell.values.items())
+                report(
+                    f"{part.name}, {task.row.name}, {task.bits} bits, seed {seed}: "
+                    f"{value} ({cell.train_seconds:.1f} s)"
+                )
+    definitions = {part.name: cells.definition(part) for part in chosen.parts}
+    text = markdown(chosen, done, seeds, missing, definitions)
+    with files.replacing(folder / f"{name}.md") as stream:
+        stream.write(text.encode())
+    return text
+
+
+def _unavailable() -> Any:
+    """The errors that say that data are not there."""
+    from kerashash.data import DatasetUnavailableError
+
+    return (DatasetUnavailableError, FileNotFoundError)
+
+
+# ------------------------------------------------------------------------- choices
+
+
+def _choose(
+    full: Table,
+    methods: Iterable[str] | None,
+    bits: Iterable[int] | None,
+    features: str | None,
+    image_size: int | None,
+    data: str | os.PathLike[str] | None,
+) -> Table:
+    """Apply what a user has chosen to a table."""
+    rows, parts = full.rows, full.parts
+    if methods is not None:
+        names = [*methods]
+        known = [name for row in rows for name in (row.name, row.method or row.name)]
+        for name in names:
+            if name not in known:
+                raise ValueError(
+                    f"`methods` must be rows of {full.name}: {sorted({*known})}. "
+                    f"Received: {name!r}.{close_names(name, known)}"
+                )
+        rows = tuple(r for r in rows if r.name in names or r.method in names)
+    if data is not None:
+        parts = (_own_part(parts[0], data),)
+    changes: dict[str, Any] = {}
+    if bits is not None:
+        changes["bits"] = [check_integer("bits", length) for length in bits]
+    if features is not None or image_size is not None:
+        changes["features"] = _features(parts[0], features, image_size)
+    return dataclasses.replace(
+        full, rows=rows, parts=tuple(dataclasses.replace(p, **changes) for p in parts)
+    )
+
+
+def _features(part: Part, name: str | None, image_size: int | None) -> dict[str, Any]:
+    if "encoding" in part.features:
+        allowed = ("standardized", "quantiles", "none")
+        if name not in allowed or image_size is not None:
+            raise ValueError(
+                f"`features` must be one of {allowed} for columns of numbers, without "
+                f"`image_size`. Received: {name!r}, image_size={image_size}."
+            )
+        return {"encoding": name}
+    chosen = {**part.features, **({} if name is None else {"name": name})}
+    if image_size is not None:
+        chosen["image_size"] = check_integer("image_size", image_size)
+    return chosen
+
+
+def _own_part(part: Part, data: str | os.PathLike[str]) -> Part:
+    """A part of a user's own data."""
+    from kerashash import data as data_sets
+    from kerashash.evaluation.choices import PROTOCOLS
+    from kerashash.recipes.recipe import read
+
+    text = os.fspath(data)
+    path = pathlib.Path(text).expanduser()
+    chosen: dict[str, Any] = {}
+    # Of other data, all ranks count: there may be fewer than the paper's, and no
+    # validation images.
+    if not part.measures and PROTOCOLS.get(part.metric, {"at": 1})["at"] is not None:
+        chosen["metric"] = "kerashash"
+    if path.is_dir():
+        chosen["data"] = {"folder": str(path.resolve())}
+    elif path.suffix == ".toml":
+        recipe = read(path)
+        chosen["data"] = dict(recipe.data)
+        if "folder" in chosen["data"]:
+            own = path.parent / pathlib.Path(chosen["data"]["folder"]).expanduser()
+            chosen["data"]["folder"] = str(own.resolve())
+        if "name" in recipe.backbone.network:
+            chosen["features"] = dict(recipe.backbone.network)
+    elif text in data_sets.list():
+        chosen["data"] = {"name": text}
+        if text == "digits":  # vectors
+            chosen["features"] = {"encoding": "standardized"}
+    else:
+        raise ValueError(
+            "`data` must be a folder of images, a recipe (.toml) or a data set of "
+            f"`kerashash.data.list`. Received: {text!r}."
+        )
+    for key in ("seed", "validation"):  # each run draws its own splits
+        chosen["data"].pop(key, None)
+    return dataclasses.replace(part, name=path.stem, **chosen)
+
+
+def _reason(row: Row) -> str:
+    """Why a row has no class, or empty."""
+    from kerashash.comparison.cells import NEAREST
+    from kerashash.recipes.recipe import METHODS
+
+    if row.method is None:
+        return row.absent
+    known = row.method == NEAREST or row.method in METHODS
+    return "" if known else "not in this version"
+
+
+# ---------------------------------------------------------------------------- file
+
+
+def _words(choices: Any) -> str:
+    """Choices in one line, in a fixed order."""
+    return " ".join(f"{key}={choices[key]}" for key in sorted(choices))
+
+
+def _repair(file: pathlib.Path) -> None:
+    """Cut off a last line that was not written to its end."""
+    if not file.exists():
+        return
+    with file.open("r+b") as stream:
+        content = stream.read()
+        stream.truncate(content.rfind(b"\n") + 1)
+
+
+def _read(file: pathlib.Path) -> dict[tuple[str, ...], dict[str, float]]:
+    """The values of the cells that are there, by their keys."""
+    cells: dict[tuple[str, ...], dict[str, float]] = {}
+    if not file.exists():
+        return cells
+    with file.open(newline="") as stream:
+        reader = csv.DictReader(stream)
+        if reader.fieldnames is not None and tuple(reader.fieldnames) != COLUMNS:
+            raise ValueError(
+                f"{file} must have the columns {[*COLUMNS]}. Received: "
+                f"{reader.fieldnames}."
+            )
+        for line in reader:
+            key = tuple(line[name] for name in _KEY)
+            cells.setdefault(key, {})[line["measure"]] = float(line["value"])
+    return cells
+
+
+def _append(file: pathlib.Path, name: str, task: _Task, cell: Any) -> None:
+    """Append the lines of a cell, in one write."""
+    buffer = io.StringIO()
+    writer = csv.DictWriter(buffer, COLUMNS, lineterminator="\n")
+    if not file.exists() or not file.stat().st_size:
+        writer.writeheader()
+    common = dict(zip(_KEY, task.key(), strict=True))
+    for measure, value in cell.values.items():
+        writer.writerow(
+            {
+                **common,
+                "table": name,
+                "method": task.row.method,
+                "measure": measure,
+                "value": repr(float(value)),
+                "train_seconds": f"{cell.train_seconds:.2f}",
+                "test_seconds": f"{cell.test_seconds:.2f}",
+            }
+        )
+    flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT
+    descriptor = os.open(file, flags, 0o666)
+    with contextlib.closing(os.fdopen(descriptor, "wb", buffering=0)) as stream:
+        stream.write(buffer.getvalue().encode())
+        os.fsync(descriptor)
+
+
+# --------------------------------------------------------------------------- table
+
+
+def markdown(
+    chosen: Table,
+    done: dict[tuple[str, ...], dict[str, float]],
+    seeds: int,
+    missing: dict[str, str],
+    definitions: dict[str, str],
+) -> str:
+    """Write a table with the measured values beside the printed ones.
+
+    Args:
+        chosen: `Table`.
+        done: dict of the values of cells by their keys.
+        seeds: int; how many seeds count.
+        missing: dict of str; why cells have no values, by the name of the part, or
+            that of the part, the row and the bits.
+        definitions: dict of str; what is measured, by the name of the part.
+
+    Returns:
+        str.
+    """
+    lines = [f"# {chosen.name}: {chosen.title}", "", f"{chosen.source}."]
+    if chosen.note:
+        lines += ["", chosen.note]
+    lines += [
+        "",
+        "Each column has the paper's number first, then the mean ± standard deviation "
+        "measured here.",
+    ]
+    full = {part.name: part for part in table(chosen.name).parts}
+    for part in chosen.parts:
+        lines += ["", f"## {part.name}", ""]
+        lines += [
+            f"Measured: {definitions[part.name]}; {_words(part.data)}; features "
+            f"{_words(part.features)}; {seeds} seed{'s' * (seeds > 1)}.",
+            "",
+        ]
+        paper = full.get(part.name)
+        if paper is not None and paper.data != part.data:
+            paper = None  # a user's own data
+        lines += _rows(chosen, part, paper, done, seeds)
+        reasons = {row.name: _reason(row) for row in chosen.rows if _reason(row)}
+        for where, reason in missing.items():
+            if where.split(", ")[0] == part.name:
+                lines += ["", f"Without values: {where}: {reason}"]
+        if reasons:
+            words = "; ".join(f"{name}: {reason}" for name, reason in reasons.items())
+            lines += ["", f"Printed only: {words}."]
+    return "\n".join(lines) + "\n"
+
+
+def _rows(
+    chosen: Table,
+    part: Part,
+    printed_part: Part | None,
+    done: dict[tuple[str, ...], dict[str, float]],
+    seeds: int,
+) -> Iterator[str]:
+    """The lines of the table of one part."""
+    columns: list[tuple[int, str | None, str]] = (
+        [(part.bits[0], measure, measure) for measure in part.measures]
+        if part.measures
+        else [(length, None, f"{length} bits") for length in part.bits]
+    )
+    yield _line(["method", *(title for *_, title in columns)])
+    yield _line(["---"] * (1 + len(columns)))
+    for row in chosen.rows:
+        cells = [row.name]
+        for length, measure, _ in columns:
+            by_seed = []
+            for seed in range(seeds):
+                values = done.get(_Task(part, row, length, seed).key(), {})
+                value = next(iter(values.values()), None)
+                if measure is not None:
+                    value = values.get(measure)
+                if value is not None:
+                    by_seed.append(value)
+            printed = _printed(row, printed_part, length, measure)
+            cells.append(f"{printed} / {_mean(by_seed)}")
+        yield _line(cells)
+
+
+def _printed(row: Row, part: Part | None, bits: int, measure: str | None) -> str:
+    """The paper's number, or a dash."""
+    values = [] if part is None else row.printed.get(part.name, [])
+    if part is None or not values:
+        return "–"
+    known: Sequence[Any] = part.bits if measure is None else part.measures
+    sought = bits if measure is None else measure
+    if sought not in known or (measure is not None and bits != part.bits[0]):
+        return "–"
+    value = values[[*known].index(sought)]
+    return "–" if math.isnan(value) else f"{value:g}"
+
+
+def _mean(values: list[float]) -> str:
+    """The mean of values and, of several, their standard deviation."""
+    if not values:
+        return "–"
+    mean = statistics.fmean(values)
+    digits = 4 if abs(mean) < 10 else 1
+    if len(values) == 1:
+        return f"{mean:.{digits}f}"
+    return f"{mean:.{digits}f} ± {statistics.stdev(values):.{digits}f}"
+
+
+def _line(cells: Iterable[str]) -> str:
+    return f"| {' | '.join(cells)} |"

@@ -1,0 +1,264 @@
+"""The papers' tables: what they print, and how they are filled and go on."""
+
+import csv
+import math
+import signal
+import subprocess
+import sys
+
+import keras
+import pytest
+
+from kerashash import cli, data, zoo
+from kerashash.comparison import cells, compare, list_tables, results, table
+from kerashash.comparison.tables import Part, Row
+from kerashash.evaluation import label_distribution
+from kerashash.evaluation.choices import PROTOCOLS
+from kerashash.recipes.recipe import METHODS
+
+QUIET = {"report": lambda line: None}
+
+
+def digits(folder, methods=("ITQ",), bits=(8,), seeds=1, **options):
+    choices = {"methods": methods, "bits": bits, "seeds": seeds, "data": "digits"}
+    return compare("dsre-1", folder, **{**choices, **QUIET, **options})
+
+
+def lines(file):
+    with file.open(newline="") as stream:
+        return [*csv.DictReader(stream)]
+
+
+@pytest.mark.parametrize("name", list_tables())
+def test_tables_are_whole(name):
+    full = table(name)
+    known = data.list()
+    for part in full.parts:
+        assert part.data["protocol" if "protocol" in part.data else "name"]
+        assert part.data["name"] in known
+        protocol = part.data.get("protocol")
+        assert protocol is None or protocol in known[part.data["name"]]
+        assert part.metric in (*PROTOCOLS, "SVM accuracy", "label distributions")
+        assert cells.measures(part)
+        assert cells.definition(part)
+        columns = len(part.measures or part.bits)
+        for row in full.rows:
+            values = row.printed[part.name]
+            assert len(values) == columns
+            most = 1000 if part.measures else 1
+            assert all(math.isnan(value) or 0 <= value <= most for value in values)
+    for row in full.rows:
+        assert (row.method is None) == bool(row.absent)
+    assert len({row.name for row in full.rows}) == len(full.rows)
+
+
+@pytest.mark.parametrize(
+    ("name", "row", "part", "column", "value"),
+    [
+        ("dcdh-1", "DPSH", "MIRFlickr", 3, 0.7182),
+        ("dcdh-2", "DCDH-S", "NUS-WIDE", 1, 0.8523),
+        ("dsre-1", "NINH", "NUS-WIDE", 0, 0.674),
+        ("dsre-2", "DTSH", "CIFAR-10", 2, 0.925),
+        ("adalabel-3", "DNNH", "CIFAR-10", 1, 0.558),
+        ("ddh-2", "DDH", "CIFAR-10", 2, 0.535),
+        ("ddh-ldl-2", "LDSVR", "Flickr-LDL", 3, 1.7603),
+    ],
+)
+def test_printed_values(name, row, part, column, value):
+    rows = {row.name: row for row in table(name).rows}
+    assert rows[row].printed[part][column] == value
+
+
+def test_names_of_papers_stand_for_the_right_classes():
+    methods = {
+        row.name: row.method for name in list_tables() for row in table(name).rows
+    }
+    expected = {
+        "DNNH": "NINH",
+        "NINH": "NINH",
+        "DISH": "DISH",
+        "DIDH": "DISH",
+        "DSDH": "DSDH",
+        "PCA-ITQ": "ITQ",
+        "DVSQ": None,
+        "DQN": None,
+    }
+    assert {name: methods[name] for name in expected} == expected
+    deep = {"CNNH", "NINH", "DHN", "DPSH", "DTSH", "DSDH", "DISH", "SSDH"}
+    assert deep <= {*methods.values()} & {*METHODS}
+
+
+def test_a_table_is_filled_once(tmp_path, monkeypatch):
+    said = []
+    text = digits(tmp_path, seeds=2, report=said.append)
+    assert len(said) == 2
+    rows = lines(tmp_path / "dsre-1.csv")
+    assert [(row["bits"], row["seed"]) for row in rows] == [("8", "0")] * 2 + [
+        ("8", "1")
+    ] * 2
+    assert text == (tmp_path / "dsre-1.md").read_text()
+    values = [float(row["value"]) for row in rows if row["measure"] == "mAP"]
+    assert 0.3 < min(values) < max(values) < 0.9  # random codes: 0.10
+    assert f"| ITQ | – / {sum(values) / 2:.4f} ± " in text
+    # A second time nothing is trained, and nothing is read but the CSV file.
+    monkeypatch.setattr(cells, "load", None)
+    assert digits(tmp_path, seeds=2, report=said.append) == text
+    assert len(said) == 2
+
+
+def test_a_torn_line_is_cut_off_and_its_cell_done_again(tmp_path):
+    text = digits(tmp_path)
+    file = tmp_path / "dsre-1.csv"
+    whole = file.read_bytes()
+    file.write_bytes(whole[:-20])  # in the last line: a cell with one of two measures
+    said = []
+    assert digits(tmp_path, report=said.append) == text
+    assert len(said) == 1
+    assert len(lines(file)) == 3  # that of the first measure is there twice
+
+
+KILLED = """
+import os, signal, sys
+from kerashash.comparison import compare
+
+def report(line):
+    os.kill(os.getpid(), signal.SIGKILL)
+
+compare("dsre-1", sys.argv[1], methods=["ITQ"], bits=[4, 8], seeds=1, data="digits",
+        report=report)
+"""
+
+
+@pytest.mark.slow
+def test_a_killed_run_goes_on(tmp_path):
+    command = [sys.executable, "-c", KILLED, str(tmp_path)]
+    process = subprocess.run(command, cwd=tmp_path, timeout=300, check=False)
+    assert process.returncode == -signal.SIGKILL
+    assert len(lines(tmp_path / "dsre-1.csv")) == 2
+    said = []
+    digits(tmp_path, bits=[4, 8], report=said.append)
+    assert len(said) == 1
+    assert said[0].startswith("digits, ITQ, 8 bits")
+
+
+def test_missing_data_are_named(tmp_path):
+    text = compare(
+        "dsre-1", tmp_path, methods=["ITQ"], data_dir=tmp_path, seeds=1, **QUIET
+    )
+    for part in ("CIFAR-10", "NUS-WIDE"):
+        assert f"Without values: {part}: " in text
+    assert "| ITQ | 0.162 / – | 0.169 / – | 0.172 / – | 0.175 / – |" in text
+
+
+def test_a_cell_that_cannot_be_trained_says_why(tmp_path):
+    text = digits(tmp_path, bits=[8, 65])
+    assert "Without values: digits, ITQ, 65 bits: `bits` must be" in text
+    assert len(lines(tmp_path / "dsre-1.csv")) == 2
+
+
+def test_rows_without_a_class_say_why(tmp_path):
+    text = digits(tmp_path, methods=["DQN"])
+    assert "Printed only: DQN: a quantization method" in text
+    assert not (tmp_path / "dsre-1.csv").exists()
+
+
+@pytest.mark.parametrize("method", ["AA-kNN", "DDHLDL"])
+def test_label_distributions(method, rng):
+    d = rng.dirichlet([1.0, 1.0, 1.0], 40).astype("float32")
+    x = rng.normal(size=(40, 5)).astype("float32")
+    rows = data.DistributionData(x[:30], d[:30], x[30:], d[30:])
+    part = Part(
+        name="own",
+        data={},
+        metric="label distributions",
+        bits=[8],
+        features={"encoding": "standardized"},
+        training={"epochs": 2, "batch_size": 30, "learning_rate": 1e-3},
+        measures=["kl", "train seconds"],
+        neighbours=30,
+    )
+    small = {"code_units": [8], "function_units": [8], "code_epochs": 1}
+    options = small if method == "DDHLDL" else {}
+    cell = cells.run(part, Row("own", {}, method, options=options), 8, 0, rows)
+    assert [*cell.values] == ["kl", "train seconds"]
+    # All 30 rows are the neighbours of each query: the prediction is their mean.
+    mean = d[:30].mean(axis=0)
+    expected = label_distribution.kl_divergence(d[30:], [mean] * 10)
+    assert cell.values["kl"] == pytest.approx(expected, rel=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"methods": ["ITX"]}, "`methods` must be rows of dsre-1"),
+        ({"bits": [0]}, "`bits` must be at least 1"),
+        ({"seeds": 0}, "`seeds` must be at least 1"),
+        ({"data": "digit"}, "`data` must be a folder of images, a recipe"),
+        ({"features": "resnet"}, "`features` must be one of"),
+        ({"image_size": 0, "data": None}, "`image_size` must be at least 1"),
+    ],
+)
+def test_wrong_choices_are_named(options, message, tmp_path):
+    with pytest.raises(ValueError, match=message):
+        digits(tmp_path, **options)
+    with pytest.raises(ValueError, match="`table` must be one of"):
+        compare("dsre-9", tmp_path)
+
+
+def test_a_file_of_others_is_not_appended_to(tmp_path):
+    (tmp_path / "dsre-1.csv").write_text("a,b\n1,2\n")
+    with pytest.raises(ValueError, match=r"dsre-1.csv must have the columns"):
+        digits(tmp_path)
+
+
+def test_a_folder_of_photographs_is_compared(tmp_path, monkeypatch, rng):
+    from PIL import Image
+
+    for name, shade in (("dark", 30), ("light", 200)):
+        (tmp_path / "pets" / name).mkdir(parents=True)
+        for number in range(20):
+            pixels = rng.integers(shade, shade + 50, (16, 12, 3)).astype("uint8")
+            Image.fromarray(pixels).save(tmp_path / "pets" / name / f"{number}.png")
+    pooled = keras.Sequential(
+        [
+            keras.Input((8, 8, 3)),
+            keras.layers.AveragePooling2D(4),
+            keras.layers.Flatten(),
+        ]
+    )
+    monkeypatch.setattr(cells.backbones, "get", lambda *_, **__: pooled)
+    choices = {"data": tmp_path / "pets", "cache_dir": tmp_path / "features"}
+    text = digits(tmp_path, bits=[4], **choices)
+    assert "## pets" in text
+    assert "| ITQ | – / 1.0000 |" in text
+
+
+def test_recipes_and_folders_are_data(tmp_path):
+    (tmp_path / "pets").mkdir()
+    own = results._own_part(table("dsre-1").parts[0], tmp_path / "pets")
+    assert own.data == {"folder": str((tmp_path / "pets").resolve())}
+    assert own.name == "pets"
+    own = results._own_part(
+        table("ddh-2").parts[0], zoo.recipe_path("dcdh-mirflickr-48")
+    )
+    assert own.data == {"name": "mirflickr25k", "allow_missing": True}
+    assert own.features["image_size"] == 224
+    assert own.metric == "kerashash"  # all ranks, not the first 1,000
+
+
+def test_command(tmp_path, capsys):
+    words = ["compare", "--table", "dsre-1", "--data", "digits", "--methods", "ITQ"]
+    words += ["--bits", "8", "--seeds", "1", "--out", str(tmp_path)]
+    assert cli.main(words) == 0
+    captured = capsys.readouterr()
+    assert captured.out == (tmp_path / "dsre-1.md").read_text()
+    assert "digits, ITQ, 8 bits, seed 0: mAP 0." in captured.err
+    for wrong, message in (
+        (["compare"], "Name entries, or a --table"),
+        (["compare", "--bits", "8", "a"], "--bits goes with --table"),
+        ([*words, "--rate"], "--rate does not go with --table"),
+        ([*words[:-1], str(tmp_path), "ssdh"], "ENTRY does not go with --table"),
+        (["compare", "--table", "dsre-1", "--bits", "x"], "--bits must be numbers"),
+    ):
+        assert cli.main(wrong) == 2
+        assert message in capsys.readouterr().err

@@ -5,6 +5,7 @@ import math
 import signal
 import subprocess
 import sys
+import types
 
 import keras
 import pytest
@@ -226,7 +227,8 @@ def test_a_folder_of_photographs_is_compared(tmp_path, monkeypatch, rng):
             keras.layers.Flatten(),
         ]
     )
-    monkeypatch.setattr(cells.backbones, "get", lambda *_, **__: pooled)
+    networks = types.SimpleNamespace(get=lambda **_: pooled)
+    monkeypatch.setattr(cells, "backbones", networks)
     choices = {"data": tmp_path / "pets", "cache_dir": tmp_path / "features"}
     text = digits(tmp_path, bits=[4], **choices)
     assert "## pets" in text

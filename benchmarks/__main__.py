@@ -169,6 +169,12 @@ BENCHMARKS = {
         quick=("--rows", "5000", "--turns", "1"),
         modules=("torch",),
     ),
+    "baselines": Benchmark(
+        "seconds of the shallow baselines on 50,000 rows",
+        "faiss's iterative quantization",
+        15,
+        quick=("--rows", "2000", "--columns", "64", "--bits", "16"),
+    ),
     "ddh_ldl_speed": Benchmark(
         "training of DDH-LDL", "an eager loop of the same", 12, data="ldl/movie"
     ),

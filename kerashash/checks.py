@@ -76,6 +76,28 @@ def check_least(least: float, **values: float) -> None:
             )
 
 
+def check_above(limit: float, **values: float) -> None:
+    """Check that numbers are finite and above a limit.
+
+    Args:
+        limit: float; the values must be larger.
+        **values: the numbers, each under the name of its argument.
+
+    Raises:
+        ValueError: if a number is not.
+
+    Example:
+        >>> check_above(0, beta=0.0)
+        Traceback (most recent call last):
+        ValueError: `beta` must be above 0 and finite. Received: beta=0.0.
+    """
+    for name, value in values.items():
+        if not limit < value < float("inf"):
+            raise ValueError(
+                f"`{name}` must be above {limit} and finite. Received: {name}={value}."
+            )
+
+
 def check_choices(allowed: Mapping[str, Container[Any]], **values: object) -> None:
     """Check that values are among those allowed for their arguments.
 

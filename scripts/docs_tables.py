@@ -712,7 +712,7 @@ def mutants() -> str:
 _METHODS = (
     *("AdaLabelHash", "DCDH", "DSRE", "DDH", "DDHLDL"),
     *("SSDH", "DPSH", "DHN", "HashNet", "DTSH", "NINH", "CNNH", "DSDH", "DISH"),
-    *("LSH", "ITQ"),
+    *("LSH", "ITQ", "SpH", "SDH", "KSH", "LFH", "COSDISH"),
 )
 
 TABLES: dict[str, Callable[[], str]] = {

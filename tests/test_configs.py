@@ -17,17 +17,23 @@ from kerashash.backbones.cnn_f import LocalResponseNormalization
 from kerashash.backbones.images import ResizeImages
 from kerashash.baselines import (
     CNNH,
+    COSDISH,
     DHN,
     DISH,
     DPSH,
     DSDH,
     DTSH,
     ITQ,
+    KSH,
+    LFH,
     LSH,
     NINH,
     PCAH,
+    SDH,
+    SH,
     SSDH,
     HashNet,
+    SpH,
 )
 from kerashash.baselines.shallow import ShallowHash
 from kerashash.methods import DCDH, DDH, DDHLDL, DSRE, AdaLabelHash, layers
@@ -169,6 +175,37 @@ OPTIONS = {
     LSH: {"num_classes": 3, "center": False, "seed": 2},
     PCAH: {"num_classes": 3},
     ITQ: {"num_classes": 3, "seed": 2},
+    SH: {"num_classes": 3},
+    SpH: {
+        "num_classes": 3,
+        "mean_tolerance": 0.2,
+        "deviation_tolerance": 0.3,
+        "seed": 2,
+    },
+    SDH: {
+        "num_classes": 3,
+        "anchors": 7,
+        "bandwidth": 0.5,
+        "penalty": 2.0,
+        "fit_weight": 0.1,
+        "seed": 2,
+    },
+    KSH: {
+        "num_classes": 3,
+        "anchors": 7,
+        "pair_rows": 15,
+        "bandwidth": 0.5,
+        "seed": 2,
+    },
+    LFH: {"num_classes": 3, "columns": 5, "beta": 2.0, "penalty": 3.0, "seed": 2},
+    COSDISH: {
+        "num_classes": 3,
+        "columns": 5,
+        "turns": 2,
+        "balanced": False,
+        "penalty": 3.0,
+        "seed": 2,
+    },
 }
 SHALLOW = [cls for cls in OPTIONS if issubclass(cls, ShallowHash)]
 #: Arguments that a method sets itself.

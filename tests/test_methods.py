@@ -14,17 +14,23 @@ import kerashash
 from kerashash import evaluation, zoo
 from kerashash.baselines import (
     CNNH,
+    COSDISH,
     DHN,
     DISH,
     DPSH,
     DSDH,
     DTSH,
     ITQ,
+    KSH,
+    LFH,
     LSH,
     NINH,
     PCAH,
+    SDH,
+    SH,
     SSDH,
     HashNet,
+    SpH,
 )
 from kerashash.maths import discrete
 from kerashash.methods import DCDH, DDH, DDHLDL, DSRE, AdaLabelHash
@@ -119,7 +125,7 @@ KINDS = pytest.mark.parametrize(
 )
 
 # Those of which tests/test_shallow.py has the rest of the contract.
-SHALLOW = [(LSH, {}), (PCAH, {}), (ITQ, {})]
+SHALLOW = [(method, {}) for method in (LSH, PCAH, ITQ, SH, SpH, SDH, KSH, LFH, COSDISH)]
 
 
 def with_shallow(parameters):

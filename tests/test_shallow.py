@@ -1,5 +1,7 @@
 """The contract of the shallow methods, which fit a hash function to features."""
 
+import itertools
+
 import keras
 import numpy as np
 import pytest
@@ -8,18 +10,37 @@ from conftest import mlp
 
 import kerashash
 from kerashash import evaluation
-from kerashash.baselines import ITQ, LSH, PCAH
-from kerashash.maths import itq, projections
+from kerashash.baselines import COSDISH, ITQ, KSH, LFH, LSH, PCAH, SDH, SH, SpH
+from kerashash.maths import (
+    cosdish,
+    itq,
+    ksh,
+    lfh,
+    projections,
+    sdh,
+    spectral,
+    spherical,
+)
 
 #: A case for each method: options that make it fast, and the least mAP@ALL on digits
 #: at 16 bits, where random codes have 0.10.
-SHALLOW = [(LSH, {}, 0.25), (PCAH, {}, 0.3), (ITQ, {}, 0.45)]
+SHALLOW = [
+    (LSH, {}, 0.25),
+    (PCAH, {}, 0.3),
+    (ITQ, {}, 0.45),
+    (SH, {}, 0.3),
+    (SpH, {}, 0.3),
+    (SDH, {"anchors": 100}, 0.8),
+    (KSH, {"anchors": 100, "pair_rows": 500}, 0.7),
+    (LFH, {"columns": 100}, 0.6),
+    (COSDISH, {}, 0.6),
+]
 CASES = pytest.mark.parametrize(
     ("method", "options"), [case[:2] for case in SHALLOW], ids=lambda value: str(value)
 )
 #: What the base class does is the same for all: a case without labels, and one with.
 BASE = pytest.mark.parametrize(
-    ("method", "options"), [(ITQ, {})], ids=lambda value: str(value)
+    ("method", "options"), [(ITQ, {}), (SDH, {})], ids=lambda value: str(value)
 )
 ROWS, WIDTH, CLASSES = 60, 8, 3
 
@@ -37,6 +58,7 @@ def rows():
     return x.astype(np.float32), np.eye(CLASSES, dtype=np.float32)[ids]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("method", "options", "least"), SHALLOW)
 def test_learns_digits(method, options, least, digits):
     model = build(method, bits=16, classes=10, **options)
@@ -158,6 +180,16 @@ def test_wrong_backbones_and_data_are_named(rows):
     for method in (PCAH, ITQ):
         with pytest.raises(ValueError, match=r"`bits` must be at most the width.*8"):
             method("features", 9).fit(x, verbose=0)
+    for method, name in ((SDH, "anchors"), (KSH, "pair_rows"), (COSDISH, "turns")):
+        with pytest.raises(ValueError, match=f"`{name}` must be at least 1"):
+            method("features", 6, CLASSES, **{name: 0})
+    for method, name in ((SDH, "bandwidth"), (LFH, "beta"), (COSDISH, "penalty")):
+        with pytest.raises(ValueError, match=f"`{name}` must be above 0 and finite"):
+            method("features", 6, CLASSES, **{name: 0.0})
+    with pytest.raises(TypeError, match="`num_classes` must be an integer"):
+        KSH("features", 6, None)
+    with pytest.raises(ValueError, match="must have rows that differ"):
+        SH("features", 6).fit(np.ones((9, 4)), verbose=0)
     with pytest.raises(ValueError, match="`validation_data` is not supported"):
         LSH("features", 6).fit(x, validation_data=(x, labels), verbose=0)
 
@@ -203,6 +235,7 @@ def test_itq_loss_never_rises_and_each_step_is_the_best(rng):
     assert losses[-1] < 0.9 * losses[0]
 
 
+@pytest.mark.slow
 def test_itq_is_at_least_as_good_as_that_of_faiss(digits):
     faiss = pytest.importorskip("faiss")
     x, labels = digits.arrays("database")
@@ -236,3 +269,222 @@ def test_itq_is_at_least_as_good_as_that_of_faiss(digits):
         # Of one length, the vectors with the larger |u| are those nearer to codes.
         assert np.abs(model.continuous_codes(x)).sum() > np.abs(transform(x)).sum()
     assert np.mean(ours) > np.mean(theirs) - 0.01
+
+
+# ----------------------------------------------------------------------- SH and SpH
+
+
+def test_smoothest_modes_are_those_of_the_smallest_eigenvalues():
+    ranges = np.array([3.0, 0.0, 5.0, 1.3])
+    directions, frequencies = spectral.smoothest_modes(ranges, 6)
+    every = sorted(
+        (1 - np.exp(-((k * np.pi / r) ** 2) / 2), i)
+        for i, r in enumerate(ranges)
+        if r
+        for k in range(1, 30)
+    )[:6]
+    np.testing.assert_array_equal(directions, [i for _, i in every])
+    np.testing.assert_allclose(
+        1 - np.exp(-(frequencies**2) / 2), [value for value, _ in every]
+    )
+
+
+def test_sh_bits_are_waves_of_a_box(rng):
+    x = (rng.uniform(size=(4000, 2)) * [4.0, 0.5]).astype(np.float32)
+    model = SH("features", 4)
+    model.fit(x, verbose=0)
+    codes = model.encode(x, packed=False)
+    # Along the long side: one, two, three and four halves of a wave.
+    phase = np.pi * x[:, 0] / 4
+    for bit, column in enumerate(codes.T, start=1):
+        wanted = np.where(np.cos(bit * phase) >= 0, 1, -1)
+        assert (
+            abs((column == wanted).mean() - 0.5) > 0.48
+        )  # a direction may be reversed
+
+
+def test_sph_balls_share_a_quarter_of_the_rows(rng):
+    x = rng.normal(size=(500, 6)).astype(np.float32)
+    model = SpH("features", 8)
+    losses = model.fit(x, verbose=0).history["loss"]
+    assert losses[0] > 0.15
+    assert losses[-1] <= 0.1
+    assert len(losses) < 100
+    inside = model.encode(x, packed=False) > 0
+    np.testing.assert_allclose(inside.mean(axis=0), 0.5, atol=0.01)
+    shared = inside.T.astype(float) @ inside / len(x)
+    shared = shared[np.triu_indices(8, 1)]
+    np.testing.assert_allclose(np.abs(4 * shared - 1).mean(), losses[-1], atol=0.01)
+
+
+def test_spherical_forces_by_hand(rng):
+    pivots, overlaps = rng.normal(size=(4, 3)), rng.uniform(0, 0.5, (4, 4))
+    wanted = pivots.copy()
+    for i in range(4):
+        forces = [
+            0.5 * (overlaps[i, j] - 0.25) / 0.25 * (pivots[i] - pivots[j])
+            for j in range(4)
+        ]
+        wanted[i] += np.sum(forces, axis=0) / 4
+    np.testing.assert_allclose(spherical.move(pivots, overlaps), wanted)
+
+
+# ------------------------------------------------------------------------------ SDH
+
+
+def every_code(bits):
+    return np.array([*itertools.product((-1, 1), repeat=bits)], np.int8)
+
+
+def test_sdh_code_step_never_raises_the_objective_and_is_nearly_the_best(rng):
+    n, bits, classes, weight = 40, 6, 4, 0.3
+    optimal = 0
+    labels = np.eye(classes)[rng.integers(0, classes, n)]
+    codes = projections.signs(rng.normal(size=(n, bits)))
+    continuous = rng.normal(size=(n, bits))
+    classifier = sdh.classifier_step(codes, labels, 1.0)
+    new = sdh.code_step(codes, labels, classifier, continuous, weight)
+    every = every_code(bits)
+    for row in range(n):
+        values = ((labels[row] - every @ classifier) ** 2).sum(axis=1)
+        values += weight * ((every - continuous[row]) ** 2).sum(axis=1)
+        before, after = (
+            values[(every == code).all(axis=1)].item()
+            for code in (codes[row], new[row])
+        )
+        assert after <= before + 1e-9
+        flips = (every != new[row]).sum(axis=1)
+        assert (values[flips == 1] >= after - 1e-9).all()
+        optimal += after <= values.min() + 1e-9
+    assert optimal > 0.8 * n
+
+
+def test_sdh_classifier_step_is_the_best(rng):
+    codes = projections.signs(rng.normal(size=(30, 4)))
+    labels = rng.normal(size=(30, 3))
+    w = sdh.classifier_step(codes, labels, 2.0)
+
+    def value(w):
+        return sdh.sdh_objective(labels, codes, w, np.zeros((30, 4)), 2.0, 0.0)
+
+    for _ in range(20):
+        assert value(w) < value(w + 0.01 * rng.normal(size=w.shape))
+
+
+def test_sdh_objective_never_rises(digit_pairs):
+    x, labels, _ = digit_pairs
+    for weight in (1e-5, 0.1):
+        model = SDH("features", 12, 10, anchors=150, fit_weight=weight)
+        losses = model.fit(x, labels, epochs=6, verbose=0).history["loss"]
+        assert (np.diff(losses) <= 1e-5 * losses[0]).all()
+        assert losses[-1] < losses[0]
+
+
+# ------------------------------------------------------------------------------ KSH
+
+
+def test_ksh_directions_are_greedy_and_near_the_best(rng):
+    n, anchors = 9, 3
+    kernel = rng.normal(size=(n, anchors))
+    kernel -= kernel.mean(axis=0)
+    r = rng.normal(size=(n, n))
+    r += r.T
+    a = ksh.best_direction(kernel, r)
+    h = np.where(kernel @ a >= 0, 1, -1)
+    # All bits that some direction of three numbers gives.
+    every = {
+        tuple(np.where(kernel @ v >= 0, 1, -1)) for v in rng.normal(size=(20000, 3))
+    }
+    values = [np.array(b) @ r @ np.array(b) for b in every]
+    assert h @ r @ h > np.quantile(values, 0.9)
+
+
+def test_ksh_residual_falls_with_every_bit(digit_pairs):
+    x, labels, _ = digit_pairs
+    model = KSH("features", 8, 10, anchors=60, pair_rows=300)
+    losses = model.fit(x, labels, verbose=0).history["loss"]
+    assert len(losses) == 8
+    # Without a bit the residual is r S, whose mean square is 1 after division by r.
+    assert (np.diff([1.0, *losses]) < 0).all()
+    # Bits that no epoch has added are 1, and a later `fit` adds them.
+    part = KSH("features", 8, 10, anchors=60, pair_rows=300)
+    part.fit(x, labels, epochs=3, verbose=0)
+    assert (part.encode(x[:9], packed=False)[:, 3:] == 1).all()
+    part.fit(x, labels, verbose=0)
+    np.testing.assert_array_equal(part.encode(x), model.encode(x))
+
+
+# ------------------------------------------------------------------- LFH and COSDISH
+
+
+@pytest.mark.parametrize("columns", [5, 25])
+def test_lfh_likelihood_never_falls(columns, rng):
+    labels = np.eye(3)[rng.integers(0, 3, 25)]
+    u = rng.normal(size=(25, 4))
+    drawn = rng.choice(25, columns, replace=False)
+    similar = labels @ labels[drawn].T
+    values = [lfh.negative_log_likelihood(u, drawn, similar, 30.0)]
+    for _ in range(40):
+        u = lfh.factor_step(u, drawn, similar, 30.0)
+        values.append(lfh.negative_log_likelihood(u, drawn, similar, 30.0))
+    assert (np.diff(values) <= 1e-9).all()
+    assert values[-1] < 0.5 * values[0]
+    # Nothing is left to gain: the objective is flat in every direction.
+    for _ in range(400):
+        u = lfh.factor_step(u, drawn, similar, 30.0)
+    for _ in range(10):
+        step = rng.normal(size=u.shape)
+        higher, lower = (
+            lfh.negative_log_likelihood(u + sign * step, drawn, similar, 30.0)
+            for sign in (1e-4, -1e-4)
+        )
+        assert abs(higher - lower) / 2e-4 < 0.25
+
+
+def test_lfh_likelihood_by_hand(rng):
+    u, drawn = rng.normal(size=(6, 3)), np.array([4, 1])
+    similar = rng.integers(0, 2, (6, 2)).astype(float)
+    wanted = (u**2).sum() / (2 * 7.0)
+    for i in range(6):
+        for column, j in enumerate(drawn):
+            if i != j:
+                p = 1 / (1 + np.exp(-u[i] @ u[j] / 2))
+                wanted -= np.log(p if similar[i, column] else 1 - p)
+    value = lfh.negative_log_likelihood(u, drawn, similar, 7.0)
+    np.testing.assert_allclose(value, wanted)
+
+
+def test_cosdish_other_codes_are_the_best(rng):
+    similarity = np.where(rng.random((12, 7)) < 0.4, 1.0, -1.0)
+    codes, sampled = (projections.signs(rng.normal(size=(n, 5))) for n in (12, 7))
+    new = cosdish.other_codes(similarity, codes, sampled)
+    every = every_code(5)
+    for row in range(12):
+        values = np.abs(5 * similarity[row] - every @ sampled.T.astype(int)).sum(axis=1)
+        assert values[(every == new[row]).all(axis=1)].item() == values.min()
+
+
+def test_cosdish_sampled_codes_never_raise_the_objective(rng):
+    optimal = 0
+    for _ in range(10):
+        labels = np.eye(3)[rng.integers(0, 3, 17)]
+        similarity = (2 * labels @ labels[:5].T - 1).astype(np.float32)
+        within, between = similarity[:5], similarity[5:]
+        codes, sampled = (projections.signs(rng.normal(size=(n, 3))) for n in (12, 5))
+
+        def value(c, codes=codes, within=within, between=between):
+            return cosdish.pair_error(between, codes, c) + cosdish.pair_error(
+                within, c, c
+            )
+
+        new = cosdish.sampled_codes(between, within, codes, sampled)
+        assert value(new) <= value(sampled)
+        # With all bits but one fixed, what does each of the 32 values of that bit give?
+        for k in range(3):
+            values = []
+            for bit in every_code(5):
+                changed = new.copy()
+                changed[:, k] = bit
+                values.append(value(changed))
+            optimal += value(new) <= min(values) + 1e-3
+    assert optimal >= 20

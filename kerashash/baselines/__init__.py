@@ -1,6 +1,7 @@
 """Baselines: the methods that papers compare with, one file per paper."""
 
 from kerashash.baselines.cnnh import CNNH
+from kerashash.baselines.cosdish import COSDISH
 from kerashash.baselines.dhn import DHN
 from kerashash.baselines.dish import DISH
 from kerashash.baselines.dpsh import DPSH
@@ -8,23 +9,34 @@ from kerashash.baselines.dsdh import DSDH
 from kerashash.baselines.dtsh import DTSH
 from kerashash.baselines.hashnet import HashNet
 from kerashash.baselines.itq import ITQ
+from kerashash.baselines.ksh import KSH
+from kerashash.baselines.lfh import LFH
 from kerashash.baselines.lsh import LSH
 from kerashash.baselines.ninh import NINH
 from kerashash.baselines.pcah import PCAH
+from kerashash.baselines.sdh import SDH
+from kerashash.baselines.sh import SH
+from kerashash.baselines.sph import SpH
 from kerashash.baselines.ssdh import SSDH
 
 __all__ = [
     "CNNH",
+    "COSDISH",
     "DHN",
     "DISH",
     "DPSH",
     "DSDH",
     "DTSH",
     "ITQ",
+    "KSH",
+    "LFH",
     "LSH",
     "NINH",
     "PCAH",
+    "SDH",
+    "SH",
     "SSDH",
     "HashNet",
+    "SpH",
 ]
 __dir__ = __all__.copy  # what completion offers

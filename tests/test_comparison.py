@@ -8,6 +8,7 @@ import sys
 import types
 
 import keras
+import numpy as np
 import pytest
 
 from kerashash import cli, data, zoo
@@ -246,6 +247,26 @@ def test_recipes_and_folders_are_data(tmp_path):
     assert own.data == {"name": "mirflickr25k", "allow_missing": True}
     assert own.features["image_size"] == 224
     assert own.metric == "kerashash"  # all ranks, not the first 1,000
+
+
+def test_values_are_drawn_beside_the_printed_ones(tmp_path, monkeypatch):
+    drawn = {}
+    monkeypatch.setattr(
+        "kerashash.monitoring.plots.against_bits",
+        lambda methods, title, label, path: drawn.update(methods) or path.touch(),
+    )
+    full = table("dsre-1")
+    part, row = full.parts[0], full.rows[1]
+    cell = cells.Cell({"mAP": 0.25, "mAP, ties averaged": 0.3}, 1.0, 1.0)
+    for seed in (0, 1):
+        task = results._Task(part, row, 24, seed)
+        results._append(tmp_path / "a.csv", "dsre-1", task, cell)
+    done = results._read(tmp_path / "a.csv")
+    results._draw(full, done, 2, tmp_path)
+    assert [path.name for path in tmp_path.glob("*.png")] == ["dsre-1-cifar_10.png"]
+    assert [*drawn] == ["ITQ"]
+    assert drawn["ITQ"]["printed"] == [0.162, 0.169, 0.172, 0.175]
+    np.testing.assert_equal(drawn["ITQ"]["measured"], [np.nan, 0.25, np.nan, np.nan])
 
 
 def test_command(tmp_path, capsys):

@@ -1,3 +1,5 @@
+import itertools
+
 import matplotlib.colors
 import matplotlib.image
 import numpy as np
@@ -41,3 +43,29 @@ def test_correlations_have_a_scale_on_which_zero_is_white(tmp_path):
     assert figure.axes[0].get_title() == "title"
     with pytest.raises(ValueError, match=r"`correlations` must have shape"):
         plots.bit_correlations(matrix[:1])
+
+
+def test_printed_and_measured_values_have_a_panel_a_method(tmp_path):
+    bits = [12, 24, 48]
+    methods = {
+        "a": {"bits": bits, "measured": [0.3, 0.4, 0.5], "spread": [0.1, 0.0, 0.2]},
+        "b": {"bits": bits, "printed": [0.2, np.nan, 0.6]},
+    }
+    figure = plots.against_bits(methods, "table", path=tmp_path / "bits.png")
+    assert (tmp_path / "bits.png").stat().st_size > 1000
+    a, b = figure.axes
+    assert [axis.get_title() for axis in figure.axes] == ["a", "b"]
+    assert a.get_xlabel() == b.get_xlabel() == "bits"
+    assert a.get_ylim() == b.get_ylim()
+    np.testing.assert_array_equal(a.lines[0].get_ydata(), [0.3, 0.4, 0.5])
+    np.testing.assert_array_equal(b.lines[0].get_xdata(), [12, 48])
+    # Told apart without colours.
+    assert a.lines[0].get_linestyle() != b.lines[0].get_linestyle()
+    figure.canvas.draw()
+    boxes = [axis.get_tightbbox() for axis in figure.axes]
+    boxes += [figure.legends[0].get_window_extent()]
+    assert not any(x.overlaps(y) for x, y in itertools.combinations(boxes, 2))
+    with pytest.raises(ValueError, match="`methods` must hold one or more"):
+        plots.against_bits({})
+    with pytest.raises(ValueError, match="`methods` must hold `bits`"):
+        plots.against_bits({"a": {"bits": [1, 2], "printed": [0.1]}})

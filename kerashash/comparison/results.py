@@ -7,6 +7,7 @@ import io
 import math
 import os
 import pathlib
+import re
 import statistics
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any, NamedTuple
@@ -75,11 +76,12 @@ def compare(
     All methods get the features of one frozen network, which are computed once and
     cached; those that are trained by gradients have a hidden layer of 512 units on
     them. Each value is appended to ``<name>.csv`` as soon as it is there: a run that
-    was killed goes on where it was. ``<name>.md`` is the table.
+    was killed goes on where it was. ``<name>.md`` is the table, and a PNG file for each
+    data set has the values against the bits, where there are several lengths.
 
     Args:
         name: str; a table of `kerashash.comparison.list_tables`.
-        folder: path of the folder for the two files; created if it does not exist.
+        folder: path of the folder for the files; created if it does not exist.
         methods: list of str or None; rows of the table, by their printed names or their
             classes. None is all.
         bits: list of int or None; code lengths. None is those of the table.
@@ -165,7 +167,43 @@ def compare(
     text = markdown(chosen, done, seeds, missing, definitions)
     with files.replacing(folder / f"{name}.md") as stream:
         stream.write(text.encode())
+    _draw(chosen, done, seeds, folder)
     return text
+
+
+def _draw(
+    chosen: Table,
+    done: dict[tuple[str, ...], dict[str, float]],
+    seeds: int,
+    folder: pathlib.Path,
+) -> None:
+    """Draw the values of each part with several code lengths against these."""
+    from kerashash.monitoring.plots import against_bits
+
+    for part in chosen.parts:
+        if part.measures or len(part.bits) < 2:
+            continue
+        paper = _printed_part(chosen, part)
+        methods = {}
+        for row in chosen.rows:
+            cells = [_by_seed(part, row, n, None, done, seeds) for n in part.bits]
+            if any(cells):
+                means = [statistics.fmean(c) if c else math.nan for c in cells]
+                spreads = [statistics.stdev(c) if len(c) > 1 else 0.0 for c in cells]
+                printed = [_value(row, paper, n, None) for n in part.bits]
+                methods[row.name] = {
+                    "bits": part.bits,
+                    "measured": means,
+                    "spread": spreads,
+                    "printed": printed,
+                }
+        if methods:
+            # Not the whole name: a user's own data may have any.
+            file = f"{chosen.name}-{re.sub('[^a-z0-9]+', '_', part.name.lower())}.png"
+            label = "accuracy" if part.metric == "SVM accuracy" else "mAP"
+            title = f"{chosen.name}, {part.name}"
+            with files.replacing_by_name(folder / file, file) as path:
+                against_bits(methods, title, label, path)
 
 
 def _unavailable() -> Any:
@@ -365,7 +403,6 @@ def markdown(
         "Each column has the paper's number first, then the mean ± standard deviation "
         "measured here.",
     ]
-    full = {part.name: part for part in table(chosen.name).parts}
     for part in chosen.parts:
         lines += ["", f"## {part.name}", ""]
         lines += [
@@ -373,10 +410,7 @@ def markdown(
             f"{_words(part.features)}; {seeds} seed{'s' * (seeds > 1)}.",
             "",
         ]
-        paper = full.get(part.name)
-        if paper is not None and paper.data != part.data:
-            paper = None  # a user's own data
-        lines += _rows(chosen, part, paper, done, seeds)
+        lines += _rows(chosen, part, _printed_part(chosen, part), done, seeds)
         reasons = {row.name: _reason(row) for row in chosen.rows if _reason(row)}
         for where, reason in missing.items():
             if where.split(", ")[0] == part.name:
@@ -405,30 +439,51 @@ def _rows(
     for row in chosen.rows:
         cells = [row.name]
         for length, measure, _ in columns:
-            by_seed = []
-            for seed in range(seeds):
-                values = done.get(_Task(part, row, length, seed).key(), {})
-                value = next(iter(values.values()), None)
-                if measure is not None:
-                    value = values.get(measure)
-                if value is not None:
-                    by_seed.append(value)
+            by_seed = _by_seed(part, row, length, measure, done, seeds)
             printed = _printed(row, printed_part, length, measure)
             cells.append(f"{printed} / {_mean(by_seed)}")
         yield _line(cells)
 
 
+def _printed_part(chosen: Table, part: Part) -> Part | None:
+    """The part as the paper prints it; None for a user's own data."""
+    parts = {paper.name: paper for paper in table(chosen.name).parts}
+    paper = parts.get(part.name)
+    return paper if paper is not None and paper.data == part.data else None
+
+
+def _by_seed(
+    part: Part,
+    row: Row,
+    bits: int,
+    measure: str | None,
+    done: dict[tuple[str, ...], dict[str, float]],
+    seeds: int,
+) -> list[float]:
+    """The values of a cell by seed: of a measure, or of the first."""
+    cells = [done.get(_Task(part, row, bits, seed).key(), {}) for seed in range(seeds)]
+    names = [measure or next(iter(values), "") for values in cells]
+    return [
+        values[name]
+        for name, values in zip(names, cells, strict=True)
+        if name in values
+    ]
+
+
 def _printed(row: Row, part: Part | None, bits: int, measure: str | None) -> str:
     """The paper's number, or a dash."""
-    values = [] if part is None else row.printed.get(part.name, [])
-    if part is None or not values:
-        return "–"
+    value = _value(row, part, bits, measure)
+    return "–" if math.isnan(value) else f"{value:g}"
+
+
+def _value(row: Row, part: Part | None, bits: int, measure: str | None) -> float:
+    """The paper's number, or NaN."""
+    if part is None or (measure is not None and bits != part.bits[0]):
+        return math.nan
     known: Sequence[Any] = part.bits if measure is None else part.measures
     sought = bits if measure is None else measure
-    if sought not in known or (measure is not None and bits != part.bits[0]):
-        return "–"
-    value = values[[*known].index(sought)]
-    return "–" if math.isnan(value) else f"{value:g}"
+    values = dict(zip(known, row.printed.get(part.name, []), strict=False))
+    return values.get(sought, math.nan)
 
 
 def _mean(values: list[float]) -> str:

@@ -9,9 +9,10 @@ import matplotlib.ticker
 import numpy as np
 import numpy.typing as npt
 
+from kerashash.monitoring.bits_curves import against_bits
 from kerashash.monitoring.curves import retrieval_curves
 
-__all__ = ["bit_correlations", "retrieval_curves", "retrieval_grid"]
+__all__ = ["against_bits", "bit_correlations", "retrieval_curves", "retrieval_grid"]
 __dir__ = __all__.copy  # what completion offers
 
 # Frames of neighbours. The dashes tell them apart without colours.

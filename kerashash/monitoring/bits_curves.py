@@ -1,0 +1,113 @@
+"""Printed and measured values against the code length, one panel a method."""
+
+import os
+from collections.abc import Mapping
+from typing import Any
+
+import matplotlib.figure
+import matplotlib.lines
+import matplotlib.ticker
+import numpy as np
+import numpy.typing as npt
+
+# Of Okabe and Ito, as in `kerashash.monitoring.curves`. The dashes and the open marks
+# tell the two apart without colours.
+_MEASURED: dict[str, Any] = {"color": "#0072B2", "linestyle": "-", "marker": "o"}
+_PRINTED: dict[str, Any] = {
+    "color": "#D55E00",
+    "linestyle": "--",
+    "marker": "s",
+    "markerfacecolor": "none",
+}
+_COLUMNS = 4
+
+
+def against_bits(
+    methods: Mapping[str, Mapping[str, npt.ArrayLike]],
+    title: str = "",
+    label: str = "mean average precision",
+    path: str | os.PathLike[str] | None = None,
+) -> matplotlib.figure.Figure:
+    """Plot measured values, and those that a paper prints, against the code length.
+
+    Args:
+        methods: dict by name of dicts with float arrays ``(n,)``: ``bits``, and one or
+            both of ``measured`` and ``printed``, where NaN is left out; with
+            ``measured`` also ``spread``, the standard deviation over seeds.
+        title: str; a line above the panels.
+        label: str; what the values are.
+        path: path of a PNG file to write, or None.
+
+    Returns:
+        `matplotlib.figure.Figure`, with a panel for each method, on equal axes.
+
+    Raises:
+        ValueError: if there are no methods, or arrays do not match.
+
+    Example:
+        >>> dpsh = {"bits": [12, 48], "measured": [0.6, 0.7], "printed": [0.71, 0.76]}
+        >>> against_bits({"DPSH": dpsh}).axes[0].get_title()
+        'DPSH'
+    """
+    if not methods:
+        raise ValueError("`methods` must hold one or more methods. Received: none.")
+    columns = min(_COLUMNS, len(methods))
+    rows = -(-len(methods) // columns)
+    figure = matplotlib.figure.Figure(
+        figsize=(max(2.3 * columns, 5.0), 1.9 * rows + 0.9), layout="constrained"
+    )
+    panels = figure.subplots(rows, columns, sharex=True, sharey=True, squeeze=False)
+    for name, values in methods.items():
+        shapes = {np.shape(array) for array in values.values()}
+        if "bits" not in values or len(shapes) != 1 or len(shapes.pop()) != 1:
+            raise ValueError(
+                "`methods` must hold `bits` and further arrays of its shape (n,). "
+                f"Received in {name!r}: "
+                f"{ {key: np.shape(array) for key, array in values.items()} }."
+            )
+    lengths = sorted({float(n) for v in methods.values() for n in np.ravel(v["bits"])})
+    for axis, (name, values) in zip(panels.flat, methods.items(), strict=False):
+        bits = np.asarray(values["bits"], float)
+        for key, look in (("printed", _PRINTED), ("measured", _MEASURED)):
+            if key not in values:
+                continue
+            y = np.asarray(values[key], float)
+            there = np.isfinite(y)
+            spread = np.zeros(len(y))
+            if key == "measured" and "spread" in values:
+                spread = np.nan_to_num(np.asarray(values["spread"], float))
+            axis.errorbar(
+                bits[there], y[there], spread[there], **look, markersize=4, capsize=2
+            )
+        axis.set_title(name, fontsize=10)
+        axis.grid(color="0.9")
+        axis.spines[["top", "right"]].set_visible(False)
+    for axis in panels.flat[len(methods) :]:
+        axis.remove()
+    first = panels[0, 0]
+    first.set_xticks(lengths)  # of all panels
+    first.xaxis.set_major_formatter(matplotlib.ticker.StrMethodFormatter("{x:g}"))
+    # The lowest panel of a column may be one that was removed.
+    for axis in panels.flat[max(len(methods) - columns, 0) : len(methods)]:
+        axis.tick_params(labelbottom=True)
+        axis.set_xlabel("bits", fontsize=9)
+    figure.supylabel(label, fontsize=10)
+    if title:
+        figure.suptitle(title, fontsize=11)
+    handles = [
+        matplotlib.lines.Line2D([], [], label=name, **look)
+        for name, look in (
+            ("measured here, on equal features", _MEASURED),
+            ("printed in the paper", _PRINTED),
+        )
+    ]
+    figure.legend(
+        handles=handles,
+        loc="outside lower center",
+        ncols=2,
+        fontsize=8,
+        frameon=False,
+    )
+    if path is not None:
+        figure.savefig(path, dpi=150)
+    return figure

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 import kerashash
-from kerashash.backbones import QuantileEncoding
+from kerashash.backbones import QuantileEncoding, Whitening
 from kerashash.backbones.applications import ApplicationPreprocessing
 from kerashash.backbones.cnn_f import LocalResponseNormalization
 from kerashash.backbones.images import ResizeImages
@@ -390,6 +390,7 @@ LAYERS = [
     ),
     ResizeImages(32, name="e", trainable=False),
     QuantileEncoding(steps=3, name="f", trainable=False),
+    Whitening(components=3, name="i", trainable=False),
     ApplicationPreprocessing("vgg16", name="g", dtype="bfloat16", trainable=False),
     LocalResponseNormalization(name="h", dtype="bfloat16", trainable=False),
 ]

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from kerashash.backbones import QuantileEncoding
+from kerashash.backbones import QuantileEncoding, Whitening
 from kerashash.methods.layers import (
     GraphConvolution,
     HashHead,
@@ -172,3 +172,69 @@ def test_statistics_are_right_at_every_scale(center, spread):
     if spread > 1e-30:
         assert standardized.std() == pytest.approx(1.0, abs=0.05)
         np.testing.assert_allclose(layer.adapted["scale"], exact.std(axis=0), rtol=1e-6)
+
+
+def features(n=300):
+    """Rows that vary in 3 directions, little in 2 more, and not in the last column."""
+    rng = np.random.default_rng(0)
+    mixed = rng.normal(size=(n, 3)) @ rng.normal(size=(3, 5))
+    columns = 50.0 + 10.0 ** np.arange(5) * (mixed + 0.01 * rng.normal(size=(n, 5)))
+    return np.concatenate([columns, np.full((n, 1), 0.1)], axis=1).astype("float32")
+
+
+def test_whitening_gives_uncorrelated_components_of_variance_one():
+    x = features()
+    layer = Whitening(components=3)
+    layer.adapt(x)
+    found = layer(x).numpy().astype("float64")
+    np.testing.assert_allclose(found.mean(axis=0), 0, atol=1e-4)
+    np.testing.assert_allclose(np.cov(found.T, bias=True), np.eye(3), atol=1e-4)
+    assert layer.compute_output_shape((None, 6)) == (None, 3)
+    assert not layer.trainable_variables
+
+
+def test_whitening_keeps_the_directions_of_largest_variance():
+    x = features()[:, :5].astype("float64")
+    layer = Whitening(components=3)
+    layer.adapt(x)
+    standardized = (x - x.mean(axis=0)) / x.std(axis=0)
+    left, _, _ = np.linalg.svd(standardized, full_matrices=False)
+    expected = left[:, :3] * np.sqrt(len(x))
+    found = layer(x).numpy()
+    # Equal but for the sign of each component.
+    signs = np.sign((found * expected).sum(axis=0))
+    np.testing.assert_allclose(found, expected * signs, atol=2e-3)
+    largest = np.abs(layer.projection.numpy() * x.std(axis=0)[:, None]).argmax(axis=0)
+    assert (layer.projection.numpy()[largest, range(3)] > 0).all()
+
+
+def test_whitening_is_saved_with_what_it_found(tmp_path):
+    x = features()
+    layer = Whitening(components=2)
+    layer.adapt(x)
+    model = keras.Sequential([keras.Input((6,)), layer])
+    model.save(tmp_path / "model.keras")
+    loaded = keras.saving.load_model(tmp_path / "model.keras")
+    np.testing.assert_array_equal(loaded(x), model(x))
+    assert loaded(x).numpy().any()
+
+
+def test_whitening_refuses_what_it_cannot_whiten():
+    x = features()
+    with pytest.raises(ValueError, match="components"):
+        Whitening(components=0)
+    layer = Whitening(components=6)
+    with pytest.raises(ValueError, match="needs `adapt`"):
+        layer(x)
+    with pytest.raises(ValueError, match="vary in 5 directions"):
+        layer.adapt(x)
+    with pytest.raises(ValueError, match="vary in 3 directions"):
+        layer.adapt(x[:4])
+    with pytest.raises(ValueError, match="vary in 0 directions"):
+        layer.adapt(x[:0])
+    with pytest.raises(ValueError, match="shape"):
+        layer.adapt(x[0])
+    layer = Whitening(components=5)
+    layer.adapt(x)
+    with pytest.raises(ValueError, match="before"):
+        layer.adapt(x)

@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+import scipy.sparse
 import tensorflow as tf
 
 from kerashash.maths import losses, similarity
@@ -150,3 +151,31 @@ def test_pairwise_likelihood_by_hand():
             losses.pairwise_likelihood(u, s), expected, rtol=1e-6
         )
     assert losses.pairwise_likelihood(u[:1], tf.ones((1, 1))) == 0
+
+
+def test_agreement_is_cohens_kappa():
+    from sklearn.metrics import cohen_kappa_score
+
+    rng = np.random.default_rng(0)
+    first, second = rng.random((30, 30)) < 0.3, rng.random((30, 30)) < 0.5
+    second[:20] = first[:20]
+    sparse = [scipy.sparse.csr_array(s) for s in (first, second, ~first)]
+    expected = cohen_kappa_score(first.ravel(), second.ravel())
+    agreement = similarity.neighbourhood_agreement
+    assert agreement(*sparse[:2]) == pytest.approx(expected)
+    assert agreement(sparse[0], sparse[0]) == 1.0
+    assert agreement(sparse[0], sparse[2]) < 0
+    ones = scipy.sparse.csr_array(np.ones((3, 3), bool))
+    assert agreement(ones, ones) == 1.0
+    with pytest.raises(ValueError, match="same shape"):
+        agreement(sparse[0], ones)
+
+
+def test_networks_agree_on_what_the_images_have(digits):
+    x = digits.arrays("database")[0][:400]
+    rng = np.random.default_rng(0)
+    halves = np.split(rng.permutation(x.shape[1]), 2)
+    related = [similarity.expanded_neighbours(x[:, half], 8, 3) for half in halves]
+    shuffled = similarity.expanded_neighbours(rng.permutation(x)[:, halves[1]], 8, 3)
+    assert similarity.neighbourhood_agreement(*related) > 0.2
+    assert abs(similarity.neighbourhood_agreement(related[0], shuffled)) < 0.05

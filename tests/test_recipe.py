@@ -752,13 +752,25 @@ def test_a_recipe_on_a_folder_of_images(tmp_path, rng, monkeypatch, capsys):
     assert cli.main([*verify, *elsewhere]) == 2
 
 
-@pytest.mark.parametrize("hidden", ["hidden_units = 8", ""])
+@pytest.mark.parametrize(
+    "hidden", ["hidden_units = 8", "", 'encoding = "whitened"\ncomponents = 9']
+)
 def test_a_recipe_on_vectors(tmp_path, hidden):
     table = f'name = "features"\n{hidden}'
     path = write(tmp_path, "SSDH", ON_FEATURES, backbone=table, data='name = "digits"')
     entry = recipes.train(path, tmp_path / "zoo", cache_dir=tmp_path / "cache")
     assert zoo.verify(entry.path)
-    assert type(zoo.load(entry.path)).__name__ == "SSDH"
+    model = zoo.load(entry.path)
+    assert type(model).__name__ == "SSDH"
+    if "whitened" in hidden:
+        assert model.backbone.output_shape == (None, 9)
+
+
+def test_components_are_those_of_whitening(tmp_path):
+    table = 'name = "features"\nencoding = "standardized"\ncomponents = 9'
+    path = write(tmp_path, "SSDH", ON_FEATURES, backbone=table, data='name = "digits"')
+    with pytest.raises(ValueError, match=r"components.*whitened.*'standardized'"):
+        recipes.read(path)
 
 
 def test_feature_maps_smaller_than_the_shift_are_refused(small_world):

@@ -23,6 +23,7 @@ __all__ = [
     "gaussian_affinity",
     "may_share_label",
     "nearest_neighbours",
+    "neighbourhood_agreement",
     "shares_label",
     "squared_distances",
     "student_t_affinity",
@@ -332,6 +333,55 @@ def expanded_neighbours(
         shape=(n, n),
     )
     return similar.maximum(similar.T).tocsr()
+
+
+def neighbourhood_agreement(
+    first: scipy.sparse.csr_array, second: scipy.sparse.csr_array
+) -> float:
+    """How far two networks agree on which images are similar, beyond chance.
+
+    With neither labels nor further images, this tells neighbourhoods that the images
+    have from those that one network's features happen to give: search the neighbours
+    of the same images in the features of two networks. It compares kinds of features
+    better than numbers of neighbours: larger neighbourhoods agree more.
+
+    Formula:
+        kappa = (p - e) / (1 - e),  e = a b + (1 - a) (1 - b)
+
+    p is the share of pairs on which the two agree; a and b are the shares of pairs that
+    are similar by the first and by the second. Two matrices drawn at random agree on a
+    share of about e.
+
+    Args:
+        first, second: sparse arrays of bool ``(n, n)``, as `expanded_neighbours` gives.
+
+    Returns:
+        float, at most 1, for equal matrices; about 0 for unrelated ones.
+
+    Raises:
+        ValueError: if the shapes differ.
+
+    Example:
+        >>> first = scipy.sparse.csr_array(np.eye(4, dtype=bool))
+        >>> neighbourhood_agreement(first, first)
+        1.0
+
+    Reference:
+        J. Cohen, A Coefficient of Agreement for Nominal Scales, Educational and
+        Psychological Measurement 1960.
+    """
+    if first.shape != second.shape:
+        raise ValueError(
+            "`first` and `second` must have the same shape. Received: "
+            f"{first.shape} and {second.shape}."
+        )
+    pairs = first.shape[0] * first.shape[1]
+    a, b = first.count_nonzero() / pairs, second.count_nonzero() / pairs
+    both = first.astype(bool).multiply(second.astype(bool)).count_nonzero() / pairs
+    expected = a * b + (1 - a) * (1 - b)
+    if expected == 1.0:  # all pairs are alike by both
+        return 1.0
+    return float((1 - a - b + 2 * both - expected) / (1 - expected))
 
 
 def squared_distances(x: tf.Tensor) -> tf.Tensor:

@@ -12,9 +12,10 @@ A recipe is a file with five tables:
   starts at the recipe's file, that of the CSV file ``labels`` in the folder. Without
   ``seed``, each training run draws its own splits;
 - ``backbone``: arguments of `kerashash.backbones.get`, or ``of``, the entry whose
-  backbone to use. Further keys add layers on its features: ``encoding`` ("quantiles" or
-  "standardized"), ``hidden_units``, and the rate of ``dropout`` after each of these
-  two. For columns of numbers there are only these three keys;
+  backbone to use. Further keys add layers on its features: ``encoding`` ("quantiles",
+  "standardized" or "whitened"), the number of ``components`` of the last,
+  ``hidden_units``, and the rate of ``dropout`` after each of these layers. For columns
+  of numbers there are only these keys;
 - ``model``: ``bits`` and other options of the method;
 - ``training``: ``seed``, and either ``epochs``, ``batch_size`` and ``learning_rate``
   for training on features that are computed once, optionally continued by
@@ -47,9 +48,9 @@ METHODS = {
     if name != "HashModel"
 }
 #: Names of the encodings of features.
-ENCODINGS = ("quantiles", "standardized")
+ENCODINGS = ("quantiles", "standardized", "whitened")
 # Keys of the backbone's table that add layers on its features.
-_LAYERS = ("encoding", "hidden_units", "dropout")
+_LAYERS = ("encoding", "components", "hidden_units", "dropout")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -131,12 +132,15 @@ class Backbone:
         network: dict; arguments of `kerashash.backbones.get`, or ``of``. Empty for
             columns.
         encoding: str or None; the encoding of its features.
+        components: int or None; how many components ``encoding="whitened"`` keeps. None
+            is the default of `kerashash.backbones.Whitening`.
         hidden_units: int or None; the width of a dense layer after that.
-        dropout: float or None; the dropout rate after each of these two layers.
+        dropout: float or None; the dropout rate after the encoding and the dense layer.
     """
 
     network: Mapping[str, Any]
     encoding: str | None = None
+    components: int | None = None
     hidden_units: int | None = None
     dropout: float | None = None
 
@@ -296,6 +300,13 @@ def _backbone(table: dict[str, Any]) -> Backbone:
     layers = {name: table[name] for name in _LAYERS if name in table}
     if "encoding" in layers:
         check_choices({"encoding": ENCODINGS}, encoding=layers["encoding"])
+    if "components" in layers:
+        check_integer("backbone.components", layers["components"])
+        if layers.get("encoding") != "whitened":
+            raise ValueError(
+                '`backbone.components` needs encoding = "whitened". Received: '
+                f"encoding={layers.get('encoding')!r}."
+            )
     if "hidden_units" in layers:
         check_integer("backbone.hidden_units", layers["hidden_units"])
     network = {name: value for name, value in table.items() if name not in _LAYERS}

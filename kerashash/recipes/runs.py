@@ -20,7 +20,7 @@ import numpy.typing as npt
 import tensorflow as tf
 
 from kerashash import backbones, data, zoo
-from kerashash.backbones import QuantileEncoding
+from kerashash.backbones import QuantileEncoding, Whitening
 from kerashash.checks import check_integer
 from kerashash.data import feature_cache
 from kerashash.methods import HashModel
@@ -31,6 +31,7 @@ from kerashash.zoo import card_metrics, encoding
 _ENCODINGS = {
     "quantiles": QuantileEncoding,
     "standardized": keras.layers.Normalization,
+    "whitened": Whitening,
 }
 
 
@@ -352,7 +353,8 @@ def _layers(x: npt.NDArray[Any], backbone: Backbone) -> list[keras.layers.Layer]
     """Make the layers between features, or columns, and the method."""
     layers: list[keras.layers.Layer] = []
     if backbone.encoding is not None:
-        layers.append(_ENCODINGS[backbone.encoding]())
+        options = {"components": backbone.components} if backbone.components else {}
+        layers.append(_ENCODINGS[backbone.encoding](**options))
         layers[0].adapt(x)
     if backbone.hidden_units is not None:
         layers.append(keras.layers.Dense(backbone.hidden_units, "relu"))

@@ -19,6 +19,7 @@ import numpy as np
 
 from benchmarks.table import Table
 from kerashash import baselines
+from kerashash.baselines.distributions import DistributionModel
 from kerashash.baselines.shallow import ShallowHash
 
 CLASSES = 10
@@ -26,6 +27,7 @@ NAMES = [
     name
     for name in baselines.__all__
     if issubclass(getattr(baselines, name), ShallowHash)
+    and not issubclass(getattr(baselines, name), DistributionModel)
 ]
 #: Seconds that a method may take with the default numbers of rows, columns and bits.
 LIMITS = {"SDH": 60, "COSDISH": 60, "ITQ": 20}

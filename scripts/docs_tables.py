@@ -713,6 +713,7 @@ _METHODS = (
     *("AdaLabelHash", "DCDH", "DSRE", "DDH", "DDHLDL"),
     *("SSDH", "DPSH", "DHN", "HashNet", "DTSH", "NINH", "CNNH", "DSDH", "DISH"),
     *("LSH", "ITQ", "SpH", "SDH", "KSH", "LFH", "COSDISH"),
+    *("CPNN", "LDSVR"),
 )
 
 TABLES: dict[str, Callable[[], str]] = {

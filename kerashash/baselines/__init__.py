@@ -2,14 +2,17 @@
 
 from kerashash.baselines.cnnh import CNNH
 from kerashash.baselines.cosdish import COSDISH
+from kerashash.baselines.cpnn import CPNN
 from kerashash.baselines.dhn import DHN
 from kerashash.baselines.dish import DISH
 from kerashash.baselines.dpsh import DPSH
 from kerashash.baselines.dsdh import DSDH
 from kerashash.baselines.dtsh import DTSH
 from kerashash.baselines.hashnet import HashNet
+from kerashash.baselines.iis_lld import IISLLD
 from kerashash.baselines.itq import ITQ
 from kerashash.baselines.ksh import KSH
+from kerashash.baselines.ldsvr import LDSVR
 from kerashash.baselines.lfh import LFH
 from kerashash.baselines.lsh import LSH
 from kerashash.baselines.ninh import NINH
@@ -22,13 +25,16 @@ from kerashash.baselines.ssdh import SSDH
 __all__ = [
     "CNNH",
     "COSDISH",
+    "CPNN",
     "DHN",
     "DISH",
     "DPSH",
     "DSDH",
     "DTSH",
+    "IISLLD",
     "ITQ",
     "KSH",
+    "LDSVR",
     "LFH",
     "LSH",
     "NINH",

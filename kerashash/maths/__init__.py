@@ -1,8 +1,10 @@
 """Pure functions: discrete solvers, losses, similarity, label graphs, baselines."""
 
 from kerashash.maths import (
+    conditional,
     cosdish,
     discrete,
+    entropy,
     factorization,
     itq,
     kernels,
@@ -15,11 +17,14 @@ from kerashash.maths import (
     similarity,
     spectral,
     spherical,
+    svr,
 )
 
 __all__ = [
+    "conditional",
     "cosdish",
     "discrete",
+    "entropy",
     "factorization",
     "itq",
     "kernels",
@@ -32,5 +37,6 @@ __all__ = [
     "similarity",
     "spectral",
     "spherical",
+    "svr",
 ]
 __dir__ = __all__.copy  # what completion offers

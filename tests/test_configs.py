@@ -60,7 +60,13 @@ HEAD = {
 }
 TANH = {"hash_activation": "tanh"}  # not the default of all
 OPTIONS = {
-    AdaLabelHash: {"num_classes": 3, "margin": 2.5, "floor": False, **HEAD},
+    AdaLabelHash: {
+        "num_classes": 3,
+        "margin": 2.5,
+        "floor": False,
+        "balance_weight": 0.4,
+        **HEAD,
+    },
     SSDH: {
         "num_classes": 3,
         "classification": "hinge",

@@ -345,6 +345,21 @@ def test_adalabel_takes_unknown_labels(digit_pairs):
     assert mean_ap(model, x, labels, queries) > 0.6  # random codes: 0.34
 
 
+def test_adalabel_balances_its_bits(rng):
+    rows = tf.constant(np.eye(3)[[0] * 7 + [1]], tf.float32)
+    u = tf.constant(rng.random((8, 6)), tf.float32)
+    plain, weighted = (
+        build(AdaLabelHash, 4, 3, 8, bits=6, balance_weight=weight)
+        for weight in (0.0, 2.5)
+    )
+    weighted.set_weights(plain.get_weights())
+    difference = weighted.compute_hash_loss(u, rows) - plain.compute_hash_loss(u, rows)
+    expected = 2.5 * (u.numpy().mean(axis=0) ** 2).mean()
+    np.testing.assert_allclose(difference, expected, rtol=1e-5)
+    with pytest.raises(ValueError, match="`balance_weight` must be at least 0"):
+        build(AdaLabelHash, 4, 3, 8, balance_weight=-1.0)
+
+
 @pytest.mark.parametrize("pair_loss", ["squares", "average_precision"])
 def test_dcdh_takes_unknown_labels(pair_loss, digit_pairs):
     x, labels, queries = digit_pairs

@@ -4,6 +4,7 @@ import tensorflow as tf
 
 __all__ = [
     "average_precision_loss",
+    "bit_balance",
     "codeword_hinge",
     "cross_entropy",
     "js_divergence",
@@ -18,6 +19,25 @@ __all__ = [
     "triplet_likelihood",
 ]
 __dir__ = __all__.copy  # what completion offers
+
+
+def bit_balance(u: tf.Tensor) -> tf.Tensor:
+    """How far the bits are from being 1 for half of the images, and -1 for half.
+
+    Formula:
+        mean over bits k of (mean over images i of u_ik)^2
+
+    Args:
+        u: float tensor ``(batch, bits)``; continuous codes in [-1, 1].
+
+    Returns:
+        Scalar float tensor in [0, 1]; 0 if all bits are balanced.
+
+    Example:
+        >>> float(bit_balance(tf.constant([[1.0, 1.0], [1.0, -1.0]])))
+        0.5
+    """
+    return tf.reduce_mean(tf.reduce_mean(u, axis=0) ** 2)
 
 
 def codeword_hinge(

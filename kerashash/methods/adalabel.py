@@ -5,7 +5,12 @@ from typing import Any
 import keras
 import tensorflow as tf
 
-from kerashash.checks import check_integer, from_preset, refuse_arguments
+from kerashash.checks import (
+    check_integer,
+    check_least,
+    from_preset,
+    refuse_arguments,
+)
 from kerashash.maths import losses
 from kerashash.methods.hash_model import HashModel
 from kerashash.methods.layers import LabelCodewords
@@ -29,6 +34,11 @@ class AdaLabelHash(HashModel):
     where (i, j) is a positive if image i has label j. There is no discrete variable:
     everything is learned by back-propagation. The hash code of an image is sgn(u).
 
+    Extension:
+        ``balance_weight`` is not in the paper. Where most images share a few labels,
+        most bits are the same for most of them. It weights the bit balance
+        (`kerashash.maths.losses.bit_balance`), which is added to the objective.
+
     Args:
         backbone: images or vectors -> features: a name known to
             `kerashash.backbones.get`, any `keras.Model`, or a list of these.
@@ -41,6 +51,8 @@ class AdaLabelHash(HashModel):
         preset: str; "default" has the margin ``bits / 4``, which retrieves better,
             above all if images have several labels. "paper" has the margin 1, which is
             half a bit.
+        balance_weight: float; the weight of the bit balance. 0 is the paper's; the rest
+            of the loss grows with the code length, so a fifth of `bits` is much.
         **kwargs: further arguments of `keras.Model`.
 
     Training data:
@@ -80,6 +92,7 @@ class AdaLabelHash(HashModel):
         margin: float | None = None,
         floor: bool = True,
         preset: str = "default",
+        balance_weight: float = 0.0,
         **kwargs: Any,
     ) -> None:
         refuse_arguments("AdaLabelHash", kwargs, "num_train")
@@ -88,7 +101,9 @@ class AdaLabelHash(HashModel):
         margin = from_preset(presets(bits), preset, margin=margin)["margin"]
         if not margin > 0:
             raise ValueError(f"`margin` must be positive. Received: margin={margin}.")
+        check_least(0, balance_weight=balance_weight)
         self.margin = float(margin)
+        self.balance_weight = float(balance_weight)
         self.floor = bool(floor)
         self.codewords = LabelCodewords(num_classes, bits, name="codewords")
         self.build_if_known()
@@ -110,7 +125,10 @@ class AdaLabelHash(HashModel):
             Scalar float tensor.
         """
         scores = self.codewords(u)  # u_i . v_j: (batch, num_classes)
-        return losses.codeword_hinge(labels, scores, self.margin, self.floor)  # eq. 1
+        loss = losses.codeword_hinge(labels, scores, self.margin, self.floor)  # eq. 1
+        if self.balance_weight:
+            loss += self.balance_weight * losses.bit_balance(u)
+        return loss
 
     # -------------------------------------------------------------- train_step
 
@@ -152,4 +170,9 @@ class AdaLabelHash(HashModel):
     def get_config(self) -> dict[str, Any]:
         config = super().get_config()
         del config["num_train"]  # there are no learned codes
-        return {**config, "margin": self.margin, "floor": self.floor}
+        return {
+            **config,
+            "margin": self.margin,
+            "floor": self.floor,
+            "balance_weight": self.balance_weight,
+        }

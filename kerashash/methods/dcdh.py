@@ -401,8 +401,7 @@ class DCDH(HashModel):
             focal = focal_loss(labels, logits, gamma=self.options["focal_gamma"])
             terms["focal_loss"] = self.options["focal_weight"] * focal  # eq. 6 and 7
         if self.options["balance_weight"]:
-            means = tf.reduce_mean(u[:, 0], axis=0)  # (bits,)
-            balance = tf.reduce_mean(means**2)
+            balance = losses.bit_balance(u[:, 0])
             terms["balance_loss"] = self.options["balance_weight"] * balance
         # The terms that are not there count as 0.
         visual, label, fusion, focal, balance = (

@@ -300,7 +300,7 @@ def _on_features(
     zoo.round_weights(backbone)
     cached = data.cache_features(images, backbone, cache_dir)
     x, labels = cached.arrays("train")
-    layers = _layers(x, recipe.backbone)
+    layers = feature_layers(x, recipe.backbone)
     model = model_for(recipe, fitting.network(x, layers), images)
     training = dataclasses.asdict(recipe.training)
     history = fitting.fit_vectors(model, x, labels, log_dir, **training)
@@ -328,7 +328,7 @@ def _on_columns(
 ) -> Run:
     """Train the method on columns of numbers, with label distributions."""
     x, d = rows.x_train, rows.d_train
-    network = fitting.network(x, _layers(x, recipe.backbone))
+    network = fitting.network(x, feature_layers(x, recipe.backbone))
     model = model_for(recipe, network, rows)
     history = fitting.fit_vectors(
         model,
@@ -349,7 +349,7 @@ def _needs_learned(recipe: Recipe) -> bool:
     return "learned_database_codes" in card_metrics.arrays_for(recipe.entry["metrics"])
 
 
-def _layers(x: npt.NDArray[Any], backbone: Backbone) -> list[keras.layers.Layer]:
+def feature_layers(x: npt.NDArray[Any], backbone: Backbone) -> list[keras.layers.Layer]:
     """Make the layers between features, or columns, and the method."""
     layers: list[keras.layers.Layer] = []
     if backbone.encoding is not None:

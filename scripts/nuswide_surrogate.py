@@ -355,7 +355,7 @@ def card_of(recipe, images, splits, mapped, labels):
         "other eight it saw no photograph that was labelled",
         "objective": OBJECTIVES[recipe.name.split("-")[0]],
         "backbone_trained_by": "ImageNet-1k classification; frozen",
-        "chosen_on": "1,500 training photographs held out",
+        "chosen_on": "up to 1,500 training photographs held out, at 48 bits",
         "seeds_vary": "the label rows, their codes and the layers above the backbone; "
         "the split stays that of seed 0",
         "data": {"name": "mirflickr25k", "seed": images.seed, "allow_missing": True},

@@ -1,3 +1,5 @@
+from unittest import mock
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -73,8 +75,71 @@ def test_way_over_the_chunks_equals_brute_force(bits, n, q, k, few, seed):
     queries = rng.choice([-1, 1], (q, bits)).astype(np.int8)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(blocks, "_SMALL_BLOCK", 0)  # no database is small
+        patch.setattr(blocks, "_NO_SELECTION", 0)
         ranker = HammingRanker(database, block_size=8192)
     check(ranker, queries, database, {k, n // 250, n})
+
+
+@pytest.mark.parametrize("bits", [64, 248, 254, 260])
+@pytest.mark.parametrize("q", [1, 17, 40])
+@pytest.mark.parametrize("few", [False, True])
+def test_a_sample_of_the_distances_equals_brute_force(bits, q, few):
+    rng = np.random.default_rng(q)
+    database = draw(rng, 2500, bits, few)
+    queries = rng.choice([-1, 1], (q, bits)).astype(np.int8)
+    check(HammingRanker(database), queries, database, {1, 100, 1400})
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    q=st.integers(1, 20),
+    n=st.sampled_from([2, 1023, 1024, 1300, 5000]),
+    padding=st.integers(0, 3),
+    part=st.floats(0, 1),
+    kind=st.sampled_from(["few values", "binomial", "periodic", "ascending"]),
+    dtype=st.sampled_from([np.uint8, np.uint16]),
+    together=st.booleans(),
+)
+def test_selection_by_a_sample(q, n, padding, part, kind, dtype, together):
+    rng = np.random.default_rng(n)
+    drawn = {
+        "few values": lambda: rng.integers(0, 3, (q, n)),
+        "binomial": lambda: rng.binomial(64, 0.5, (q, n)),
+        # A sample of each second one has none of the small ones, or no others.
+        "periodic": lambda: np.tile(50 * (np.arange(n) % 2) + np.arange(q)[:, None], 1),
+        "ascending": lambda: np.tile(np.arange(n) * 250 // n, (q, 1)),
+    }[kind]()
+    if dtype == np.uint16:
+        drawn = 256 * drawn
+    k = max(1, round(part * n))
+    sentinel = np.full((q, padding), np.iinfo(dtype).max)
+    distances = np.concatenate([drawn, sentinel], axis=1).astype(dtype)
+    order = np.argsort(drawn, axis=1, kind="stable")[:, :k]
+    limit = 1 << 22 if together else 0
+    with mock.patch.object(blocks, "_TOGETHER", limit):
+        near, positions = blocks._nearest_of_rows(distances, n, k)
+    np.testing.assert_array_equal(positions, order)
+    np.testing.assert_array_equal(near, np.take_along_axis(drawn, order, 1))
+
+
+@pytest.mark.parametrize("q", [1, 20])
+@pytest.mark.parametrize("n", [2500, 9000])
+def test_long_codes_that_are_near_and_far(q, n, monkeypatch):
+    # Distances around 255, and complements, at 300: the largest distances in a byte are
+    # those that it cannot tell apart.
+    monkeypatch.setattr(blocks, "_NO_SELECTION", 5000)
+    monkeypatch.setattr(blocks, "_SMALL_BLOCK", 0)
+    rng = np.random.default_rng(q)
+    queries = rng.choice([-1, 1], (q, 300)).astype(np.int8)
+    database = np.repeat(-queries[:1], n, axis=0)
+    flips = rng.integers(0, 60, n)  # distances from 241 to 300
+    database *= np.where(np.arange(300) < flips[:, None], -1, 1).astype(np.int8)
+    least = int((300 - flips).min())
+    ranker = HammingRanker(database)
+    below = int((300 - flips < 255).sum())
+    assert least < 254
+    assert 0 < below < n // 4
+    check(ranker, queries, database, {1, below - 1, below, below + 1, n // 4, n})
 
 
 @pytest.mark.parametrize("bits", [254, 255])
@@ -112,6 +177,7 @@ def test_few_shapes_for_any_number_of_queries(rng, monkeypatch):
         return np.zeros((2, len(queries), k), np.int32)
 
     monkeypatch.setattr(block, "nearest", watch)
+    monkeypatch.setattr(block, "few", 0)  # what is not compiled is not padded
     for q in range(1, 70):
         ranker.top_k(rng.choice([-1, 1], (q, 8)), k=1 + q % 60)
     assert shapes == {1, 2, 4, 8, 16, 32, 64}

@@ -1,6 +1,6 @@
 """A block of a database of hash codes, and the search for its nearest codes."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -14,8 +14,21 @@ from kerashash.retrieval.kernels import Kernels
 # With at most this many queries, NumPy, one query at a time, is faster than the many
 # small operations of the graph of `Kernels.top_k`.
 _FEW_QUERIES = 4
-# With at most this many codes as well, NumPy is faster than a call of any kernel.
+# With at most this many codes as well, NumPy is faster than a call of any kernel. A
+# call takes as long as NumPy takes to compare about so many words.
 _SMALL_BLOCK = 1 << 17
+_WORDS_PER_CALL = 1 << 16
+_MOST_WITHOUT_CALL = 16
+# With at most this many codes, distances to all take less time than the many small
+# operations that select chunks.
+_NO_SELECTION = 1 << 16
+# About so many distances, sorted, tell which are among the nearest.
+_SAMPLE = 512
+# Of so many distances, the nearest to several queries are looked for together: more are
+# not in the processor's cache by then.
+_TOGETHER = 1 << 22
+# Distances of codes of so many bytes are at most 255.
+_MOST_BYTES_OF_UINT8 = 31
 
 
 class Block:
@@ -33,6 +46,8 @@ class Block:
         size: int; number of codes.
         chunks: int; number of chunks, with padding.
         width: int; bytes of a code.
+        few: int; up to so many queries are searched one by one, without a kernel, so
+            that they need not be padded.
         codes: uint8 tensor ``(chunks, width, LANES)``; see `layout.chunked`.
 
     Example:
@@ -53,7 +68,11 @@ class Block:
         with layout.on_device(device):
             self.codes = tf.constant(layout.chunked(packed, self.chunks))
             self._size_tensor = tf.constant(self.size)
-        self._words = as_words(packed) if self.size <= _SMALL_BLOCK else None
+        self.few, self._words = 0, []  # a list, which is read faster than an array
+        if self.size <= _SMALL_BLOCK:
+            self._words = [*as_words(packed)]
+            few = _WORDS_PER_CALL // (self.size * len(self._words))
+            self.few = max(_FEW_QUERIES, min(few, _MOST_WITHOUT_CALL))
 
     def packed(self) -> npt.NDArray[np.uint8]:
         """The packed codes of the block.
@@ -77,8 +96,14 @@ class Block:
         Returns:
             int.
         """
-        chunks = layout.chunks_to_search(k, self.chunks)
+        chunks = self._chunks_to_search(k)
         return chunks * self.width * layout.LANES or self.bytes_of_distances
+
+    def _chunks_to_search(self, k: int) -> int:
+        """How many chunks to search for the k nearest codes, or 0 for all."""
+        if self.size <= _NO_SELECTION:
+            return 0
+        return layout.chunks_to_search(k, self.chunks)
 
     def distances(
         self, kernels: Kernels, queries: npt.NDArray[np.uint8]
@@ -92,15 +117,20 @@ class Block:
         Returns:
             uint8 or uint16 array ``(q, size)``.
         """
-        if len(queries) <= _FEW_QUERIES and self._words is not None:
-            dtype = kernels.dtype.as_numpy_dtype
-            return np.stack(
-                [_distances_by_words(self._words, query, dtype) for query in queries]
+        if len(queries) <= self.few:
+            return np.stack([*self._distances_by_words(queries)])
+        return self._distances_and_padding(kernels, queries)[:, : self.size]
+
+    def _distances_and_padding(
+        self, kernels: Kernels, queries: npt.NDArray[np.uint8]
+    ) -> npt.NDArray[Any]:
+        """Distances ``(q, chunks * LANES)`` by a kernel, of which `size` are of codes
+        and others more than those."""
+        return _by_query(
+            kernels.distances_by_group(
+                tf.constant(queries), self.codes, self._size_tensor
             )
-        distances = kernels.distances(
-            tf.constant(queries), self.codes, self._size_tensor
         )
-        return layout.as_array(distances)[:, : self.size]
 
     def nearest(
         self, kernels: Kernels, queries: npt.NDArray[np.uint8], k: int
@@ -113,63 +143,88 @@ class Block:
             k: int; number of codes, at least 1.
 
         Returns:
-            ``(distances, indices)``: uint8 or uint16 and int32 arrays ``(q, min(k,
-            size))``, in order of (distance, index); indices are those in the database.
+            ``(distances, indices)``: integer and int32 arrays ``(q, min(k, size))``, in
+            order of (distance, index); indices are those in the database.
         """
         k = min(k, self.size)
-        chunks = layout.chunks_to_search(k, self.chunks)
-        few = len(queries) <= _FEW_QUERIES
-        if few and self._words is not None:
-            rows = [
-                _nearest_within(row, _bound_of_kth(row, k), k)
-                for row in self.distances(kernels, queries)
-            ]
-        elif few and chunks:
-            minima = layout.as_array(
-                kernels.minima(tf.constant(queries), self.codes, self._size_tensor)
+        if len(queries) <= self.few:
+            return self._in_database(
+                [_nearest_of_row(row, k) for row in self._distances_by_words(queries)]
             )
-            minima = minima.transpose(1, 0, 2).reshape(len(queries), -1)  # (q, chunks)
-            rows = [
-                self._nearest_by_chunks(query, row, k)
-                for query, row in zip(queries, minima, strict=True)
-            ]
-        elif chunks:
-            distances, indices = kernels.top_k(
-                tf.constant(queries),
-                self.codes,
-                self._size_tensor,
-                tf.constant(k),
-                tf.constant(chunks),
-            )
-            distances = layout.as_array(distances)
-            return in_order(distances, layout.as_array(indices) + self.start, k)
-        else:
-            distances = kernels.distances(
+        # Of a large part of a database, some may be far.
+        if kernels.near is not None and 4 * k <= self.size:
+            found = self._nearest_by_kernels(kernels.near, queries, k)
+            if found[0].max() < tf.uint8.max:
+                return found
+        return self._nearest_by_kernels(kernels, queries, k)
+
+    def _nearest_by_kernels(
+        self, kernels: Kernels, queries: npt.NDArray[np.uint8], k: int
+    ) -> tuple[npt.NDArray[Any], npt.NDArray[np.int32]]:
+        """`nearest`, in order of the distances that kernels give."""
+        if not self._chunks_to_search(k):
+            distances = self._distances_and_padding(kernels, queries)
+            distances, positions = _nearest_of_rows(distances, self.size, k)
+            return distances, positions.astype(np.int32) + np.int32(self.start)
+        if len(queries) <= _FEW_QUERIES:
+            minima = kernels.minima(
                 tf.constant(queries), self.codes, self._size_tensor
+            )  # (groups, q, CHUNKS_PER_GROUP)
+            return self._in_database(
+                [
+                    self._nearest_by_chunks(query, row, k)
+                    for query, row in zip(queries, _by_query(minima), strict=True)
+                ]
             )
-            bounds = layout.as_array(
-                kernels.kth_smallest(
-                    distances, tf.constant(k), tf.constant(kernels.bits)
-                )
-            )
-            distances, indices = _nearest_of_rows(layout.as_array(distances), bounds, k)
-            return distances, indices.astype(np.int32) + np.int32(self.start)
-        distances, indices = (np.stack(parts) for parts in zip(*rows, strict=True))
-        return distances, indices.astype(np.int32) + np.int32(self.start)
+        near, index = kernels.top_k(
+            tf.constant(queries),
+            self.codes,
+            self._size_tensor,
+            tf.constant(k),
+            tf.constant(self._chunks_to_search(k)),
+        )
+        return in_order(layout.as_array(near), layout.as_array(index) + self.start, k)
+
+    def _in_database(
+        self, rows: Sequence[tuple[npt.NDArray[Any], npt.NDArray[Any]]]
+    ) -> tuple[npt.NDArray[np.int32], npt.NDArray[np.int32]]:
+        """Distances and positions in the block of each query, as `nearest`."""
+        distances = np.empty((len(rows), len(rows[0][0])), np.int32)
+        indices = np.empty_like(distances)
+        for i, (near, position) in enumerate(rows):
+            distances[i], indices[i] = near, position
+        if self.start:
+            indices += np.int32(self.start)
+        return distances, indices
+
+    def _distances_by_words(
+        self, queries: npt.NDArray[np.uint8]
+    ) -> Iterator[npt.NDArray[Any]]:
+        """Yield the distances ``(size,)`` from each query, without a kernel."""
+        first, *others = self._words
+        # As Python's numbers: single ones of NumPy take longer.
+        for word, *rest in as_words(queries).T.tolist():
+            distances = np.bitwise_count(first ^ word)
+            if self.width > _MOST_BYTES_OF_UINT8:
+                distances = distances.astype(np.uint16)
+            for codes, word in zip(others, rest, strict=True):
+                distances += np.bitwise_count(codes ^ word)
+            yield distances
 
     def _nearest_by_chunks(
         self, query: npt.NDArray[np.uint8], minima: npt.NDArray[Any], k: int
     ) -> tuple[npt.NDArray[Any], npt.NDArray[np.intp]]:
         """The k nearest codes of one query, searched in the k nearest chunks only."""
-        _, chunks = _nearest_within(minima, _bound_of_kth(minima, k), k)
+        _, chunks = _nearest_of_row(minima, k)
         chunks.sort()
         codes = layout.as_array(self.codes)[chunks]  # (k, width, LANES)
         differ = np.bitwise_count(codes ^ query[:, None])
-        distances = differ.sum(axis=1, dtype=minima.dtype).ravel()  # (k * LANES,)
+        dtype = np.uint16 if self.width > _MOST_BYTES_OF_UINT8 else np.uint8
+        distances = differ.sum(axis=1, dtype=dtype).ravel()  # (k * LANES,)
         indices = (chunks[:, None] * layout.LANES + np.arange(layout.LANES)).ravel()
         not_padding = indices < self.size
         distances, indices = distances[not_padding], indices[not_padding]
-        distances, order = _nearest_within(distances, _bound_of_kth(distances, k), k)
+        distances, order = _nearest_of_row(distances, k)
         return distances, indices[order]
 
 
@@ -221,47 +276,74 @@ def merged(
     return in_order(distances, indices, k)
 
 
-def _distances_by_words(
-    words: npt.NDArray[np.uint64], query: npt.NDArray[np.uint8], dtype: npt.DTypeLike
-) -> npt.NDArray[Any]:
-    """Distances from one query, compared in words of 8 bytes by NumPy."""
-    distances = np.zeros(words.shape[1], dtype)
-    for codes, word in zip(words, as_words(query[None]), strict=True):
-        distances += np.bitwise_count(codes ^ word)
-    return distances
+def _by_query(values: tf.Tensor) -> npt.NDArray[Any]:
+    """What a kernel returns for each group, ``(groups, q, ...)``, as ``(q, m)``."""
+    rows = np.moveaxis(layout.as_array(values), 1, 0)
+    return rows.reshape(len(rows), -1)
 
 
-def _bound_of_kth(distances: npt.NDArray[Any], k: int) -> np.integer[Any]:
-    """An upper bound of the k-th smallest distance, close to it."""
-    # The k-th smallest of a sample is such a bound and takes less time.
-    sample = distances[::8] if 8 * k <= len(distances) else distances
-    return np.partition(sample, k - 1)[k - 1]
-
-
-def _nearest_within(
-    distances: npt.NDArray[Any], bound: np.integer[Any], k: int
+def _nearest_of_row(
+    distances: npt.NDArray[Any], k: int
 ) -> tuple[npt.NDArray[Any], npt.NDArray[np.intp]]:
     """The k smallest distances and their positions ``(k,)``, in order of (distance,
-    position). At least k distances are at most `bound`."""
-    positions = np.flatnonzero(distances <= bound)
+    position)."""
+    stride = len(distances) // _SAMPLE
+    if stride < 2 or 2 * k > len(distances):
+        order = distances.argsort(kind="stable")[:k]
+        return distances[order], order
+    # A sample bounds the k-th smallest distance: likely, and surely.
+    sample = distances[::stride].copy()
+    sample.sort(kind="stable")  # by radix, as distances have 8 or 16 bits
+    for rank in (_likely_rank(k, stride), k - 1):
+        bound = sample[rank] if rank < len(sample) else distances.max()
+        positions = (distances <= bound).nonzero()[0]
+        if len(positions) >= k:
+            break
     candidates = distances[positions]
-    order = np.argsort(candidates, kind="stable")[:k]
+    order = candidates.argsort(kind="stable")[:k]
     return candidates[order], positions[order]
 
 
+def _likely_rank(k: int, stride: int) -> int:
+    """The place, in a sorted sample of each stride-th distance, of one that is likely
+    no less than the k-th smallest: that of the mean and four standard deviations."""
+    share = k / stride
+    return int(share + 4 * share**0.5) + 1
+
+
 def _nearest_of_rows(
-    distances: npt.NDArray[Any], bounds: npt.NDArray[np.int32], k: int
+    distances: npt.NDArray[Any], size: int, k: int
 ) -> tuple[npt.NDArray[Any], npt.NDArray[np.intp]]:
-    """`_nearest_within` of each row, for less calls of NumPy: arrays ``(q, k)``."""
+    """`_nearest_of_row` for rows together, which takes less calls of NumPy.
+
+    Args:
+        distances: uint8 or uint16 array ``(q, n)``, contiguous; from `size` on, more
+            than every distance.
+        size: int.
+        k: int.
+
+    Returns:
+        Distances and positions ``(q, k)``.
+    """
     q, n = distances.shape
-    within = distances <= bounds.astype(distances.dtype)[:, None]
-    flat = np.flatnonzero(within)
-    candidates, row = distances.ravel()[flat], flat // n
-    # Sorted by row, then distance. NumPy sorts 16 bits by radix.
-    dtype = np.uint16 if distances.dtype == np.uint8 and q <= 256 else np.int64
-    bits = 8 * distances.itemsize
-    key = (row.astype(dtype) << bits) | candidates
-    order = np.argsort(key, kind="stable")
-    starts = np.searchsorted(row, np.arange(q))  # rows come in order
-    taken = order[starts[:, None] + np.arange(k)]
-    return candidates[taken], flat[taken] - n * np.arange(q)[:, None]
+    stride = size // _SAMPLE
+    rank = _likely_rank(k, max(1, stride))
+    if stride > 1 and rank * stride < size and distances.size <= _TOGETHER:
+        sample = distances[:, :size:stride].copy()
+        sample.sort(axis=1, kind="stable")
+        bounds = sample[:, rank]
+        flat = (distances <= bounds[:, None]).ravel().nonzero()[0]
+        starts = flat.searchsorted(n * np.arange(q + 1))
+        counts = np.diff(starts)
+        if counts.min() >= k:
+            candidates = distances.ravel()[flat]
+            # Sorted by row, then distance; by radix, if both fit in 16 bits.
+            bits = int(bounds.max()).bit_length()
+            dtype = np.uint16 if q << bits <= 1 << 16 else np.int64
+            rows = np.repeat((np.arange(q) << bits).astype(dtype), counts)
+            order = (rows | candidates).argsort(kind="stable")
+            taken = order[starts[:-1, None] + np.arange(k)]
+            return candidates[taken], flat[taken] - n * np.arange(q)[:, None]
+    found = [_nearest_of_row(row[:size], k) for row in distances]
+    near, positions = (np.stack(parts) for parts in zip(*found, strict=True))
+    return near, positions

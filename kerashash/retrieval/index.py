@@ -88,6 +88,7 @@ class Index:
 
     Attributes:
         blocks: list of `Block` or `AcceleratorBlock`; the database.
+        size: int; the number of its codes.
         mode: str; one of `MODES`.
 
     Example:
@@ -105,9 +106,9 @@ class Index:
     ) -> None:
         self.blocks, self.mode = blocks, mode
         self._bits, self._split = bits, split
-        self._size = sum(block.size for block in blocks)
+        self.size = sum(block.size for block in blocks)
         self._on_accelerator = any(isinstance(b, AcceleratorBlock) for b in blocks)
-        self._built = _Built(blocks, self._size)
+        self._nothing = self._built = _Built(blocks, self.size)
         self._building = threading.Lock()
         self._short_of_memory = False
         # Queries before something is built, and those so far: all, and those that
@@ -171,7 +172,7 @@ class Index:
             return scan(self.blocks, queries, radius)
         found = self._searched(built, queries, "within", radius, scan)
         if built.distinct is not None:
-            most = self._size * _MOST_WITHIN
+            most = self.size * _MOST_WITHIN
             rows = [built.distinct.all_rows(*result, most) for result in found]
             if any(result is None for result in rows):
                 self._last = "a scan of all codes, as many were within the radius"
@@ -196,7 +197,7 @@ class Index:
             return "as asked"
         if self._on_accelerator:
             return "on an accelerator"
-        if self._size < _FEW_CODES:
+        if self.size < _FEW_CODES:
             return f"as there are less than {_FEW_CODES:,}"
         if self._short_of_memory:
             return "as memory was short"
@@ -209,13 +210,12 @@ class Index:
 
     def _prepared(self, kind: str, count: int, k: int = 1) -> _Built:
         """What serves a search for so many queries, built now if it is worth it."""
-        scan = _Built(self.blocks, self._size)
-        small = self._size < _FEW_CODES or not count
+        small = self.size < _FEW_CODES or not count
         if self.mode == "scan" or self._on_accelerator or small:
-            return scan
-        if k > self._size * _MOST_NEAREST:
+            return self._nothing
+        if k > self.size * _MOST_NEAREST:
             self._last = "a scan of all codes, as k was large"
-            return scan
+            return self._nothing
         self._queries += _scans(count)
         if self._most_work(self._built, kind, count) > 0:
             self._queries_for_tables += _scans(count)
@@ -251,7 +251,7 @@ class Index:
             built = dataclasses.replace(self._built, deduplicated=True)
             if rows_per_code(packed) >= _COLLAPSED:
                 distinct = DistinctCodes.of(packed)
-                if self._size - len(distinct) >= _FEW_CODES:
+                if self.size - len(distinct) >= _FEW_CODES:
                     packed = distinct.packed
                     built = _Built(self._split(packed), len(packed), True, distinct)
             self._built = built

@@ -30,6 +30,8 @@ _BYTES_PER_SUM = 31
 # Bytes of long codes that a step of a loop compares: a graph with operations for each
 # byte would take seconds to compile, and minutes for the longest codes.
 _BYTES_PER_STEP = 2 * _BYTES_PER_SUM
+# Half of the bits of random codes differ, and less of near ones.
+_MOST_BITS_IN_UINT8 = 512
 # Up to so many, the loop would double the time of a search.
 _MAX_UNROLLED_BYTES = 128
 
@@ -44,7 +46,8 @@ def hamming(
         codes: uint8 tensor ``(..., m, width, LANES)``; m chunks. Leading axes are none
             if all queries share the chunks, ``(q,)`` if each query has its own, and
             ``(groups, 1)`` for groups of shared chunks.
-        dtype: `tf.DType`; of the result. It must hold ``8 * width``.
+        dtype: `tf.DType`; of the result, uint8 or uint16. If it is uint8, distances
+            above 255 are 255.
 
     Returns:
         Tensor ``(..., q, m, LANES)``; leading axes only for groups.
@@ -56,7 +59,7 @@ def hamming(
         array([2, 1, 1, 0], dtype=uint8)
     """
     width, step = queries.shape[1], _BYTES_PER_STEP
-    if width <= _MAX_UNROLLED_BYTES:
+    if width <= _MAX_UNROLLED_BYTES or dtype == tf.uint8:
         return _hamming_unrolled(queries, codes, dtype)
     steps = (width - 1) // step  # at least a byte remains
     looped = codes[..., : steps * step, :]
@@ -84,6 +87,8 @@ def _hamming_unrolled(
                 queries[:, byte, None, None], codes[..., byte, :]
             )  # (..., q, m, LANES)
             part += tf.raw_ops.PopulationCount(x=differ)
+        if dtype == tf.uint8:  # an addition that ends at 255, one instruction
+            part = tf.minimum(part, tf.uint8.max - total)
         total += tf.cast(part, dtype)
     return total
 
@@ -131,12 +136,17 @@ class Kernels:
 
     Args:
         bits: int; the code length.
+        dtype: `tf.DType` or None; the dtype of distances. None is the smaller of uint8
+            and uint16 that holds all.
 
     Attributes:
         bits: int; the code length.
-        dtype: `tf.DType`; the dtype of distances, uint8 or uint16. Its largest value is
-            greater than every distance: it is the sentinel for padding.
+        dtype: `tf.DType`; the dtype of distances. Its largest value is the sentinel for
+            padding, greater than every distance; in uint8, longer distances are 255,
+            too.
         distances: ``(queries, codes, n)`` to distances ``(q, chunks * LANES)``.
+        distances_by_group: the same, ``(chunks / CHUNKS_PER_GROUP, q, CHUNKS_PER_GROUP,
+            LANES)``.
         minima: ``(queries, codes, n)`` to the smallest distance in each chunk,
             ``(chunks / CHUNKS_PER_GROUP, q, CHUNKS_PER_GROUP)``.
         distances_in_chunks: ``(queries, codes, chunks, n)`` to distances ``(q, m,
@@ -146,16 +156,15 @@ class Kernels:
             the k nearest codes, ordered by index. The int32 scalar ``chunks`` is the
             number of chunks to search, at least k, or 0 for all.
         mark_smallest: `_mark_smallest` for distances.
-        kth_smallest: `_kth_smallest` for distances.
 
     Example:
         >>> Kernels(bits=48).dtype, Kernels(bits=256).dtype
         (tf.uint8, tf.uint16)
     """
 
-    def __init__(self, bits: int) -> None:
+    def __init__(self, bits: int, dtype: tf.DType | None = None) -> None:
         self.bits = bits
-        self.dtype = tf.uint8 if bits < tf.uint8.max else tf.uint16
+        self.dtype = dtype or (tf.uint8 if bits < tf.uint8.max else tf.uint16)
         width = -(-bits // 8)
         queries = tf.TensorSpec((None, width), tf.uint8)
         codes = tf.TensorSpec((None, width, LANES), tf.uint8)
@@ -163,7 +172,7 @@ class Kernels:
         chunks = tf.TensorSpec((None, None), tf.int32)
         scalar = tf.TensorSpec((), tf.int32)
 
-        self._distances_by_group = _concrete(
+        self.distances_by_group = _concrete(
             self._grouped_distances, queries, codes, scalar
         )
         self.distances = _concrete(
@@ -174,10 +183,17 @@ class Kernels:
             self._distances_in_chunks, queries, codes_per_query, chunks, scalar
         )
         self.mark_smallest = _concrete_for_dtype(_mark_smallest, self.dtype)
-        self.kth_smallest = _concrete_for_dtype(_kth_smallest, self.dtype)
         self.top_k = _concrete(
             self._top_k, queries, codes, scalar, scalar, scalar, jit_compile=False
         )
+
+    @functools.cached_property
+    def near(self) -> "Kernels | None":
+        """Kernels of half the work for codes of which some are nearer than 255, with
+        distances of uint8; None if all distances are, or few are likely to be."""
+        if self.dtype == tf.uint8 or self.bits > _MOST_BITS_IN_UINT8:
+            return None
+        return Kernels(self.bits, tf.uint8)
 
     def _top_k(
         self,
@@ -203,7 +219,8 @@ class Kernels:
         ``(q, m, ...)``. Ties go to the first; the result is in order of position."""
         rows = tf.shape(values)[0]
         values = tf.reshape(values, (rows, -1))
-        marks = self.mark_smallest(values, k, tf.constant(self.bits))
+        upper = min(self.bits, self.dtype.max)
+        marks = self.mark_smallest(values, k, tf.constant(upper))
         position = tf.reshape(_positions_of_ones(marks), (rows, k))
         row = tf.range(rows)[:, None]
         position -= row * tf.size(marks[0])  # from the flat array to the row
@@ -214,7 +231,7 @@ class Kernels:
         self, queries: tf.Tensor, codes: tf.Tensor, n: tf.Tensor
     ) -> tf.Tensor:
         # Transposed by itself: in one loop, XLA would take the queries one by one.
-        distances = self._distances_by_group(queries, codes, n)
+        distances = self.distances_by_group(queries, codes, n)
         distances = tf.transpose(distances, (1, 0, 2, 3))
         return tf.reshape(distances, (tf.shape(queries)[0], -1))
 
@@ -264,32 +281,20 @@ kernels_for = functools.lru_cache(maxsize=8)(Kernels)
 def _concrete_for_dtype(
     function: Callable[..., Any], dtype: tf.DType
 ) -> Callable[..., Any]:
-    """`_mark_smallest` or `_kth_smallest`, compiled for values of a dtype."""
+    """`_mark_smallest`, compiled for values of a dtype."""
     values = tf.TensorSpec((None, None), dtype)
     scalar = tf.TensorSpec((), tf.int32)
     return _concrete(function, values, scalar, scalar)
-
-
-def _kth_smallest(values: tf.Tensor, k: tf.Tensor, upper: tf.Tensor) -> tf.Tensor:
-    """The k-th smallest value of each row.
-
-    Args:
-        values: uint8 or uint16 tensor ``(q, m)``.
-        k: int32 scalar tensor.
-        upper: int32 scalar tensor; an upper bound of the result: at least k values of
-            each row are at most `upper`.
-
-    Returns:
-        int32 tensor ``(q,)``.
-    """
-    return _kth_smallest_of_groups(_grouped(values), k, upper)
 
 
 def _mark_smallest(values: tf.Tensor, k: tf.Tensor, upper: tf.Tensor) -> tf.Tensor:
     """Mark the k smallest values of each row; ties go to the first.
 
     Args:
-        values, k, upper: as of `_kth_smallest`.
+        values: uint8 or uint16 tensor ``(q, m)``.
+        k: int32 scalar tensor.
+        upper: int32 scalar tensor; an upper bound of the k-th smallest value: at least
+            k values of each row are at most `upper`.
 
     Returns:
         uint8 tensor ``(q, ceil(m / LANES), LANES)``, with the number of chunks rounded

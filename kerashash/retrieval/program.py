@@ -256,6 +256,8 @@ class AcceleratorBlock:
 
     #: Most bytes that the codes or distances of a block of queries may take.
     WORKSPACE = 1 << 31
+    #: As of `Block`: every search is one program.
+    few = 0
 
     def __init__(
         self, packed: npt.NDArray[np.uint8], start: int, device: str | None = None

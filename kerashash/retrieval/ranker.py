@@ -193,7 +193,7 @@ class HammingRanker:
 
     @property
     def size(self) -> int:
-        return _size(self.blocks)
+        return self._index.size
 
     def __len__(self) -> int:
         return self.size
@@ -353,13 +353,16 @@ class HammingRanker:
             (array([[1]], dtype=int32), array([[1]], dtype=int32))
         """
         index = self._index
-        k = _check_k(k, index.blocks)
+        k = _check_k(k, index.size)
         return index.top_k(self._pack(queries), k, self._scan_top_k)
 
     def _scan_top_k(
         self, blocks: Sequence[_AnyBlock], packed: npt.NDArray[np.uint8], k: int
     ) -> tuple[npt.NDArray[np.int32], npt.NDArray[np.int32]]:
         """`top_k` by a scan of blocks."""
+        if len(blocks) == 1 and 0 < len(packed) <= blocks[0].few:
+            nearest, index = blocks[0].nearest(self._kernels, packed, k)
+            return nearest.astype(np.int32, copy=False), index
         distances = np.empty((len(packed), k), np.int32)
         indices = np.empty((len(packed), k), np.int32)
 
@@ -534,7 +537,7 @@ class HammingRanker:
             FileExistsError: if `path` exists.
         """
         blocks = self.blocks
-        k = _check_k(k, blocks)
+        k = _check_k(k, _size(blocks))
         # The SavedModel searches on any device, and takes the processor's layout.
         chunked = [
             b
@@ -599,8 +602,8 @@ def _check_count(codes: npt.NDArray[Any], present: int = 0) -> None:
         )
 
 
-def _check_k(k: int, blocks: Sequence[_AnyBlock]) -> int:
-    k, size = check_integer("k", k), _size(blocks)
+def _check_k(k: int, size: int) -> int:
+    k = check_integer("k", k)
     if k > size:
         raise ValueError(
             f"`k` must be at most the database size {size}. Received: k={k}."

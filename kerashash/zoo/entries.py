@@ -158,7 +158,7 @@ def recipe_only() -> list[str]:
         Sorted list of str, the entries' names.
 
     Example:
-        >>> "adalabel-nuswide-24" in recipe_only()
+        >>> "dsre-nuswide-24" in recipe_only()
         True
     """
     trained = set(registry.names())
@@ -181,8 +181,8 @@ def recipe_path(name: str | os.PathLike[str]) -> pathlib.Path:
         ValueError: as `entry`, or if the entry has no recipe.
 
     Example:
-        >>> recipe_path("adalabel-nuswide-24").name
-        'adalabel-nuswide-24.toml'
+        >>> recipe_path("dsre-nuswide-24").name
+        'dsre-nuswide-24.toml'
     """
     if name in recipe_only():
         return installed.folder() / "recipes" / f"{name}.toml"

@@ -619,7 +619,7 @@ def test_the_registry_is_small():
     root = pathlib.Path(kerashash.zoo.entry("adalabel-cifar10-48").path).parent
     sizes = [file.stat().st_size for file in root.rglob("*") if file.is_file()]
     assert max(sizes) < 25e6
-    assert sum(sizes) < 150e6
+    assert sum(sizes) < 100e6
 
 
 def edit_card(entry, **changes):

@@ -19,8 +19,8 @@ Functions and classes:
     callbacks.Backup: resume training after an interruption.
 
 Modules:
-    backbones, baselines, callbacks, cluster, codes, data, evaluation, maths, methods,
-    monitoring, plots, recipes, retrieval, store, zoo.
+    backbones, baselines, callbacks, cluster, codes, comparison, data, evaluation,
+    maths, methods, monitoring, plots, recipes, retrieval, store, zoo.
 
 Public names load on first use, so ``import kerashash`` does not import TensorFlow.
 """
@@ -37,6 +37,7 @@ if TYPE_CHECKING:  # what `__getattr__` gives, for editors and type checkers
         baselines,
         cluster,
         codes,
+        comparison,
         data,
         evaluation,
         maths,
@@ -85,6 +86,7 @@ _MODULES = {
         "baselines",
         "cluster",
         "codes",
+        "comparison",
         "data",
         "evaluation",
         "maths",
@@ -114,6 +116,7 @@ __all__ = [
     "callbacks",
     "cluster",
     "codes",
+    "comparison",
     "data",
     "evaluate",
     "evaluation",

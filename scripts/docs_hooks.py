@@ -142,9 +142,7 @@ def api_pages() -> dict[str, str]:
         parts = name.split(".")
         pages[parts[1] if len(parts) > 2 else "kerashash"].append(name)
     texts = {}
-    for room in ["kerashash", *sorted({path.split(".")[1] for path in modules})]:
-        if room not in pages:
-            continue
+    for room in sorted(pages, key=lambda room: (room != "kerashash", room)):
         texts[room] = _api_page(room, pages[room], modules, shown)
     return texts
 

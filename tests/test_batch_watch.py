@@ -32,7 +32,7 @@ def network():
         (AdaLabelHash, np.eye(4) * np.nan, "`label` must contain only 0, 1, -1"),
         (SSDH, 2 * np.eye(4), r"`label` must contain only 0, 1\..*\[2\.\]"),
         (SSDH, -np.eye(4), r"`label` must contain only 0, 1\..*\[-1\.\]"),
-        (DCDH, 0.5 * np.eye(4), r"`label` must contain only 0, 1\..*\[0\.5\]"),
+        (DCDH, 0.5 * np.eye(4), r"`label` must contain only 0, 1, -1.*\[0\.5\]"),
         (DSRE, 2 * np.eye(4), r"`label` must contain only 0, 1\..*\[2\.\]"),
         (DDHLDL, 2 * np.eye(4), "`label` must have rows that sum to 1"),
         (DDHLDL, 2 * np.eye(4) - 0.25, "`label` must be at least 0"),

@@ -25,8 +25,7 @@ _entries = click.argument(
 @click.option(
     "--data",
     metavar="NAME|FOLDER|RECIPE",
-    help="Measure all on a data set, or on a folder with a subfolder a class; with "
-    "--table also on the data of a recipe.",
+    help="Measure all on these (a folder a class).",
     shell_complete=complete_data,
 )
 @data_options
@@ -41,7 +40,7 @@ _entries = click.argument(
 @click.option(
     "--features",
     metavar="NAME",
-    help="With --table: a frozen backbone; of columns standardized, quantiles or none.",
+    help="With --table: a frozen backbone, or encoding.",
 )
 @click.option("--image-size", type=int, help="With --table: that the backbone takes.")
 @click.option(
@@ -59,14 +58,11 @@ def _compare(
     table: str | None,
     **choices: Any,
 ) -> None:
-    """Compare models side by side, or the methods of a paper's table.
+    """Compare models, or the methods of a paper's table.
 
-    Without --data, metrics are those of the entries' cards, each on its own
-    data. With it, ENTRY may be a .keras file too.
-
-    With --table, every method of the table that is in the library is trained on
-    the features of one frozen network, and its values are put beside the printed
-    ones. Each value is kept as soon as it is there: a run that was ended goes on.
+    Without --data, entries show the metrics of their cards. With --table, its
+    methods are trained on the features of one frozen network, and printed
+    beside the paper's values; a run that was ended goes on.
     """
     given = {name: value for name, value in choices.items() if value is not None}
     if table is not None:

@@ -288,6 +288,7 @@ def test_hyperparameters_stand_beside_what_was_measured(trained, server):
         "bits": 8.0,
         "margin": 2.0,
         "floor": True,
+        "balance_weight": 0.0,
         "optimizer": "Adam",
         "learning rate": pytest.approx(0.01),
         "epochs": 2.0,

@@ -14,7 +14,6 @@ from kerashash.cli.printing import print_data, print_json
 
 # Images that are encoded to measure a rate, after as many that warm up.
 _IMAGES = 128
-_DEFAULT = ParameterSource.DEFAULT
 _entries = click.argument(
     "names", nargs=-1, required=True, metavar="ENTRY...", shell_complete=complete_entry
 )
@@ -67,9 +66,11 @@ def _compare(
     given = {name: value for name, value in choices.items() if value is not None}
     if table is not None:
         context = click.get_current_context()
-        for name in ("names", "protocol", "seed", "rate", "as_json"):
-            if context.get_parameter_source(name) is not _DEFAULT:
-                option = "ENTRY" if name == "names" else f"--{name.removeprefix('as_')}"
+        if names:
+            raise click.UsageError("ENTRY does not go with --table.")
+        for name in ("protocol", "seed", "rate", "as_json"):
+            if context.get_parameter_source(name) is ParameterSource.COMMANDLINE:
+                option = f"--{name.removeprefix('as_')}"
                 raise click.UsageError(f"{option} does not go with --table.")
         _compare_table(table, data, data_dir, given)
         return

@@ -7,7 +7,7 @@
 Writes the weights without the classifier, and a card for each network, to
 zoo/backbones. Fails if the features differ from those of the original network. Then the
 kernels are rounded to float16, as in entries of the zoo: half the size, and features
-that change by at most .4 % of the largest one (see the card).
+that change by about .4 % of the largest one (see the card).
 """
 
 import importlib

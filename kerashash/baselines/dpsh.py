@@ -6,13 +6,13 @@ from typing import Any
 import keras
 import tensorflow as tf
 
+from kerashash.baselines.gradient import GradientHash
 from kerashash.checks import check_integer, check_least, refuse_arguments
 from kerashash.maths import discrete, losses, similarity
-from kerashash.methods.hash_model import HashModel
 
 
 @keras.saving.register_keras_serializable(package="kerashash")
-class DPSH(HashModel):
+class DPSH(GradientHash):
     """Deep pairwise-supervised hashing.
 
     Solves:
@@ -61,7 +61,6 @@ class DPSH(HashModel):
     """
 
     reported = ("loss", "pair_loss", "quantization_loss")
-    supports_replicas = True
 
     def __init__(
         self,
@@ -79,8 +78,6 @@ class DPSH(HashModel):
         super().__init__(backbone, bits, num_classes, **kwargs)
         self.options = {"quantization_weight": quantization_weight}
         self.build_if_known()
-
-    # --------------------------------------------------------------- objective
 
     def compute_losses(self, u: tf.Tensor, labels: tf.Tensor) -> dict[str, tf.Tensor]:
         """Compute the objective on one batch and its terms.
@@ -102,33 +99,3 @@ class DPSH(HashModel):
             "pair_loss": pair_loss,
             "quantization_loss": quantization_loss,
         }
-
-    # -------------------------------------------------------------- train_step
-
-    def train_step(self, data: Any) -> dict[str, tf.Tensor]:
-        batch = self.unpack(data)
-
-        # Network step.
-        with tf.GradientTape() as tape:
-            u = self(batch.x, training=True)
-            u, labels = self.gather(u, batch.labels)  # (batch, bits)
-            values = self.compute_losses(u, labels)
-            loss = values["loss"] = self.regularized(values["loss"])
-        self.minimize(tape, loss)
-
-        # Discrete step: none, the codes are sgn(u).
-
-        # Metrics.
-        return self.report(**values)
-
-    def test_step(self, data: Any) -> dict[str, tf.Tensor]:
-        batch = self.unpack(data)
-        u, labels = self.gather(self(batch.x, training=False), batch.labels)
-        return self.report(**self.compute_losses(u, labels))
-
-    # ---------------------------------------------------------------- plumbing
-
-    def get_config(self) -> dict[str, Any]:
-        config = super().get_config()
-        del config["num_train"]  # there are no learned codes
-        return {**config, **self.options}

@@ -6,13 +6,13 @@ from typing import Any
 import keras
 import tensorflow as tf
 
+from kerashash.baselines.gradient import GradientHash
 from kerashash.checks import check_integer, check_least, refuse_arguments
 from kerashash.maths import discrete, losses, similarity
-from kerashash.methods.hash_model import HashModel
 
 
 @keras.saving.register_keras_serializable(package="kerashash")
-class DTSH(HashModel):
+class DTSH(GradientHash):
     """Deep supervised hashing with triplet labels.
 
     Solves:
@@ -63,7 +63,6 @@ class DTSH(HashModel):
     """
 
     reported = ("loss", "triplet_loss", "quantization_loss")
-    supports_replicas = True
 
     def __init__(
         self,
@@ -83,8 +82,6 @@ class DTSH(HashModel):
         super().__init__(backbone, bits, num_classes, **kwargs)
         self.options = options
         self.build_if_known()
-
-    # --------------------------------------------------------------- objective
 
     def compute_losses(self, u: tf.Tensor, labels: tf.Tensor) -> dict[str, tf.Tensor]:
         """Compute the objective on one batch and its terms.
@@ -108,33 +105,3 @@ class DTSH(HashModel):
             "triplet_loss": triplet_loss,
             "quantization_loss": quantization_loss,
         }
-
-    # -------------------------------------------------------------- train_step
-
-    def train_step(self, data: Any) -> dict[str, tf.Tensor]:
-        batch = self.unpack(data)
-
-        # Network step.
-        with tf.GradientTape() as tape:
-            u = self(batch.x, training=True)
-            u, labels = self.gather(u, batch.labels)  # (batch, bits)
-            values = self.compute_losses(u, labels)
-            loss = values["loss"] = self.regularized(values["loss"])
-        self.minimize(tape, loss)
-
-        # Discrete step: none, the codes are sgn(u).
-
-        # Metrics.
-        return self.report(**values)
-
-    def test_step(self, data: Any) -> dict[str, tf.Tensor]:
-        batch = self.unpack(data)
-        u, labels = self.gather(self(batch.x, training=False), batch.labels)
-        return self.report(**self.compute_losses(u, labels))
-
-    # ---------------------------------------------------------------- plumbing
-
-    def get_config(self) -> dict[str, Any]:
-        config = super().get_config()
-        del config["num_train"]  # there are no learned codes
-        return {**config, **self.options}

@@ -5,13 +5,13 @@ from typing import Any
 import keras
 import tensorflow as tf
 
+from kerashash.baselines.gradient import GradientHash
 from kerashash.checks import check_integer, check_least, refuse_arguments
 from kerashash.maths import losses, similarity
-from kerashash.methods.hash_model import HashModel
 
 
 @keras.saving.register_keras_serializable(package="kerashash")
-class HashNet(HashModel):
+class HashNet(GradientHash):
     """Deep learning to hash by continuation.
 
     Solves:
@@ -68,7 +68,6 @@ class HashNet(HashModel):
     """
 
     reported = ("loss",)
-    supports_replicas = True
 
     def __init__(
         self,
@@ -134,33 +133,9 @@ class HashNet(HashModel):
             weights *= tf.where(similar > 0.5, shared, 1.0)
         return weights
 
-    # -------------------------------------------------------------- train_step
-
-    def train_step(self, data: Any) -> dict[str, tf.Tensor]:
-        batch = self.unpack(data)
-
-        # Network step.
-        with tf.GradientTape() as tape:
-            z = self(batch.x, training=True)
-            z, labels = self.gather(z, batch.labels)  # (batch, bits)
-            values = self.compute_losses(z, labels)
-            loss = values["loss"] = self.regularized(values["loss"])
-        self.minimize(tape, loss)
-
-        # Discrete step: none, the codes are sgn(z).
-
-        # Metrics.
-        return self.report(**values)
-
-    def test_step(self, data: Any) -> dict[str, tf.Tensor]:
-        batch = self.unpack(data)
-        z, labels = self.gather(self(batch.x, training=False), batch.labels)
-        return self.report(**self.compute_losses(z, labels))
-
     # ---------------------------------------------------------------- plumbing
 
     def get_config(self) -> dict[str, Any]:
         config = super().get_config()
-        # There are no learned codes, and the activation is the method's.
-        del config["num_train"], config["hash_activation"]
-        return {**config, **self.options}
+        del config["hash_activation"]  # it is the method's
+        return config

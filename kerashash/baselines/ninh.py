@@ -5,9 +5,9 @@ from typing import Any
 import keras
 import tensorflow as tf
 
+from kerashash.baselines.gradient import GradientHash
 from kerashash.checks import check_integer, check_least, refuse_arguments
 from kerashash.maths import losses, similarity
-from kerashash.methods.hash_model import HashModel
 
 
 @keras.saving.register_keras_serializable(package="kerashash")
@@ -85,7 +85,7 @@ class DivideAndEncode(keras.layers.Layer):
 
 
 @keras.saving.register_keras_serializable(package="kerashash")
-class NINH(HashModel):
+class NINH(GradientHash):
     """Simultaneous feature learning and hash coding; papers also call it DNNH.
 
     Solves:
@@ -137,7 +137,6 @@ class NINH(HashModel):
     """
 
     reported = ("loss",)
-    supports_replicas = True
 
     def __init__(
         self,
@@ -174,34 +173,10 @@ class NINH(HashModel):
         margin = self.options["margin"]
         return {"loss": losses.triplet_hinge(u, similar, margin)}
 
-    # -------------------------------------------------------------- train_step
-
-    def train_step(self, data: Any) -> dict[str, tf.Tensor]:
-        batch = self.unpack(data)
-
-        # Network step.
-        with tf.GradientTape() as tape:
-            u = self(batch.x, training=True)
-            u, labels = self.gather(u, batch.labels)  # (batch, bits)
-            values = self.compute_losses(u, labels)
-            loss = values["loss"] = self.regularized(values["loss"])
-        self.minimize(tape, loss)
-
-        # Discrete step: none, the codes are sgn(u).
-
-        # Metrics.
-        return self.report(**values)
-
-    def test_step(self, data: Any) -> dict[str, tf.Tensor]:
-        batch = self.unpack(data)
-        u, labels = self.gather(self(batch.x, training=False), batch.labels)
-        return self.report(**self.compute_losses(u, labels))
-
     # ---------------------------------------------------------------- plumbing
 
     def get_config(self) -> dict[str, Any]:
         config = super().get_config()
-        # There are no learned codes, and the hash layer is the method's.
-        for name in ("num_train", "hash_activation", "hash_initializer", "head"):
-            del config[name]
-        return {**config, **self.options}
+        for name in ("hash_activation", "hash_initializer", "head"):
+            del config[name]  # the hash layer is the method's
+        return config

@@ -5,6 +5,7 @@ from typing import Any
 import keras
 import tensorflow as tf
 
+from kerashash.baselines.gradient import GradientHash
 from kerashash.checks import (
     check_choices,
     check_integer,
@@ -12,13 +13,12 @@ from kerashash.checks import (
     refuse_arguments,
 )
 from kerashash.maths import losses
-from kerashash.methods.hash_model import HashModel
 
 CHOICES = {"classification": ("softmax", "hinge")}
 
 
 @keras.saving.register_keras_serializable(package="kerashash")
-class SSDH(HashModel):
+class SSDH(GradientHash):
     """Supervised semantics-preserving deep hashing.
 
     A latent layer, with one unit per bit, precedes a linear classifier. The classifier
@@ -76,7 +76,6 @@ class SSDH(HashModel):
     """
 
     reported = ("loss", "class_loss", "binary_loss", "balance_loss")
-    supports_replicas = True
 
     def __init__(
         self,
@@ -109,8 +108,6 @@ class SSDH(HashModel):
         super().build(input_shape)
         self.classifier.build((None, self.bits))
 
-    # --------------------------------------------------------------- objective
-
     def compute_losses(self, u: tf.Tensor, labels: tf.Tensor) -> dict[str, tf.Tensor]:
         """Compute the objective on one batch and its terms.
 
@@ -140,33 +137,3 @@ class SSDH(HashModel):
             "binary_loss": binary_loss,
             "balance_loss": balance_loss,
         }
-
-    # -------------------------------------------------------------- train_step
-
-    def train_step(self, data: Any) -> dict[str, tf.Tensor]:
-        batch = self.unpack(data)
-
-        # Network step, over the network and the classifier.
-        with tf.GradientTape() as tape:
-            u = self(batch.x, training=True)
-            u, labels = self.gather(u, batch.labels)  # (batch, bits)
-            values = self.compute_losses(u, labels)
-            loss = values["loss"] = self.regularized(values["loss"])
-        self.minimize(tape, loss)
-
-        # Discrete step: none, the codes are sgn(u).
-
-        # Metrics.
-        return self.report(**values)
-
-    def test_step(self, data: Any) -> dict[str, tf.Tensor]:
-        batch = self.unpack(data)
-        u, labels = self.gather(self(batch.x, training=False), batch.labels)
-        return self.report(**self.compute_losses(u, labels))
-
-    # ---------------------------------------------------------------- plumbing
-
-    def get_config(self) -> dict[str, Any]:
-        config = super().get_config()
-        del config["num_train"]  # there are no learned codes
-        return {**config, **self.options}

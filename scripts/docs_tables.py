@@ -82,7 +82,8 @@ def zoo() -> str:
 
 def _zoo_row(card: dict[str, Any]) -> Iterator[str]:
     first, backbone = card["metrics"][0], card["backbone"]
-    yield f"`{card['name']}`" + " (surrogate)" * ("surrogate" in card)
+    marks = ["surrogate"] * ("surrogate" in card) + ["extension"] * _extends(card)
+    yield f"`{card['name']}`" + f" ({', '.join(marks)})" * bool(marks)
     yield _data(card)
     yield str(card["bits"])
     if "name" in backbone:
@@ -108,6 +109,12 @@ def _data(card: dict[str, Any]) -> str:
     return f"{card['data']['name']} {card['data'].get('protocol', '')}".strip()
 
 
+def _extends(card: dict[str, Any]) -> bool:
+    """Whether an entry minimises something else than its paper."""
+    extends: bool = card["objective"].startswith("an extension")
+    return extends
+
+
 def best() -> str:
     """The best entry of each data set, protocol and metric, but no surrogates."""
     groups: dict[tuple[str, str], list[dict[str, Any]]] = {}
@@ -122,7 +129,8 @@ def best() -> str:
         card = choose(entries, key=lambda c: c["metrics"][0]["value"])
         value = cards.number(card["metrics"][0]["value"])
         unit = f"{metric}, 0 is best" if lowest else metric
-        method = card["method"] + ", a head" * (cards.head_of(card) is not None)
+        method = card["method"] + ", an extension" * _extends(card)
+        method += ", a head" * (cards.head_of(card) is not None)
         rows.append((data, f"`{card['name']}`", method, unit, value))
     return _table(("data", "entry", "method", "metric", "value"), sorted(rows))
 

@@ -634,6 +634,7 @@ def test_files_that_are_no_recipe_are_refused(tmp_path, text, message):
         ("learning_rate = 1e-3", "learning_rate = -1.0", "learning_rate` must be at"),
         ('"AdaLabelHash"', '"AdaLabel"', "`method` must be one of"),
         ('"AdaLabelHash"', '"HashModel"', "`method` must be one of"),
+        ('"AdaLabelHash"', '"LDSVR"', "`method` must be one of"),  # no codes
         (
             "image_size = 64",
             'image_size = 64\nencoding = "x"',

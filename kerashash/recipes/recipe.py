@@ -45,7 +45,9 @@ METHODS = {
     name: getattr(module, name)
     for module in (methods, baselines)
     for name in module.__all__
-    if name != "HashModel"
+    # Not the base class, nor models of label distributions without codes.
+    if "bits" in inspect.signature(getattr(module, name)).parameters
+    and name != "HashModel"
 }
 #: Names of the encodings of features.
 ENCODINGS = ("quantiles", "standardized", "whitened")

@@ -82,7 +82,7 @@ CASES = {
         dropout=0.0,
     ),
 }
-TESTED = ["adalabel", "dsre", "ddh", "dcdh"]
+TESTED = ["adalabel", "dsre", "ddh", "dcdh", "ssdh"]
 #: Arguments of `fit`, beside those that all have.
 ARGUMENTS = {"adalabel": {"cache_features": True}}
 OPTIMIZERS = {

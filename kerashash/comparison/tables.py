@@ -57,7 +57,8 @@ class Row:
     Attributes:
         name: str; as it is printed.
         printed: dict; the values by the name of the part, a list in the order of its
-            columns. NaN where the table has none.
+            columns. NaN where the table has none. Empty for a row that the paper does
+            not have.
         method: str or None; the class of the method or baseline, or "AA-kNN".
         absent: str; why there is no such class, or empty.
         options: dict; options of the class.
@@ -70,7 +71,7 @@ class Row:
     """
 
     name: str
-    printed: Mapping[str, Sequence[float]]
+    printed: Mapping[str, Sequence[float]] = dataclasses.field(default_factory=dict)
     method: str | None = None
     absent: str = ""
     options: Mapping[str, Any] = dataclasses.field(default_factory=dict)

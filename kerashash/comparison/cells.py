@@ -12,7 +12,7 @@ import keras
 import numpy as np
 import numpy.typing as npt
 
-from kerashash import backbones, data
+from kerashash import backbones, baselines, data, methods
 from kerashash.backbones import QuantileEncoding
 from kerashash.baselines.shallow import ShallowHash
 from kerashash.comparison.tables import Part, Row
@@ -21,11 +21,16 @@ from kerashash.evaluation import label_distribution
 from kerashash.evaluation.choices import PROTOCOLS
 from kerashash.methods import HashModel
 from kerashash.recipes import fitting
-from kerashash.recipes.recipe import METHODS
 from kerashash.zoo import card_metrics, encoding
 
 #: The baseline that has no class: the nearest neighbours of the features themselves.
 NEAREST = "AA-kNN"
+#: The methods and baselines by name, those of label distributions without codes included.
+CLASSES = {
+    name: getattr(module, name)
+    for module in (methods, baselines)
+    for name in module.__all__
+}
 # The hidden layer of methods that are trained by gradients, on frozen features.
 _UNITS, _DROPOUT = 512, 0.3
 _ENCODINGS = {
@@ -171,7 +176,7 @@ def _fitted(
 ) -> Any:
     """Train a method on features, with the same layers on them as all others."""
     assert row.method is not None
-    cls: Any = METHODS[row.method]
+    cls: Any = CLASSES[row.method]
     parameters = inspect.signature(cls.__init__).parameters
     options = {**row.options}
     if "bits" in parameters:

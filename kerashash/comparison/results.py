@@ -302,12 +302,11 @@ def _own_part(part: Part, data: str | os.PathLike[str]) -> Part:
 
 def _reason(row: Row) -> str:
     """Why a row has no class, or empty."""
-    from kerashash.comparison.cells import NEAREST
-    from kerashash.recipes.recipe import METHODS
+    from kerashash.comparison.cells import CLASSES, NEAREST
 
     if row.method is None:
         return row.absent
-    known = row.method == NEAREST or row.method in METHODS
+    known = row.method == NEAREST or row.method in CLASSES
     return "" if known else "not in this version"
 
 

@@ -118,6 +118,9 @@ from kerashash.cli import main
 status = main(["train", "--recipe", "none-12"])
 assert "tensorflow" in sys.modules
 assert gc.isenabled() and gc.get_freeze_count() > 100_000
+import tensorflow as tf
+for _ in range(8):
+    tf.function(lambda x: x)(tf.zeros(()))
 sys.exit(status)
 """
     result = subprocess.run(

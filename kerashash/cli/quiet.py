@@ -4,6 +4,7 @@ import contextlib
 import gc
 import importlib.abc
 import importlib.machinery
+import logging
 import os
 import sys
 from collections.abc import Iterator
@@ -14,7 +15,8 @@ def quiet_tensorflow() -> None:
     """Let TensorFlow be imported silently, whenever that will be.
 
     Its libraries write to the file of standard error before any setting is read, which
-    would bury a command's own output.
+    would bury a command's own output. Later it warns of functions that are traced again
+    and again, which is what happens where a command makes one model after another.
     """
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     if not any(isinstance(finder, _Finder) for finder in sys.meta_path):
@@ -53,6 +55,9 @@ class _Loader(importlib.abc.Loader):
             if collects:
                 gc.freeze()
                 gc.enable()
+        logging.getLogger("tensorflow").addFilter(
+            lambda record: "triggered tf.function retracing" not in record.getMessage()
+        )
 
 
 @contextlib.contextmanager

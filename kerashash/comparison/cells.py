@@ -25,7 +25,7 @@ from kerashash.zoo import card_metrics, encoding
 
 #: The baseline that has no class: the nearest neighbours of the features themselves.
 NEAREST = "AA-kNN"
-#: The methods and baselines by name, those of label distributions without codes included.
+#: The methods and baselines by name, with those that have no codes.
 CLASSES = {
     name: getattr(module, name)
     for module in (methods, baselines)

@@ -1,10 +1,12 @@
 """Fill the tables of the documentation from cards, results and the code itself.
 
-    python scripts/docs_tables.py
+    python scripts/docs_tables.py [--check]
 
 A table, a sentence or a number stands between ``<!-- table: NAME -->`` and
-``<!-- end -->`` of a page; NAME is a key of `TABLES`. A test checks that each is what
-this script writes. A comment that begins a line ends the paragraph before it.
+``<!-- end -->`` of a page; NAME is a key of `TABLES`. What stands outside is written by
+hand. A test checks that each is what this script writes; with `--check` it writes
+nothing, names the pages that would change, and fails if there are any. A comment that
+begins a line ends the paragraph before it.
 """
 
 import csv
@@ -12,13 +14,17 @@ import inspect
 import json
 import pathlib
 import re
+import shlex
 import statistics
+import sys
 import textwrap
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 import numpy as np
 
+from kerashash.comparison import results
+from kerashash.comparison.tables import Part, Table, table
 from kerashash.zoo import cards
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
@@ -284,6 +290,151 @@ def dcdh_memory() -> str:
         f'has a peak memory of {epoch} with `b_update="epoch"`, and of {batch} with '
         '`"batch"`, which ran after it in one process'
     )
+
+
+# The papers' tables.
+
+# What `kerashash compare` writes does not say where it ran.
+_MACHINE = "2 CPU cores, no GPU"
+# Data that the machine did not have.
+_AWAY = ("nus_wide", "ldl/raf_ml", "ldl/fbp5500", "ldl/flickr_ldl")
+
+
+def comparison(name: str) -> str:
+    """A paper's table with the values measured here, from its CSV file."""
+    from kerashash.comparison import cells
+
+    full = table(name)
+    done = results.read(RESULTS / "comparison" / f"{name}.csv")
+    seeds = {part.name: _seeds(full, part, done) for part in full.parts}
+    most = max(seeds.values())
+    file = f"benchmarks/results/comparison/{name}.csv"
+    blocks = [f"{full.source}."]
+    if most:
+        blocks[0] += f" Every seed: [{name}.csv](../{file})."
+        blocks.append(f"```bash\n{_command(full, done, most)}\n```")
+    for part in full.parts:
+        if not seeds[part.name]:
+            continue
+        words = {**part.data, **part.features}
+        network = words.get("encoding") or (
+            f"{words['name']} at {words['image_size']} pixels"
+        )
+        blocks += [
+            f"**{part.name}**: {_data_words(part)}; features: {network}; "
+            f"{cells.definition(part)}; {_seed_words(full, part, done)}; {_MACHINE}.",
+            "\n".join(results.part_rows(full, part, done, seeds[part.name])),
+        ]
+        if missing := _not_run(full, part, done):
+            blocks.append(f"Not run: {', '.join(missing)}.")
+    absent = [row.name for row in full.rows if results.why_absent(row)]
+    if absent and most:
+        blocks.append(f"Printed only, for the library has none: {', '.join(absent)}.")
+    for away in (True, False):
+        words = "; ".join(
+            f"{part.name} ({_data_words(part)})"
+            for part in full.parts
+            if not seeds[part.name] and (part.data["name"] in _AWAY) == away
+        )
+        if words:
+            why = ", for the data were not to be had" * away
+            blocks.append(f"Not measured{why}: {words}.")
+    return "\n" + "\n\n".join(map(_wrapped, blocks)) + "\n\n"
+
+
+_Done = dict[tuple[str, ...], dict[str, float]]
+
+
+def _data_words(part: Part) -> str:
+    words = f"`{part.data['name']}`"
+    if "protocol" in part.data:
+        words += f", protocol `{part.data['protocol']}`"
+    return words
+
+
+def _counts(full: Table, part: Part, done: _Done) -> dict[str, list[int]]:
+    """By row, how many seeds each of its cells has."""
+    return {
+        row.name: [len(results.by_seed(part, row, n, done, _MOST)) for n in part.bits]
+        for row in full.rows
+        if not results.why_absent(row)
+    }
+
+
+_MOST = 100  # seeds that are looked for
+
+
+def _seeds(full: Table, part: Part, done: _Done) -> int:
+    """The most seeds that a cell of a part has."""
+    return max(
+        (n for row in _counts(full, part, done).values() for n in row), default=0
+    )
+
+
+def _seed_words(full: Table, part: Part, done: _Done) -> str:
+    """How many seeds the cells of a part have."""
+    counts = {n for row in _counts(full, part, done).values() for n in row if n}
+    if len(counts) > 1:
+        return f"{min(counts)} to {max(counts)} seeds"
+    return "1 seed" if counts == {1} else f"{counts.pop()} seeds"
+
+
+def _not_run(full: Table, part: Part, done: _Done) -> list[str]:
+    """Rows, or cells of rows, that the library could train and that are not there."""
+    names = []
+    for name, counts in _counts(full, part, done).items():
+        lengths = [n for n, count in zip(part.bits, counts, strict=True) if not count]
+        if len(lengths) == len(part.bits):
+            names.append(name)
+        elif lengths:
+            names.append(f"{name} at {'/'.join(map(str, lengths))} bits")
+    return names
+
+
+def _command(full: Table, done: _Done, seeds: int) -> str:
+    """The command that fills what is there."""
+    counts = [_counts(full, part, done) for part in full.parts]
+    there = {name for part in counts for name, row in part.items() if any(row)}
+    command = f"kerashash compare --table {full.name} --seeds {seeds}"
+    if there != {*counts[0]}:
+        methods = ",".join(row.name for row in full.rows if row.name in there)
+        command += f" --methods {shlex.quote(methods)}"
+    return command
+
+
+def presets() -> str:
+    """The papers' presets beside the defaults, over seeds; empty without results."""
+    if not (RESULTS / "presets.csv").exists():
+        return ""
+    rows = _read("presets")
+    names = [*dict.fromkeys(row["preset"] for row in rows)]
+    keys = ("method", "data", "bits", "metric")
+    lines = []
+    for group in dict.fromkeys(tuple(row[key] for key in keys) for row in rows):
+        line = [*group]
+        for name in names:
+            values = [
+                float(row["value"])
+                for row in rows
+                if row["preset"] == name and tuple(row[key] for key in keys) == group
+            ]
+            line.append(_mean_and_spread(values))
+        lines.append(line)
+    commands = "\n".join(dict.fromkeys(row["command"] for row in rows))
+    presets = [f'`preset="{name}"`' for name in names]
+    return f"{_table((*keys, *presets), lines)}```text\n{commands}\n```\n\n"
+
+
+def _mean_and_spread(values: list[float]) -> str:
+    """Mean and, of several seeds, standard deviation; a dash without values."""
+    if not values:
+        return "–"
+    return _mean(values) if len(values) > 1 else _short(values[0])
+
+
+def _wrapped(block: str) -> str:
+    """A paragraph in lines none of which is long; other blocks as they are."""
+    return block if block.startswith(("|", "```")) else _lines(block)
 
 
 # Search.
@@ -724,6 +875,11 @@ _METHODS = (
     *("CPNN", "LDSVR"),
 )
 
+_COMPARED = (
+    *("dcdh-1", "dcdh-2", "dsre-1", "dsre-2", "adalabel-3", "adalabel-4"),
+    *("ddh-2", "ddh-4", "ddh-6", "ddh-ldl-2"),
+)
+
 TABLES: dict[str, Callable[[], str]] = {
     "zoo": zoo,
     "best": best,
@@ -794,16 +950,23 @@ TABLES: dict[str, Callable[[], str]] = {
         },
     ),
     "ddh cifar10": lambda: ablation("ddh_cifar10", {"DDH": "DDH", "ITQ": "ITQ"}),
+    "presets": presets,
+    **{f"paper {name}": (lambda name=name: comparison(name)) for name in _COMPARED},
     **{f"options of {name}": (lambda name=name: options(name)) for name in _METHODS},
 }
 
 
 def main() -> None:
-    """Write the tables of all pages."""
+    """Write the tables of all pages, or say which would change."""
+    changed = []
     for page in pages():
         text = page.read_text()
         if (new := filled(text)) != text:
-            page.write_text(new)
+            changed.append(page.relative_to(ROOT))
+            if "--check" not in sys.argv[1:]:
+                page.write_text(new)
+    if changed and "--check" in sys.argv[1:]:
+        sys.exit(f"Run scripts/docs_tables.py: {', '.join(map(str, changed))}")
 
 
 if __name__ == "__main__":

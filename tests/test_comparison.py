@@ -265,7 +265,7 @@ def test_values_are_drawn_beside_the_printed_ones(tmp_path, monkeypatch):
     for seed in (0, 1):
         task = results._Task(part, row, 24, seed)
         results._append(tmp_path / "a.csv", "dsre-1", task, cell)
-    done = results._read(tmp_path / "a.csv")
+    done = results.read(tmp_path / "a.csv")
     results._draw(full, done, 2, tmp_path)
     assert [path.name for path in tmp_path.glob("*.png")] == ["dsre-1-cifar_10.png"]
     assert [*drawn] == ["ITQ"]

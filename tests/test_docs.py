@@ -17,7 +17,7 @@ import pytest
 from PIL import Image
 
 import kerashash
-from kerashash import cli
+from kerashash import cli, comparison
 
 ROOT = pathlib.Path(__file__).parent.parent
 PAGES = {
@@ -166,6 +166,72 @@ def test_tables_are_those_of_the_results():
         marked |= {name for _, name, _ in tables.MARKED.findall(text)}
         assert text == tables.filled(text), f"run scripts/docs_tables.py: {page}"
     assert marked == {*tables.TABLES}
+
+
+def test_papers_tables_say_what_was_run(tmp_path, monkeypatch):
+    tables = script("docs_tables")
+    monkeypatch.setattr(tables, "RESULTS", tmp_path)
+    assert "Not measured, for the data were not to be had: NUS-WIDE (" in (
+        tables.comparison("dsre-1")
+    )
+    full = comparison.table("dsre-1")
+    (tmp_path / "comparison").mkdir()
+    rows = {row.name: row for row in full.rows}
+    for name, bits, seed, value in (
+        ("ITQ", 12, 0, 0.25),
+        ("ITQ", 12, 1, 0.35),
+        ("DSRE (paper preset)", 48, 0, 0.5),
+    ):
+        task = comparison.results._Task(full.parts[0], rows[name], bits, seed)
+        cell = comparison.cells.Cell({"mAP": value, "mAP, ties averaged": 0}, 1.0, 1.0)
+        file = tmp_path / "comparison" / "dsre-1.csv"
+        comparison.results._append(file, "dsre-1", task, cell)
+    text = tables.comparison("dsre-1")
+    ((*_, methods),) = commands(text)
+    assert methods == "ITQ,DSRE (paper preset)"
+    assert "--seeds 2 " in text
+    plain = " ".join(text.split())
+    assert "`cifar10`, protocol `5k-train`; features: efficientnet-lite0" in plain
+    assert "1 to 2 seeds; 2 CPU cores, no GPU." in plain
+    assert "| ITQ | 0.162 / 0.3000 ± 0.0707 | 0.169 / – |" in text
+    assert "| DSRE (paper preset) | – / – | – / – | – / – | – / 0.5000 |" in text
+    assert "Not run: SH, ITQ at 24/32/48 bits, LFH," in plain
+    assert "Printed only, for the library has none: FastH, DQN." in plain
+
+
+def test_presets_are_shown_once_they_are_measured(tmp_path, monkeypatch):
+    tables = script("docs_tables")
+    monkeypatch.setattr(tables, "RESULTS", tmp_path)
+    assert tables.presets() == ""
+    (tmp_path / "presets.csv").write_text(
+        "method,data,preset,bits,metric,seed,value,command\n"
+        "DDH,cifar10,default,16,mAP@1000,0,0.5,python run.py\n"
+        "DDH,cifar10,default,16,mAP@1000,1,0.7,python run.py\n"
+        "DDH,cifar10,paper,16,mAP@1000,0,0.4,python run.py\n"
+        "DSRE,cifar10,paper,12,mAP@ALL,0,0.8,python run.py --dsre\n"
+    )
+    text = tables.presets()
+    assert "| DDH | cifar10 | 16 | mAP@1000 | .600 ± .141 | .400 |" in text
+    assert "| DSRE | cifar10 | 12 | mAP@ALL | – | .800 |" in text
+    assert text.count("python run.py\n") == 1
+
+
+def test_pages_that_would_change_are_named(tmp_path, monkeypatch):
+    tables = script("docs_tables")
+    monkeypatch.setattr(tables, "ROOT", tmp_path)
+    (tmp_path / "docs").mkdir()
+    page = tmp_path / "README.md"
+    old = "Kept by hand.\n<!-- table: loading -->old<!-- end -->\nThis too.\n"
+    page.write_text(old)
+    monkeypatch.setattr("sys.argv", ["docs_tables.py", "--check"])
+    with pytest.raises(SystemExit, match=r"README\.md"):
+        tables.main()
+    assert page.read_text() == old
+    monkeypatch.setattr("sys.argv", ["docs_tables.py"])
+    tables.main()
+    assert page.read_text() == old.replace("old", tables.loading())
+    monkeypatch.setattr("sys.argv", ["docs_tables.py", "--check"])
+    tables.main()
 
 
 @pytest.mark.parametrize("page", ["README.md", "docs/index.md", "docs/speed.md"])

@@ -122,7 +122,7 @@ def compare(
     file = folder / f"{name}.csv"
     cache_dir = pathlib.Path(cache_dir or "~/.cache/kerashash").expanduser()
     _repair(file)
-    done = _read(file)
+    done = read(file)
     missing: dict[str, str] = {}
     for part in chosen.parts:
         wanted = len(cells.measures(part))
@@ -130,7 +130,7 @@ def compare(
             tasks = [
                 _Task(part, row, length, seed)
                 for row in chosen.rows
-                if not _reason(row)
+                if not why_absent(row)
                 for length in part.bits
             ]
             tasks = [task for task in tasks if len(done.get(task.key(), {})) < wanted]
@@ -186,7 +186,7 @@ def _draw(
         paper = _printed_part(chosen, part)
         methods = {}
         for row in chosen.rows:
-            cells = [_by_seed(part, row, n, None, done, seeds) for n in part.bits]
+            cells = [by_seed(part, row, n, done, seeds) for n in part.bits]
             if any(cells):
                 means = [statistics.fmean(c) if c else math.nan for c in cells]
                 spreads = [statistics.stdev(c) if len(c) > 1 else 0.0 for c in cells]
@@ -300,8 +300,15 @@ def _own_part(part: Part, data: str | os.PathLike[str]) -> Part:
     return dataclasses.replace(part, name=path.stem, **chosen)
 
 
-def _reason(row: Row) -> str:
-    """Why a row has no class, or empty."""
+def why_absent(row: Row) -> str:
+    """Say why the library cannot train a row.
+
+    Args:
+        row: `Row`.
+
+    Returns:
+        str; empty if it can.
+    """
     from kerashash.comparison.cells import CLASSES, NEAREST
 
     if row.method is None:
@@ -327,8 +334,18 @@ def _repair(file: pathlib.Path) -> None:
         stream.truncate(content.rfind(b"\n") + 1)
 
 
-def _read(file: pathlib.Path) -> dict[tuple[str, ...], dict[str, float]]:
-    """The values of the cells that are there, by their keys."""
+def read(file: pathlib.Path) -> dict[tuple[str, ...], dict[str, float]]:
+    """Read the cells of a CSV file.
+
+    Args:
+        file: path of the file; one that does not exist has no cells.
+
+    Returns:
+        dict of the values of cells, dicts by measure, by the keys of the cells.
+
+    Raises:
+        ValueError: if the file has other columns.
+    """
     cells: dict[tuple[str, ...], dict[str, float]] = {}
     if not file.exists():
         return cells
@@ -409,25 +426,35 @@ def markdown(
             f"{_words(part.features)}; {seeds} seed{'s' * (seeds > 1)}.",
             "",
         ]
-        lines += _rows(chosen, part, _printed_part(chosen, part), done, seeds)
-        reasons = {row.name: _reason(row) for row in chosen.rows if _reason(row)}
+        lines += part_rows(chosen, part, done, seeds)
+        absent = {row.name: why_absent(row) for row in chosen.rows if why_absent(row)}
         for where, reason in missing.items():
             if where.split(", ")[0] == part.name:
                 lines += ["", f"Without values: {where}: {reason}"]
-        if reasons:
-            words = "; ".join(f"{name}: {reason}" for name, reason in reasons.items())
+        if absent:
+            words = "; ".join(f"{name}: {reason}" for name, reason in absent.items())
             lines += ["", f"Printed only: {words}."]
     return "\n".join(lines) + "\n"
 
 
-def _rows(
+def part_rows(
     chosen: Table,
     part: Part,
-    printed_part: Part | None,
     done: dict[tuple[str, ...], dict[str, float]],
     seeds: int,
 ) -> Iterator[str]:
-    """The lines of the table of one part."""
+    """Write the lines of the table of one part.
+
+    Args:
+        chosen: `Table`.
+        part: `Part` of it.
+        done: dict of the values of cells by their keys.
+        seeds: int; how many seeds count.
+
+    Yields:
+        str; lines of Markdown.
+    """
+    printed_part = _printed_part(chosen, part)
     columns: list[tuple[int, str | None, str]] = (
         [(part.bits[0], measure, measure) for measure in part.measures]
         if part.measures
@@ -438,9 +465,9 @@ def _rows(
     for row in chosen.rows:
         cells = [row.name]
         for length, measure, _ in columns:
-            by_seed = _by_seed(part, row, length, measure, done, seeds)
+            values = by_seed(part, row, length, done, seeds, measure)
             printed = _printed(row, printed_part, length, measure)
-            cells.append(f"{printed} / {_mean(by_seed)}")
+            cells.append(f"{printed} / {_mean(values)}")
         yield _line(cells)
 
 
@@ -451,15 +478,27 @@ def _printed_part(chosen: Table, part: Part) -> Part | None:
     return paper if paper is not None and paper.data == part.data else None
 
 
-def _by_seed(
+def by_seed(
     part: Part,
     row: Row,
     bits: int,
-    measure: str | None,
     done: dict[tuple[str, ...], dict[str, float]],
     seeds: int,
+    measure: str | None = None,
 ) -> list[float]:
-    """The values of a cell by seed: of a measure, or of the first."""
+    """Return the values of a cell, one a seed.
+
+    Args:
+        part: `Part`.
+        row: `Row`.
+        bits: int; the code length.
+        done: dict of the values of cells by their keys.
+        seeds: int; how many seeds count.
+        measure: str or None; which measure. None is the first.
+
+    Returns:
+        list of float, without the seeds that are not there.
+    """
     cells = [done.get(_Task(part, row, bits, seed).key(), {}) for seed in range(seeds)]
     names = [measure or next(iter(values), "") for values in cells]
     return [

@@ -1,6 +1,8 @@
 """`kerashash evaluate`, `compare` and `plot`."""
 
+import importlib
 import json
+import warnings
 
 import matplotlib.image
 import numpy as np
@@ -75,6 +77,19 @@ def test_evaluate_measures_a_model_on_data(saved, capsys):
         (["compare", ENTRY, "my.keras"], "--data must be given for a file"),
         (["plot", ENTRY, "ddh-ldl-movie-128", "--out", "x.png"], "label distributions"),
         (["plot", "none-12", "--out", "x.png"], "`name` must be an entry"),
+        (["plot", ENTRY, "--out", "x.png", "--top", "9"], "--top goes with pn."),
+        (
+            ["plot", ENTRY, "--out", "x.png", "--items", "99"],
+            "--items goes with tsne and neighbours.",
+        ),
+        (
+            ["plot", ENTRY, "ddh-cifar10-16", "--out", "x.png", "--kind", "tsne"],
+            "--kind tsne takes one ENTRY.",
+        ),
+        (
+            ["plot", ENTRY, "--out", "x.png", "--kind", "codewords"],
+            "of AdaLabelHash, which has codewords. Received: 'ssdh-digits-48', of SSDH",
+        ),
     ],
 )
 def test_mistakes_are_named(words, message, capsys, tmp_path, monkeypatch):
@@ -135,9 +150,10 @@ def test_compare_measures_on_data_and_how_fast(saved, capsys):
 def test_plot_draws_the_curves_of_stored_codes(capsys, tmp_path, monkeypatch):
     drawn = []
 
-    def draw(curves, kind, path):
+    def draw(curves, kind, path, **options):
         drawn.append((curves, kind))
-        return retrieval_curves(curves, kind, path)
+        assert options == {"scale": "log", "title": "digits, seed 0"}
+        return retrieval_curves(curves, kind, path, **options)
 
     monkeypatch.setattr("kerashash.monitoring.curves.retrieval_curves", draw)
     file = tmp_path / "curves.png"
@@ -188,3 +204,126 @@ def test_curves_differ_in_more_than_colour():
 def test_curves_that_do_not_fit_are_named(curves, kind, message):
     with pytest.raises(ValueError, match=message):
         retrieval_curves(curves, kind)
+
+
+def drawn_by(monkeypatch, function):
+    """What the command gives a function that draws, and what that draws."""
+    module, _, name = function.rpartition(".")
+    draw = getattr(importlib.import_module(module), name)
+    calls = []
+
+    def wrapped(*arguments, **options):
+        figure = draw(*arguments, **options)
+        calls.append((arguments, options, figure))
+        return figure
+
+    monkeypatch.setattr(function, wrapped)
+    return calls
+
+
+def test_plot_draws_the_first_ranks(tmp_path, monkeypatch):
+    calls = drawn_by(monkeypatch, "kerashash.monitoring.curves.retrieval_curves")
+    words = ["plot", ENTRY, "--out", str(tmp_path / "x.png"), "--kind", "pn"]
+    assert cli.main([*words, "--top", "100"]) == 0
+    ((curves, *_), _, figure), *_ = calls
+    np.testing.assert_array_equal(curves[ENTRY]["ranks"], np.arange(1, 101))
+    assert figure.axes[0].get_xscale() == "linear"
+
+
+def test_plot_draws_metrics_against_bits(tmp_path, monkeypatch, capsys):
+    calls = drawn_by(monkeypatch, "kerashash.monitoring.bits_curves.against_bits")
+    names = ["ddh-cifar10-64", "ddh-cifar10-16", "dcdh-mirflickr-12"]
+    words = ["plot", *names, "--out", str(tmp_path / "x.png"), "--kind", "bits"]
+    assert cli.main(words) == 0
+    (((methods, *_), _, figure),) = calls
+    assert [axis.get_title() for axis in figure.axes] == [
+        "ddh-cifar10\nmAP@1000",
+        "dcdh-mirflickr\nmAP@ALL, learned codes",
+    ]
+    ddh, dcdh = methods.values()
+    assert ddh["bits"] == [16, 64]
+    assert ddh["printed"] == [0.447, 0.535]
+    assert dcdh["printed"] == [0.8758]
+    # The paper's metric: the denominator is what was retrieved, and not the first row.
+    by_seed = zoo.entry("ddh-cifar10-16").card["metrics"][1]["by_seed"]
+    assert ddh["measured"][0] == pytest.approx(np.mean(by_seed))
+    assert ddh["spread"][0] == pytest.approx(np.std(by_seed, ddof=1))
+    assert "different data" not in capsys.readouterr().out
+    assert cli.main([*words[:2], *words[4:]]) == 0
+    assert calls[1][0][2] == "mAP@1000"  # of one metric, the axis has its name
+
+
+def test_plot_draws_codes_of_queries(tmp_path, monkeypatch):
+    calls = drawn_by(monkeypatch, "kerashash.monitoring.code_map.code_map")
+    words = ["plot", ENTRY, "--out", str(tmp_path / "x.png"), "--kind", "tsne"]
+    assert cli.main([*words, "--items", "60"]) == 0
+    (((codes, labels, names, title, _), _, figure),) = calls
+    assert codes.shape == (60, 6)
+    assert names == [*"0123456789"]
+    assert title.startswith(f"{ENTRY}: codes of 60 of 300 queries\ndigits, seed 0")
+    stored = files.read_npz(zoo.entry(ENTRY).path / "codes.npz")
+    pairs = {
+        (code.tobytes(), label.tobytes())
+        for code, label in zip(
+            stored["query_codes"], stored["query_labels"], strict=True
+        )
+    }
+    assert {(c.tobytes(), y.tobytes()) for c, y in zip(codes, labels, strict=True)} <= (
+        pairs
+    )
+    assert sum(len(group.get_offsets()) for group in figure.axes[0].collections) == 60
+
+
+def test_plot_draws_queries_with_one_label_of_several(tmp_path, monkeypatch):
+    calls = drawn_by(monkeypatch, "kerashash.monitoring.code_map.code_map")
+    out = str(tmp_path / "x.png")
+    assert cli.main(["plot", "dcdh-mirflickr-12", "--kind", "tsne", "--out", out]) == 0
+    (((codes, labels, names, title, _), _, _),) = calls
+    assert (labels.sum(axis=1) == 1).all()
+    assert len(names) == 38
+    assert names[:2] == ["animals", "baby"]
+    assert f"{len(codes)} of 1,700 queries, with one label each" in title
+
+
+@pytest.mark.parametrize(
+    ("entry", "first", "count"),
+    [("adalabel-cifar10-24", "airplane", 10), ("adalabel-nuswide-24", "animal", 21)],
+)
+def test_plot_draws_relations_of_codewords(entry, first, count, tmp_path, monkeypatch):
+    calls = drawn_by(monkeypatch, "kerashash.monitoring.codeword_graph.codeword_graph")
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # a surrogate says so
+        words = ["plot", entry, "--kind", "codewords", "--out", str(tmp_path / "x.png")]
+        assert cli.main(words) == 0
+    (((codewords, names, *_), _, figure),) = calls
+    assert (codewords.shape, names[0], len(names)) == ((count, 24), first, count)
+    nearest = zoo.entry(entry).card.get("nearest_concepts", {})
+    for name, near in nearest.items():
+        row = codewords[names.index(name)]
+        for other, distance in near.items():
+            assert (row != codewords[names.index(other)]).sum() == distance
+    assert [text.get_text() for text in figure.axes[0].texts] == names
+
+
+def test_plot_draws_the_precision_of_neighbourhoods(tmp_path, monkeypatch):
+    function = "kerashash.monitoring.neighbourhoods.neighbourhood_precision"
+    calls = drawn_by(monkeypatch, function)
+    words = ["plot", ENTRY, "--kind", "neighbours", "--out", str(tmp_path / "x.png")]
+    assert cli.main([*words, "--items", "600"]) == 0
+    (((curves, title, _), _, _),) = calls
+    assert title == "digits, seed 0: 600 training images"
+    nearest, expanded = curves.values()
+    assert nearest["k"] == [2, 5, 10, 15, 20, 30, 50, 100, 200]
+    assert sorted(nearest["similar"]) == nearest["similar"]
+    assert sorted(nearest["precision"], reverse=True) == nearest["precision"]
+    # One list expands nothing: it is that of the image itself.
+    at = nearest["k"].index(15)
+    for key in ("similar", "precision"):
+        assert expanded[key][0] == pytest.approx(nearest[key][at])
+    assert 0.6 < expanded["precision"][3] < 1
+    # Of few images, there are not as many neighbours.
+    assert cli.main([*words, "--items", "12"]) == 0
+    assert [curve["k"] for curve in calls[1][0][0].values()] == [
+        [2, 5, 10],
+        [1, 2, 4, 6, 10],
+    ]

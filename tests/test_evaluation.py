@@ -2,6 +2,7 @@ import itertools
 
 import numpy as np
 import pytest
+import scipy.sparse
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -253,3 +254,41 @@ def test_svm_accuracy_counts_right_labels():
 def test_radii_of_irrelevant_items_count(database, labels, expected):
     area = evaluation.area_under_radius_curve([[1, 1, 1]], [1], database, labels)
     assert area == pytest.approx(expected)
+
+
+@pytest.mark.parametrize("multiple", [False, True])
+def test_pairwise_labels_are_right_where_two_images_share_a_label(rng, multiple):
+    n = 40
+    similar = rng.random((n, n)) < 0.2
+    similar |= similar.T
+    if multiple:
+        labels = (rng.random((n, 5)) < 0.2).astype(np.uint8)  # some have none
+        share = labels @ labels.T > 0
+    else:
+        labels = rng.integers(0, 5, n)
+        share = labels[:, None] == labels
+    others = ~np.eye(n, dtype=bool)
+    expected = {
+        "precision": share[similar & others].mean(),
+        "recall": similar[share & others].mean(),
+        "similar": (similar & others).sum() / n,
+    }
+    for diagonal in (False, True):
+        np.fill_diagonal(similar, diagonal)
+        found = evaluation.pairwise_label_precision(
+            scipy.sparse.csr_array(similar), labels
+        )
+        assert found == pytest.approx(expected)
+
+
+def test_no_pairs_have_no_precision():
+    nothing = scipy.sparse.csr_array((3, 3), dtype=bool)
+    assert evaluation.pairwise_label_precision(nothing, [0, 1, 2]) == {
+        "precision": 0.0,
+        "recall": 0.0,
+        "similar": 0.0,
+    }
+    with pytest.raises(ValueError, match="`similar` must have shape"):
+        evaluation.pairwise_label_precision(nothing[:2], [0, 1])
+    with pytest.raises(ValueError, match="one row for each of the 3"):
+        evaluation.pairwise_label_precision(nothing, [0, 1])

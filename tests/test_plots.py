@@ -69,3 +69,182 @@ def test_printed_and_measured_values_have_a_panel_a_method(tmp_path):
         plots.against_bits({})
     with pytest.raises(ValueError, match="`methods` must hold `bits`"):
         plots.against_bits({"a": {"bits": [1, 2], "printed": [0.1]}})
+
+
+def test_values_of_close_lengths_have_no_numbers_that_touch(tmp_path):
+    bits = [12, 16, 24, 32, 48, 64, 256]
+    values = {"bits": bits, "measured": np.linspace(0.3, 0.9, 7)}
+    figure = plots.against_bits(dict.fromkeys("abcd", values))
+    figure.canvas.draw()
+    for axis in figure.axes:
+        boxes = [text.get_window_extent() for text in axis.get_xticklabels()]
+        assert len(boxes) >= 2
+        assert not any(x.overlaps(y) for x, y in itertools.combinations(boxes, 2))
+        np.testing.assert_array_equal(axis.lines[0].get_xdata(), bits)
+
+
+def test_the_first_ranks_are_shown_on_a_linear_axis():
+    curve = {"ranks": [1, 500, 1000], "precision_at": [0.9, 0.88, 0.87]}
+    axes = plots.retrieval_curves({"a": curve}, "pn", scale="linear", title="b").axes[0]
+    assert axes.get_xscale() == "linear"
+    assert axes.get_ylim()[0] > 0.8
+    assert axes.get_title() == "b"
+    assert plots.retrieval_curves({"a": curve}, "pn").axes[0].get_ylim()[0] == 0
+    with pytest.raises(ValueError, match="`scale` must be one of"):
+        plots.retrieval_curves({"a": curve}, "pn", scale="square")
+
+
+def overlapping(figure, artists):
+    """Pairs of artists that cover each other."""
+    figure.draw_without_rendering()
+    boxes = [artist.get_window_extent() for artist in artists]
+    return [
+        pair for pair in itertools.combinations(boxes, 2) if pair[0].overlaps(pair[1])
+    ]
+
+
+def test_codes_of_one_class_are_near_each_other_on_the_map(rng, tmp_path):
+    centres = rng.choice([-1, 1], (9, 32))
+    labels = np.repeat(np.arange(9), 12)
+    codes = centres[labels] * rng.choice([-1, 1], (108, 32), p=[0.03, 0.97])
+    names = [f"class {i}" for i in range(10)]  # there is no code of the last
+    figure = plots.code_map(
+        codes, labels, names, "title", tmp_path / "map.png", perplexity=10
+    )
+    assert matplotlib.image.imread(tmp_path / "map.png").shape[2] == 4
+    axes = figure.axes[0]
+    assert axes.get_title() == "title"
+    points = [group.get_offsets() for group in axes.collections]
+    assert [len(group) for group in points] == [12] * 9
+    means = np.array([group.mean(axis=0) for group in points])
+    for number, group in enumerate(points):
+        distances = np.linalg.norm(group[:, None] - means, axis=-1)
+        assert np.mean(distances.argmin(axis=1) == number) > 0.9
+    # Each has a colour and a mark that no other has.
+    looks = {
+        (matplotlib.colors.to_hex(group.get_facecolor()[0]), str(group.get_paths()))
+        for group in axes.collections
+    }
+    assert len(looks) == 9
+    (legend,) = figure.legends
+    assert [text.get_text() for text in legend.texts] == names[:9]
+    assert not overlapping(figure, axes.texts)
+    assert {text.get_text() for text in axes.texts} <= {*names}
+    # Packed codes and label rows give the same points.
+    again = plots.code_map(
+        np.packbits(codes > 0, axis=1),
+        np.eye(10)[labels],
+        names,
+        bits=32,
+        perplexity=10,
+    )
+    for group, other in zip(points, again.axes[0].collections, strict=True):
+        np.testing.assert_array_equal(group, other.get_offsets())
+
+
+def test_codes_without_one_class_are_refused():
+    codes = np.ones((20, 8))
+    rows = np.eye(2)[np.arange(20) % 2]
+    rows[3] = 1
+    with pytest.raises(ValueError, match="`labels` must give one class to each"):
+        plots.code_map(codes, rows, ["a", "b"])
+    with pytest.raises(ValueError, match="`labels` must hold class ids"):
+        plots.code_map(codes, np.arange(20), ["a", "b"])
+    with pytest.raises(ValueError, match="`perplexity` must be above 0 and below"):
+        plots.code_map(codes, np.zeros(20, int), ["a", "b"], perplexity=20)
+
+
+def test_lines_between_codewords_are_the_wider_the_nearer(tmp_path):
+    # a and b differ in 1 bit, c and d in 2; the pairs in 7 or more.
+    codewords = np.ones((4, 10))
+    codewords[1, 0] = -1
+    codewords[2:, :8] = -1
+    codewords[3, 8:] = -1
+    path = tmp_path / "words.png"
+    figure = plots.codeword_graph(codewords, [*"abcd"], "title", path)
+    assert matplotlib.image.imread(path).shape[2] == 4
+    (axes,) = figure.axes
+    places = {text.get_text(): np.array(text.xy) / 1.07 for text in axes.texts}
+    lines = {}
+    for line in axes.lines:
+        ends = np.stack(line.get_data(), axis=1)
+        if line.get_linestyle() == "-":
+            named = [
+                name
+                for end in ends
+                for name, place in places.items()
+                if np.allclose(end, place)
+            ]
+            lines["".join(sorted(named))] = line.get_linewidth()
+    assert {*lines} == {"ab", "cd"}
+    mean = np.mean([1, 2, 7, 8, 9, 10])
+    assert lines["ab"] / lines["cd"] == pytest.approx((mean - 1) / (mean - 2))
+    # The groups are those pairs: marks and colours, one of each a group.
+    groups = [line for line in axes.lines if line.get_linestyle() == "None"]
+    assert [len(group.get_xdata()) for group in groups] == [2, 2]
+    assert len({group.get_marker() for group in groups}) == 2
+    assert len({group.get_color() for group in groups}) == 2
+    (legend,) = figure.legends
+    assert [text.get_text() for text in legend.texts] == ["1 bit", "2 bits"]
+    widths = [line.get_linewidth() for line in legend.get_lines()]
+    assert widths == pytest.approx([lines["ab"], lines["cd"]])
+
+
+def test_names_of_many_codewords_do_not_overlap(rng):
+    names = [f"a long name {i}" for i in range(30)]
+    figure = plots.codeword_graph(rng.choice([-1, 1], (30, 48)), names)
+    axes = figure.axes[0]
+    assert [text.get_text() for text in axes.texts] == names
+    # Along the radius: apart if their anchors are as far apart as they are high.
+    anchors = np.array([text.xy for text in axes.texts])
+    figure.draw_without_rendering()
+    pixels = axes.transData.transform(anchors)
+    distances = np.linalg.norm(pixels[:, None] - pixels, axis=-1)
+    height = 10 * figure.dpi / 72
+    assert distances[np.triu_indices(30, 1)].min() > height
+    for text in axes.texts:
+        assert figure.bbox.contains(*text.get_window_extent().min)
+        assert figure.bbox.contains(*text.get_window_extent().max)
+        assert -90 <= (text.get_rotation() + 180) % 360 - 180 <= 90  # none upside down
+
+
+def test_codewords_need_names():
+    with pytest.raises(ValueError, match="with a name in `class_names` for each"):
+        plots.codeword_graph(np.ones((3, 4)), ["a", "b"])
+    with pytest.raises(ValueError, match="`codewords` must contain only -1 and"):
+        plots.codeword_graph(np.zeros((3, 4)), ["a", "b", "c"])
+    # All at one distance: no lines, and each alone.
+    figure = plots.codeword_graph(np.eye(4)[:3] * 2 - 1, ["a", "b", "c"])
+    assert len(figure.axes[0].lines) == 3
+
+
+def test_precision_of_neighbourhoods_stands_at_how_many_are_similar(tmp_path):
+    curves = {
+        "nearest": {
+            "k": [5, 15, 50],
+            "similar": [7.0, 20.0, 70.0],
+            "precision": [0.9, 0.8, 0.5],
+        },
+        "expanded": {
+            "k": [1, 4, 10],
+            "similar": [20.0, 40.0, 80.0],
+            "precision": [0.8, 0.75, 0.7],
+        },
+    }
+    figure = plots.neighbourhood_precision(curves, "title", tmp_path / "pairs.png")
+    assert matplotlib.image.imread(tmp_path / "pairs.png").shape[2] == 4
+    axes = figure.axes[0]
+    assert axes.get_title() == "title"
+    for line, curve in zip(axes.lines, curves.values(), strict=True):
+        np.testing.assert_array_equal(line.get_xdata(), curve["similar"])
+        np.testing.assert_array_equal(line.get_ydata(), curve["precision"])
+    assert [text.get_text() for text in axes.texts] == ["5", "15", "50", "1", "4", "10"]
+    assert not overlapping(figure, axes.texts)
+    # Away from the other curve: above the higher of the two.
+    sides = [text.get_verticalalignment() for text in axes.texts]
+    assert sides == ["bottom", "bottom", "top", "top", "bottom", "bottom"]
+    assert len({line.get_linestyle() for line in axes.lines}) == 2
+    with pytest.raises(ValueError, match="`curves` must hold one or more"):
+        plots.neighbourhood_precision({})
+    with pytest.raises(ValueError, match=r"`curves` must hold the arrays \['k'"):
+        plots.neighbourhood_precision({"a": {"k": [1], "similar": [1.0]}})

@@ -25,6 +25,7 @@ MODULES = [
     "kerashash.evaluation.label_distribution",
     "kerashash.comparison",
     "kerashash.maths",
+    "kerashash.maths.communities",
     "kerashash.maths.conditional",
     "kerashash.maths.cosdish",
     "kerashash.maths.discrete",

@@ -16,6 +16,7 @@ from kerashash.cli import (
     doctor,
     encode,
     evaluate,
+    plot,
     search,
     serve,
     train,
@@ -25,7 +26,9 @@ from kerashash.cli.completion import install
 from kerashash.cli.quiet import quiet_tensorflow
 
 # In the order of a newcomer's use.
-_MODULES = (demo, encode, search, serve, train, evaluate, compare, zoo, data, doctor)
+_MODULES = (
+    *(demo, encode, search, serve, train, evaluate, compare, plot, zoo, data, doctor),
+)
 # What is raised for arguments, files and packages that are not as they must be.
 _MISTAKES = (ValueError, TypeError, RuntimeError, OSError, ImportError)
 

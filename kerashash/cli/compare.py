@@ -1,4 +1,4 @@
-"""The commands ``kerashash compare | plot``: several entries side by side."""
+"""The command ``kerashash compare``: several entries, or methods, side by side."""
 
 import shutil
 import sys
@@ -14,9 +14,6 @@ from kerashash.cli.printing import print_data, print_json
 
 # Images that are encoded to measure a rate, after as many that warm up.
 _IMAGES = 128
-_entries = click.argument(
-    "names", nargs=-1, required=True, metavar="ENTRY...", shell_complete=complete_entry
-)
 
 
 @click.command("compare")
@@ -219,54 +216,4 @@ def _print_row(title: str, values: list[str], left: int, widths: list[int]) -> N
     print("  ".join([f"{title:{left}}", *cells]).rstrip())
 
 
-@click.command("plot")
-@_entries
-@click.option("--out", required=True, metavar="FILE", help="The PNG file to write.")
-@click.option(
-    "--kind",
-    type=click.Choice(["pr", "pn"]),
-    default="pr",
-    help="Precision and recall, or precision at N.",
-)
-def _plot(names: tuple[str, ...], out: str, kind: str) -> None:
-    """Draw curves of entries, from the codes that they store."""
-    import numpy as np
-
-    from kerashash import evaluation, files, zoo
-    from kerashash.evaluation import label_distribution
-    from kerashash.monitoring.curves import retrieval_curves
-
-    curves: dict[str, dict[str, Any]] = {}
-    databases = set()
-    for name in dict.fromkeys(names):
-        _, path, card = zoo.entry(name)
-        if {metric["name"] for metric in card["metrics"]} & {
-            *label_distribution.MEASURES
-        }:
-            raise ValueError(
-                "ENTRY must be measured by retrieval. Received: "
-                f"{name!r}, which predicts label distributions."
-            )
-        codes = files.read_npz(path / "codes.npz")
-        size = len(codes["database_codes"])
-        ranks = np.unique(np.geomspace(1, size, 200).round().astype(int))
-        curves[card["name"]] = {
-            "ranks": ranks,
-            **evaluation.precision_recall(
-                codes["query_codes"],
-                codes["query_labels"],
-                codes["database_codes"],
-                codes["database_labels"],
-                bits=card["bits"],
-                at=ranks,
-            ),
-        }
-        about = card.get("data", {})
-        databases.add((about.get("name"), about.get("protocol"), about.get("seed")))
-    retrieval_curves(curves, kind, out)
-    print(f"Wrote {out}")
-    if len(databases) > 1:
-        print("The entries are on different data: their curves do not compare.")
-
-
-COMMANDS = (_compare, _plot)
+COMMANDS = (_compare,)

@@ -20,6 +20,13 @@ if TYPE_CHECKING:
 _BLOCK = 256
 
 
+# TensorFlow Datasets knows them once the data are prepared.
+_CIFAR10 = (
+    *("airplane", "automobile", "bird", "cat", "deer"),
+    *("dog", "frog", "horse", "ship", "truck"),
+)
+
+
 class DatasetUnavailableError(RuntimeError):
     """A data set is not on this machine and cannot be downloaded."""
 
@@ -57,6 +64,31 @@ class Source(NamedTuple):
             labels=self.labels,
             names=self.names,
         )
+
+
+def known_class_names(name: str) -> tuple[str, ...]:
+    """Name the classes of a data set of images without reading it.
+
+    Args:
+        name: str; one of `kerashash.data.list`.
+
+    Returns:
+        tuple of str, in order of the label columns under a protocol with all labels;
+        empty if they are not known.
+
+    Example:
+        >>> known_class_names("cifar10")[3]
+        'cat'
+    """
+    from kerashash.data import builders
+
+    return {
+        "digits": tuple(map(str, range(10))),
+        "cifar10": _CIFAR10,
+        "mirflickr25k": builders.mirflickr25k.LABELS,
+        "nus_wide": builders.nus_wide.CONCEPTS,
+        "flowers17": builders.flowers17.CLASSES,
+    }.get(name, ())
 
 
 def digits(data_dir: str | os.PathLike[str] | None = None) -> Source:

@@ -58,6 +58,7 @@ from kerashash.evaluation.average_precision import (
 )
 from kerashash.evaluation.choices import PROTOCOLS
 from kerashash.evaluation.model_evaluation import evaluate, evaluate_codes
+from kerashash.evaluation.pairwise_labels import pairwise_label_precision
 from kerashash.evaluation.svm import svm_accuracy
 
 __all__ = [
@@ -68,6 +69,7 @@ __all__ = [
     "evaluate_codes",
     "label_distribution",
     "mean_average_precision",
+    "pairwise_label_precision",
     "precision_recall",
     "reranked_mean_average_precision",
     "svm_accuracy",

@@ -1,6 +1,7 @@
 """Pure functions: discrete solvers, losses, similarity, label graphs, baselines."""
 
 from kerashash.maths import (
+    communities,
     conditional,
     cosdish,
     discrete,
@@ -21,6 +22,7 @@ from kerashash.maths import (
 )
 
 __all__ = [
+    "communities",
     "conditional",
     "cosdish",
     "discrete",

@@ -10,11 +10,12 @@ import matplotlib.ticker
 import numpy as np
 import numpy.typing as npt
 
-# Of Okabe and Ito, as in `kerashash.monitoring.curves`. The dashes and the open marks
-# tell the two apart without colours.
-_MEASURED: dict[str, Any] = {"color": "#0072B2", "linestyle": "-", "marker": "o"}
+from kerashash.monitoring.curves import COLOURS
+
+# The dashes and the open marks tell the two apart without colours.
+_MEASURED: dict[str, Any] = {"color": COLOURS[0], "linestyle": "-", "marker": "o"}
 _PRINTED: dict[str, Any] = {
-    "color": "#D55E00",
+    "color": COLOURS[1],
     "linestyle": "--",
     "marker": "s",
     "markerfacecolor": "none",
@@ -85,7 +86,7 @@ def against_bits(
     for axis in panels.flat[len(methods) :]:
         axis.remove()
     first = panels[0, 0]
-    first.set_xticks(lengths)  # of all panels
+    first.set_xticks(_apart(lengths))  # of all panels
     first.xaxis.set_major_formatter(matplotlib.ticker.StrMethodFormatter("{x:g}"))
     # The lowest panel of a column may be one that was removed.
     for axis in panels.flat[max(len(methods) - columns, 0) : len(methods)]:
@@ -97,7 +98,7 @@ def against_bits(
     handles = [
         matplotlib.lines.Line2D([], [], label=name, **look)
         for name, look in (
-            ("measured here, on equal features", _MEASURED),
+            ("measured here", _MEASURED),
             ("printed in the paper", _PRINTED),
         )
     ]
@@ -111,3 +112,13 @@ def against_bits(
     if path is not None:
         figure.savefig(path, dpi=150)
     return figure
+
+
+def _apart(lengths: list[float]) -> list[float]:
+    """Some of the lengths, in ascending order, whose numbers do not touch."""
+    least = (lengths[-1] - lengths[0]) / 8
+    ticks = [lengths[0]]
+    for length in lengths[1:]:
+        if length - ticks[-1] >= least:
+            ticks.append(length)
+    return ticks

@@ -14,18 +14,22 @@ from kerashash.checks import check_choices
 # Colours that people with any kind of colour blindness tell apart (Okabe and Ito, Color
 # Universal Design, 2008), without yellow, which is pale on white. With the line styles,
 # 7 x 4 curves differ, and where two coincide both are seen.
-_COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#E69F00", "#000000")
+COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#E69F00", "#000000")
 _STYLES: tuple[str | tuple[int, tuple[int, ...]], ...] = ("-", "--", ":", "-.")
 _AXES = {
     "pr": ("recall_at", "Recall", "Precision"),
     "pn": ("ranks", "N, the number of retrieved items", "Precision at N"),
 }
+_SCALES = ("log", "linear")
 
 
 def retrieval_curves(
     curves: Mapping[str, Mapping[str, npt.ArrayLike]],
     kind: str = "pr",
     path: str | os.PathLike[str] | None = None,
+    *,
+    scale: str = "log",
+    title: str = "",
 ) -> matplotlib.figure.Figure:
     """Plot precision against recall, or against the rank, of several models.
 
@@ -35,6 +39,9 @@ def retrieval_curves(
             them; for "pn" ``ranks``, what that function took as `at`.
         kind: str; "pr", precision and recall, or "pn", precision at N.
         path: path of a PNG file to write, or None.
+        scale: str; of the ranks, for "pn": "log", or "linear", for the first hundreds
+            of them. The axis of precision is then as long as the curves are high.
+        title: str; a line above the curves.
 
     Returns:
         `matplotlib.figure.Figure`, with the names below the curves.
@@ -47,7 +54,7 @@ def retrieval_curves(
         >>> retrieval_curves({"a-b-12": curve}).axes[0].get_xlabel()
         'Recall'
     """
-    check_choices({"kind": [*_AXES]}, kind=kind)
+    check_choices({"kind": [*_AXES], "scale": _SCALES}, kind=kind, scale=scale)
     key, x_label, y_label = _AXES[kind]
     if not curves:
         raise ValueError("`curves` must hold one or more curves. Received: none.")
@@ -55,7 +62,7 @@ def retrieval_curves(
         figsize=(6, 4.2 + 0.2 * -(-len(curves) // 2)), layout="constrained"
     )
     axes = figure.subplots()
-    looks = zip(itertools.cycle(_COLOURS), itertools.cycle(_STYLES), strict=True)
+    looks = zip(itertools.cycle(COLOURS), itertools.cycle(_STYLES), strict=True)
     for (name, curve), (colour, style) in zip(curves.items(), looks, strict=False):
         missing = [array for array in (key, "precision_at") if array not in curve]
         if missing:
@@ -71,13 +78,16 @@ def retrieval_curves(
             )
         axes.plot(x, y, linestyle=style, color=colour, linewidth=1.8, label=name)
     if kind == "pn":
-        axes.set_xscale("log")
+        axes.set_xscale(scale)
         axes.xaxis.set_major_formatter(matplotlib.ticker.StrMethodFormatter("{x:,.0f}"))
     else:
         axes.set_xlim(0, 1)
-    axes.set_ylim(0, 1.02)
+    if kind == "pr" or scale == "log":
+        axes.set_ylim(0, 1.02)
     axes.set_xlabel(x_label)
     axes.set_ylabel(y_label)
+    if title:
+        axes.set_title(title, fontsize=11)
     axes.grid(color="0.9")
     axes.spines[["top", "right"]].set_visible(False)
     figure.legend(loc="outside lower center", ncols=2, fontsize=8, frameon=False)

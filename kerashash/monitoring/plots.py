@@ -10,9 +10,20 @@ import numpy as np
 import numpy.typing as npt
 
 from kerashash.monitoring.bits_curves import against_bits
+from kerashash.monitoring.code_map import code_map
+from kerashash.monitoring.codeword_graph import codeword_graph
 from kerashash.monitoring.curves import retrieval_curves
+from kerashash.monitoring.neighbourhoods import neighbourhood_precision
 
-__all__ = ["against_bits", "bit_correlations", "retrieval_curves", "retrieval_grid"]
+__all__ = [
+    "against_bits",
+    "bit_correlations",
+    "code_map",
+    "codeword_graph",
+    "neighbourhood_precision",
+    "retrieval_curves",
+    "retrieval_grid",
+]
 __dir__ = __all__.copy  # what completion offers
 
 # Frames of neighbours. The dashes tell them apart without colours.

@@ -1,4 +1,9 @@
-"""Make a folder of photographs that may be shown, for the documentation's pictures.
+"""Make the documentation's pictures, or a folder of photographs that may be shown.
+
+    python scripts/docs_pictures.py --figures
+
+draws the figures of `FIGURES` into docs/images, from entries; one of them reads
+CIFAR-10.
 
     pip install scikit-image
     python scripts/docs_pictures.py photos query.jpg
@@ -16,9 +21,16 @@ import sys
 
 import numpy as np
 import PIL.Image
-import skimage
-import sklearn
 
+from kerashash import cli
+
+IMAGES = pathlib.Path(__file__).resolve().parent.parent / "docs" / "images"
+FIGURES = {
+    "codes.png": "adalabel-cifar10-48 --kind tsne",
+    "codewords.png": "adalabel-nuswide-48 --kind codewords",
+    "neighbourhoods.png": "ddh-cifar10-32 --kind neighbours",
+}
+COLOURS = 64
 CUTS = 8
 QUERY = "chelsea"
 OF_SKIMAGE = (
@@ -43,8 +55,25 @@ def cuts(image, rng):
         yield PIL.Image.fromarray(np.uint8(np.clip(light * np.asarray(part), 0, 255)))
 
 
+def draw_figures():
+    """Draw the figures of entries, in few colours, which makes small files."""
+    for name, words in FIGURES.items():
+        file = IMAGES / name
+        if cli.main(["plot", *words.split(), "--out", str(file)]):
+            sys.exit(f"{name} was not drawn.")
+        image = PIL.Image.open(file).convert("RGB")
+        image.quantize(COLOURS, dither=PIL.Image.Dither.NONE).save(file, optimize=True)
+
+
 def main():
-    """Write the folder and the query that the command line names."""
+    """Draw the figures, or write the folder and the query that the command names."""
+    if sys.argv[1:] == ["--figures"]:
+        draw_figures()
+        return
+    # For the photographs that come with them.
+    import skimage
+    import sklearn
+
     folder, query = map(pathlib.Path, sys.argv[1:])
     folder.mkdir()
     rng = np.random.default_rng(0)

@@ -15,7 +15,11 @@ SPEED = " ms/query"
 
 def ranker(rows: Rows) -> Figure:
     """Queries a second against the database's size, k and the bits, for each engine."""
-    rows, machine = _one_machine([row for row in rows if row["codes"] == "random"])
+    rows = [row for row in rows if row["codes"] == "random"]
+    limited = [row for row in rows if _limit(row)]
+    rows, machine = _one_machine([row for row in rows if not _limit(row)] or rows)
+    # The same machine with fewer of its instructions is beside it, dashed.
+    limited = [row for row in limited if row["machine"] == machine]
     engines = [column.removesuffix(SPEED) for column in rows[0] if SPEED in column]
     figure = Figure(figsize=(11, 7.6), layout="constrained")
     usual = {"n": "1000000", "k": "100", "bits": "64", "queries": "64"}
@@ -29,17 +33,20 @@ def ranker(rows: Rows) -> Figure:
         figure.subplots(2, 2).flat, panels, strict=True
     ):
         fixed = {name: v for name, v in (usual | changed).items() if name != x}
-        some = [row for row in rows if all(row[c] == v for c, v in fixed.items())]
-        some.sort(key=lambda row: int(row[x]))
+        some, fewer = (
+            sorted(
+                (row for row in kind if all(row[c] == v for c, v in fixed.items())),
+                key=lambda row: int(row[x]),
+            )
+            for kind in (rows, limited)
+        )
         axis.set_visible(bool(some))
-        for engine in engines:
-            points = [
-                (int(row[x]), 1000 / float(row[engine + SPEED]))
-                for row in some
-                if row[engine + SPEED]
-            ]
-            if points:
-                axis.plot(*zip(*points, strict=True), "o-", label=engine, markersize=4)
+        for number, engine in enumerate(engines):
+            _points(axis, some, x, engine, color=f"C{number}", label=engine)
+            if engine in ("kerashash", "faiss") and fewer:
+                look = {"color": f"C{number}", "linestyle": "--", "alpha": 0.7}
+                name = f"{engine}, {fewer[0]['isa']}"
+                _points(axis, fewer, x, engine, label=name, **look)
         _logarithmic(axis, label, "queries a second")
         if x == "bits":
             values = sorted({int(row[x]) for row in some})
@@ -168,13 +175,28 @@ def _one_machine(rows: Rows) -> tuple[Rows, str]:
     """The rows of the machine that has most of them, and its name."""
 
     def machine(row: dict[str, str]) -> str:
-        isa = row.get("isa") or ""
-        limited = f", limited to {isa}" if isa not in row["machine"] else ""
-        return row["machine"] + limited
+        return row["machine"] + _limit(row)
 
     # Of as many, the last.
     name = collections.Counter(map(machine, rows[::-1])).most_common(1)[0][0]
     return [row for row in rows if machine(row) == name], name
+
+
+def _limit(row: dict[str, str]) -> str:
+    """Say if a run might use fewer vector instructions than its processor has."""
+    isa = row.get("isa") or ""
+    return f", limited to {isa}" if isa not in row["machine"] else ""
+
+
+def _points(axis: Any, rows: Rows, x: str, engine: str, **look: Any) -> None:
+    """Queries a second of an engine against a column."""
+    points = [
+        (int(row[x]), 1000 / float(row[engine + SPEED]))
+        for row in rows
+        if row[engine + SPEED]
+    ]
+    if points:
+        axis.plot(*zip(*points, strict=True), marker="o", markersize=4, **look)
 
 
 def _logarithmic(axis: Any, x: str, y: str) -> None:

@@ -280,6 +280,28 @@ def test_what_there_is_is_drawn(tmp_path):
     assert (tmp_path / "evaluation.png").stat().st_size > 5000
 
 
+def test_searches_with_fewer_instructions_are_dashed():
+    speeds = {"kerashash ms/query": "2", "faiss ms/query": "4", "numpy ms/query": "9"}
+    rows = [
+        {**speeds, "codes": "random", "k": "100", "bits": "64", "queries": "64"}
+        | {"n": n, "machine": "2 CPU cores, AVX-512", "isa": isa}
+        | ({"kerashash ms/query": "3"} if isa == "AVX2" else {})
+        for n in ("10000", "1000000")
+        for isa in ("AVX-512", "AVX2", "AVX2")  # more of them than of the whole
+    ]
+    figure = plots.ranker(rows)
+    assert figure.get_suptitle().endswith("(2 CPU cores, AVX-512)")
+    lines = {line.get_label(): line for line in figure.axes[0].lines}
+    assert [*lines] == [
+        *("kerashash", "kerashash, AVX2", "faiss", "faiss, AVX2", "numpy"),
+    ]
+    assert [line.get_linestyle() for line in lines.values()] == [
+        *("-", "--", "-", "--", "-"),
+    ]
+    assert {*lines["kerashash, AVX2"].get_ydata()} == {1000 / 3}
+    assert lines["faiss"].get_color() == lines["faiss, AVX2"].get_color()
+
+
 def test_figures_are_of_one_machine():
     row = {"what": "encode", "value": "5", "from memory": "6", "network": "n"}
     kinds = [("2 CPU cores, AVX-512", "AVX-512"), ("2 CPU cores, AVX-512", "AVX2")]

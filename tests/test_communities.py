@@ -42,6 +42,17 @@ def test_groups_are_about_the_best_there_are():
         assert modularity(w, find_communities(w)) >= best - 0.02
 
 
+def test_no_move_of_a_node_raises_the_modularity():
+    for seed in range(10):
+        w = weights(np.random.default_rng(seed), 12, 3)
+        groups = find_communities(w)
+        reached = modularity(w, groups)
+        for node, group in itertools.product(range(12), range(13)):  # or alone
+            moved = groups.copy()
+            moved[node] = group
+            assert modularity(w, moved) <= reached + 1e-9
+
+
 def test_cliques_are_found_whatever_the_order_of_their_nodes(rng):
     truth = rng.permutation(np.repeat(np.arange(4), 5))
     w = (truth[:, None] == truth) * 1.0 + 0.05

@@ -312,6 +312,7 @@ def comparison(name: str) -> str:
     blocks = [f"{full.source}."]
     if most:
         blocks[0] += f" Every seed: [{name}.csv](../{file})."
+        blocks += [full.note] * bool(full.note)
         blocks.append(f"```bash\n{_command(full, done, most)}\n```")
     for part in full.parts:
         if not seeds[part.name]:

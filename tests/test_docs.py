@@ -190,6 +190,7 @@ def test_papers_tables_say_what_was_run(tmp_path, monkeypatch):
     ((*_, methods),) = commands(text)
     assert methods == "ITQ,DSRE (paper preset)"
     assert "--seeds 2 " in text
+    assert " ".join(full.note.split()) in " ".join(text.split())
     plain = " ".join(text.split())
     assert "`cifar10`, protocol `5k-train`; features: efficientnet-lite0" in plain
     assert "1 to 2 seeds; 2 CPU cores, no GPU." in plain

@@ -28,7 +28,7 @@ _LISTS = (1, 2, 4, 6, 10, 20, 40)
     "--kind",
     type=click.Choice(["pr", "pn", "bits", "tsne", "codewords", "neighbours"]),
     default="pr",
-    help="What to draw. [pr]",
+    help="What to draw.",
 )
 @click.option("--top", type=click.IntRange(2), help="With pn: the largest N.")
 @click.option(

@@ -142,6 +142,18 @@ def test_codes_of_one_class_are_near_each_other_on_the_map(rng, tmp_path):
         np.testing.assert_array_equal(group, other.get_offsets())
 
 
+@pytest.mark.filterwarnings("error")
+@pytest.mark.parametrize("bits", [1, 2, 8])
+@pytest.mark.parametrize("kind", ["equal", "two"])
+def test_codes_that_collapsed_have_a_map(bits, kind):
+    codes = np.ones((20, bits))
+    if kind == "two":
+        codes[::2] = -1
+    figure = plots.code_map(codes, np.arange(20) % 2, ["a", "b"], perplexity=5)
+    for group in figure.axes[0].collections:
+        assert np.isfinite(group.get_offsets()).all()
+
+
 def test_codes_without_one_class_are_refused():
     codes = np.ones((20, 8))
     rows = np.eye(2)[np.arange(20) % 2]

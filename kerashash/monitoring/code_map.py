@@ -82,10 +82,11 @@ def code_map(
             f"`perplexity` must be above 0 and below the number of codes, {len(signs)}."
             f" Received: {perplexity}."
         )
+    # Codes that are all equal, or have one bit, have no two principal components.
+    init = "pca" if bits > 1 and (signs != signs[0]).any() else "random"
+    embedding = TSNE(perplexity=perplexity, init=init, random_state=seed)
     # Squared distances of codes with the entries +-1/2 are their Hamming distances.
-    points = TSNE(perplexity=perplexity, init="pca", random_state=seed).fit_transform(
-        signs.astype(np.float32) / 2
-    )
+    points = embedding.fit_transform(signs.astype(np.float32) / 2)
     figure = matplotlib.figure.Figure(figsize=(7, 5.2), layout="constrained")
     axes = figure.subplots()
     classes = [

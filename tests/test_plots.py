@@ -202,22 +202,41 @@ def test_lines_between_codewords_are_the_wider_the_nearer(tmp_path):
     assert widths == pytest.approx([lines["ab"], lines["cd"]])
 
 
-def test_names_of_many_codewords_do_not_overlap(rng):
-    names = [f"a long name {i}" for i in range(30)]
-    figure = plots.codeword_graph(rng.choice([-1, 1], (30, 48)), names)
+@pytest.mark.parametrize(
+    ("n", "name"), [(3, "a"), (21, "reflection"), (81, "a long name")]
+)
+def test_names_of_many_codewords_do_not_overlap(n, name, rng):
+    names = [f"{name} {i}" for i in range(n)]
+    figure = plots.codeword_graph(rng.choice([-1, 1], (n, 48)), names, "title")
     axes = figure.axes[0]
     assert [text.get_text() for text in axes.texts] == names
     # Along the radius: apart if their anchors are as far apart as they are high.
-    anchors = np.array([text.xy for text in axes.texts])
     figure.draw_without_rendering()
-    pixels = axes.transData.transform(anchors)
+    pixels = axes.transData.transform([text.xy for text in axes.texts])
     distances = np.linalg.norm(pixels[:, None] - pixels, axis=-1)
     height = 10 * figure.dpi / 72
-    assert distances[np.triu_indices(30, 1)].min() > height
+    assert distances[np.triu_indices(n, 1)].min() > height
+    around = axes.title.get_window_extent(), figure.legends[0].get_window_extent()
     for text in axes.texts:
-        assert figure.bbox.contains(*text.get_window_extent().min)
-        assert figure.bbox.contains(*text.get_window_extent().max)
+        box = text.get_window_extent()
+        assert figure.bbox.contains(*box.min)
+        assert figure.bbox.contains(*box.max)
+        assert not any(box.overlaps(other) for other in around)
         assert -90 <= (text.get_rotation() + 180) % 360 - 180 <= 90  # none upside down
+
+
+def test_many_classes_of_codes_are_in_the_legend(rng):
+    labels = np.arange(80) % 40
+    names = [f"class {i}" for i in range(40)]
+    codes = rng.choice([-1, 1], (80, 16))
+    figure = plots.code_map(codes, labels, names, "title", perplexity=5)
+    (legend,) = figure.legends
+    figure.draw_without_rendering()
+    box = legend.get_window_extent()
+    assert figure.bbox.contains(*box.min)
+    assert figure.bbox.contains(*box.max)
+    assert len(legend.texts) == 40
+    assert not overlapping(figure, figure.axes[0].texts)
 
 
 def test_codewords_need_names():

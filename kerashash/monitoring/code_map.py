@@ -87,13 +87,15 @@ def code_map(
     embedding = TSNE(perplexity=perplexity, init=init, random_state=seed)
     # Squared distances of codes with the entries +-1/2 are their Hamming distances.
     points = embedding.fit_transform(signs.astype(np.float32) / 2)
-    figure = matplotlib.figure.Figure(figsize=(7, 5.2), layout="constrained")
-    axes = figure.subplots()
     classes = [
         (str(name), points[column > 0])
         for name, column in zip(class_names, rows.T, strict=True)
         if column.any()
     ]
+    # The legend has a line for each class.
+    size = (7.0, max(5.2, 0.21 * len(classes) + 0.6))
+    figure = matplotlib.figure.Figure(figsize=size, layout="constrained")
+    axes = figure.subplots()
     for number, (name, chosen) in enumerate(classes):
         axes.scatter(
             chosen[:, 0],

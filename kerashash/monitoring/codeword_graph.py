@@ -15,6 +15,10 @@ from kerashash.monitoring.curves import COLOURS
 _MARKERS = "os^Dv"
 # Points of the thickest line, and the share of a place that separates two groups.
 _WIDTH, _GAP = 7.0, 0.8
+# Inches: the least radius of the circle, and of a name its line and its letters, about.
+_RADIUS, _LINE, _LETTER = 2.1, 0.17, 0.085
+# Where names begin, in radii.
+_NAMES = 1.07
 
 
 def codeword_graph(
@@ -65,16 +69,22 @@ def codeword_graph(
     nearness = np.maximum(mean - distances, 0.0)
     np.fill_diagonal(nearness, 0.0)
     groups = find_communities(nearness)
-    scale = _WIDTH / max(nearness.max(), 1e-9)
+    scale = _WIDTH * min(1.0, 21 / n) / max(nearness.max(), 1e-9)
 
     order = np.argsort(groups, kind="stable")
-    places = np.arange(n) + _GAP * groups[order]
+    places, all_places = np.arange(n) + _GAP * groups[order], n + _GAP * groups.max()
     angles = np.empty(n)
     # The first is at the top, the others clockwise.
-    angles[order] = np.pi / 2 - 2 * np.pi * places / (n + _GAP * (groups.max() + 1))
+    angles[order] = np.pi / 2 - 2 * np.pi * places / (all_places + _GAP)
     points = np.stack([np.cos(angles), np.sin(angles)], axis=1)
 
-    figure = matplotlib.figure.Figure(figsize=(6.4, 6.8), layout="constrained")
+    # As large as the names need around the circle, and along its radii.
+    radius = max(_RADIUS, _LINE * (all_places + _GAP) / (2 * np.pi * _NAMES))
+    longest = max(len(str(name)) for name in class_names)
+    side = radius * _NAMES + _LETTER * (longest + 1)
+    figure = matplotlib.figure.Figure(
+        figsize=(2 * side, 2 * side + 0.8), layout="constrained"
+    )
     axes = figure.subplots()
     nearest_last = np.argsort(nearness[pairs], kind="stable")
     for i, j in zip(*(side[nearest_last] for side in pairs), strict=True):
@@ -102,14 +112,15 @@ def codeword_graph(
         left = x < -1e-9
         axes.annotate(
             str(name),
-            (1.07 * x, 1.07 * y),
+            (_NAMES * x, _NAMES * y),
             rotation=np.degrees(angle) + 180 * left,
             rotation_mode="anchor",
             ha="right" if left else "left",
             va="center",
             fontsize=10,
         )
-    axes.set(xlim=(-1.42, 1.42), ylim=(-1.42, 1.42), aspect="equal")
+    limits = (-side / radius, side / radius)
+    axes.set(xlim=limits, ylim=limits, aspect="equal")
     axes.axis("off")
     if title:
         axes.set_title(title, fontsize=11)

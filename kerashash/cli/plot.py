@@ -14,9 +14,12 @@ if TYPE_CHECKING:
 
 # Items that are drawn at random where all would take minutes.
 _ITEMS = {"tsne": 2000, "neighbours": 5000}
+_FEWEST = 10
 # Curves of neighbourhoods: K of the nearest neighbours, and K2, the lists, of DDH.
 _NEAREST = (2, 5, 10, 15, 20, 30, 50, 100, 200)
 _LISTS = (1, 2, 4, 6, 10, 20, 40)
+# Images that are decoded at a time.
+_BLOCK = 1024
 
 
 @click.command("plot")
@@ -33,7 +36,7 @@ _LISTS = (1, 2, 4, 6, 10, 20, 40)
 @click.option("--top", type=click.IntRange(2), help="With pn: the largest N.")
 @click.option(
     "--items",
-    type=click.IntRange(10),
+    type=click.IntRange(_FEWEST),
     help="With tsne and neighbours: how many are drawn. [2000, 5000]",
 )
 @click.option(
@@ -179,13 +182,11 @@ def _bits(entries: list["Entry"], out: str) -> None:
                 panel.setdefault(key, []).append(value)
     metrics = {metric for _, metric in panels}
     if len(metrics) == 1:
-        named, label = (
-            {name: panel for (name, _), panel in panels.items()},
-            metrics.pop(),
-        )
+        named = {name: panel for (name, _), panel in panels.items()}
+        against_bits(named, "", metrics.pop(), out)
     else:
-        named, label = {"\n".join(key): panel for key, panel in panels.items()}, "value"
-    against_bits(named, "", label, out)
+        named = {"\n".join(key): panel for key, panel in panels.items()}
+        against_bits(named, "", "value", out)
 
 
 def _metric_of_paper(card: Any) -> Any:
@@ -253,15 +254,12 @@ def _tsne(entry: "Entry", out: str, items: int, data_dir: str | None) -> None:
     )
 
 
-_FEWEST = 10
-
-
 def _codewords(entry: "Entry", out: str, data_dir: str | None) -> None:
     """Draw the relations among the codewords of an entry."""
-    from kerashash import zoo
     from kerashash.monitoring.codeword_graph import codeword_graph
+    from kerashash.zoo import loading
 
-    model = zoo.load(entry.name)
+    model: Any = loading.build_model(entry)
     if not hasattr(model, "codewords"):
         raise ValueError(
             "ENTRY must be of AdaLabelHash, which has codewords. Received: "
@@ -350,7 +348,7 @@ def _features(
     if len(rows) > items:
         rows = np.sort(np.random.default_rng(0).choice(rows, items, replace=False))
     x = data.x
-    if x.ndim == 2:  # vectors
+    if len(x.shape) == 2:  # vectors
         return x[rows], data.labels[rows]
     about = card["backbone"]
     if "name" not in about:
@@ -364,9 +362,6 @@ def _features(
     blocks = [rows[start : start + _BLOCK] for start in range(0, len(rows), _BLOCK)]
     features = [fitting.outputs(network, x[block]) for block in blocks]
     return np.concatenate(features), data.labels[rows]
-
-
-_BLOCK = 1024  # images that are decoded at a time
 
 
 COMMANDS = (_plot,)

@@ -403,36 +403,6 @@ def _command(full: Table, done: _Done, seeds: int) -> str:
     return command
 
 
-def presets() -> str:
-    """The papers' presets beside the defaults, over seeds; empty without results."""
-    if not (RESULTS / "presets.csv").exists():
-        return ""
-    rows = _read("presets")
-    names = [*dict.fromkeys(row["preset"] for row in rows)]
-    keys = ("method", "data", "bits", "metric")
-    lines = []
-    for group in dict.fromkeys(tuple(row[key] for key in keys) for row in rows):
-        line = [*group]
-        for name in names:
-            values = [
-                float(row["value"])
-                for row in rows
-                if row["preset"] == name and tuple(row[key] for key in keys) == group
-            ]
-            line.append(_mean_and_spread(values))
-        lines.append(line)
-    commands = "\n".join(dict.fromkeys(row["command"] for row in rows))
-    presets = [f'`preset="{name}"`' for name in names]
-    return f"{_table((*keys, *presets), lines)}```text\n{commands}\n```\n\n"
-
-
-def _mean_and_spread(values: list[float]) -> str:
-    """Mean and, of several seeds, standard deviation; a dash without values."""
-    if not values:
-        return "–"
-    return _mean(values) if len(values) > 1 else _short(values[0])
-
-
 def _wrapped(block: str) -> str:
     """A paragraph in lines none of which is long; other blocks as they are."""
     return block if block.startswith(("|", "```")) else _lines(block)
@@ -952,7 +922,6 @@ TABLES: dict[str, Callable[[], str]] = {
         },
     ),
     "ddh cifar10": lambda: ablation("ddh_cifar10", {"DDH": "DDH", "ITQ": "ITQ"}),
-    "presets": presets,
     **{f"paper {name}": (lambda name=name: comparison(name)) for name in _COMPARED},
     **{f"options of {name}": (lambda name=name: options(name)) for name in _METHODS},
 }

@@ -200,23 +200,6 @@ def test_papers_tables_say_what_was_run(tmp_path, monkeypatch):
     assert "Printed only, for the library has none: FastH, DQN." in plain
 
 
-def test_presets_are_shown_once_they_are_measured(tmp_path, monkeypatch):
-    tables = script("docs_tables")
-    monkeypatch.setattr(tables, "RESULTS", tmp_path)
-    assert tables.presets() == ""
-    (tmp_path / "presets.csv").write_text(
-        "method,data,preset,bits,metric,seed,value,command\n"
-        "DDH,cifar10,default,16,mAP@1000,0,0.5,python run.py\n"
-        "DDH,cifar10,default,16,mAP@1000,1,0.7,python run.py\n"
-        "DDH,cifar10,paper,16,mAP@1000,0,0.4,python run.py\n"
-        "DSRE,cifar10,paper,12,mAP@ALL,0,0.8,python run.py --dsre\n"
-    )
-    text = tables.presets()
-    assert "| DDH | cifar10 | 16 | mAP@1000 | .600 ± .141 | .400 |" in text
-    assert "| DSRE | cifar10 | 12 | mAP@ALL | – | .800 |" in text
-    assert text.count("python run.py\n") == 1
-
-
 def test_pages_that_would_change_are_named(tmp_path, monkeypatch):
     tables = script("docs_tables")
     monkeypatch.setattr(tables, "ROOT", tmp_path)

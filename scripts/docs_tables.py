@@ -843,7 +843,7 @@ def mutants() -> str:
 _METHODS = (
     *("AdaLabelHash", "DCDH", "DSRE", "DDH", "DDHLDL"),
     *("SSDH", "DPSH", "DHN", "HashNet", "DTSH", "NINH", "CNNH", "DSDH", "DISH"),
-    *("LSH", "ITQ", "SpH", "SDH", "KSH", "LFH", "COSDISH"),
+    *("LSH", "ITQ", "SpH", "SDH", "KSH", "LFH", "COSDISH", "FastH"),
     *("CPNN", "LDSVR"),
 )
 

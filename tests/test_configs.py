@@ -32,6 +32,7 @@ from kerashash.baselines import (
     SDH,
     SH,
     SSDH,
+    FastH,
     HashNet,
     SpH,
 )
@@ -210,6 +211,14 @@ OPTIONS = {
         "turns": 2,
         "balanced": False,
         "penalty": 3.0,
+        "seed": 2,
+    },
+    FastH: {
+        "num_classes": 3,
+        "pairs": 5,
+        "trees": 7,
+        "depth": 2,
+        "tree_features": 3,
         "seed": 2,
     },
 }

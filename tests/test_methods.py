@@ -29,6 +29,7 @@ from kerashash.baselines import (
     SDH,
     SH,
     SSDH,
+    FastH,
     HashNet,
     SpH,
 )
@@ -125,7 +126,9 @@ KINDS = pytest.mark.parametrize(
 )
 
 # Those of which tests/test_shallow.py has the rest of the contract.
-SHALLOW = [(method, {}) for method in (LSH, PCAH, ITQ, SH, SpH, SDH, KSH, LFH, COSDISH)]
+SHALLOW = [
+    (method, {}) for method in (LSH, PCAH, ITQ, SH, SpH, SDH, KSH, LFH, COSDISH, FastH)
+]
 
 
 def with_shallow(parameters):

@@ -32,6 +32,7 @@ MODULES = [
     "kerashash.maths.entropy",
     "kerashash.maths.itq",
     "kerashash.maths.factorization",
+    "kerashash.maths.fasth",
     "kerashash.maths.kernels",
     "kerashash.maths.ksh",
     "kerashash.maths.label_graph",

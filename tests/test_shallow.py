@@ -5,14 +5,17 @@ import itertools
 import keras
 import numpy as np
 import pytest
+import scipy.sparse
 import tensorflow as tf
 from conftest import mlp
+from sklearn.tree import DecisionTreeClassifier
 
 import kerashash
 from kerashash import evaluation
-from kerashash.baselines import COSDISH, ITQ, KSH, LFH, LSH, PCAH, SDH, SH, SpH
+from kerashash.baselines import COSDISH, ITQ, KSH, LFH, LSH, PCAH, SDH, SH, FastH, SpH
 from kerashash.maths import (
     cosdish,
+    fasth,
     itq,
     ksh,
     lfh,
@@ -34,6 +37,7 @@ SHALLOW = [
     (KSH, {"anchors": 100, "pair_rows": 500}, 0.7),
     (LFH, {"columns": 100}, 0.6),
     (COSDISH, {}, 0.6),
+    (FastH, {"trees": 10, "tree_features": 16}, 0.8),
 ]
 CASES = pytest.mark.parametrize(
     ("method", "options"), [case[:2] for case in SHALLOW], ids=lambda value: str(value)
@@ -488,3 +492,108 @@ def test_cosdish_sampled_codes_never_raise_the_objective(rng):
                 values.append(value(changed))
             optimal += value(new) <= min(values) + 1e-3
     assert optimal >= 20
+
+
+# ---------------------------------------------------------------------------- FastH
+
+
+def test_fasth_pairs_are_of_both_kinds_and_each_is_drawn_once(rng):
+    labels = np.eye(3)[np.arange(40) % 3]
+    pairs, similar = fasth.draw_pairs(labels, 4, seed=0)
+    assert len(np.unique(pairs, axis=0)) == len(pairs)
+    assert (pairs[:, 0] < pairs[:, 1]).all()
+    np.testing.assert_array_equal(similar, pairs[:, 0] % 3 == pairs[:, 1] % 3)
+    for kind in (similar, ~similar):
+        assert (np.bincount(pairs[kind].ravel(), minlength=40) >= 4).all()
+
+
+def test_fasth_costs_are_what_a_bit_changes_in_the_loss():
+    for bits in range(5):
+        for distance in range(bits + 1):
+            for similar in (True, False):
+                d, s = np.array([distance]), np.array([similar])
+                equal, unequal = (
+                    fasth.hinge_loss(d + more, s, bits + 1) for more in (0, 1)
+                )
+                assert fasth.pair_costs(d, s, bits) == 4 * (equal - unequal)
+
+
+def quadratic(costs, z):
+    return int(z.astype(int) @ costs @ z.astype(int))
+
+
+def test_fasth_bit_of_one_block_is_the_best_and_no_block_raises_the_objective(rng):
+    for _ in range(20):
+        # A block and some rows outside it, which fix what it wants.
+        costs = rng.integers(-4, 5, (8, 8))
+        costs[:5, :5] = -np.abs(costs[:5, :5])
+        costs = np.triu(costs, 1)
+        costs += costs.T
+        start = projections.signs(rng.normal(size=8))
+        sparse = scipy.sparse.csr_array(costs)
+        new = fasth.infer_bit(sparse, [np.arange(5)], start, 1, rng)
+        np.testing.assert_array_equal(new[5:], start[5:])
+        every = [np.append(z, start[5:]) for z in every_code(5)]
+        assert quadratic(costs, new) == min(quadratic(costs, z) for z in every)
+        # Blocks overlap, and together hold all rows.
+        blocks = [np.arange(5), np.array([0, 1]), *np.arange(5, 8)[:, None]]
+        values = [quadratic(costs, start)]
+        for _ in range(3):
+            start = fasth.infer_bit(sparse, blocks, start, 1, rng)
+            values.append(quadratic(costs, start))
+        assert (np.diff(values) <= 0).all()
+        final = fasth.infer_bit(sparse, blocks, start, 100, rng)
+        for row in range(8):
+            flipped = np.where(np.arange(8) == row, -final, final)
+            assert quadratic(costs, final) <= quadratic(costs, flipped)
+
+
+def test_fasth_tree_is_that_of_scikit_learn(rng):
+    x = rng.normal(size=(60, 5)).astype(np.float32)
+    bins, cuts = fasth.quantize(x)
+    # There are more cuts than rows, so no threshold is missed.
+    bit = projections.signs(x[:, 1] * x[:, 3] + 0.1 * rng.normal(size=60))
+    tree = fasth.boosted_trees(bins, cuts, bit, 1, 2, 5, rng)
+    theirs = DecisionTreeClassifier(max_depth=2, random_state=0).fit(x[:57], bit[:57])
+    # A tree learns from the heaviest 95% of rows; all weigh the same at first.
+    ours = fasth.tree_sums(x[:57], tree)
+    assert (projections.signs(ours) == bit[:57]).mean() == theirs.score(
+        x[:57], bit[:57]
+    )
+    assert tree.features[0, 0] == theirs.tree_.feature[0]
+
+
+def test_fasth_trees_never_raise_the_loss_of_boosting(rng):
+    x = rng.normal(size=(200, 6)).astype(np.float32)
+    bins, cuts = fasth.quantize(x)
+    bit = projections.signs(x[:, 0] * x[:, 1] + x[:, 2])
+    trees = fasth.boosted_trees(bins, cuts, bit, 30, 3, 4, rng)
+    sums = np.zeros(200)
+    losses = [1.0]
+    for number in range(30):
+        one = fasth.Trees(*(part[number : number + 1] for part in trees))
+        sums += fasth.tree_sums(x, one)
+        losses.append(np.exp(-bit * sums).mean())
+    assert (np.diff(losses) <= 1e-6).all()
+    assert losses[-1] < 0.05
+    assert (projections.signs(sums) == bit).all()
+
+
+def test_fasth_codes_are_those_of_its_trees(digit_pairs):
+    x, labels, _ = digit_pairs
+    labels = labels.copy()
+    labels[:3] = 0  # rows without a label are similar to none
+    model = FastH("features", 6, 10, trees=20, tree_features=32)
+    losses = model.fit(x, labels, verbose=0).history["loss"]
+    assert len(losses) == 6
+    state = model.training_state()
+    trees = [fasth.Trees(*(state[n][k] for n in fasth.Trees._fields)) for k in range(6)]
+    sums = np.stack([fasth.tree_sums(x, tree) for tree in trees], axis=1)
+    np.testing.assert_allclose(model.continuous_codes(x), sums, rtol=1e-5, atol=1e-5)
+    np.testing.assert_array_equal(model.encode(x, packed=False), state["codes"])
+    # Bits that no epoch has added are 1, and a later `fit` adds them.
+    part = FastH("features", 6, 10, trees=20, tree_features=32)
+    part.fit(x, labels, epochs=2, verbose=0)
+    assert (part.encode(x[:9], packed=False)[:, 2:] == 1).all()
+    part.fit(x, labels, verbose=0)
+    np.testing.assert_array_equal(part.encode(x), model.encode(x))

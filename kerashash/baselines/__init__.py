@@ -8,6 +8,7 @@ from kerashash.baselines.dish import DISH
 from kerashash.baselines.dpsh import DPSH
 from kerashash.baselines.dsdh import DSDH
 from kerashash.baselines.dtsh import DTSH
+from kerashash.baselines.fasth import FastH
 from kerashash.baselines.hashnet import HashNet
 from kerashash.baselines.iis_lld import IISLLD
 from kerashash.baselines.itq import ITQ
@@ -42,6 +43,7 @@ __all__ = [
     "SDH",
     "SH",
     "SSDH",
+    "FastH",
     "HashNet",
     "SpH",
 ]

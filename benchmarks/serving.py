@@ -140,7 +140,7 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("folder")
     parser.add_argument(
-        "--entries", nargs="+", default=["dcdh-mirflickr-48", "adalabel-cifar10-48"]
+        "--entries", nargs="+", default=["dcdh-ap-mirflickr-48", "adalabel-cifar10-48"]
     )
     parser.add_argument(
         "--requests",

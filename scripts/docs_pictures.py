@@ -7,7 +7,7 @@ CIFAR-10.
 
     pip install scikit-image
     python scripts/docs_pictures.py photos query.jpg
-    kerashash encode photos --model dcdh-mirflickr-48 --out photos.khs
+    kerashash encode photos --model dcdh-ap-mirflickr-48 --out photos.khs
     kerashash search query.jpg --in photos.khs --top 8 --png docs/images/search.png
 
 Twelve photographs come with scikit-image and scikit-learn: those of NASA are in the

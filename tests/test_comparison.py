@@ -246,7 +246,7 @@ def test_recipes_and_folders_are_data(tmp_path):
     assert own.data == {"folder": str((tmp_path / "pets").resolve())}
     assert own.name == "pets"
     own = results._own_part(
-        table("ddh-2").parts[0], zoo.recipe_path("dcdh-mirflickr-48")
+        table("ddh-2").parts[0], zoo.recipe_path("dcdh-ap-mirflickr-48")
     )
     assert own.data == {"name": "mirflickr25k", "allow_missing": True}
     assert own.features["image_size"] == 224

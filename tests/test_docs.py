@@ -88,7 +88,7 @@ _load = functools.cache(kerashash.zoo.load)
 
 def load(name):
     """Load a model once for all pages; a small one in place of a large one."""
-    return _load({"dcdh-mirflickr-48": "adalabel-cifar10-48"}.get(name, name))
+    return _load({"dcdh-ap-mirflickr-48": "adalabel-cifar10-48"}.get(name, name))
 
 
 @pytest.mark.parametrize("page", [page for page, blocks in BLOCKS.items() if blocks])

@@ -167,7 +167,7 @@ def test_a_surrogate_warns_and_may_leave_a_metric_unmeasured(tmp_path, rng, caps
 @pytest.mark.parametrize(
     ("name", "fit"),
     [
-        ("dcdh-mirflickr-48", "squash"),
+        ("dcdh-ap-mirflickr-48", "squash"),
         ("dsre-cifar10-12", "squash"),
         ("ddh-ldl-movie-128", None),
         ("ssdh-digits-48", None),

@@ -94,7 +94,7 @@ def measure(
     Example:
         >>> import numpy as np
         >>> from kerashash import zoo
-        >>> entry = zoo.entry("dcdh-mirflickr-12")
+        >>> entry = zoo.entry("dcdh-ap-mirflickr-12")
         >>> codes = dict(np.load(entry.path / "codes.npz"))
         >>> metrics = entry.card["metrics"][:1]
         >>> values = measure(metrics, codes, bits=12)

@@ -738,12 +738,21 @@ def test_dcdh_needs_the_right_solver(digit_pairs, monkeypatch):
     assert values[sign_only] > values[wrong_sign] + 0.03
 
 
-@pytest.mark.slow
-def test_dcdh_ranking_starts_with_similar_codes_for_similar_labels(digit_pairs):
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"pair_loss": "average_precision", "code_rate": 0},
+        {"code_start": "labels", "b_update": "epoch"},
+    ],
+    ids=str,
+)
+def test_dcdh_starts_with_similar_codes_for_similar_labels(
+    options, digit_pairs, monkeypatch
+):
     x, labels, _ = digit_pairs
     x, labels = x[:400], labels[:400]
-    options = {"pair_loss": "average_precision", "code_rate": 0, "variant": "V"}
-    model = build(DCDH, 128, 10, 400, bits=64, **options)
+    monkeypatch.setattr(SolvedCodes, "solve", SolvedCodes.recompute)
+    model = build(DCDH, 128, 10, 400, bits=64, variant="V", **options)
     model.fit(x, labels, epochs=1, verbose=0)
     codes = model.learned_codes().astype(float)
     assert abs(codes.mean(axis=0)).max() < 0.5  # each bit splits the rows

@@ -22,6 +22,7 @@ CHOICES = {
     "b_update": ("epoch", "batch"),
     "s_mode": ("balanced", "pm1"),
     "pair_loss": ("squares", "average_precision"),
+    "code_start": ("networks", "labels"),
     "focal": ("sigmoid", "softmax"),
 }
 
@@ -42,6 +43,7 @@ def _solved_codes(
         model.stream_weights,
         model.options["quantization_weight"],
         by_batch=model.options["b_update"] == "batch",
+        from_labels=model.options["code_start"] == "labels",
     )
 
 
@@ -128,6 +130,10 @@ class DCDH(HashModel):
             under the objective of all rows, from U without dropout; and all of B once
             more after each epoch. "epoch" only does the latter, from the U of the
             training passes.
+        code_start: str; for squares, from where B starts, of which the paper says
+            nothing: "networks", the signs of the untrained networks' codes; or
+            "labels", random hyperplanes in the space of labels, from where average
+            precision starts too.
         s_mode: str or None; for squares. "balanced" gives dissimilar pairs the value
             -#similar / #dissimilar, "pm1" the value -1. With few similar pairs, "pm1"
             has a collapsed minimum, in which short training runs end: all u are equal
@@ -222,12 +228,14 @@ class DCDH(HashModel):
         detach_fusion: bool = False,
         preset: str = "default",
         balance_weight: float = 0.0,
+        code_start: str = "networks",
         **kwargs: Any,
     ) -> None:
         options = {
             "variant": variant,
             "b_update": b_update,
             "pair_loss": pair_loss,
+            "code_start": code_start,
             **from_preset(PRESETS, preset, s_mode=s_mode, focal=focal),
         }
         check_choices(CHOICES, **options)

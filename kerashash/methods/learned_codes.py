@@ -61,6 +61,8 @@ class SolvedCodes:
         quantization_weight: float; alpha.
         by_batch: bool; True updates the rows of each batch in its step, and all rows
             after each epoch; False only does the latter.
+        from_labels: bool; whether B starts from random hyperplanes in the space of
+            labels (`random_planes`), and not from the signs of U.
 
     Example:
         >>> similarity = LabelSimilarity(np.eye(3), balanced=False)
@@ -74,7 +76,7 @@ class SolvedCodes:
         DCDH (Wang et al., SIGIR 2019), eq. 9 to 11; eq. 11 prints the opposite sign.
     """
 
-    uses_u = True  # B starts from U
+    uses_u = True
     variables: tuple[Any, ...] = ()  # B has no gradient
 
     def __init__(
@@ -85,6 +87,7 @@ class SolvedCodes:
         stream_weights: list[float],
         quantization_weight: float,
         by_batch: bool,
+        from_labels: bool = False,
     ) -> None:
         patterns, bits = len(similarity.counts), codes.shape[1]
         self.codes, self.similarity = codes, similarity
@@ -98,7 +101,11 @@ class SolvedCodes:
         self.code_gram = buffer(tf.zeros((bits, bits)))  # B^T B
         self.code_sums = buffer(tf.zeros((patterns, bits)))  # B, summed by pattern
         if not np.all(codes.numpy()):
-            initial = discrete.sign(self._weighted(self.u))
+            if from_labels:
+                planes = random_planes(similarity, bits)
+                initial = tf.gather(planes, similarity.pattern_of)
+            else:
+                initial = discrete.sign(self._weighted(self.u))
             codes.assign(tf.cast(initial, tf.int8))
             self.solve()
         self.recompute()
@@ -208,6 +215,30 @@ class SolvedCodes:
         return tf.einsum("nsk,nsl->kl", weighted, u)
 
 
+def random_planes(similarity: LabelSimilarity, bits: int) -> tf.Tensor:
+    """Codes of label rows, by random hyperplanes in the space of labels.
+
+    Similar label rows get similar codes, and each bit splits the training rows in half.
+
+    Args:
+        similarity: `LabelSimilarity` of the training rows.
+        bits: int; the code length.
+
+    Returns:
+        float32 tensor ``(p, bits)`` over {-1, +1}; a code for each of the p distinct
+        label rows.
+
+    Example:
+        >>> random_planes(LabelSimilarity(np.eye(3), balanced=False), 8).shape
+        TensorShape([3, 8])
+    """
+    num_classes = similarity.patterns.shape[1]
+    planes = keras.random.normal((num_classes, bits), dtype="float32")
+    projected = tf.nn.relu(similarity.patterns) @ planes
+    median = np.median(tf.gather(projected, similarity.pattern_of), axis=0)
+    return discrete.sign(projected - median)
+
+
 class RankedCodes:
     """Codes trained for their ranking, one for each distinct row of labels.
 
@@ -217,8 +248,7 @@ class RankedCodes:
 
     Args:
         codes: int8 variable ``(n, bits)``; B. If it has rows of 0, which have no code
-            yet, B starts from random hyperplanes in the space of labels: similar label
-            rows get similar codes, and each bit splits the training rows in half.
+            yet, B starts from `random_planes`.
         similarity: `LabelSimilarity` of the n training rows.
         code_rate: float; the learning rate of B, as a multiple of the model's.
         state: dict of arrays or None; what `state` returned when training was
@@ -277,11 +307,7 @@ class RankedCodes:
         if np.all(codes.numpy()):
             sums = similarity.sum_by_pattern(tf.cast(codes.value, tf.float32))
             return sums / similarity.counts[:, None]
-        num_classes, bits = similarity.patterns.shape[1], codes.shape[1]
-        planes = keras.random.normal((num_classes, bits), dtype="float32")
-        projected = tf.nn.relu(similarity.patterns) @ planes
-        median = np.median(tf.gather(projected, similarity.pattern_of), axis=0)
-        return discrete.sign(projected - median)
+        return random_planes(similarity, codes.shape[1])
 
     def _moments(self) -> list[tuple[str, Any]]:
         """The variables of Adam, by the names that they have in the state."""

@@ -18,7 +18,7 @@ import pytest
 from conftest import METRIC, load_once, mlp
 
 import kerashash
-from kerashash import cli, zoo
+from kerashash import cli, files, zoo
 from kerashash.data.sources import DatasetUnavailableError
 from kerashash.recipes import read, runs
 from kerashash.zoo import cards, loading, weight_files
@@ -291,10 +291,28 @@ def test_nothing_is_left_half_written(tmp_path, rng, monkeypatch):
     def fail(*_, **__):
         raise OSError("disk full")
 
-    monkeypatch.setattr(np, "savez_compressed", fail)
+    monkeypatch.setattr(files, "write_npz", fail)
     with pytest.raises(OSError, match="disk full"):
         make(tmp_path, rng)
     assert list(tmp_path.iterdir()) == []
+
+
+def test_codes_and_labels_are_packed_small_and_what_is_constant_is_read(tmp_path, rng):
+    labels = np.eye(10, dtype=np.uint8)[rng.integers(0, 10, 20_000)]
+    np.savez_compressed(tmp_path / "deflated.npz", labels=labels)
+    for name, array in {
+        "labels": labels,
+        "sorted": labels[np.lexsort(labels.T)],
+        "zeros": np.zeros((100_000, 8), np.uint8),
+        "empty": np.zeros((0, 8), np.uint8),
+    }.items():
+        path = tmp_path / f"{name}.npz"
+        files.write_npz(path, {name: array})
+        np.testing.assert_array_equal(files.read_npz(path)[name], array)
+        with np.load(path) as loaded:
+            np.testing.assert_array_equal(loaded[name], array)
+    sizes = [(tmp_path / f"{x}.npz").stat().st_size for x in ("labels", "deflated")]
+    assert sizes[0] < 0.85 * sizes[1]
 
 
 def test_finding_entries_does_not_import_tensorflow(tmp_path):

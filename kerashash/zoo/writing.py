@@ -211,9 +211,8 @@ def save(
         shared = weight_files.save(model, weights, root / "shared")
         if shared:
             card["shared"] = shared
-        arrays: dict[str, Any] = {**codes}
-        np.savez_compressed(staging / "codes.npz", **arrays)
-        np.savez_compressed(staging / "golden.npz", **_golden(model))
+        files.write_npz(staging / "codes.npz", codes)
+        files.write_npz(staging / "golden.npz", _golden(model))
         (staging / "recipe.toml").write_text(recipe.lstrip() and recipe)
         card["files"] = {
             file: {

@@ -328,7 +328,7 @@ def comparison(name: str) -> str:
         ]
         if missing := _not_run(full, part, done):
             blocks.append(f"Not run: {', '.join(missing)}.")
-    absent = [row.name for row in full.rows if results.why_absent(row)]
+    absent = [row.name for row in full.rows if row.absent]
     if absent and most:
         blocks.append(f"Printed only, for the library has none: {', '.join(absent)}.")
     for away in (True, False):
@@ -358,7 +358,7 @@ def _counts(full: Table, part: Part, done: _Done) -> dict[str, list[int]]:
     return {
         row.name: [len(results.by_seed(part, row, n, done, _MOST)) for n in part.bits]
         for row in full.rows
-        if not results.why_absent(row)
+        if not row.absent
     }
 
 

@@ -90,7 +90,7 @@ def test_names_of_papers_stand_for_the_right_classes():
     assert {name: methods[name] for name in expected} == expected
     deep = {"CNNH", "NINH", "DHN", "DPSH", "DTSH", "DSDH", "DISH", "SSDH"}
     assert deep <= {*methods.values()}
-    known = {None, cells.NEAREST, "FastH", *cells.CLASSES}
+    known = {None, cells.NEAREST, *cells.CLASSES}
     assert {*methods.values()} <= known
 
 

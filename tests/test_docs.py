@@ -197,7 +197,7 @@ def test_papers_tables_say_what_was_run(tmp_path, monkeypatch):
     assert "| ITQ | 0.162 / 0.3000 ± 0.0707 | 0.169 / – |" in text
     assert "| DSRE (paper preset) | – / – | – / – | – / – | – / 0.5000 |" in text
     assert "Not run: SH, ITQ at 24/32/48 bits, LFH," in plain
-    assert "Printed only, for the library has none: FastH, DQN." in plain
+    assert "Printed only, for the library has none: DQN." in plain
 
 
 def test_pages_that_would_change_are_named(tmp_path, monkeypatch):

@@ -130,7 +130,7 @@ def compare(
             tasks = [
                 _Task(part, row, length, seed)
                 for row in chosen.rows
-                if not why_absent(row)
+                if not row.absent
                 for length in part.bits
             ]
             tasks = [task for task in tasks if len(done.get(task.key(), {})) < wanted]
@@ -300,23 +300,6 @@ def _own_part(part: Part, data: str | os.PathLike[str]) -> Part:
     return dataclasses.replace(part, name=path.stem, **chosen)
 
 
-def why_absent(row: Row) -> str:
-    """Say why the library cannot train a row.
-
-    Args:
-        row: `Row`.
-
-    Returns:
-        str; empty if it can.
-    """
-    from kerashash.comparison.cells import CLASSES, NEAREST
-
-    if row.method is None:
-        return row.absent
-    known = row.method == NEAREST or row.method in CLASSES
-    return "" if known else "not in this version"
-
-
 # ---------------------------------------------------------------------------- file
 
 
@@ -427,7 +410,7 @@ def markdown(
             "",
         ]
         lines += part_rows(chosen, part, done, seeds)
-        absent = {row.name: why_absent(row) for row in chosen.rows if why_absent(row)}
+        absent = {row.name: row.absent for row in chosen.rows if row.absent}
         for where, reason in missing.items():
             if where.split(", ")[0] == part.name:
                 lines += ["", f"Without values: {where}: {reason}"]

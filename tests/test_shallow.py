@@ -494,6 +494,26 @@ def test_cosdish_sampled_codes_never_raise_the_objective(rng):
     assert optimal >= 20
 
 
+def test_cosdish_no_flip_of_the_last_bit_improves_sampled_codes(rng):
+    for _ in range(20):
+        within = rng.normal(size=(15, 15))
+        within = (within + within.T).astype(np.float32)
+        between = rng.normal(size=(9, 15)).astype(np.float32)
+        codes, sampled = (projections.signs(rng.normal(size=(n, 4))) for n in (9, 15))
+        new = cosdish.sampled_codes(between, within, codes, sampled)
+
+        def value(c, codes=codes, within=within, between=between):
+            return cosdish.pair_error(between, codes, c) + cosdish.pair_error(
+                within, c, c
+            )
+
+        # Bits before the last were solved while others had other values.
+        for row in range(15):
+            flipped = new.copy()
+            flipped[row, -1] *= -1
+            assert value(flipped) >= value(new) - 1e-2
+
+
 # ---------------------------------------------------------------------------- FastH
 
 

@@ -91,6 +91,18 @@ def test_log_cosh_of_large_codes_is_finite():
     np.testing.assert_allclose(float(value), 499 - np.log(2), rtol=1e-6)
 
 
+@pytest.mark.parametrize("method", [DPSH, DTSH])
+def test_linear_codes_begin_small(method, rng):
+    x = 3 * rng.normal(size=(50, 512)).astype(np.float32)
+    model = method("features", 48, 10)
+    # The likelihood of a pair is saturated where |t_ij| is 10 or more.
+    u = model(x).numpy()
+    usual = method("features", 48, 10, hash_initializer="glorot_uniform")(x).numpy()
+    for codes, bounds in ((u, (0.1, 5.0)), (usual, (20.0, 100.0))):
+        t = (codes @ codes.T / 2)[np.triu_indices(50, 1)]
+        assert bounds[0] < np.abs(t).mean() < bounds[1]
+
+
 def test_hashnet_weighs_nothing_in_a_batch_of_one_kind_of_pair():
     model = HashNet(mlp(5, (4,)), 6, 2)
     model.compile(keras.optimizers.SGD(0.0), run_eagerly=True)

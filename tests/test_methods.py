@@ -146,7 +146,7 @@ def sgd():
 def test_learns_digits_from_a_data_set(method, options, digits):
     model = build(method, 64, 10, digits.num_train, **options)
     loss = loss_of(model.fit(digits.train.batch(64), epochs=6, verbose=0))
-    assert loss[-1] < 0.9 * loss[0]
+    assert loss[-1] < 0.95 * loss[0]
     assert kerashash.evaluate(model, digits)["mAP@ALL"] > 0.4  # random codes: 0.10
 
 

@@ -34,7 +34,8 @@ class DTSH(GradientHash):
         quantization_weight: float; lambda.
         hash_activation: str, callable or None; the activation of the hash layer. None,
             the identity, is the paper's.
-        **kwargs: further arguments of `keras.Model`.
+        **kwargs: further arguments of `keras.Model`. Without `hash_initializer`, the
+            weights of the hash layer begin small.
 
     Training data:
         ``(x, labels)`` or ``(x, {"label": labels})`` with label rows ``(batch,
@@ -79,6 +80,10 @@ class DTSH(GradientHash):
         options = {"margin": margin, "quantization_weight": quantization_weight}
         check_least(0, **options)
         kwargs["hash_activation"] = hash_activation
+        # A quarter of the usual deviation: without tanh, larger codes saturate the
+        # likelihood before anything is learned.
+        small = keras.initializers.VarianceScaling(1 / 16, "fan_avg")
+        kwargs.setdefault("hash_initializer", small)
         super().__init__(backbone, bits, num_classes, **kwargs)
         self.options = options
         self.build_if_known()

@@ -181,7 +181,7 @@ def _fitted(
     options = {**row.options}
     if "bits" in parameters:
         options["bits"] = bits
-    if "num_train" in parameters and not issubclass(cls, ShallowHash):
+    if "num_train" in parameters:
         options["num_train"] = len(x)
     classes = parameters.get("num_classes")
     supervised = row.options.get("similarity") == "labels"

@@ -767,6 +767,25 @@ def test_a_recipe_on_vectors(tmp_path, hidden):
         assert model.backbone.output_shape == (None, 9)
 
 
+@pytest.mark.parametrize("method", ["ITQ", "SDH", "FastH"])
+def test_a_recipe_of_a_shallow_method(method, tmp_path):
+    file = write(
+        tmp_path,
+        method,
+        ON_FEATURES,
+        backbone='name = "features"',
+        data='name = "digits"',
+        model={"FastH": "trees = 5"}.get(method, ""),
+    )
+    entry = recipes.train(file, tmp_path / "zoo", cache_dir=tmp_path / "cache")
+    assert zoo.verify(entry.path)
+    model = zoo.load(entry.path)
+    assert type(model).__name__ == method
+    x, _ = kerashash.data.load("digits").arrays("query")
+    # Each of the two epochs of FastH adds a bit.
+    assert len(np.unique(model.encode(x), axis=0)) >= 4
+
+
 def test_components_are_those_of_whitening(tmp_path):
     table = 'name = "features"\nencoding = "standardized"\ncomponents = 9'
     path = write(tmp_path, "SSDH", ON_FEATURES, backbone=table, data='name = "digits"')

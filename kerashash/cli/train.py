@@ -13,7 +13,10 @@ if TYPE_CHECKING:
     from kerashash.zoo import Entry
 
 # Those of `kerashash.recipes.for_folder`, whose import takes time.
-_METHODS = ("adalabel", "dcdh", "ddh", "dsre", "ssdh")
+_METHODS = (
+    *("adalabel", "dcdh", "ddh", "dsre", "ssdh"),
+    *("cnnh", "dhn", "dish", "dpsh", "dsdh", "dtsh", "hashnet", "ninh"),
+)
 
 
 @click.command("train")
@@ -30,7 +33,7 @@ _METHODS = ("adalabel", "dcdh", "ddh", "dsre", "ssdh")
     "--method",
     metavar="NAME",
     type=click.Choice(_METHODS),
-    help="With --data: adalabel, dcdh, ddh, dsre or ssdh.",
+    help="With --data: which method, such as dcdh.",
 )
 @click.option("--bits", type=int, help="With --data: the code length, if not 48.")
 @click.option(

@@ -10,13 +10,22 @@ from kerashash.checks import check_choices, check_integer
 from kerashash.data.image_reading import FITS
 from kerashash.zoo import cards
 
-#: Methods that learn from images of classes, by the names that entries begin with.
+#: Methods that gradients train on images of classes, by the names that entries begin
+#: with. An epoch of a shallow method is something else, so these need their own recipe.
 SHORT_NAMES = {
     "adalabel": "AdaLabelHash",
     "dcdh": "DCDH",
     "ddh": "DDH",
     "dsre": "DSRE",
     "ssdh": "SSDH",
+    "cnnh": "CNNH",
+    "dhn": "DHN",
+    "dish": "DISH",
+    "dpsh": "DPSH",
+    "dsdh": "DSDH",
+    "dtsh": "DTSH",
+    "hashnet": "HashNet",
+    "ninh": "NINH",
 }
 # Options that differ from the method's own defaults, which are for larger data.
 _OPTIONS: dict[str, dict[str, Any]] = {
@@ -49,8 +58,9 @@ def for_folder(
 
     Args:
         folder: path of a folder, as for `kerashash.data.from_directory`.
-        method: str; "adalabel", "dcdh", "dsre" or "ssdh", which learn from the classes,
-            or "ddh", which learns without them.
+        method: str; "ddh", which learns without the classes, or one that learns from
+            them: "adalabel", "dcdh", "dsre", "ssdh", "cnnh", "dhn", "dish", "dpsh",
+            "dsdh", "dtsh", "hashnet" or "ninh".
         bits: int; the code length.
         name: str or None; the name of the entry, ``<method>-<dataset>-<bits>``. None
             makes it of the folder's name.

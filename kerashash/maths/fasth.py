@@ -213,9 +213,9 @@ def _minimum_cut(costs: scipy.sparse.csr_array, field: Integers) -> Integers:
     )
     start = np.concatenate([edges.row, source, nodes])
     end = np.concatenate([edges.col, nodes, sink])
-    graph = scipy.sparse.csr_array(
-        (capacity.astype(np.int32), (start, end)), shape=(n + 2, n + 2)
-    )
+    # SciPy's solver takes nothing but int32.
+    capacity, start, end = (a.astype(np.int32) for a in (capacity, start, end))
+    graph = scipy.sparse.csr_array((capacity, (start, end)), shape=(n + 2, n + 2))
     residual = graph - csgraph.maximum_flow(graph, n, n + 1).flow
     residual.eliminate_zeros()
     reached = csgraph.breadth_first_order(residual, n, return_predecessors=False)

@@ -200,7 +200,7 @@ def _fitted(
             keras.layers.Dropout(_DROPOUT),
         ]
     model = cls(fitting.network(x, layers), **options)
-    training = dict(part.training)
+    training = {**part.training, **row.training}
     if hasattr(model, "options") and "code_epochs" in model.options:
         # The learning rate schedule starts again with the function network.
         training["decay_epochs"] = model.options["code_epochs"]

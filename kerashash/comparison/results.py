@@ -45,7 +45,8 @@ class _Task(NamedTuple):
 
     def key(self) -> tuple[str, ...]:
         """What identifies the cell in the CSV file."""
-        training = {**self.part.training, "metric": self.part.metric}
+        training = {**self.part.training, **self.row.training}
+        training["metric"] = self.part.metric
         return (
             self.part.name,
             _words(self.part.data),

@@ -64,6 +64,7 @@ class Row:
         options: dict; options of the class.
         self_train: dict or None; how it continues on unlabelled images: arguments of
             `kerashash.methods.self_training.self_train`, and ``learning_rate``.
+        training: dict; what is not as in the part's ``training``.
 
     Example:
         >>> Row("DNNH", {"CIFAR-10": [0.566]}, method="NINH").options
@@ -76,6 +77,7 @@ class Row:
     absent: str = ""
     options: Mapping[str, Any] = dataclasses.field(default_factory=dict)
     self_train: Mapping[str, Any] | None = None
+    training: Mapping[str, Any] = dataclasses.field(default_factory=dict)
 
 
 @dataclasses.dataclass(frozen=True)

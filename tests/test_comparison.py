@@ -105,7 +105,7 @@ def test_a_table_is_filled_once(tmp_path, monkeypatch):
     assert text == (tmp_path / "dsre-1.md").read_text()
     values = [float(row["value"]) for row in rows if row["measure"] == "mAP"]
     assert 0.3 < min(values) < max(values) < 0.9  # random codes: 0.10
-    assert f"| ITQ | – / {sum(values) / 2:.4f} ± " in text
+    assert f"| ITQ | – / {sum(values) / 2:.3f} ± " in text
     # A second time nothing is trained, and nothing is read but the CSV file.
     monkeypatch.setattr(cells, "load", None)
     assert digits(tmp_path, seeds=2, report=said.append) == text

@@ -194,8 +194,8 @@ def test_papers_tables_say_what_was_run(tmp_path, monkeypatch):
     plain = " ".join(text.split())
     assert "`cifar10`, protocol `5k-train`; features: efficientnet-lite0" in plain
     assert "1 to 2 seeds; 2 CPU cores, no GPU." in plain
-    assert "| ITQ | 0.162 / 0.3000 ± 0.0707 | 0.169 / – |" in text
-    assert "| DSRE (paper preset) | – / – | – / – | – / – | – / 0.5000 |" in text
+    assert "| ITQ | 0.162 / 0.300 ± 0.071 | 0.169 / – |" in text
+    assert "| DSRE (paper preset) | – / – | – / – | – / – | – / 0.500 |" in text
     assert "Not run: SH, ITQ at 24/32/48 bits, LFH," in plain
     assert "Printed only, for the library has none: DQN." in plain
 

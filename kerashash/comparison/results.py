@@ -451,7 +451,9 @@ def part_rows(
         for length, measure, _ in columns:
             values = by_seed(part, row, length, done, seeds, measure)
             printed = _printed(row, printed_part, length, measure)
-            cells.append(f"{printed} / {_mean(values)}")
+            # Of label distributions, as many digits as papers print.
+            digits = 3 if measure is None else 4
+            cells.append(f"{printed} / {_mean(values, digits)}")
         yield _line(cells)
 
 
@@ -508,12 +510,13 @@ def _value(row: Row, part: Part | None, bits: int, measure: str | None) -> float
     return values.get(sought, math.nan)
 
 
-def _mean(values: list[float]) -> str:
+def _mean(values: list[float], digits: int) -> str:
     """The mean of values and, of several, their standard deviation."""
     if not values:
         return "–"
     mean = statistics.fmean(values)
-    digits = 4 if abs(mean) < 10 else 1
+    if abs(mean) >= 10:
+        digits = 1
     if len(values) == 1:
         return f"{mean:.{digits}f}"
     return f"{mean:.{digits}f} ± {statistics.stdev(values):.{digits}f}"

@@ -241,7 +241,7 @@ def test_a_folder_of_photographs_is_compared(tmp_path, monkeypatch, rng):
     choices = {"data": tmp_path / "pets", "cache_dir": tmp_path / "features"}
     text = digits(tmp_path, bits=[4], **choices)
     assert "## pets" in text
-    assert "| ITQ | – / 1.0000 |" in text
+    assert "| ITQ | – / 1.000 |" in text
 
 
 def test_recipes_and_folders_are_data(tmp_path):

@@ -129,6 +129,7 @@ OPTIONS = {
         "focal_gamma": 1.5,
         "quantization_weight": 7.0,
         "balance_weight": 0.4,
+        "code_start": "labels",
         "code_rate": 3.0,
         "label_units": (5, 4),
         "fusion_units": (6,),

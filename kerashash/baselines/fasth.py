@@ -72,7 +72,8 @@ class FastH(ShallowHash):
 
     Differences:
         The blocks are the rows of each label, where the paper collects rows one by one
-        that are all similar. Thresholds are searched among 63 for each feature.
+        that are all similar. Thresholds are searched among 63 for each feature. The
+        defaults were not checked against the paper's text, which was not at hand.
     """
 
     default_epochs: Any = property(lambda self: self.bits)

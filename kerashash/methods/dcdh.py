@@ -130,10 +130,9 @@ class DCDH(HashModel):
             under the objective of all rows, from U without dropout; and all of B once
             more after each epoch. "epoch" only does the latter, from the U of the
             training passes.
-        code_start: str; for squares, from where B starts, of which the paper says
-            nothing: "networks", the signs of the untrained networks' codes; or
-            "labels", random hyperplanes in the space of labels, from where average
-            precision starts too.
+        code_start: str; for squares, from where B starts: "networks", the signs of the
+            untrained networks' codes; or "labels", random hyperplanes in the space of
+            labels, from where average precision starts too.
         s_mode: str or None; for squares. "balanced" gives dissimilar pairs the value
             -#similar / #dissimilar, "pm1" the value -1. With few similar pairs, "pm1"
             has a collapsed minimum, in which short training runs end: all u are equal

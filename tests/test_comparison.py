@@ -73,6 +73,15 @@ def test_printed_values(name, row, part, column, value):
     assert rows[row].printed[part][column] == value
 
 
+def test_what_is_trained_otherwise_is_another_cell():
+    part = table("ddh-ldl-2").parts[0]
+    rows = [
+        Row("own", {}, "DDHLDL", training=training)
+        for training in ({}, {"epochs": 70}, {"batch_size": 8192})
+    ]
+    assert len({results._Task(part, row, 128, 0).key() for row in rows}) == 3
+
+
 def test_names_of_papers_stand_for_the_right_classes():
     methods = {
         row.name: row.method for name in list_tables() for row in table(name).rows

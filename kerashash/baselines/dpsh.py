@@ -6,7 +6,7 @@ from typing import Any
 import keras
 import tensorflow as tf
 
-from kerashash.baselines.gradient import GradientHash
+from kerashash.baselines.gradient import GradientHash, small_weights
 from kerashash.checks import check_integer, check_least, refuse_arguments
 from kerashash.maths import discrete, losses, similarity
 
@@ -76,10 +76,7 @@ class DPSH(GradientHash):
         check_integer("num_classes", num_classes)
         check_least(0, quantization_weight=quantization_weight)
         kwargs["hash_activation"] = hash_activation
-        # A quarter of the usual deviation: without tanh, larger codes saturate the
-        # likelihood before anything is learned.
-        small = keras.initializers.VarianceScaling(1 / 16, "fan_avg")
-        kwargs.setdefault("hash_initializer", small)
+        kwargs.setdefault("hash_initializer", small_weights())
         super().__init__(backbone, bits, num_classes, **kwargs)
         self.options = {"quantization_weight": quantization_weight}
         self.build_if_known()

@@ -6,7 +6,7 @@ from typing import Any
 import keras
 import tensorflow as tf
 
-from kerashash.baselines.gradient import GradientHash
+from kerashash.baselines.gradient import GradientHash, small_weights
 from kerashash.checks import check_integer, check_least, refuse_arguments
 from kerashash.maths import discrete, losses, similarity
 
@@ -80,10 +80,7 @@ class DTSH(GradientHash):
         options = {"margin": margin, "quantization_weight": quantization_weight}
         check_least(0, **options)
         kwargs["hash_activation"] = hash_activation
-        # A quarter of the usual deviation: without tanh, larger codes saturate the
-        # likelihood before anything is learned.
-        small = keras.initializers.VarianceScaling(1 / 16, "fan_avg")
-        kwargs.setdefault("hash_initializer", small)
+        kwargs.setdefault("hash_initializer", small_weights())
         super().__init__(backbone, bits, num_classes, **kwargs)
         self.options = options
         self.build_if_known()

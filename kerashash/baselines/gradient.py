@@ -2,9 +2,25 @@
 
 from typing import Any
 
+import keras
 import tensorflow as tf
 
 from kerashash.methods.hash_model import HashModel
+
+
+def small_weights() -> keras.initializers.Initializer:
+    """Weights of a linear hash layer, with a quarter of the usual deviation.
+
+    Without tanh, larger codes saturate the likelihood before anything is learned.
+
+    Returns:
+        `keras.initializers.Initializer`.
+
+    Example:
+        >>> small_weights().scale
+        0.0625
+    """
+    return keras.initializers.VarianceScaling(1 / 16, "fan_avg")
 
 
 class GradientHash(HashModel):

@@ -23,8 +23,9 @@ from typing import Any
 
 import numpy as np
 
-from kerashash.comparison import results
+from kerashash.comparison.markdown import part_rows
 from kerashash.comparison.tables import Part, Table, table
+from kerashash.comparison.values import by_seed, read
 from kerashash.zoo import cards
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
@@ -305,7 +306,7 @@ def comparison(name: str) -> str:
     from kerashash.comparison import cells
 
     full = table(name)
-    done = results.read(RESULTS / "comparison" / f"{name}.csv")
+    done = read(RESULTS / "comparison" / f"{name}.csv")
     seeds = {part.name: _seeds(full, part, done) for part in full.parts}
     most = max(seeds.values())
     file = f"benchmarks/results/comparison/{name}.csv"
@@ -324,7 +325,7 @@ def comparison(name: str) -> str:
         blocks += [
             f"**{part.name}**: {_data_words(part)}; features: {network}; "
             f"{cells.definition(part)}; {_seed_words(full, part, done)}; {_MACHINE}.",
-            "\n".join(results.part_rows(full, part, done, seeds[part.name])),
+            "\n".join(part_rows(full, part, done, seeds[part.name])),
         ]
         if missing := _not_run(full, part, done):
             blocks.append(f"Not run: {', '.join(missing)}.")
@@ -356,7 +357,7 @@ def _data_words(part: Part) -> str:
 def _counts(full: Table, part: Part, done: _Done) -> dict[str, list[int]]:
     """By row, how many seeds each of its cells has."""
     return {
-        row.name: [len(results.by_seed(part, row, n, done, _MOST)) for n in part.bits]
+        row.name: [len(by_seed(part, row, n, done, _MOST)) for n in part.bits]
         for row in full.rows
         if not row.absent
     }

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from kerashash import cli, data, zoo
-from kerashash.comparison import cells, compare, list_tables, results, table
+from kerashash.comparison import cells, compare, list_tables, results, table, values
 from kerashash.comparison.tables import Part, Row
 from kerashash.evaluation import label_distribution
 from kerashash.evaluation.choices import PROTOCOLS
@@ -79,7 +79,7 @@ def test_what_is_trained_otherwise_is_another_cell():
         Row("own", {}, "DDHLDL", training=training)
         for training in ({}, {"epochs": 70}, {"batch_size": 8192})
     ]
-    assert len({results._Task(part, row, 128, 0).key() for row in rows}) == 3
+    assert len({values.Task(part, row, 128, 0).key() for row in rows}) == 3
 
 
 def test_names_of_papers_stand_for_the_right_classes():
@@ -276,9 +276,9 @@ def test_values_are_drawn_beside_the_printed_ones(tmp_path, monkeypatch):
     part, row = full.parts[0], full.rows[1]
     cell = cells.Cell({"mAP": 0.25, "mAP, ties averaged": 0.3}, 1.0, 1.0)
     for seed in (0, 1):
-        task = results._Task(part, row, 24, seed)
-        results._append(tmp_path / "a.csv", "dsre-1", task, cell)
-    done = results.read(tmp_path / "a.csv")
+        task = values.Task(part, row, 24, seed)
+        values.append(tmp_path / "a.csv", "dsre-1", task, cell)
+    done = values.read(tmp_path / "a.csv")
     results._draw(full, done, 2, tmp_path)
     assert [path.name for path in tmp_path.glob("*.png")] == ["dsre-1-cifar_10.png"]
     assert [*drawn] == ["ITQ"]

@@ -182,10 +182,10 @@ def test_papers_tables_say_what_was_run(tmp_path, monkeypatch):
         ("ITQ", 12, 1, 0.35),
         ("DSRE (paper preset)", 48, 0, 0.5),
     ):
-        task = comparison.results._Task(full.parts[0], rows[name], bits, seed)
+        task = comparison.values.Task(full.parts[0], rows[name], bits, seed)
         cell = comparison.cells.Cell({"mAP": value, "mAP, ties averaged": 0}, 1.0, 1.0)
         file = tmp_path / "comparison" / "dsre-1.csv"
-        comparison.results._append(file, "dsre-1", task, cell)
+        comparison.values.append(file, "dsre-1", task, cell)
     text = tables.comparison("dsre-1")
     ((*_, methods),) = commands(text)
     assert methods == "ITQ,DSRE (paper preset)"

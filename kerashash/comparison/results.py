@@ -1,61 +1,19 @@
 """Fill a table: train what is still missing, keep it in a CSV file, write the table."""
 
-import contextlib
-import csv
 import dataclasses
-import io
 import math
 import os
 import pathlib
 import re
 import statistics
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from typing import Any, NamedTuple
+from collections.abc import Callable, Iterable
+from typing import Any
 
 from kerashash import files
 from kerashash.checks import check_integer, close_names
-from kerashash.comparison.tables import Part, Row, Table, table
-
-#: The columns of the CSV file.
-COLUMNS = (
-    "table",
-    "part",
-    "data",
-    "features",
-    "row",
-    "method",
-    "options",
-    "bits",
-    "seed",
-    "measure",
-    "value",
-    "train_seconds",
-    "test_seconds",
-)
-_KEY = ("part", "data", "features", "row", "options", "bits", "seed")
-
-
-class _Task(NamedTuple):
-    """A cell: a method on a data set, with a code length and a seed."""
-
-    part: Part
-    row: Row
-    bits: int
-    seed: int
-
-    def key(self) -> tuple[str, ...]:
-        """What identifies the cell in the CSV file."""
-        training = {**self.part.training, **self.row.training}
-        training["metric"] = self.part.metric
-        return (
-            self.part.name,
-            _words(self.part.data),
-            _words(self.part.features),
-            self.row.name,
-            _words({**self.row.options, **(self.row.self_train or {}), **training}),
-            str(self.bits),
-            str(self.seed),
-        )
+from kerashash.comparison.markdown import markdown, printed_part, printed_value
+from kerashash.comparison.tables import Part, Table, table
+from kerashash.comparison.values import Task, append, by_seed, in_words, read, repair
 
 
 def compare(
@@ -122,14 +80,14 @@ def compare(
     folder.mkdir(parents=True, exist_ok=True)
     file = folder / f"{name}.csv"
     cache_dir = pathlib.Path(cache_dir or "~/.cache/kerashash").expanduser()
-    _repair(file)
+    repair(file)
     done = read(file)
     missing: dict[str, str] = {}
     for part in chosen.parts:
         wanted = len(cells.measures(part))
         for seed in range(seeds):
             tasks = [
-                _Task(part, row, length, seed)
+                Task(part, row, length, seed)
                 for row in chosen.rows
                 if not row.absent
                 for length in part.bits
@@ -147,7 +105,7 @@ def compare(
                 kind = "label distributions" if part.measures else "images or vectors"
                 raise ValueError(
                     f"`data` must be {kind} for the table {name!r}. Received: "
-                    f"{_words(part.data)}."
+                    f"{in_words(part.data)}."
                 )
             for task in tasks:
                 try:
@@ -157,7 +115,7 @@ def compare(
                     missing[where] = str(error)
                     report(f"{where}: {error}")
                     continue
-                _append(file, name, task, cell)
+                append(file, name, task, cell)
                 done[task.key()] = cell.values
                 value = ", ".join(f"{k} {v:.4f}" for k, v in cell.values.items())
                 report(
@@ -184,14 +142,14 @@ def _draw(
     for part in chosen.parts:
         if part.measures or len(part.bits) < 2:
             continue
-        paper = _printed_part(chosen, part)
+        paper = printed_part(chosen, part)
         methods = {}
         for row in chosen.rows:
             cells = [by_seed(part, row, n, done, seeds) for n in part.bits]
             if any(cells):
                 means = [statistics.fmean(c) if c else math.nan for c in cells]
                 spreads = [statistics.stdev(c) if len(c) > 1 else 0.0 for c in cells]
-                printed = [_value(row, paper, n, None) for n in part.bits]
+                printed = [printed_value(row, paper, n, None) for n in part.bits]
                 methods[row.name] = {
                     "bits": part.bits,
                     "measured": means,
@@ -299,228 +257,3 @@ def _own_part(part: Part, data: str | os.PathLike[str]) -> Part:
     for key in ("seed", "validation"):  # each run draws its own splits
         chosen["data"].pop(key, None)
     return dataclasses.replace(part, name=path.stem, **chosen)
-
-
-# ---------------------------------------------------------------------------- file
-
-
-def _words(choices: Any) -> str:
-    """Choices in one line, in a fixed order."""
-    return " ".join(f"{key}={choices[key]}" for key in sorted(choices))
-
-
-def _repair(file: pathlib.Path) -> None:
-    """Cut off a last line that was not written to its end."""
-    if not file.exists():
-        return
-    with file.open("r+b") as stream:
-        content = stream.read()
-        stream.truncate(content.rfind(b"\n") + 1)
-
-
-def read(file: pathlib.Path) -> dict[tuple[str, ...], dict[str, float]]:
-    """Read the cells of a CSV file.
-
-    Args:
-        file: path of the file; one that does not exist has no cells.
-
-    Returns:
-        dict of the values of cells, dicts by measure, by the keys of the cells.
-
-    Raises:
-        ValueError: if the file has other columns.
-    """
-    cells: dict[tuple[str, ...], dict[str, float]] = {}
-    if not file.exists():
-        return cells
-    with file.open(newline="") as stream:
-        reader = csv.DictReader(stream)
-        if reader.fieldnames is not None and tuple(reader.fieldnames) != COLUMNS:
-            raise ValueError(
-                f"{file} must have the columns {[*COLUMNS]}. Received: "
-                f"{reader.fieldnames}."
-            )
-        for line in reader:
-            key = tuple(line[name] for name in _KEY)
-            cells.setdefault(key, {})[line["measure"]] = float(line["value"])
-    return cells
-
-
-def _append(file: pathlib.Path, name: str, task: _Task, cell: Any) -> None:
-    """Append the lines of a cell, in one write."""
-    buffer = io.StringIO()
-    writer = csv.DictWriter(buffer, COLUMNS, lineterminator="\n")
-    if not file.exists() or not file.stat().st_size:
-        writer.writeheader()
-    common = dict(zip(_KEY, task.key(), strict=True))
-    for measure, value in cell.values.items():
-        writer.writerow(
-            {
-                **common,
-                "table": name,
-                "method": task.row.method,
-                "measure": measure,
-                "value": repr(float(value)),
-                "train_seconds": f"{cell.train_seconds:.2f}",
-                "test_seconds": f"{cell.test_seconds:.2f}",
-            }
-        )
-    flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT
-    descriptor = os.open(file, flags, 0o666)
-    with contextlib.closing(os.fdopen(descriptor, "wb", buffering=0)) as stream:
-        stream.write(buffer.getvalue().encode())
-        os.fsync(descriptor)
-
-
-# --------------------------------------------------------------------------- table
-
-
-def markdown(
-    chosen: Table,
-    done: dict[tuple[str, ...], dict[str, float]],
-    seeds: int,
-    missing: dict[str, str],
-    definitions: dict[str, str],
-) -> str:
-    """Write a table with the measured values beside the printed ones.
-
-    Args:
-        chosen: `Table`.
-        done: dict of the values of cells by their keys.
-        seeds: int; how many seeds count.
-        missing: dict of str; why cells have no values, by the name of the part, or
-            that of the part, the row and the bits.
-        definitions: dict of str; what is measured, by the name of the part.
-
-    Returns:
-        str.
-    """
-    lines = [f"# {chosen.name}: {chosen.title}", "", f"{chosen.source}."]
-    if chosen.note:
-        lines += ["", chosen.note]
-    lines += [
-        "",
-        "Each column has the paper's number first, then the mean ± standard deviation "
-        "measured here.",
-    ]
-    for part in chosen.parts:
-        lines += ["", f"## {part.name}", ""]
-        lines += [
-            f"Measured: {definitions[part.name]}; {_words(part.data)}; features "
-            f"{_words(part.features)}; {seeds} seed{'s' * (seeds > 1)}.",
-            "",
-        ]
-        lines += part_rows(chosen, part, done, seeds)
-        absent = {row.name: row.absent for row in chosen.rows if row.absent}
-        for where, reason in missing.items():
-            if where.split(", ")[0] == part.name:
-                lines += ["", f"Without values: {where}: {reason}"]
-        if absent:
-            words = "; ".join(f"{name}: {reason}" for name, reason in absent.items())
-            lines += ["", f"Printed only: {words}."]
-    return "\n".join(lines) + "\n"
-
-
-def part_rows(
-    chosen: Table,
-    part: Part,
-    done: dict[tuple[str, ...], dict[str, float]],
-    seeds: int,
-) -> Iterator[str]:
-    """Write the lines of the table of one part.
-
-    Args:
-        chosen: `Table`.
-        part: `Part` of it.
-        done: dict of the values of cells by their keys.
-        seeds: int; how many seeds count.
-
-    Yields:
-        str; lines of Markdown.
-    """
-    printed_part = _printed_part(chosen, part)
-    columns: list[tuple[int, str | None, str]] = (
-        [(part.bits[0], measure, measure) for measure in part.measures]
-        if part.measures
-        else [(length, None, f"{length} bits") for length in part.bits]
-    )
-    yield _line(["method", *(title for *_, title in columns)])
-    yield _line(["---"] * (1 + len(columns)))
-    for row in chosen.rows:
-        cells = [row.name]
-        for length, measure, _ in columns:
-            values = by_seed(part, row, length, done, seeds, measure)
-            printed = _printed(row, printed_part, length, measure)
-            # Of label distributions, as many digits as papers print.
-            digits = 3 if measure is None else 4
-            cells.append(f"{printed} / {_mean(values, digits)}")
-        yield _line(cells)
-
-
-def _printed_part(chosen: Table, part: Part) -> Part | None:
-    """The part as the paper prints it; None for a user's own data."""
-    parts = {paper.name: paper for paper in table(chosen.name).parts}
-    paper = parts.get(part.name)
-    return paper if paper is not None and paper.data == part.data else None
-
-
-def by_seed(
-    part: Part,
-    row: Row,
-    bits: int,
-    done: dict[tuple[str, ...], dict[str, float]],
-    seeds: int,
-    measure: str | None = None,
-) -> list[float]:
-    """Return the values of a cell, one a seed.
-
-    Args:
-        part: `Part`.
-        row: `Row`.
-        bits: int; the code length.
-        done: dict of the values of cells by their keys.
-        seeds: int; how many seeds count.
-        measure: str or None; which measure. None is the first.
-
-    Returns:
-        list of float, without the seeds that are not there.
-    """
-    cells = [done.get(_Task(part, row, bits, seed).key(), {}) for seed in range(seeds)]
-    names = [measure or next(iter(values), "") for values in cells]
-    return [
-        values[name]
-        for name, values in zip(names, cells, strict=True)
-        if name in values
-    ]
-
-
-def _printed(row: Row, part: Part | None, bits: int, measure: str | None) -> str:
-    """The paper's number, or a dash."""
-    value = _value(row, part, bits, measure)
-    return "–" if math.isnan(value) else f"{value:g}"
-
-
-def _value(row: Row, part: Part | None, bits: int, measure: str | None) -> float:
-    """The paper's number, or NaN."""
-    if part is None or (measure is not None and bits != part.bits[0]):
-        return math.nan
-    known: Sequence[Any] = part.bits if measure is None else part.measures
-    sought = bits if measure is None else measure
-    values = dict(zip(known, row.printed.get(part.name, []), strict=False))
-    return values.get(sought, math.nan)
-
-
-def _mean(values: list[float], digits: int) -> str:
-    """The mean of values and, of several, their standard deviation."""
-    if not values:
-        return "–"
-    mean = statistics.fmean(values)
-    if abs(mean) >= 10:
-        digits = 1
-    if len(values) == 1:
-        return f"{mean:.{digits}f}"
-    return f"{mean:.{digits}f} ± {statistics.stdev(values):.{digits}f}"
-
-
-def _line(cells: Iterable[str]) -> str:
-    return f"| {' | '.join(cells)} |"

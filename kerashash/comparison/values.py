@@ -1,0 +1,149 @@
+"""The values that were measured, in a CSV file that grows cell by cell."""
+
+import contextlib
+import csv
+import io
+import os
+import pathlib
+from typing import Any, NamedTuple
+
+from kerashash.comparison.tables import Part, Row
+
+#: The columns of the CSV file.
+COLUMNS = (
+    "table",
+    "part",
+    "data",
+    "features",
+    "row",
+    "method",
+    "options",
+    "bits",
+    "seed",
+    "measure",
+    "value",
+    "train_seconds",
+    "test_seconds",
+)
+_KEY = ("part", "data", "features", "row", "options", "bits", "seed")
+
+
+class Task(NamedTuple):
+    """A cell: a method on a data set, with a code length and a seed."""
+
+    part: Part
+    row: Row
+    bits: int
+    seed: int
+
+    def key(self) -> tuple[str, ...]:
+        """What identifies the cell in the CSV file."""
+        training = {**self.part.training, **self.row.training}
+        training["metric"] = self.part.metric
+        return (
+            self.part.name,
+            in_words(self.part.data),
+            in_words(self.part.features),
+            self.row.name,
+            in_words({**self.row.options, **(self.row.self_train or {}), **training}),
+            str(self.bits),
+            str(self.seed),
+        )
+
+
+def in_words(choices: Any) -> str:
+    """Choices in one line, in a fixed order."""
+    return " ".join(f"{key}={choices[key]}" for key in sorted(choices))
+
+
+def repair(file: pathlib.Path) -> None:
+    """Cut off a last line that was not written to its end."""
+    if not file.exists():
+        return
+    with file.open("r+b") as stream:
+        content = stream.read()
+        stream.truncate(content.rfind(b"\n") + 1)
+
+
+def read(file: pathlib.Path) -> dict[tuple[str, ...], dict[str, float]]:
+    """Read the cells of a CSV file.
+
+    Args:
+        file: path of the file; one that does not exist has no cells.
+
+    Returns:
+        dict of the values of cells, dicts by measure, by the keys of the cells.
+
+    Raises:
+        ValueError: if the file has other columns.
+    """
+    cells: dict[tuple[str, ...], dict[str, float]] = {}
+    if not file.exists():
+        return cells
+    with file.open(newline="") as stream:
+        reader = csv.DictReader(stream)
+        if reader.fieldnames is not None and tuple(reader.fieldnames) != COLUMNS:
+            raise ValueError(
+                f"{file} must have the columns {[*COLUMNS]}. Received: "
+                f"{reader.fieldnames}."
+            )
+        for line in reader:
+            key = tuple(line[name] for name in _KEY)
+            cells.setdefault(key, {})[line["measure"]] = float(line["value"])
+    return cells
+
+
+def append(file: pathlib.Path, name: str, task: Task, cell: Any) -> None:
+    """Append the lines of a cell, in one write."""
+    buffer = io.StringIO()
+    writer = csv.DictWriter(buffer, COLUMNS, lineterminator="\n")
+    if not file.exists() or not file.stat().st_size:
+        writer.writeheader()
+    common = dict(zip(_KEY, task.key(), strict=True))
+    for measure, value in cell.values.items():
+        writer.writerow(
+            {
+                **common,
+                "table": name,
+                "method": task.row.method,
+                "measure": measure,
+                "value": repr(float(value)),
+                "train_seconds": f"{cell.train_seconds:.2f}",
+                "test_seconds": f"{cell.test_seconds:.2f}",
+            }
+        )
+    flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT
+    descriptor = os.open(file, flags, 0o666)
+    with contextlib.closing(os.fdopen(descriptor, "wb", buffering=0)) as stream:
+        stream.write(buffer.getvalue().encode())
+        os.fsync(descriptor)
+
+
+def by_seed(
+    part: Part,
+    row: Row,
+    bits: int,
+    done: dict[tuple[str, ...], dict[str, float]],
+    seeds: int,
+    measure: str | None = None,
+) -> list[float]:
+    """Return the values of a cell, one a seed.
+
+    Args:
+        part: `Part`.
+        row: `Row`.
+        bits: int; the code length.
+        done: dict of the values of cells by their keys.
+        seeds: int; how many seeds count.
+        measure: str or None; which measure. None is the first.
+
+    Returns:
+        list of float, without the seeds that are not there.
+    """
+    cells = [done.get(Task(part, row, bits, seed).key(), {}) for seed in range(seeds)]
+    names = [measure or next(iter(values), "") for values in cells]
+    return [
+        values[name]
+        for name, values in zip(names, cells, strict=True)
+        if name in values
+    ]

@@ -76,18 +76,19 @@ def draw_pairs(
     """
     random = np.random.default_rng(seed)
     n = len(labels)
-    drawn = []
+    drawn, shared = [], []
     for row in range(n):
         share = labels @ labels[row] > 0
-        for kind in (share, ~share):
+        for similar, kind in ((True, share), (False, ~share)):
             kind[row] = False
             partners = np.flatnonzero(kind)
             size = min(pairs, len(partners))
             partners = random.choice(partners, size, replace=False, shuffle=False)
             drawn.append(np.minimum(row, partners) * n + np.maximum(row, partners))
+            shared.append(np.full(size, similar))
     # A pair that both of its rows have drawn counts once.
-    rows = np.stack(np.divmod(np.unique(np.concatenate(drawn)), n), axis=1)
-    return rows, (labels[rows[:, 0]] * labels[rows[:, 1]]).any(axis=1)
+    numbers, first = np.unique(np.concatenate(drawn), return_index=True)
+    return np.stack(np.divmod(numbers, n), axis=1), np.concatenate(shared)[first]
 
 
 def hinge_loss(distances: Integers, similar: npt.NDArray[np.bool_], bits: int) -> float:

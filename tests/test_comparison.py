@@ -18,6 +18,8 @@ from kerashash.evaluation import label_distribution
 from kerashash.evaluation.choices import PROTOCOLS
 
 QUIET = {"report": lambda line: None}
+# Parts that are in no table of a paper.
+OURS = {"SBU_3DFE", "Emotion6", "Natural Scene"}
 
 
 def digits(folder, methods=("ITQ",), bits=(8,), seeds=1, **options):
@@ -46,6 +48,9 @@ def test_tables_are_whole(name):
         for row in full.rows:
             if not row.printed:  # of ours, beside the paper's rows
                 assert row.options["preset"] == "paper"
+                continue
+            if part.name in OURS:
+                assert part.name not in row.printed
                 continue
             values = row.printed[part.name]
             assert len(values) == columns
@@ -119,6 +124,34 @@ def test_a_table_is_filled_once(tmp_path, monkeypatch):
     monkeypatch.setattr(cells, "load", None)
     assert digits(tmp_path, seeds=2, report=said.append) == text
     assert len(said) == 2
+
+
+def test_curves_are_kept_and_drawn(tmp_path, monkeypatch):
+    digits(tmp_path, methods=["ITQ", "SH"], bits=[4, 8], seeds=2)
+    rows = lines(tmp_path / "dsre-1-curves.csv")
+    assert {row["seed"] for row in rows} == {"0"}
+    assert len(rows) == 4
+    drawn = []
+
+    def draw(curves, kind, path, title):
+        drawn.append((kind, title, curves))
+        path.touch()
+
+    monkeypatch.setattr("kerashash.monitoring.curves.retrieval_curves", draw)
+    monkeypatch.setattr(cells, "load", None)  # all are there
+    digits(tmp_path, methods=["ITQ", "SH"], bits=[4, 8], seeds=2)
+    title = "dsre-1, digits, 8 bits"
+    assert [entry[:2] for entry in drawn] == [("pn", title), ("pr", title)]
+    curves = drawn[0][2]
+    assert [*curves] == ["SH", "ITQ"]
+    curve = curves["ITQ"]
+    shapes = {array.shape for array in curve.values()}
+    assert len(shapes) == 1
+    # The whole database: all relevant items, and their share.
+    assert curve["recall_at"][-1] == 1
+    assert curve["precision_at"][-1] == pytest.approx(0.1, abs=0.01)
+    assert curve["precision_at"][0] > 0.5
+    assert (np.diff(curve["ranks"]) > 0).all()
 
 
 def test_a_torn_line_is_cut_off_and_its_cell_done_again(tmp_path):

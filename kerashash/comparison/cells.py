@@ -6,6 +6,7 @@ import os
 import sys
 import time
 from collections.abc import Mapping
+from types import MappingProxyType
 from typing import Any, NamedTuple
 
 import keras
@@ -17,7 +18,7 @@ from kerashash.backbones import QuantileEncoding
 from kerashash.baselines.shallow import ShallowHash
 from kerashash.comparison.tables import Part, Row
 from kerashash.data import DistributionData, RetrievalData
-from kerashash.evaluation import label_distribution
+from kerashash.evaluation import label_distribution, precision_recall
 from kerashash.evaluation.choices import PROTOCOLS
 from kerashash.methods import HashModel
 from kerashash.recipes import fitting
@@ -33,6 +34,8 @@ CLASSES = {
 }
 # The hidden layer of methods that are trained by gradients, on frozen features.
 _UNITS, _DROPOUT = 512, 0.3
+# Points of a curve, evenly spaced on a logarithmic axis of ranks.
+_POINTS = 60
 _ENCODINGS = {
     "standardized": keras.layers.Normalization,
     "quantiles": QuantileEncoding,
@@ -46,11 +49,15 @@ class Cell(NamedTuple):
         values: dict of float by the name of the measure.
         train_seconds: float; without the features, which are computed once for all.
         test_seconds: float; of encoding and, for label distributions, predicting.
+        curve: dict of float arrays ``(n,)``, for `kerashash.plots.retrieval_curves`:
+            ``ranks``, ``precision_at`` and ``recall_at``; empty for measures that are
+            not of a ranking.
     """
 
     values: dict[str, float]
     train_seconds: float
     test_seconds: float
+    curve: Mapping[str, npt.NDArray[np.float64]] = MappingProxyType({})
 
 
 def load(
@@ -134,7 +141,27 @@ def run(
         {metric["name"]: float(value) for metric, value in named if value is not None},
         trained - start,
         encoded - trained,
+        {} if part.metric == "SVM accuracy" else _curve(codes, bits),
     )
+
+
+def _curve(
+    codes: Mapping[str, npt.NDArray[Any]], bits: int
+) -> dict[str, npt.NDArray[np.float64]]:
+    """Precision and recall of the nearest items, up to the whole database."""
+    size = len(codes["database_codes"])
+    ranks = np.unique(np.geomspace(1, size, _POINTS).round().astype(int))
+    curve = precision_recall(
+        codes["query_codes"],
+        codes["query_labels"],
+        codes["database_codes"],
+        codes["database_labels"],
+        bits=bits,
+        at=ranks,
+    )
+    return {"ranks": ranks.astype(float)} | {
+        name: curve[name] for name in ("precision_at", "recall_at")
+    }
 
 
 def _on_columns(part: Part, row: Row, bits: int, rows: DistributionData) -> Cell:

@@ -13,7 +13,16 @@ from kerashash import files
 from kerashash.checks import check_integer, close_names
 from kerashash.comparison.markdown import markdown, printed_part, printed_value
 from kerashash.comparison.tables import Part, Table, table
-from kerashash.comparison.values import Task, append, by_seed, in_words, read, repair
+from kerashash.comparison.values import (
+    Task,
+    append,
+    append_curve,
+    by_seed,
+    in_words,
+    read,
+    read_curves,
+    repair,
+)
 
 
 def compare(
@@ -36,7 +45,10 @@ def compare(
     cached; those that are trained by gradients have a hidden layer of 512 units on
     them. Each value is appended to ``<name>.csv`` as soon as it is there: a run that
     was killed goes on where it was. ``<name>.md`` is the table, and a PNG file for each
-    data set has the values against the bits, where there are several lengths.
+    data set has the values against the bits, where there are several lengths. Curves
+    of the first seed are appended to ``<name>-curves.csv``; those of the longest codes
+    are drawn, precision of the N nearest in one PNG file, and precision and recall in
+    another.
 
     Args:
         name: str; a table of `kerashash.comparison.list_tables`.
@@ -80,7 +92,9 @@ def compare(
     folder.mkdir(parents=True, exist_ok=True)
     file = folder / f"{name}.csv"
     cache_dir = pathlib.Path(cache_dir or "~/.cache/kerashash").expanduser()
-    repair(file)
+    curves = folder / f"{name}-curves.csv"
+    for path in (file, curves):
+        repair(path)
     done = read(file)
     missing: dict[str, str] = {}
     for part in chosen.parts:
@@ -115,6 +129,8 @@ def compare(
                     missing[where] = str(error)
                     report(f"{where}: {error}")
                     continue
+                if seed == 0 and cell.curve:
+                    append_curve(curves, task, cell)
                 append(file, name, task, cell)
                 done[task.key()] = cell.values
                 value = ", ".join(f"{k} {v:.4f}" for k, v in cell.values.items())
@@ -127,6 +143,7 @@ def compare(
     with files.replacing(folder / f"{name}.md") as stream:
         stream.write(text.encode())
     _draw(chosen, done, seeds, folder)
+    _draw_curves(chosen, read_curves(curves), folder)
     return text
 
 
@@ -157,12 +174,37 @@ def _draw(
                     "printed": printed,
                 }
         if methods:
-            # Not the whole name: a user's own data may have any.
-            file = f"{chosen.name}-{re.sub('[^a-z0-9]+', '_', part.name.lower())}.png"
+            file = f"{_file_name(chosen, part)}.png"
             label = "accuracy" if part.metric == "SVM accuracy" else "mAP"
             title = f"{chosen.name}, {part.name}"
             with files.replacing_by_name(folder / file, file) as path:
                 against_bits(methods, title, label, path)
+
+
+def _draw_curves(
+    chosen: Table,
+    curves: dict[tuple[str, ...], dict[str, Any]],
+    folder: pathlib.Path,
+) -> None:
+    """Draw the curves of all methods of each part, of its longest codes."""
+    from kerashash.monitoring.curves import retrieval_curves
+
+    for part in chosen.parts:
+        bits = max(part.bits)
+        keys = {row.name: Task(part, row, bits, 0).key() for row in chosen.rows}
+        drawn = {name: curves[key] for name, key in keys.items() if key in curves}
+        if not drawn:
+            continue
+        title = f"{chosen.name}, {part.name}, {bits} bits"
+        for kind in ("pn", "pr"):
+            file = f"{_file_name(chosen, part)}-{kind}.png"
+            with files.replacing_by_name(folder / file, file) as path:
+                retrieval_curves(drawn, kind, path, title=title)
+
+
+def _file_name(chosen: Table, part: Part) -> str:
+    """Of a part; without what a user's own data may have in their name."""
+    return f"{chosen.name}-{re.sub('[^a-z0-9]+', '_', part.name.lower())}"
 
 
 def _unavailable() -> Any:

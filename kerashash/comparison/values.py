@@ -1,11 +1,15 @@
-"""The values that were measured, in a CSV file that grows cell by cell."""
+"""The values and curves that were measured, in CSV files that grow cell by cell."""
 
 import contextlib
 import csv
 import io
 import os
 import pathlib
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, NamedTuple
+
+import numpy as np
+import numpy.typing as npt
 
 from kerashash.comparison.tables import Part, Row
 
@@ -26,6 +30,8 @@ COLUMNS = (
     "test_seconds",
 )
 _KEY = ("part", "data", "features", "row", "options", "bits", "seed")
+#: The arrays of a curve, which follow the key of its cell.
+CURVE = ("ranks", "precision_at", "recall_at")
 
 
 class Task(NamedTuple):
@@ -78,40 +84,82 @@ def read(file: pathlib.Path) -> dict[tuple[str, ...], dict[str, float]]:
         ValueError: if the file has other columns.
     """
     cells: dict[tuple[str, ...], dict[str, float]] = {}
-    if not file.exists():
-        return cells
-    with file.open(newline="") as stream:
-        reader = csv.DictReader(stream)
-        if reader.fieldnames is not None and tuple(reader.fieldnames) != COLUMNS:
-            raise ValueError(
-                f"{file} must have the columns {[*COLUMNS]}. Received: "
-                f"{reader.fieldnames}."
-            )
-        for line in reader:
-            key = tuple(line[name] for name in _KEY)
-            cells.setdefault(key, {})[line["measure"]] = float(line["value"])
+    for line in _lines(file, COLUMNS):
+        key = tuple(line[name] for name in _KEY)
+        cells.setdefault(key, {})[line["measure"]] = float(line["value"])
     return cells
+
+
+def read_curves(
+    file: pathlib.Path,
+) -> dict[tuple[str, ...], dict[str, npt.NDArray[np.float64]]]:
+    """Read the curves of a CSV file.
+
+    Args:
+        file: path of the file; one that does not exist has no curves.
+
+    Returns:
+        dict of curves, as `kerashash.plots.retrieval_curves` takes them, by the keys of
+        the cells.
+
+    Raises:
+        ValueError: if the file has other columns.
+    """
+    return {
+        tuple(line[name] for name in _KEY): {
+            name: np.array(line[name].split(), float) for name in CURVE
+        }
+        for line in _lines(file, (*_KEY, *CURVE))
+    }
 
 
 def append(file: pathlib.Path, name: str, task: Task, cell: Any) -> None:
     """Append the lines of a cell, in one write."""
+    common = dict(zip(_KEY, task.key(), strict=True))
+    lines = [
+        {
+            **common,
+            "table": name,
+            "method": task.row.method,
+            "measure": measure,
+            "value": repr(float(value)),
+            "train_seconds": f"{cell.train_seconds:.2f}",
+            "test_seconds": f"{cell.test_seconds:.2f}",
+        }
+        for measure, value in cell.values.items()
+    ]
+    _append(file, COLUMNS, lines)
+
+
+def append_curve(file: pathlib.Path, task: Task, cell: Any) -> None:
+    """Append the curve of a cell, in one write."""
+    words = {name: " ".join(f"{v:.6g}" for v in cell.curve[name]) for name in CURVE}
+    line = dict(zip(_KEY, task.key(), strict=True)) | words
+    _append(file, (*_KEY, *CURVE), [line])
+
+
+def _lines(file: pathlib.Path, columns: Sequence[str]) -> Iterator[dict[str, str]]:
+    """Read the lines of a file, if there is one with these columns."""
+    if not file.exists():
+        return
+    with file.open(newline="") as stream:
+        reader = csv.DictReader(stream)
+        if reader.fieldnames is not None and tuple(reader.fieldnames) != columns:
+            raise ValueError(
+                f"{file} must have the columns {[*columns]}. Received: "
+                f"{reader.fieldnames}."
+            )
+        yield from reader
+
+
+def _append(
+    file: pathlib.Path, columns: Sequence[str], lines: Iterable[dict[str, Any]]
+) -> None:
     buffer = io.StringIO()
-    writer = csv.DictWriter(buffer, COLUMNS, lineterminator="\n")
+    writer = csv.DictWriter(buffer, columns, lineterminator="\n")
     if not file.exists() or not file.stat().st_size:
         writer.writeheader()
-    common = dict(zip(_KEY, task.key(), strict=True))
-    for measure, value in cell.values.items():
-        writer.writerow(
-            {
-                **common,
-                "table": name,
-                "method": task.row.method,
-                "measure": measure,
-                "value": repr(float(value)),
-                "train_seconds": f"{cell.train_seconds:.2f}",
-                "test_seconds": f"{cell.test_seconds:.2f}",
-            }
-        )
+    writer.writerows(lines)
     flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT
     descriptor = os.open(file, flags, 0o666)
     with contextlib.closing(os.fdopen(descriptor, "wb", buffering=0)) as stream:

@@ -99,8 +99,9 @@ def test_a_sample_of_the_distances_equals_brute_force(bits, q, few):
     kind=st.sampled_from(["few values", "binomial", "periodic", "ascending"]),
     dtype=st.sampled_from([np.uint8, np.uint16]),
     together=st.booleans(),
+    threads=st.booleans(),
 )
-def test_selection_by_a_sample(q, n, padding, part, kind, dtype, together):
+def test_selection_by_a_sample(q, n, padding, part, kind, dtype, together, threads):
     rng = np.random.default_rng(n)
     drawn = {
         "few values": lambda: rng.integers(0, 3, (q, n)),
@@ -115,9 +116,11 @@ def test_selection_by_a_sample(q, n, padding, part, kind, dtype, together):
     sentinel = np.full((q, padding), np.iinfo(dtype).max)
     distances = np.concatenate([drawn, sentinel], axis=1).astype(dtype)
     order = np.argsort(drawn, axis=1, kind="stable")[:, :k]
-    limit = 1 << 22 if together else 0
-    with mock.patch.object(blocks, "_TOGETHER", limit):
-        near, positions = blocks._nearest_of_rows(distances, n, k)
+    limits = {"_TOGETHER": 1 << 22 if together else 0}
+    limits["_DISTANCES_PER_THREAD"] = 1 if threads else 1 << 18
+    cores = mock.patch("os.cpu_count", return_value=3)
+    with mock.patch.multiple(blocks, **limits), cores:
+        near, positions = blocks._nearest_in_threads(distances, n, k)
     np.testing.assert_array_equal(positions, order)
     np.testing.assert_array_equal(near, np.take_along_axis(drawn, order, 1))
 

@@ -1,5 +1,8 @@
 """A block of a database of hash codes, and the search for its nearest codes."""
 
+import concurrent.futures
+import functools
+import os
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
@@ -27,6 +30,8 @@ _SAMPLE = 512
 # Of so many distances, the nearest to several queries are looked for together: more are
 # not in the processor's cache by then.
 _TOGETHER = 1 << 22
+# A thread that selects the nearest of less takes more time to wake than it saves.
+_DISTANCES_PER_THREAD = 1 << 18
 # Distances of codes of so many bytes are at most 255.
 _MOST_BYTES_OF_UINT8 = 31
 
@@ -164,7 +169,7 @@ class Block:
         """`nearest`, in order of the distances that kernels give."""
         if not self._chunks_to_search(k):
             distances = self._distances_and_padding(kernels, queries)
-            distances, positions = _nearest_of_rows(distances, self.size, k)
+            distances, positions = _nearest_in_threads(distances, self.size, k)
             return distances, positions.astype(np.int32) + np.int32(self.start)
         if len(queries) <= _FEW_QUERIES:
             minima = kernels.minima(
@@ -309,6 +314,27 @@ def _likely_rank(k: int, stride: int) -> int:
     no less than the k-th smallest: that of the mean and four standard deviations."""
     share = k / stride
     return int(share + 4 * share**0.5) + 1
+
+
+def _nearest_in_threads(
+    distances: npt.NDArray[Any], size: int, k: int
+) -> tuple[npt.NDArray[Any], npt.NDArray[np.intp]]:
+    """`_nearest_of_rows` with the rows shared among threads, if they are many."""
+    least = _DISTANCES_PER_THREAD
+    parts = min(os.cpu_count() or 1, distances.size // least, len(distances))
+    if parts < 2:
+        return _nearest_of_rows(distances, size, k)
+    own, *others = np.array_split(distances, parts)
+    waiting = [_threads().submit(_nearest_of_rows, rows, size, k) for rows in others]
+    found = [_nearest_of_rows(own, size, k), *(part.result() for part in waiting)]
+    near, positions = (np.concatenate(part) for part in zip(*found, strict=True))
+    return near, positions
+
+
+@functools.cache
+def _threads() -> concurrent.futures.ThreadPoolExecutor:
+    """Kept: to start a thread takes as long as a tenth of a search, or more."""
+    return concurrent.futures.ThreadPoolExecutor(os.cpu_count())
 
 
 def _nearest_of_rows(

@@ -175,6 +175,14 @@ BENCHMARKS = {
         15,
         quick=("--rows", "2000", "--columns", "64", "--bits", "16"),
     ),
+    "itq": Benchmark(
+        "retrieval and loss of iterative quantization on CIFAR-10's features",
+        "faiss's",
+        4,
+        quick=("--seeds", "1"),
+        modules=("faiss",),
+        data="cifar10",
+    ),
     "ddh_ldl_speed": Benchmark(
         "training of DDH-LDL", "an eager loop of the same", 12, data="ldl/movie"
     ),

@@ -86,7 +86,7 @@ def main():
     evaluation.evaluate_codes(*arguments, protocol="dcdh@5000")
     stable = time.perf_counter() - start
     pairs = zip(seconds["loop"], seconds["kerashash"], strict=True)
-    Table("evaluation.csv", "queries", "database", "labels", "bits", "isa").add(
+    Table("evaluation.csv", "queries", "database", "bits", "machine", "isa").add(
         {
             "queries": QUERIES,
             "database": DATABASE,

@@ -10,7 +10,9 @@ epoch in alternating turns, in one process. Times are those of whole calls, from
 to weights: `fit` reads and checks the arrays, and traces no function again. PyTorch
 runs on one thread and on all cores; the ratios are to the faster. kerashash runs as
 compiled by default, and with `compile(..., steps_per_execution=16)`, which gives the
-same losses. Medians are written to benchmarks/results/heads.csv.
+same losses. Beside it, Keras fits its own model of the same hash layer, with the mean
+squared error to fixed codes: what the steps of any `fit` cost. Medians are written to
+benchmarks/results/heads.csv.
 
 PyTorch is needed by this benchmark alone: `pip install torch`.
 """
@@ -168,6 +170,10 @@ def compare(name, by_hand, rows, turns):
         options = {"batch_size": BATCH, "verbose": 0, "shuffle": shuffle}
         return models[steps].fit(x, labels, **options).history["loss"][0]
 
+    codes = rng.choice(np.array([-1, 1], np.float32), (rows, BITS))
+    plain = keras.Sequential([keras.layers.Dense(BITS, "tanh")])
+    plain.compile(keras.optimizers.Adam(RATE), "mse")
+
     def theirs(shuffle=True, threads=1):
         torch.set_num_threads(threads)
         return epoch(network, optimizer, x, labels, shuffle)
@@ -181,9 +187,11 @@ def compare(name, by_hand, rows, turns):
     calls = {
         "kerashash": ours,
         "grouped": lambda: ours(steps=STEPS),
+        "plain": lambda: plain.fit(x, codes, batch_size=BATCH, verbose=0),
         "one": theirs,
         "all": lambda: theirs(threads=threads),
     }
+    calls["plain"]()  # traces
     times = take_turns(calls, turns, pause=0.5)
     faster = min(("one", "all"), key=times.median)
     Table("heads.csv", "method", "rows", "isa").add(
@@ -195,12 +203,14 @@ def compare(name, by_hand, rows, turns):
             "batch_size": BATCH,
             "kerashash_s": round(times.median("kerashash"), 2),
             f"kerashash_{STEPS}_steps_s": round(times.median("grouped"), 2),
+            "keras_s": round(times.median("plain"), 2),
             "pytorch_one_thread_s": round(times.median("one"), 2),
             "pytorch_all_threads_s": round(times.median("all"), 2),
             "kerashash / pytorch": round(times.ratio("kerashash", faster), 2),
             f"kerashash_{STEPS}_steps / pytorch": round(
                 times.ratio("grouped", faster), 2
             ),
+            "keras / pytorch": round(times.ratio("plain", faster), 2),
             "loss": round(loss, 5),
             "loss by hand": round(loss_by_hand, 5),
             "turns": turns,

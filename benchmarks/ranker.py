@@ -9,9 +9,10 @@ searches, and for faiss; the column `isa` keeps the rows apart.
 
 Codes are random or, with `--clusters`, concentrated around a few centres, as those of a
 trained model are. Engines take turns in one process; a row has the medians of
-milliseconds per query and of the ratios within a turn. Slow engines get fewer queries
-and turns. Results are written to benchmarks/results/ranker.csv; with `--memory`, to
-ranker_memory.csv.
+milliseconds per query and of the ratios within a turn. A turn is a search of all
+queries or, of single ones, 32 searches one after another. Slow engines get fewer
+queries and turns. Results are written to benchmarks/results/ranker.csv; with
+`--memory`, to ranker_memory.csv.
 """
 
 import argparse
@@ -37,11 +38,13 @@ SLOW_TURNS = 3
 PAUSE = 0.2
 # Queries per turn of slow engines.
 SLOW_QUERIES = 2
+# Searches per turn where each has one query.
+SINGLE = 32
 # (bits, database size, k, queries): one of them varies at a time.
 CELLS = [
     *((bits, 1_000_000, 100, 64) for bits in (16, 32, 48, 64, 128, 256)),
     *((64, 1_000_000, k, 64) for k in (1, 10, 100, 1000, 5000)),
-    *((64, n, 100, 64) for n in (10_000, 100_000, 1_000_000, 10_000_000)),
+    *((64, n, 100, 64) for n in (10_000, 30_000, 100_000, 1_000_000, 10_000_000)),
     *((64, n, 100, 1) for n in (10_000, 100_000, 1_000_000, 10_000_000)),
     *((bits, n, 100, 1) for bits in (128, 256) for n in (10_000, 100_000, 1_000_000)),
     (48, 200_000, 5000, 256),
@@ -112,22 +115,25 @@ def engines(database, bits, k):
 def measure(bits, n, k, queries, clusters):
     rng = np.random.default_rng(1)
     database = draw(rng, n, bits, clusters)
-    all_queries = draw(rng, queries, bits, clusters)
+    all_queries = draw(rng, SINGLE if queries == 1 else queries, bits, clusters)
     searches = engines(database, bits, k)
     start = time.perf_counter()
-    distances, _ = searches["kerashash"][0](all_queries)
+    distances, _ = searches["kerashash"][0](all_queries[:queries])
     first = time.perf_counter() - start
-    np.testing.assert_array_equal(distances, searches["faiss"][0](all_queries)[0])
+    nearest, _ = searches["faiss"][0](all_queries[:queries])
+    np.testing.assert_array_equal(distances, nearest)
     seconds = {name: [] for name in searches}
     for turn in range(TURNS):
         for name, (search, fast) in searches.items():
             if not fast and turn >= SLOW_TURNS:
                 continue
             turn_queries = all_queries if fast else all_queries[:SLOW_QUERIES]
+            calls = range(0, len(turn_queries), queries)
             time.sleep(PAUSE)
-            search(turn_queries)
+            search(turn_queries[:queries])
             start = time.perf_counter()
-            search(turn_queries)
+            for i in calls:
+                search(turn_queries[i : i + queries])
             seconds[name].append((time.perf_counter() - start) / len(turn_queries))
     row = {
         "codes": f"{clusters} clusters" if clusters else "random",

@@ -409,28 +409,43 @@ def _wrapped(block: str) -> str:
     return block if block.startswith(("|", "```")) else _lines(block)
 
 
+def itq_of_faiss() -> str:
+    """Iterative quantization beside that of faiss, at the fewest and the most bits."""
+    rows = _read("itq")
+    lengths = sorted({int(row["bits"]) for row in rows})
+    ends = [[r for r in rows if r["bits"] == str(n)] for n in (lengths[0], lengths[-1])]
+
+    def means(column: str) -> str:
+        values = [statistics.fmean(float(r[column]) for r in end) for end in ends]
+        return " and ".join(map(_short, values))
+
+    return (
+        f"has mAP@ALL {means('faiss mAP')} with {lengths[0]} and {lengths[-1]} bits "
+        f"where ours has {means('mAP')}: both project to the same space, but the loss "
+        f"of its rotation (eq. 2) is {means('faiss loss')}, and that of ours "
+        f"{means('loss')}"
+    )
+
+
 # Search.
 
 
 def ranker() -> str:
-    """How many times as fast as faiss the ranker is."""
+    """How many times as fast as faiss the ranker is; in brackets, limited to AVX2."""
     rows = [row for row in _read("ranker") if row["codes"] == "random"]
     lengths = sorted({int(row["bits"]) for row in rows})
-    keys = ("isa", "n", "k", "queries")
-    groups: dict[tuple[str, ...], dict[int, str]] = {}
-    for row in rows:
-        key = tuple(row.get(name) or "" for name in keys)
+    cells: dict[tuple[int, ...], dict[int, str]] = {}
+    for row in sorted(rows, key=_limit):
         ratio = f"{float(row['faiss / kerashash']):.1f}"
-        groups.setdefault(key, {})[int(row["bits"])] = ratio
-    lines = []
-    for isa, n, k, queries in sorted(groups, key=lambda g: (g[0], *map(int, g[1:]))):
-        ratios = groups[isa, n, k, queries]
-        line = [isa, f"{int(n):,}", k, queries, *(ratios.get(b, "") for b in lengths)]
-        lines.append(line)
-    columns = ["instructions", "codes", "k", "queries", *(f"{b} bits" for b in lengths)]
-    if not any(line[0] for line in lines):  # rows of earlier versions do not say
-        columns, lines = columns[1:], [line[1:] for line in lines]
-    return _table(columns, lines)
+        key = (int(row["n"]), int(row["k"]), int(row["queries"]))
+        known = cells.setdefault(key, {})
+        bits = int(row["bits"])
+        known[bits] = f"{known.get(bits, '')} ({ratio})" if _limit(row) else ratio
+    lines = [
+        [f"{n:,}", str(k), str(queries), *(known.get(b, "") for b in lengths)]
+        for (n, k, queries), known in sorted(cells.items())
+    ]
+    return _table(("codes", "k", "queries", *(f"{b} bits" for b in lengths)), lines)
 
 
 def _one_query(**equal: str) -> dict[str, str]:
@@ -744,6 +759,25 @@ def in_integers() -> str:
     )
 
 
+def heads() -> str:
+    """Training of heads as a multiple of the time that PyTorch takes."""
+    columns = {
+        "kerashash": "kerashash / pytorch",
+        "16 steps a call": "kerashash_16_steps / pytorch",
+        "Keras alone": "keras / pytorch",
+    }
+    lines = [
+        [
+            row["method"],
+            min(row["pytorch_one_thread_s"], row["pytorch_all_threads_s"]) + " s",
+            *(row[column] for column in columns.values()),
+        ]
+        for row in _read("heads")
+        if not _limit(row)
+    ]
+    return _table(("method", "PyTorch", *columns), lines)
+
+
 def loading() -> str:
     """Seconds to load an entry."""
     (row,) = _read("loading")
@@ -878,7 +912,9 @@ TABLES: dict[str, Callable[[], str]] = {
     "encoding": encoding,
     "engines": engines,
     "int8": in_integers,
+    "heads": heads,
     "loading": loading,
+    "itq of faiss": itq_of_faiss,
     "search": first_search,
     "kills": kills,
     "damage": damage,

@@ -314,7 +314,7 @@ def main(words: list[str] | None = None) -> int:
                 env={**os.environ, "BENCHMARKS_OUTPUT": str(output.resolve())},
             ).returncode
             failed += [name] if status else []
-            ran = True
+            ran |= not {"-h", "--help"} & {*run}
     if ran:
         _draw(output)
     if failed:

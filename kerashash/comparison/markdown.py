@@ -34,8 +34,8 @@ def markdown(
         lines += ["", chosen.note]
     lines += [
         "",
-        "Each column has the paper's number first, then the mean ± standard deviation "
-        "measured here.",
+        "Each column has the paper's number first, if it has the data, then the mean ± "
+        "standard deviation measured here.",
     ]
     for part in chosen.parts:
         lines += ["", f"## {part.name}", ""]
@@ -80,14 +80,17 @@ def part_rows(
     )
     yield _line(["method", *(title for *_, title in columns)])
     yield _line(["---"] * (1 + len(columns)))
+    in_print = any(part.name in row.printed for row in chosen.rows) and bool(paper)
     for row in chosen.rows:
+        if row.absent and not in_print:
+            continue
         cells = [row.name]
         for length, measure, _ in columns:
             values = by_seed(part, row, length, done, seeds, measure)
-            printed = _printed(row, paper, length, measure)
             # Of label distributions, as many digits as papers print.
-            digits = 3 if measure is None else 4
-            cells.append(f"{printed} / {_mean(values, digits)}")
+            measured = _mean(values, 3 if measure is None else 4)
+            printed = _printed(row, paper, length, measure)
+            cells.append(f"{printed} / {measured}" if in_print else measured)
         yield _line(cells)
 
 

@@ -22,8 +22,8 @@ import faiss
 import numpy as np
 
 from benchmarks.table import Table
-from kerashash import backbones, baselines, data, evaluation
-from kerashash.comparison import table
+from kerashash import baselines, evaluation
+from kerashash.comparison import cells, table
 from kerashash.maths import itq
 
 DATA = os.environ.get("TFDS_DATA_DIR")
@@ -74,15 +74,11 @@ def main():
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--cache-dir", default="~/.cache/kerashash")
     options = parser.parse_args()
+    cache_dir = pathlib.Path(options.cache_dir).expanduser()
     part = table("dsre-1").parts[0]
     results = Table("itq.csv", "bits", "seed")
     for seed in range(options.seeds):
-        images = data.load(**part.data, seed=seed, data_dir=DATA)
-        rows = data.cache_features(
-            images,
-            backbones.get(**part.features),
-            pathlib.Path(options.cache_dir).expanduser(),
-        )
+        rows = cells.load(part, seed, cache_dir, DATA)
         splits = [rows.arrays(split) for split in ("train", "query", "database")]
         x = splits[0][0]
         mean, deviation = x.mean(axis=0), x.std(axis=0)

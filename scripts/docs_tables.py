@@ -769,7 +769,8 @@ def heads() -> str:
     lines = [
         [
             row["method"],
-            min(row["pytorch_one_thread_s"], row["pytorch_all_threads_s"]) + " s",
+            min(row["pytorch_one_thread_s"], row["pytorch_all_threads_s"], key=float)
+            + " s",
             *(row[column] for column in columns.values()),
         ]
         for row in _read("heads")

@@ -152,6 +152,11 @@ def test_curves_are_kept_and_drawn(tmp_path, monkeypatch):
     assert curve["precision_at"][-1] == pytest.approx(0.1, abs=0.01)
     assert curve["precision_at"][0] > 0.5
     assert (np.diff(curve["ranks"]) > 0).all()
+    # A line that was not written to its end is cut off; the others are drawn.
+    file = tmp_path / "dsre-1-curves.csv"
+    file.write_bytes(file.read_bytes()[:-20])
+    digits(tmp_path, methods=["ITQ", "SH"], bits=[4, 8], seeds=2)
+    assert [*drawn[-1][2]] == ["SH"]
 
 
 def test_a_torn_line_is_cut_off_and_its_cell_done_again(tmp_path):

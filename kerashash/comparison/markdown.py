@@ -80,7 +80,7 @@ def part_rows(
     )
     yield _line(["method", *(title for *_, title in columns)])
     yield _line(["---"] * (1 + len(columns)))
-    in_print = any(part.name in row.printed for row in chosen.rows) and bool(paper)
+    in_print = paper is not None and any(part.name in r.printed for r in chosen.rows)
     for row in chosen.rows:
         if row.absent and not in_print:
             continue

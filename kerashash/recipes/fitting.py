@@ -21,6 +21,9 @@ from kerashash.methods import HashModel
 from kerashash.monitoring.backup import Backup
 from kerashash.recipes.recipe import Round
 
+# A step on vectors is so short that to call it takes as long.
+_STEPS_A_CALL = 16
+
 
 def fit(
     model: HashModel,
@@ -172,7 +175,7 @@ def fit_vectors(
     """
     steps = (decay_epochs or epochs) * -(-len(x) // batch_size)
     rate = keras.optimizers.schedules.CosineDecay(learning_rate, steps)
-    model.compile(keras.optimizers.Adam(rate))
+    model.compile(keras.optimizers.Adam(rate), steps_per_execution=_STEPS_A_CALL)
     callbacks = [keras.callbacks.TensorBoard(log_dir)] if log_dir else []
     return model.fit(
         x, y, batch_size=batch_size, epochs=epochs, callbacks=callbacks, verbose=2

@@ -763,7 +763,7 @@ def heads() -> str:
     """Training of heads as a multiple of the time that PyTorch takes."""
     columns = {
         "kerashash": "kerashash / pytorch",
-        "16 steps a call": "kerashash_16_steps / pytorch",
+        "32 steps a call": "kerashash_32_steps / pytorch",
         "Keras alone": "keras / pytorch",
     }
     lines = [

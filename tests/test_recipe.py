@@ -519,8 +519,8 @@ def test_rounds_of_fine_tuning(rng):
 
 
 def test_steps_on_vectors_come_in_groups_and_give_the_same_weights(rng, monkeypatch):
-    x = rng.normal(size=(50, 6)).astype(np.float32)
-    labels = np.eye(5)[rng.integers(0, 5, 50)]
+    x = rng.normal(size=(80, 6)).astype(np.float32)
+    labels = np.eye(5)[rng.integers(0, 5, 80)]
     trained = []
     for steps in (1, None):
         if steps:
@@ -529,11 +529,11 @@ def test_steps_on_vectors_come_in_groups_and_give_the_same_weights(rng, monkeypa
             monkeypatch.undo()
         keras.utils.set_random_seed(0)
         model = kerashash.AdaLabelHash(fitting.network(x), 8, num_classes=5)
-        # 25 steps an epoch: a whole group, and a part of one.
+        # 40 steps an epoch: a whole group, and a part of one.
         options = {"epochs": 2, "batch_size": 2, "learning_rate": 0.01}
         fitting.fit_vectors(model, x, labels, **options)
         assert (model.steps_per_execution > 1) == (steps is None)
-        assert model.optimizer.iterations == 50
+        assert model.optimizer.iterations == 80
         trained.append(model.get_weights())
     for one_by_one, grouped in zip(*trained, strict=True):
         np.testing.assert_array_equal(one_by_one, grouped)

@@ -22,7 +22,7 @@ from kerashash.monitoring.backup import Backup
 from kerashash.recipes.recipe import Round
 
 # A step on vectors is so short that to call it takes as long.
-_STEPS_A_CALL = 16
+_STEPS_A_CALL = 32
 
 
 def fit(

@@ -627,7 +627,7 @@ def scale() -> str:
 def recalls() -> str:
     """Recall of the approximate index of a store."""
     labels = {
-        "crossed": "recall, halves of codes of ddh-cifar10-64 crossed",
+        "crossed": "recall, halves of codes of ddh-cifar10-64 (version 1) crossed",
         "random": "recall, random codes",
     }
     probes = ("1", "5", "20", "50", "100")

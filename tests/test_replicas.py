@@ -26,6 +26,7 @@ import kerashash
 from kerashash.baselines import CNNH, NINH, SSDH, HashNet
 from kerashash.methods import DCDH, DDH, DDHLDL, DSRE, AdaLabelHash, replicas
 from kerashash.methods.hash_model import HashModel
+from kerashash.recipes import fitting
 
 ROWS, WIDTH, CLASSES, BATCH, EPOCHS = 17, 6, 3, 8, 2
 DSDH = {"b_update": "dcc", "w_update": "ridge"}
@@ -188,6 +189,8 @@ def mirrored(folder, *names):
         spreads[name] = spread(model)
         if name == "adalabel":
             spreads["evaluated"] = evaluated(model)
+    with strategy.scope():
+        spreads["steps of a recipe"] = steps_of_a_recipe()
     (folder / "spreads.json").write_text(json.dumps(spreads))
     (folder / "refusals.json").write_text(json.dumps(refusals(strategy)))
 
@@ -207,6 +210,15 @@ class Saving(keras.callbacks.Callback):
 def evaluated(model):
     x, classes, _ = rows()
     return model.evaluate(x, classes, BATCH, verbose=0, return_dict=True)["loss"]
+
+
+def steps_of_a_recipe():
+    """Trains as recipes do, which group the steps where there is one device."""
+    x, classes, _ = rows()
+    model = AdaLabelHash(network(), 8, CLASSES)
+    options = {"epochs": 1, "batch_size": BATCH, "learning_rate": 0.01}
+    fitting.fit_vectors(model, x, np.eye(CLASSES)[classes], **options)
+    return int(model.optimizer.iterations.numpy())
 
 
 class Alone(HashModel):
@@ -358,6 +370,12 @@ def test_two_devices_evaluate_what_one_evaluates(devices):
     model = compiled("adalabel")
     trained(model, "adalabel")
     assert spreads["evaluated"] == pytest.approx(evaluated(model), rel=1e-5)
+
+
+@pytest.mark.slow
+def test_recipes_train_on_two_devices(devices):
+    spreads = json.loads((devices / "spreads.json").read_text())
+    assert spreads["steps of a recipe"] == -(-ROWS // BATCH)
 
 
 @pytest.mark.slow

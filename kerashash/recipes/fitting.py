@@ -175,7 +175,10 @@ def fit_vectors(
     """
     steps = (decay_epochs or epochs) * -(-len(x) // batch_size)
     rate = keras.optimizers.schedules.CosineDecay(learning_rate, steps)
-    model.compile(keras.optimizers.Adam(rate), steps_per_execution=_STEPS_A_CALL)
+    alone = model.distribute_strategy.num_replicas_in_sync == 1
+    # On several devices Keras fails with groups of steps.
+    steps_a_call = _STEPS_A_CALL if alone else 1
+    model.compile(keras.optimizers.Adam(rate), steps_per_execution=steps_a_call)
     callbacks = [keras.callbacks.TensorBoard(log_dir)] if log_dir else []
     return model.fit(
         x, y, batch_size=batch_size, epochs=epochs, callbacks=callbacks, verbose=2

@@ -100,12 +100,13 @@ def test_each_revision_is_what_it_was(hub, entry):
     assert versions == [1, 2, 2]
 
 
-def test_a_backbone_of_the_package_travels(hub):
+def test_backbones_of_the_package_travel(hub):
     address = zoo.push("ddh-cifar10-16", "me/unsupervised")
     found = zoo.entry(address)
     assert found.name == "ddh-cifar10-16"
-    (network,) = zoo.entries.shared_files(found.path, found.card)
-    assert network == found.path / "shared" / "efficientnet-lite0.weights.h5"
+    names = [f"efficientnet-{size}.weights.h5" for size in ("lite0", "lite2")]
+    networks = zoo.entries.shared_files(found.path, found.card)
+    assert [*networks] == [found.path / "shared" / name for name in names]
     assert found.card["shared"] == zoo.entry("ddh-cifar10-16").card["shared"]
 
 
@@ -117,8 +118,8 @@ def test_a_backbone_that_was_another_file_travels(hub, tmp_path):
     copy.mkdir()
     for path in source.path.iterdir():
         (copy / path.name).write_bytes(path.read_bytes())
-    (shared,) = source.card["shared"]
-    card = {**source.card, "shared": [{**shared, **formerly}]}
+    shared, *others = source.card["shared"]
+    card = {**source.card, "shared": [{**shared, **formerly}, *others]}
     (copy / "card.json").write_text(json.dumps(card))
     found = zoo.entry(zoo.push(copy, "me/old"))
     assert found.card["shared"] == source.card["shared"]

@@ -1,6 +1,8 @@
 """Recipes, end to end, on small data sets with an untrained backbone."""
 
 import dataclasses
+import hashlib
+import json
 import types
 
 import h5py
@@ -297,6 +299,127 @@ def test_an_entry_of_codes_for_another_classifier(small_world):
         ]
     value = kerashash.evaluation.svm_accuracy(*pairs, bits=12)
     assert zoo.verify(entry.path)[0]["recomputed"] == value
+
+
+@pytest.mark.parametrize("method", ["IISLLD", "CPNN", "LDSVR"])
+def test_an_entry_without_codes(method, tmp_path, rng, capsys):
+    x = rng.normal(size=(60, 5))
+    d = np.exp(x[:, :3])
+    d /= d.sum(axis=1, keepdims=True)
+    scipy.io.savemat(tmp_path / "rows.mat", {"features": x, "labels": d})
+    rows = kerashash.data.load_distributions(tmp_path / "rows.mat", seed=4)
+    metrics = [{"name": name} for name in label_distribution.MEASURES]
+    file = write(
+        tmp_path,
+        method,
+        "seed = 4",
+        metrics,
+        data='name = "ldl/movie"\nseed = 4',
+        backbone="encoding = 'standardized'",
+    )
+    text = file.read_text().replace("small-colours-12", "small-colours")
+    file.write_text(text.replace("bits = 12\n", ""))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(kerashash.data, "load", lambda name, **_: rows)
+        entry = recipes.train(file, tmp_path / "zoo", seeds=2)
+        verified = zoo.verify(entry.path, data_dir=tmp_path)
+    model = zoo.load(entry.path)
+    assert type(model).__name__ == method
+    predicted = model.predict_distribution(rows.x_query)
+    measured = label_distribution.measures(rows.d_query, predicted)
+    values = {m["name"]: m["value"] for m in entry.card["metrics"]}
+    assert values == pytest.approx(measured, abs=1e-6)
+    assert [m["recomputed"] for m in verified] == pytest.approx([*values.values()])
+    first, second = entry.card["metrics"][3]["by_seed"]
+    # The weights of CPNN begin with the seed; the others have no chance in them.
+    assert (first == second) == (method != "CPNN")
+    mean = np.tile(rows.d_train.mean(axis=0), (6, 1))
+    assert values["kl"] < 0.7 * label_distribution.kl_divergence(rows.d_query, mean)
+    assert not {"bits", "bit_imbalance"} & {*entry.card}
+    closeness = zoo.compare_codes(entry.path, rows)["query"]
+    assert closeness.rows == 6
+    assert closeness.difference < 1e-6
+    assert cli.main(["evaluate", str(entry.path)]) == 0
+    assert f"{values['kl']:.4f}" in capsys.readouterr().out
+    assert zoo.export(entry.path, tmp_path / "copy").name == "small-colours"
+    # Other rows, other distributions and other golden ones are seen.
+    other = kerashash.data.load_distributions(tmp_path / "rows.mat", seed=5)
+    with pytest.raises(ValueError, match="`data` must be those of the entry"):
+        zoo.compare_codes(entry.path, other)
+    for name, kind in (("codes", "query_distributions"), ("golden", "distributions")):
+        arrays = dict(np.load(entry.path / f"{name}.npz"))
+        changed = arrays | {kind: np.roll(arrays[kind], 1, axis=1)}
+        rewrite(entry.path, f"{name}.npz", changed)
+        with pytest.raises(ValueError, match=f"{name}.npz"):
+            zoo.verify(entry.path)
+        if name == "codes":
+            with pytest.raises(ValueError, match=r"codes\.npz.*differ by at most"):
+                zoo.compare_codes(entry.path, rows)
+        else:
+            with pytest.raises(ValueError, match=r"golden\.npz holds other"):
+                zoo.load(entry.path, strict=True)
+        rewrite(entry.path, f"{name}.npz", arrays)
+
+
+def rewrite(path, file, arrays):
+    """Change a file of an entry, and what its card says of it."""
+    np.savez(path / file, **arrays)
+    card = json.loads((path / "card.json").read_text())
+    card["files"][file] = {
+        "sha256": hashlib.sha256((path / file).read_bytes()).hexdigest(),
+        "bytes": (path / file).stat().st_size,
+    }
+    (path / "card.json").write_text(json.dumps(card))
+
+
+def test_what_a_method_without_codes_does_not_take_is_named(tmp_path, rng):
+    metric = {"name": "kl"}
+    file = write(
+        tmp_path,
+        "IISLLD",
+        "seed = 4",
+        [metric],
+        data='name = "digits"',
+        backbone='name = "features"',
+    )
+    good = file.read_text().replace("small-colours-12", "small-colours")
+    good = good.replace("bits = 12\n", "")
+    for old, new, message in (
+        ("[model]", "[model]\nbits = 12", r"`model` may have.*Received: \['bits'\]"),
+        (
+            "small-colours",
+            "small-colours-12",
+            "`entry.name` must be <method>-<dataset>,",
+        ),
+        ("'kl'", "'mAP@ALL'", "`metrics` must be measures of label distributions"),
+        ("'kl'", "'kl'\nk = 5", "must not have the key 'k'"),
+        ("seed = 4", "seed = 4\nfine_tune_after = 'block2b'", "`training` may have"),
+    ):
+        assert old in good
+        file.write_text(good.replace(old, new))
+        with pytest.raises(ValueError, match=message):
+            recipes.read(file)
+    file.write_text(good)
+    with pytest.raises(ValueError, match="`data` must be of label distributions"):
+        recipes.train(file, tmp_path / "zoo", cache_dir=tmp_path / "cache")
+    digits = kerashash.data.load("digits")
+    model = kerashash.baselines.IISLLD("features", 10)
+    model.fit(*digits.arrays("train"), epochs=1, verbose=0)
+    with pytest.raises(TypeError, match="`data` must be of label distributions"):
+        zoo.publish(
+            model, digits, "iis_lld-digits", {"metrics": [metric]}, root=tmp_path
+        )
+    zoo.round_weights(model)
+    x, d = digits.arrays("query")
+    codes = {"query_labels": d, "query_distributions": d + 1}
+    card = {"metrics": [metric]}
+    with pytest.raises(ValueError, match=r"query_distributions.*sum to 1"):
+        zoo.save(model, "iis_lld-digits", card, codes, root=tmp_path)
+    with pytest.raises(ValueError, match="'query_distributions' and 'query_labels'"):
+        zoo.save(model, "iis_lld-digits", card, {"query_labels": d}, root=tmp_path)
+    codes["query_distributions"] = model.predict_distribution(x, verbose=0)
+    entry = zoo.save(model, "iis_lld-digits", card, codes, root=tmp_path)
+    assert zoo.verify(entry.path)
 
 
 @pytest.mark.slow
@@ -653,7 +776,6 @@ def test_files_that_are_no_recipe_are_refused(tmp_path, text, message):
         ("learning_rate = 1e-3", "learning_rate = -1.0", "learning_rate` must be at"),
         ('"AdaLabelHash"', '"AdaLabel"', "`method` must be one of"),
         ('"AdaLabelHash"', '"HashModel"', "`method` must be one of"),
-        ('"AdaLabelHash"', '"LDSVR"', "`method` must be one of"),  # no codes
         (
             "image_size = 64",
             'image_size = 64\nencoding = "x"',

@@ -47,6 +47,8 @@ class DistributionModel(ShallowHash):
         TypeError, ValueError: if an argument is out of range.
     """
 
+    has_codes = False
+
     def __init__(
         self,
         backbone: str | keras.layers.Layer | list[Any],

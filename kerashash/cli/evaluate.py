@@ -115,15 +115,16 @@ def _of_codes(name: str) -> dict[str, Any]:
     entry = zoo.entry(name)
     codes = files.read_npz(entry.path / "codes.npz")
     metrics = entry.card["metrics"]
-    values = card_metrics.measure(metrics, codes, entry.card["bits"])
+    values = card_metrics.measure(metrics, codes, entry.card.get("bits"))
     about = entry.card.get("data", {})
     data = {
         "name": about.get("name", about.get("folder")),
         "protocol": about.get("protocol", entry.card.get("split", "default")),
         "seed": about.get("seed"),
-        "query": len(codes["query_codes"]),
-        "database": len(codes["database_codes"]),
+        "query": len(codes["query_labels"]),
     }
+    if "database_codes" in codes:
+        data["database"] = len(codes["database_codes"])
     again = [
         {**metric, "value": value}
         for metric, value in zip(metrics, values, strict=True)

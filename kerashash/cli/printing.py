@@ -22,7 +22,8 @@ def print_data(title: str, data: dict[str, Any]) -> None:
     """Print on what a model was measured: name, seed, protocol, sizes."""
     print(f"{title} {data['name']}, seed {data['seed']}")
     print(f"  {data['protocol']}")
-    print(f"  {data['query']:,} queries, {data['database']:,} in the database")
+    database = f", {data['database']:,} in the database" if "database" in data else ""
+    print(f"  {data['query']:,} queries{database}")
 
 
 def print_json(value: Any) -> None:

@@ -136,10 +136,7 @@ def _compare(name: str, data_dir: str | None, may_lack_data: bool) -> bool:
             print(f"  The codes were not made again from the data: {error}")
             return False
     for split, agreement in agreements.items():
-        print(
-            f"  {split} codes made again: {agreement.equal:,} of {agreement.codes:,} "
-            f"equal; {agreement.flipped_bits:.2%} of their bits differ"
-        )
+        print(f"  {split} codes made again: {agreement}")
     return True
 
 

@@ -69,6 +69,8 @@ class HashModel(keras.Model):
     attributes:
 
     - ``reported``: the names of the values passed to `report`, including "loss";
+    - ``has_codes``: whether the model gives hash codes. One that does not gives label
+      distributions (`kerashash.baselines.distributions`);
     - ``needs_labels``: whether the method learns from labels;
     - ``unknown_labels``: whether a label may be -1, "not known";
     - ``needs_index``: whether the method needs the row number of each training example;
@@ -136,6 +138,7 @@ class HashModel(keras.Model):
     """
 
     reported: tuple[str, ...] = ("loss",)
+    has_codes = True
     needs_labels: Any = True  # a bool, or a property with a bool
     unknown_labels = False
     needs_index: Any = property(lambda self: self.train_codes is not None)

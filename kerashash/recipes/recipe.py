@@ -16,10 +16,12 @@ A recipe is a file with five tables:
   "standardized" or "whitened"), the number of ``components`` of the last,
   ``hidden_units``, and the rate of ``dropout`` after each of these layers. For columns
   of numbers there are only these keys;
-- ``model``: ``bits`` and other options of the method;
+- ``model``: ``bits`` and other options of the method. A method that predicts label
+  distributions and has no codes takes no ``bits``;
 - ``training``: ``seed``, and either ``epochs``, ``batch_size`` and ``learning_rate``
   for training on features that are computed once, optionally continued by
-  ``self_train`` on unlabelled images (`kerashash.methods.self_training`); or
+  ``self_train`` on unlabelled images (`kerashash.methods.self_training`); for a method
+  with a solver of its own, ``epochs``, its iterations, if they are not the default; or
   ``fine_tune_after``, a layer of the backbone. The layers after it then train as well
   (`kerashash.recipes.fitting.fit`): in ``rounds``, optionally after a ``first_head``,
   and at the end the ``head`` alone.
@@ -35,6 +37,7 @@ from collections.abc import Callable, Collection, Mapping
 from typing import Any
 
 from kerashash import baselines, methods
+from kerashash.baselines.shallow import ShallowHash
 from kerashash.checks import check_choices, check_integer
 from kerashash.data import from_directory, load
 from kerashash.zoo import card_metrics, cards
@@ -45,8 +48,8 @@ METHODS = {
     name: getattr(module, name)
     for module in (methods, baselines)
     for name in module.__all__
-    # Not the base class, nor models of label distributions without codes.
-    if "bits" in inspect.signature(getattr(module, name)).parameters
+    if inspect.isclass(getattr(module, name))
+    and issubclass(getattr(module, name), methods.HashModel)
     and name != "HashModel"
 }
 #: Names of the encodings of features.
@@ -68,6 +71,21 @@ class VectorTraining:
     epochs: int
     batch_size: int
     learning_rate: float
+
+
+@dataclasses.dataclass(frozen=True)
+class Solving:
+    """The training of a method with a solver of its own, a `ShallowHash`.
+
+    Attributes:
+        epochs: int or None; the iterations of the solver. None is the method's default.
+        batch_size: int or None; the rows that the backbone takes at a time.
+        learning_rate: float; without effect, as a solver has none.
+    """
+
+    epochs: int | None = None
+    batch_size: int | None = None
+    learning_rate: float = 0.0
 
 
 @dataclasses.dataclass(frozen=True)
@@ -165,9 +183,9 @@ class Recipe:
         data: dict; arguments of `kerashash.data.load`, or ``folder`` and arguments of
             `kerashash.data.from_directory`.
         backbone: `Backbone`.
-        model: dict; options of the method, including ``bits``.
+        model: dict; options of the method, including ``bits`` if it has codes.
         seed: int.
-        training: `VectorTraining` or `FineTuning`.
+        training: `VectorTraining`, `Solving` or `FineTuning`.
         self_train: `SelfTraining` or None.
 
     Example:
@@ -183,7 +201,7 @@ class Recipe:
     backbone: Backbone
     model: Mapping[str, Any]
     seed: int
-    training: VectorTraining | FineTuning
+    training: VectorTraining | Solving | FineTuning
     self_train: SelfTraining | None = None
 
     @property
@@ -239,15 +257,20 @@ def _parsed(text: str, tables: dict[str, Any]) -> Recipe:
     check_choices({"method": [*METHODS]}, method=entry["method"])
     _check_data(tables["data"])
     # The backbone and the data set determine these, so they are not options.
-    options = {*inspect.signature(METHODS[entry["method"]]).parameters} - {
+    method = METHODS[entry["method"]]
+    options = {*inspect.signature(method).parameters} - {
         "backbone",
         "num_classes",
         "num_train",
+        "kwargs",
     }
-    _check_keys("model", tables["model"], ("bits",), options)
-    bits = check_integer("model.bits", tables["model"]["bits"])
+    required = ("bits",) if method.has_codes else ()
+    _check_keys("model", tables["model"], required, options)
+    bits = tables["model"].get("bits")
+    if method.has_codes:
+        check_integer("model.bits", bits)
     cards.check_name(entry["name"], bits, "entry.name")
-    card_metrics.check(entry["metrics"])
+    card_metrics.check(entry["metrics"], method.has_codes)
     cards.check_texts(entry, "`entry`")
     try:  # before the training: the card is written after it
         json.dumps(entry, allow_nan=False)
@@ -272,11 +295,20 @@ def _parsed(text: str, tables: dict[str, Any]) -> Recipe:
         backbone=_backbone(tables["backbone"]),
         model=tables["model"],
         seed=seed,
-        training=_fine_tuning(training)
-        if "fine_tune_after" in training
-        else _table(VectorTraining, "training", training),
+        training=_training(method, training),
         self_train=self_train,
     )
+
+
+def _training(
+    method: type[methods.HashModel], table: dict[str, Any]
+) -> VectorTraining | Solving | FineTuning:
+    """Check what the table ``training`` says of a method's training."""
+    if issubclass(method, ShallowHash):
+        return _table(Solving, "training", table)
+    if "fine_tune_after" in table:
+        return _fine_tuning(table)
+    return _table(VectorTraining, "training", table)
 
 
 def _check_data(table: dict[str, Any]) -> None:

@@ -23,9 +23,9 @@ from kerashash import backbones, data, zoo
 from kerashash.backbones import QuantileEncoding, Whitening
 from kerashash.checks import check_integer
 from kerashash.data import feature_cache
-from kerashash.methods import HashModel
+from kerashash.methods import DDHLDL, HashModel
 from kerashash.recipes import fitting
-from kerashash.recipes.recipe import Backbone, FineTuning, Recipe, read
+from kerashash.recipes.recipe import Backbone, FineTuning, Recipe, Solving, read
 from kerashash.zoo import card_metrics, encoding
 
 _ENCODINGS = {
@@ -104,7 +104,8 @@ def train(
         start = time.monotonic()
         result = run(recipe, rows, number, cache_dir, log_dir)
         minutes.append((time.monotonic() - start) / 60)
-        values.append(card_metrics.measure(metrics, result.codes, recipe.model["bits"]))
+        bits = recipe.model.get("bits")  # None: the method has no codes
+        values.append(card_metrics.measure(metrics, result.codes, bits))
         if number == first_seed:
             first_run = result
     if seeds > 1:
@@ -178,13 +179,20 @@ def run(
         TypeError, ValueError: if the recipe does not fit the data.
     """
     if isinstance(rows, data.DistributionData):
-        return _on_columns(recipe, rows, log_dir)
+        return _on_columns(recipe, rows, seed, log_dir)
+    if not recipe.method.has_codes:
+        raise ValueError(
+            f"`data` must be of label distributions for {recipe.method.__name__}, a "
+            f"method without codes. Received: {recipe.data}."
+        )
     if isinstance(recipe.training, FineTuning):
         return _fine_tuned(recipe, recipe.training, rows, seed, cache_dir, log_dir)
-    return _on_features(recipe, rows, cache_dir, log_dir)
+    return _on_features(recipe, rows, seed, cache_dir, log_dir)
 
 
-def model_for(recipe: Recipe, network: keras.layers.Layer, rows: Any) -> HashModel:
+def model_for(
+    recipe: Recipe, network: keras.layers.Layer, rows: Any, seed: int
+) -> HashModel:
     """Make the untrained model of a recipe on a network.
 
     Args:
@@ -192,6 +200,7 @@ def model_for(recipe: Recipe, network: keras.layers.Layer, rows: Any) -> HashMod
         network: `keras.layers.Layer`; the backbone of the model.
         rows: the data set, from `kerashash.data.load`, which gives the model its
             numbers of classes and training rows.
+        seed: int; for a method that takes one, unless the recipe says another.
 
     Returns:
         `HashModel`.
@@ -200,6 +209,8 @@ def model_for(recipe: Recipe, network: keras.layers.Layer, rows: Any) -> HashMod
     sizes = {}
     if "num_train" in parameters:
         sizes["num_train"] = rows.num_train
+    if "seed" in parameters and "seed" not in recipe.model:
+        sizes["seed"] = seed
     # DDH, which learns without labels, has a default and needs no number.
     if parameters["num_classes"].default is inspect.Parameter.empty:
         sizes["num_classes"] = rows.num_classes
@@ -254,7 +265,7 @@ def _fine_tuned(
     fitting.freeze_statistics(upper)
     x, labels = images.arrays("train")
     features = feature_cache.mirrored_features(lower, x, cache_dir)
-    model = model_for(recipe, upper, images)
+    model = model_for(recipe, upper, images, seed)
     if training.first_head:
         # A random head would pass random gradients to the pretrained layers.
         first_head = dataclasses.asdict(training.first_head)
@@ -285,6 +296,7 @@ def _fine_tuned(
 def _on_features(
     recipe: Recipe,
     images: data.RetrievalData,
+    seed: int,
     cache_dir: str | os.PathLike[str],
     log_dir: str | os.PathLike[str] | None,
 ) -> Run:
@@ -301,9 +313,8 @@ def _on_features(
     cached = data.cache_features(images, backbone, cache_dir)
     x, labels = cached.arrays("train")
     layers = feature_layers(x, recipe.backbone)
-    model = model_for(recipe, fitting.network(x, layers), images)
-    training = dataclasses.asdict(recipe.training)
-    history = fitting.fit_vectors(model, x, labels, log_dir, **training)
+    model = model_for(recipe, fitting.network(x, layers), images, seed)
+    history = _fit(model, x, labels, recipe, log_dir)
     if recipe.self_train:
         model.compile(keras.optimizers.Adam(recipe.self_train.learning_rate))
         unlabelled, _ = cached.arrays("unlabelled")
@@ -324,24 +335,38 @@ def _on_features(
 def _on_columns(
     recipe: Recipe,
     rows: data.DistributionData,
+    seed: int,
     log_dir: str | os.PathLike[str] | None,
 ) -> Run:
     """Train the method on columns of numbers, with label distributions."""
     x, d = rows.x_train, rows.d_train
     network = fitting.network(x, feature_layers(x, recipe.backbone))
-    model = model_for(recipe, network, rows)
-    history = fitting.fit_vectors(
-        model,
-        x,
-        d,
-        log_dir,
-        # The learning rate schedule starts again with the function network.
-        decay_epochs=model.options["code_epochs"],
-        **dataclasses.asdict(recipe.training),
-    )
+    model = model_for(recipe, network, rows, seed)
+    history = _fit(model, x, d, recipe, log_dir)
     zoo.round_weights(model)
     codes = encoding.encode_splits(model, rows)
     return Run(model, codes, history.history["loss"][-1])
+
+
+def _fit(
+    model: HashModel,
+    x: npt.NDArray[Any],
+    y: npt.NDArray[Any],
+    recipe: Recipe,
+    log_dir: str | os.PathLike[str] | None,
+) -> keras.callbacks.History:
+    """Train on vectors in memory, by gradients or by the method's own solver."""
+    training = recipe.training
+    if isinstance(training, Solving):
+        choices: dict[str, Any] = dataclasses.asdict(training)
+        del choices["learning_rate"]
+        callbacks = [keras.callbacks.TensorBoard(log_dir)] if log_dir else []
+        return model.fit(x, y, **choices, verbose=2, callbacks=callbacks)
+    choices = dataclasses.asdict(training)
+    if isinstance(model, DDHLDL):
+        # The learning rate schedule starts again with the function network.
+        choices["decay_epochs"] = model.options["code_epochs"]
+    return fitting.fit_vectors(model, x, y, log_dir, **choices)
 
 
 def _needs_learned(recipe: Recipe) -> bool:

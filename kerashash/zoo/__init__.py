@@ -14,6 +14,10 @@ An entry is a folder named ``<method>-<dataset>-<bits>`` of six files:
 - ``recipe.toml``: how to train the entry again (`kerashash.recipes`); empty if that is
   not known.
 
+An entry of a model that predicts label distributions and has no codes is named
+``<method>-<dataset>``. ``codes.npz`` and ``golden.npz`` then hold the distributions of
+the queries and of the synthetic inputs.
+
 ``card.md`` is ``card.json`` in a form for people to read.
 
 Entries come from the registries of `kerashash.zoo.registry`, or by names that begin
@@ -21,7 +25,7 @@ with ``hf://`` from the Hugging Face Hub (`kerashash.zoo.hub`). Nothing is unpic
 Nothing is downloaded unless KERASHASH_ZOO names a server, or a name the hub.
 """
 
-from kerashash.zoo.encoding import Agreement, compare_codes
+from kerashash.zoo.encoding import Agreement, Closeness, compare_codes
 from kerashash.zoo.entries import (
     Entry,
     WeightsUnavailableError,
@@ -38,6 +42,7 @@ from kerashash.zoo.writing import export, publish, save
 
 __all__ = [
     "Agreement",
+    "Closeness",
     "Entry",
     "WeightsUnavailableError",
     "compare_codes",

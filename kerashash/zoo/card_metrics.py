@@ -1,4 +1,4 @@
-"""Compute the metrics of an entry's card from the codes that the entry stores."""
+"""Compute the metrics of an entry's card from what the entry stores."""
 
 import functools
 from collections.abc import Mapping, Sequence
@@ -13,14 +13,16 @@ from kerashash.evaluation.average_precision import Ranking
 from kerashash.evaluation.choices import check_at, check_choices, check_ties
 
 
-def check(metrics: Any) -> None:
+def check(metrics: Any, has_codes: bool = True) -> None:
     """Check that the metrics of a card say all that defines them.
 
     Args:
         metrics: list of dicts, as `kerashash.zoo.save` takes them.
+        has_codes: bool; whether the entry's model does.
 
     Raises:
-        ValueError: if it is no such list, or a metric lacks a key.
+        ValueError: if it is no such list, a metric lacks a key, or it needs codes that
+            the model does not have.
 
     Example:
         >>> check([{"name": "kl"}])
@@ -37,6 +39,9 @@ def check(metrics: Any) -> None:
             f"Received: {repr(metrics)[:200]}."
         )
     for metric in metrics:
+        if not has_codes and metric.get("measured", True):
+            _check_without_codes(metric)
+            continue
         keys: tuple[str, ...] = ("denominator", "ties", "empty", "database")
         if metric["name"] == "SVM accuracy" or not metric.get("measured", True):
             keys = ()
@@ -48,6 +53,30 @@ def check(metrics: Any) -> None:
                 f"The metric {metric['name']!r} must have the keys {[*keys]}. "
                 f"Missing: {missing}."
             )
+
+
+def _check_without_codes(metric: Mapping[str, Any]) -> None:
+    """Check a metric of a model that gives label distributions and no codes."""
+    if metric["name"] not in label_distribution.MEASURES:
+        raise ValueError(
+            "`metrics` must be measures of label distributions, "
+            f"{[*label_distribution.MEASURES]}, for a model without codes. Received: "
+            f"{metric['name']!r}."
+        )
+    if "k" in metric:
+        raise ValueError(
+            f"The metric {metric['name']!r} must not have the key 'k' for a model "
+            f"without codes, which has no neighbours. Received: k={metric['k']!r}."
+        )
+
+
+def _check_arrays(codes: Mapping[str, Any], required: set[str]) -> None:
+    """Check that an entry has the arrays of its metrics."""
+    missing = sorted(required - {*codes})
+    if missing:
+        raise ValueError(
+            f"`codes` must have the arrays of the metrics. Missing: {missing}."
+        )
 
 
 def arrays_for(metrics: Sequence[Mapping[str, Any]]) -> set[str]:
@@ -75,14 +104,14 @@ def arrays_for(metrics: Sequence[Mapping[str, Any]]) -> set[str]:
 def measure(
     metrics: Sequence[Mapping[str, Any]],
     codes: Mapping[str, npt.NDArray[Any]],
-    bits: int,
+    bits: int | None,
 ) -> list[float | None]:
     """Compute the metrics of a card.
 
     Args:
         metrics: list of dicts, the metrics as `kerashash.zoo.save` takes them.
         codes: dict of arrays, the codes and labels as `kerashash.zoo.save` takes them.
-        bits: int, the code length.
+        bits: int, the code length; None if the model has no codes.
 
     Returns:
         List of float, one for each metric; None where a metric says
@@ -101,12 +130,17 @@ def measure(
         >>> bool(abs(values[0] - metrics[0]["value"]) < 1e-6)
         True
     """
-    check(metrics)
-    missing = sorted(arrays_for(metrics) - {*codes})
-    if missing:
-        raise ValueError(
-            f"`codes` must have the arrays of the metrics. Missing: {missing}."
-        )
+    check(metrics, has_codes=bits is not None)
+    if bits is None:
+        _check_arrays(codes, {"query_labels", "query_distributions"})
+        true, of_model = codes["query_labels"], codes["query_distributions"]
+        return [
+            label_distribution.MEASURES[metric["name"]](true, of_model)
+            if metric.get("measured", True)
+            else None
+            for metric in metrics
+        ]
+    _check_arrays(codes, arrays_for(metrics))
     splits = {
         split: (codes[f"{split}_codes"], codes[f"{split}_labels"])
         for split in ("query", "database", "validation")

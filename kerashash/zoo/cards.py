@@ -31,8 +31,11 @@ _DICTS = ("training", "counts", "data", "backbone", "versions", "nearest_concept
 #: backbone, the data on which choices were made, and what another seed changes.
 TRAINING_FACTS = ("objective", "backbone_trained_by", "chosen_on", "seeds_vary")
 
-# The name of a new entry: method, data set and code length.
+# The name of a new entry: method, data set and code length, if there are codes.
 _NAME = re.compile(r"[a-z0-9_]+(?:-[a-z0-9_]+)+-([1-9][0-9]*)")
+_NAME_WITHOUT_BITS = re.compile(
+    r"[a-z0-9_]+(?:-[a-z0-9_]+)*-[a-z0-9_]*[a-z_][a-z0-9_]*"
+)
 # The name of a version of an entry.
 _VERSIONED = re.compile(r"(.+)@([1-9][0-9]{0,8})", re.DOTALL)
 
@@ -305,24 +308,36 @@ def is_plain(name: Any) -> TypeGuard[str]:
     )
 
 
-def check_name(name: object, bits: int, argument: str = "name") -> str:
+def check_name(name: object, bits: int | None, argument: str = "name") -> str:
     """Check the name of an entry that is to be written.
 
     Args:
         name: object, usually a str.
-        bits: int, the entry's code length.
+        bits: int, the entry's code length; None if its model has no codes.
         argument: str, the argument to name in the error.
 
     Returns:
         str, `name`.
 
     Raises:
-        ValueError: if `name` is not ``<method>-<dataset>-<bits>``.
+        ValueError: if `name` is not ``<method>-<dataset>-<bits>``, or
+            ``<method>-<dataset>`` without codes.
 
     Example:
         >>> check_name("dcdh-my_photos-48", bits=48)
         'dcdh-my_photos-48'
+        >>> check_name("cpnn-movie", bits=None)
+        'cpnn-movie'
     """
+    if bits is None:
+        plain = _NAME_WITHOUT_BITS.fullmatch(name) if is_plain(name) else None
+        if plain is None:
+            raise ValueError(
+                f"`{argument}` must be <method>-<dataset>, in lower-case letters, "
+                "digits and underscores, and end with no number, as the model has no "
+                f"codes. Received: {name!r}."
+            )
+        return plain[0]
     match = _NAME.fullmatch(name) if is_plain(name) else None
     if match is None or int(match[1]) != bits:
         raise ValueError(

@@ -1,4 +1,7 @@
-"""Encode the data of an entry: to write its codes, and to compare them later."""
+"""Encode the data of an entry: to write its codes, and to compare them later.
+
+A model without codes predicts label distributions in their place.
+"""
 
 import os
 import pathlib
@@ -39,6 +42,31 @@ class Agreement(NamedTuple):
     codes: int
     equal: int
     flipped_bits: float
+
+    def __str__(self) -> str:
+        return (
+            f"{self.equal:,} of {self.codes:,} equal; {self.flipped_bits:.2%} of their "
+            "bits differ"
+        )
+
+
+class Closeness(NamedTuple):
+    """How far label distributions agree with those that an entry stores.
+
+    Attributes:
+        rows: int, the number of distributions.
+        difference: float, the largest difference of two values.
+
+    Example:
+        >>> print(Closeness(rows=1500, difference=2e-7))
+        1,500 rows, whose values differ by at most 2e-07
+    """
+
+    rows: int
+    difference: float
+
+    def __str__(self) -> str:
+        return f"{self.rows:,} rows, whose values differ by at most {self.difference:g}"
 
 
 def load_data(
@@ -83,6 +111,8 @@ def encode_splits(
 ) -> dict[str, npt.NDArray[Any]]:
     """Encode queries, database and, if there are any, validation images.
 
+    A model without codes predicts the label distributions of the queries.
+
     Args:
         model: `HashModel`.
         data: `kerashash.data.RetrievalData` or `kerashash.data.DistributionData`, whose
@@ -94,6 +124,7 @@ def encode_splits(
         dict of arrays, the codes and labels that `kerashash.zoo.save` takes.
 
     Raises:
+        TypeError: if the model has no codes, and the data no label distributions.
         ValueError: if the model has not learned the codes of these training rows.
 
     Example:
@@ -103,6 +134,10 @@ def encode_splits(
         >>> sorted(encode_splits(model, digits, verbose=0))[:2]
         ['database_codes', 'database_labels']
     """
+    if not model.has_codes:
+        x, d = _queries(model, data)
+        predicted = model.predict_distribution(x, verbose=verbose)
+        return {"query_distributions": predicted, "query_labels": d}
     if learned:  # checked before the long encoding
         learned_codes = np.packbits(model.learned_codes() > 0, axis=1)
         rows: Any = getattr(data, "train_rows", ())  # label distributions have none
@@ -128,11 +163,12 @@ def compare_codes(
     data: "RetrievalData | DistributionData | None" = None,
     data_dir: str | os.PathLike[str] | None = None,
     verbose: str | int = "auto",
-) -> dict[str, Agreement]:
+) -> dict[str, Agreement | Closeness]:
     """Encode an entry's data again, and compare all its codes and labels.
 
     `verify` takes seconds and needs no data; this encodes every query and the whole
-    database with the entry's model.
+    database with the entry's model. Without codes, it predicts the label distribution
+    of every query.
 
     Args:
         name: str, a name of `kerashash.zoo.list`, or the path of an entry's folder.
@@ -144,13 +180,15 @@ def compare_codes(
 
     Returns:
         dict of `Agreement`, for "query", "database" and, if the entry has them,
-        "validation" and "learned_database".
+        "validation" and "learned_database"; or, of a model without codes, of
+        `Closeness` for "query".
 
     Raises:
         TypeError, OSError, WeightsUnavailableError: as `kerashash.zoo.entry`.
         DatasetUnavailableError: if the data are not there.
         ValueError: as `kerashash.zoo.entry`; or if the data have other rows or labels
-            than the entry, or more than a thousandth of the bits of a split differ.
+            than the entry, more than a thousandth of the bits of a split differ, or
+            values of label distributions by more than 1e-4.
 
     Example:
         >>> from kerashash import zoo
@@ -168,7 +206,7 @@ def compare_with_data(
     data: "RetrievalData | DistributionData | None",
     data_dir: str | os.PathLike[str] | None,
     verbose: str | int,
-) -> dict[str, Agreement]:
+) -> dict[str, Agreement | Closeness]:
     """Compare all codes of an entry that has been found.
 
     Args:
@@ -195,6 +233,8 @@ def compare_with_data(
             data = load_data(card["data"], data_dir)
         except (TypeError, ValueError) as error:
             raise type(error)(f"{error} From {path / 'card.json'}.") from error
+    if "query_distributions" in stored:
+        return {"query": _compare_distributions(zoo_entry, stored, model, data)}
     # The labels of a surrogate are those of another data set.
     surrogate = card.get("surrogate", False)
     for split, (_, labels) in _splits(data).items():
@@ -218,7 +258,7 @@ def compare_with_data(
         )
     model = model or loading.build_model(zoo_entry)
     codes = encode_splits(model, data, learned, verbose)
-    agreements = {}
+    agreements: dict[str, Agreement | Closeness] = {}
     for key in sorted(there):
         split = key.removesuffix("_codes")
         if stored[key].shape != codes[key].shape:
@@ -238,6 +278,47 @@ def compare_with_data(
             )
         agreements[split] = Agreement(n, equal, flipped)
     return agreements
+
+
+def _queries(
+    model: "HashModel", data: "RetrievalData | DistributionData"
+) -> tuple[npt.NDArray[Any], npt.NDArray[Any]]:
+    """The queries and their label distributions, for a model without codes."""
+    from kerashash.data import DistributionData
+
+    if not isinstance(data, DistributionData):
+        raise TypeError(
+            "`data` must be of label distributions, as `model` has no codes. Received: "
+            f"{type(data).__name__} and {type(model).__name__}."
+        )
+    return data.x_query, data.d_query
+
+
+def _compare_distributions(
+    zoo_entry: Entry,
+    stored: Mapping[str, npt.NDArray[Any]],
+    model: "HashModel | None",
+    data: "RetrievalData | DistributionData",
+) -> Closeness:
+    """Compare the label distributions that an entry stores with those of its model."""
+    file = zoo_entry.path / "codes.npz"
+    model = model or loading.build_model(zoo_entry)
+    x, d = _queries(model, data)
+    of_entry = stored["query_distributions"]
+    true = stored.get("query_labels", np.empty(0))
+    if not np.array_equal(true, d) or of_entry.shape != d.shape:
+        raise ValueError(
+            "`data` must be those of the entry. Received other query rows or labels "
+            f"than {file} holds."
+        )
+    predicted = model.predict_distribution(x, verbose=0)
+    closeness = Closeness(len(d), float(np.abs(predicted - of_entry).max()))
+    if not closeness.difference <= loading.MOST_DIFFERENCE:
+        raise ValueError(
+            f"{file} must hold the label distributions that the model gives. Received "
+            f"{closeness}."
+        )
+    return closeness
 
 
 def _splits(

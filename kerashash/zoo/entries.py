@@ -69,7 +69,7 @@ class Names(list[str]):
                     name + surrogate,
                     card.get("method"),
                     card.get("data", {}).get("name"),
-                    card["bits"],
+                    card.get("bits", ""),
                     first["metric"],
                     first["value"],
                     first["over_seeds"],

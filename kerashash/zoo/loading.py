@@ -20,12 +20,14 @@ from kerashash.zoo.entries import Entry, entry, shared_files
 if TYPE_CHECKING:  # it imports TensorFlow
     from kerashash.methods import HashModel
 
+#: Another machine may round a predicted label distribution in another way, by less.
+MOST_DIFFERENCE = 1e-4
 # Most layers of one sequence, which Keras builds anew with each. An entry has 24.
 _MAX_SEQUENTIAL = 200
 
 
 def load(name: str | os.PathLike[str], strict: bool = False) -> "HashModel":
-    """Load a trained model, ready to `encode`.
+    """Load a trained model, ready to `encode` or, without codes, to predict.
 
     Sizes and digests of all files are checked in any case. A warning is given for a
     surrogate: a model that has not seen the data of its name.
@@ -100,6 +102,7 @@ def verify(
     inputs, and the codes that are stored must give the metrics of the card. With
     `data_dir`, all data of the entry are encoded again as well, and each code is
     compared with the stored one (`compare_codes`, which also says how many are equal).
+    A model without codes has label distributions in their place.
     A warning is given for a surrogate, as by `load`.
 
     Args:
@@ -128,7 +131,8 @@ def verify(
     _, path, card = zoo_entry
     model = build_model(zoo_entry)
     _check_golden(model, path)
-    codes = _arrays(path / "codes.npz", ("database_codes",))
+    required = "database_codes" if model.has_codes else "query_distributions"
+    codes = _arrays(path / "codes.npz", (required,))
 
     def check(name: str, stated: float, computed: float) -> None:
         # Written so that NaN is refused.
@@ -143,7 +147,8 @@ def verify(
             imbalance = bit_imbalance(codes["database_codes"], model.bits)
         check("bit_imbalance", card["bit_imbalance"], imbalance)
     with _naming(path / "card.json", "codes.npz"):
-        values = card_metrics.measure(card["metrics"], codes, model.bits)
+        bits = model.bits if model.has_codes else None
+        values = card_metrics.measure(card["metrics"], codes, bits)
     results = []
     for metric, value in zip(card["metrics"], values, strict=True):
         if value is not None:
@@ -157,15 +162,21 @@ def verify(
 
 def _check_golden(model: "HashModel", path: pathlib.Path) -> None:
     """Check that a model gives the codes of the golden inputs of its entry's folder."""
-    golden = _arrays(path / "golden.npz", ("inputs", "codes"))
+    kind = "codes" if model.has_codes else "distributions"
+    golden = _arrays(path / "golden.npz", ("inputs", kind))
     with _naming(path / "golden.npz", "config.json"):
         # Called, not encoded: for four inputs, tracing a graph would take longer.
-        continuous = model(golden["inputs"], training=False).numpy()
-        golden_codes = np.packbits(continuous >= 0, axis=1)
-        wrong = np.flatnonzero((golden_codes != golden["codes"]).any(axis=1))
+        values = model(golden["inputs"], training=False).numpy()
+        if model.has_codes:
+            different = np.packbits(values >= 0, axis=1) != golden["codes"]
+        else:
+            values /= values.sum(axis=1, keepdims=True)
+            difference = np.abs(values - golden["distributions"])
+            different = ~(difference <= MOST_DIFFERENCE)  # NaN is different
+        wrong = np.flatnonzero(different.any(axis=1))
     if wrong.size:
         raise ValueError(
-            f"{path / 'golden.npz'} holds other codes than model.weights.h5 and "
+            f"{path / 'golden.npz'} holds other {kind} than model.weights.h5 and "
             f"config.json give, in rows {wrong.tolist()}."
         )
 

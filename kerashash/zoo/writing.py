@@ -18,6 +18,7 @@ import numpy as np
 import numpy.typing as npt
 
 from kerashash import files
+from kerashash.checks import check_distributions
 from kerashash.codes import bit_imbalance, check_packed
 from kerashash.zoo import cards, encoding, weight_files
 from kerashash.zoo.entries import FILES, Entry, entry, shared_files
@@ -50,7 +51,8 @@ def publish(
     """Write an entry of a model and the data that it was measured on.
 
     The queries and the database are encoded with the weights as an entry stores them,
-    in float16; `model` itself keeps its own. With the folder `root` in the environment
+    in float16; `model` itself keeps its own. A model without codes predicts the label
+    distributions of the queries instead. With the folder `root` in the environment
     variable KERASHASH_ZOO, or its path as the name, `load` and `verify` then take the
     entry.
 
@@ -63,7 +65,7 @@ def publish(
             ``trained_on``, ``licence`` and ``use``. A key of the same name replaces
             what is made. The default metrics are mAP@ALL with expected ties or, for
             label distributions, all measures with the default `k` of
-            `DDHLDL.predict_distribution`.
+            `DDHLDL.predict_distribution`, or without a `k` if there are no codes.
         recipe: str, as for `save`.
         root: path of the folder in which the entry's folder is made.
         overwrite: bool, whether an entry of that name may be replaced.
@@ -96,7 +98,7 @@ def publish(
     if card is None:
         card = {}
     if isinstance(card, Mapping):  # anything else is refused below
-        card = {**_about(data), **card}
+        card = {**_about(model, data), **card}
     _check_new(model, name, card, recipe, root, overwrite)  # before the long encoding
     learned = "learned_database_codes" in card_metrics.arrays_for(card["metrics"])
     own = [(variable, variable.numpy()) for variable in model.variables]
@@ -127,9 +129,10 @@ def save(
 
     Args:
         model: a built `HashModel`.
-        name: str, the folder's name: ``<method>-<dataset>-<bits>``, in lower-case
-            letters, digits and underscores, where the method and the data set may have
-            several parts.
+        name: str, the folder's name: ``<method>-<dataset>-<bits>``, or
+            ``<method>-<dataset>`` of a model without codes, in lower-case letters,
+            digits and underscores, where the method and the data set may have several
+            parts.
         card: dict that JSON can hold: what the card says of the entry. Its
             ``metrics`` is a list of dicts, each with a ``name``, what defines the
             metric, and anything else to be said of it:
@@ -139,14 +142,17 @@ def save(
               and ``database``, "encoded" or "learned". With ``first_labels``, a number,
               only so many labels, the first ones, count: an item is relevant if it
               shares one of these;
-            - a measure of `kerashash.evaluation.label_distribution.MEASURES` has ``k``;
+            - a measure of `kerashash.evaluation.label_distribution.MEASURES` has
+              ``k``, but none if the model has no codes;
             - "SVM accuracy" is `kerashash.evaluation.svm_accuracy`;
             - one that could not be measured has ``"measured": False``; its value is
               None.
         codes: dict of arrays ``query_codes``, ``query_labels``, ``database_codes`` and
             ``database_labels``: packed codes and label rows. Metrics with ``database:
             "learned"`` need ``learned_database_codes`` as well, "SVM accuracy" needs
-            ``validation_codes`` and ``validation_labels``.
+            ``validation_codes`` and ``validation_labels``. Of a model without codes:
+            ``query_distributions``, as it predicts them, and ``query_labels``, the true
+            ones.
         recipe: str, the text of the recipe, TOML (`kerashash.recipes`). If it is empty,
             the card does not say how to train the entry again.
         root: path of the folder in which the entry's folder is made.
@@ -190,13 +196,18 @@ def save(
 
     root = pathlib.Path(root)
     card = _check_new(model, name, card, recipe, root, overwrite)
-    _check_codes(codes, model.bits)
-    values = card_metrics.measure(card["metrics"], codes, model.bits)
+    bits = model.bits if model.has_codes else None
+    if bits is None:
+        _check_distributions(codes, model)
+    else:
+        _check_codes(codes, bits)
+    values = card_metrics.measure(card["metrics"], codes, bits)
     card["metrics"] = [
         {**metric, "value": value}
         for metric, value in zip(card["metrics"], values, strict=True)
     ]
-    card["bit_imbalance"] = bit_imbalance(codes["database_codes"], model.bits)
+    if bits is not None:
+        card["bit_imbalance"] = bit_imbalance(codes["database_codes"], bits)
     card["versions"] = {
         package: importlib.metadata.version(package)
         for package in ("kerashash", "keras", "tensorflow", "numpy")
@@ -308,7 +319,9 @@ def stage_alone(found: Entry, root: pathlib.Path) -> pathlib.Path:
     return entry(folder).path
 
 
-def _about(data: "RetrievalData | DistributionData") -> dict[str, Any]:
+def _about(
+    model: "HashModel", data: "RetrievalData | DistributionData"
+) -> dict[str, Any]:
     """What the card of a new entry says of its data, and the metrics for such data."""
     from kerashash.data import DistributionData, RetrievalData
     from kerashash.evaluation import label_distribution
@@ -321,8 +334,8 @@ def _about(data: "RetrievalData | DistributionData") -> dict[str, Any]:
     splits = ("train", "query", "database")
     counts = {"counts": {split: getattr(data, f"num_{split}") for split in splits}}
     if isinstance(data, DistributionData):
-        k = min(30, data.num_database)
-        metrics = [{"name": name, "k": k} for name in label_distribution.MEASURES]
+        choices = {"k": min(30, data.num_database)} if model.has_codes else {}
+        metrics = [{"name": name, **choices} for name in label_distribution.MEASURES]
         return {**counts, "metrics": metrics}
     about = {"name": data.name, "protocol": data.protocol, "seed": data.seed}
     return {**counts, "data": about, "metrics": [dict(cards.DEFAULT_METRIC)]}
@@ -339,7 +352,8 @@ def _check_new(
     """Check an entry that is to be written, and begin its card."""
     from kerashash.zoo import card_metrics
 
-    cards.check_name(name, model.bits)
+    bits = model.bits if model.has_codes else None
+    cards.check_name(name, bits)
     target = root / name
     files.recover(target)
     if target.exists() and not overwrite:
@@ -354,11 +368,13 @@ def _check_new(
         )
     if not isinstance(card, Mapping):
         raise TypeError(f"`card` must be a dict. Received: {card!r}.")
-    card = {**card, "name": name, "bits": model.bits, "method": type(model).__name__}
+    card = {**card, "name": name, "method": type(model).__name__}
+    if bits is not None:
+        card["bits"] = bits
     if model.image_fit != "squash":
         card["image_fit"] = model.image_fit
     try:
-        card_metrics.check(card.get("metrics"))
+        card_metrics.check(card.get("metrics"), model.has_codes)
         json.dumps(card, allow_nan=False)
     except (TypeError, ValueError, RecursionError) as error:
         raise ValueError(
@@ -412,8 +428,23 @@ def _check_codes(codes: Mapping[str, npt.NDArray[Any]], bits: int) -> None:
             )
 
 
+def _check_distributions(
+    codes: Mapping[str, npt.NDArray[Any]], model: "HashModel"
+) -> None:
+    """Check the label distributions of an entry without codes, true and predicted."""
+    for key in ("query_labels", "query_distributions"):
+        if key not in codes:
+            raise ValueError(
+                "`codes` must have the keys 'query_distributions' and 'query_labels' "
+                f"for a model without codes. Received: {sorted(codes)}."
+            )
+        check_distributions(
+            codes[key], model.num_classes, len(codes["query_labels"]), f"codes[{key!r}]"
+        )
+
+
 def _golden(model: "HashModel") -> dict[str, Any]:
-    """Draw inputs for a model, and encode them.
+    """Draw inputs for a model, and encode them, or predict their label distributions.
 
     Of many candidates, those are taken whose continuous codes are farthest from 0:
     another processor's rounding must not flip a bit.
@@ -430,6 +461,12 @@ def _golden(model: "HashModel") -> dict[str, Any]:
         x = squares.repeat(height // 4, axis=1).repeat(width // 4, axis=2)
     else:
         x = rng.normal(size=(_GOLDEN_CANDIDATES, *shape)).astype(np.float32)
+    if not model.has_codes:
+        x = x[:_GOLDEN_INPUTS]
+        return {
+            "inputs": x,
+            "distributions": model.predict_distribution(x, verbose=0),
+        }
     margins = np.abs(model.continuous_codes(x, verbose=0)).min(axis=1)
     x = x[np.argsort(-margins, kind="stable")[:_GOLDEN_INPUTS]]
     return {"inputs": x, "codes": model.encode(x, verbose=0)}

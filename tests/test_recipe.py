@@ -336,6 +336,11 @@ def test_an_entry_without_codes(method, tmp_path, rng, capsys):
     mean = np.tile(rows.d_train.mean(axis=0), (6, 1))
     assert values["kl"] < 0.7 * label_distribution.kl_divergence(rows.d_query, mean)
     assert not {"bits", "bit_imbalance"} & {*entry.card}
+    front = (entry.path / "card.md").read_text()
+    assert 'name: "Label distributions"\n' in front
+    assert "- label-distribution-learning" in front
+    assert "hash-codes" not in front
+    assert "name: kl\n" in front
     closeness = zoo.compare_codes(entry.path, rows)["query"]
     assert closeness.rows == 6
     assert closeness.difference < 1e-6

@@ -72,11 +72,14 @@ def metadata(card: Mapping[str, Any]) -> dict[str, Any]:
     about["pipeline_tag"] = (
         "image-feature-extraction" if images else "feature-extraction"
     )
+    # Without bits, a model predicts label distributions, and has no codes.
+    codes = ["learning-to-hash", "hash-codes"] if "bits" in card else []
     about["tags"] = [
-        *("keras", "learning-to-hash", "hash-codes"),
+        "keras",
+        *(codes or ["label-distribution-learning"]),
         *(["image-retrieval"] if images else []),
         *([card["method"].lower()] if card.get("method") else []),
-        *([f"{card['bits']}-bit"] if "bits" in card else []),
+        *([f"{card['bits']}-bit"] if codes else []),
         *(["surrogate"] if card.get("surrogate") else []),
     ]
     if isinstance(data.get("name"), str):
@@ -99,15 +102,17 @@ def _results(card: Mapping[str, Any]) -> dict[str, Any]:
     for metric, row in zip(card["metrics"], rows, strict=True):
         if metric["value"] is None:
             continue
-        full_name = f"{row['metric']} ({row['definition']})"
+        definition = f" ({row['definition']})" if row["definition"] else ""
+        full_name = f"{row['metric']}{definition}"
         metrics.append(
             {"type": row["metric"], "value": metric["value"], "name": full_name}
         )
     task = {"type": "image-retrieval", "name": "Retrieval by hash codes"}
     if card["metrics"][0]["name"] in cards.BEST:
+        by_neighbours = " by neighbours" if "bits" in card else ""
         task = {
             "type": "tabular-regression",
-            "name": "Label distributions by neighbours",
+            "name": f"Label distributions{by_neighbours}",
         }
     return {
         "task": task,

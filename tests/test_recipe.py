@@ -347,6 +347,11 @@ def test_an_entry_without_codes(method, tmp_path, rng, capsys):
     assert cli.main(["evaluate", str(entry.path)]) == 0
     assert f"{values['kl']:.4f}" in capsys.readouterr().out
     assert zoo.export(entry.path, tmp_path / "copy").name == "small-colours"
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(kerashash.data, "load", lambda name, **_: rows)
+        verify = ["zoo", "verify", str(entry.path), "--data-dir", str(tmp_path)]
+        assert cli.main(verify) == 0
+    assert "query distributions made again: 6 rows" in capsys.readouterr().out
     # Other rows, other distributions and other golden ones are seen.
     other = kerashash.data.load_distributions(tmp_path / "rows.mat", seed=5)
     with pytest.raises(ValueError, match="`data` must be those of the entry"):
@@ -425,6 +430,14 @@ def test_what_a_method_without_codes_does_not_take_is_named(tmp_path, rng):
     codes["query_distributions"] = model.predict_distribution(x, verbose=0)
     entry = zoo.save(model, "iis_lld-digits", card, codes, root=tmp_path)
     assert zoo.verify(entry.path)
+    with pytest.raises(TypeError, match="`data` must be of label distributions"):
+        zoo.compare_codes(entry.path, digits)
+    # An entry with codes that stores distributions is none.
+    path = zoo.export("ssdh-digits-48", tmp_path).path
+    rewrite(path, "codes.npz", codes)
+    for check in (zoo.verify, lambda path: zoo.compare_codes(path, digits)):
+        with pytest.raises(ValueError, match=r"codes\.npz must hold"):
+            check(path)
 
 
 @pytest.mark.slow

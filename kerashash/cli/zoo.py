@@ -106,9 +106,10 @@ def _verify(name: str | None, all_entries: bool, data_dir: str | None) -> None:
             pool = concurrent.futures.ProcessPoolExecutor(workers, context)
             map_names = stack.enter_context(pool).map
         for entry, metrics in zip(names, map_names(zoo.verify, names), strict=True):
+            kind = _kind(entry)
             print(
-                f"{entry}: the files match their sha256, the model gives the codes of "
-                "its golden inputs, and the stored codes give the card's metrics."
+                f"{entry}: the files match their sha256, the model gives the {kind} of "
+                f"its golden inputs, and the stored {kind} give the card's metrics."
             )
             print_metrics(metrics)
             if not _compare(entry, data_dir, may_lack_data=all_entries):
@@ -124,7 +125,8 @@ def _compare(name: str, data_dir: str | None, may_lack_data: bool) -> bool:
 
     of_entry = zoo.entry(name).card.get("data", {}).get("name")
     if data_dir is None and of_entry != _INSTALLED_DATA:
-        print("  The codes were not made again from the data; --data-dir does it.")
+        kind = _kind(name)
+        print(f"  The {kind} were not made again from the data; --data-dir does it.")
         return True
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", ".* is a surrogate")  # `verify` has said so
@@ -133,11 +135,18 @@ def _compare(name: str, data_dir: str | None, may_lack_data: bool) -> bool:
         except data.DatasetUnavailableError as error:
             if not may_lack_data:
                 raise
-            print(f"  The codes were not made again from the data: {error}")
+            print(f"  The {_kind(name)} were not made again from the data: {error}")
             return False
     for split, agreement in agreements.items():
-        print(f"  {split} codes made again: {agreement}")
+        print(f"  {split} {_kind(name)} made again: {agreement}")
     return True
+
+
+def _kind(name: str) -> str:
+    """What an entry stores."""
+    from kerashash import zoo
+
+    return "codes" if "bits" in zoo.entry(name).card else "distributions"
 
 
 @_zoo.command("export")

@@ -12,6 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from kerashash import files
+from kerashash.checks import check_distributions
 from kerashash.zoo import loading
 from kerashash.zoo.entries import Entry, entry
 
@@ -303,8 +304,14 @@ def _compare_distributions(
     """Compare the label distributions that an entry stores with those of its model."""
     file = zoo_entry.path / "codes.npz"
     model = model or loading.build_model(zoo_entry)
+    if model.has_codes:
+        raise ValueError(
+            f"{file} must hold codes, as the model does. Received: {sorted(stored)}."
+        )
     x, d = _queries(model, data)
-    of_entry = stored["query_distributions"]
+    of_entry = check_distributions(
+        stored["query_distributions"], name=f"{file}, query_distributions"
+    )
     true = stored.get("query_labels", np.empty(0))
     if not np.array_equal(true, d) or of_entry.shape != d.shape:
         raise ValueError(

@@ -239,6 +239,22 @@ def test_itq_loss_never_rises_and_each_step_is_the_best(rng):
     assert losses[-1] < 0.9 * losses[0]
 
 
+def test_itq_of_faiss_differs_by_a_transposed_factor(rng):
+    faiss = pytest.importorskip("faiss")
+    v = (rng.normal(size=(500, 6)) * [5, 3, 2, 2, 1, 1]).astype(np.float32)
+    start = projections.random_rotation(6, seed=3)
+    anchor = faiss.ITQMatrix(6)
+    anchor.max_iter = 1
+    # faiss multiplies rows by the transpose of what it is given, column by column.
+    faiss.copy_array_to_vector(start.T.ravel("F").copy(), anchor.init_rotation)
+    anchor.train(v)
+    theirs = faiss.vector_to_array(anchor.A).reshape(6, 6)
+    u, _, w = np.linalg.svd(projections.signs(v @ start).T @ v.astype(np.float64))
+    np.testing.assert_allclose(itq.rotation_step(v, start), (u @ w).T, atol=1e-5)
+    # Signs of singular vectors are free: U V^T does not depend on them, U V does.
+    np.testing.assert_allclose(np.abs(u.T @ theirs), np.abs(w.T), atol=1e-4)
+
+
 @pytest.mark.slow
 def test_itq_is_at_least_as_good_as_that_of_faiss(digits):
     faiss = pytest.importorskip("faiss")

@@ -12,7 +12,7 @@ paper, of the same projections, scaled to a variance of 1.
 
 The rotation of faiss is not the paper's. Of the singular value decomposition U S V^T it
 takes U V, where the best rotation is U V^T: it multiplies by the transpose of what the
-decomposition returns as V^T already. So its loss does not fall. "faiss mAP, U V^T" is
+decomposition returns as V^T already. So its loss may rise. "faiss mAP, U V^T" is
 that of faiss's own projections and first rotation, with the right product in each
 iteration. Results are written to benchmarks/results/itq.csv.
 """

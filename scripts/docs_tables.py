@@ -427,9 +427,9 @@ def itq_of_faiss() -> str:
         f"has mAP@ALL {means('faiss mAP')} with {lengths[0]} and {lengths[-1]} bits "
         f"where ours has {means('mAP')}: both project to the same space, but the loss "
         f"of its rotation (eq. 2) is {means('faiss loss')}, and that of ours "
-        f"{means('loss')}. Of the singular value decomposition U S Vᵀ it takes U V, where "
-        "the best rotation is U Vᵀ. From its projections and its first rotation, with "
-        f"U Vᵀ, one has {_short(mean['faiss mAP, U V^T'])} over all lengths and seeds, "
+        f"{means('loss')}. Of the singular value decomposition U S Vᵀ it takes U V, "
+        "where the best rotation is U Vᵀ. From its projections and its first rotation, "
+        f"with U Vᵀ, one has {_short(mean['faiss mAP, U V^T'])} over all lengths and seeds, "
         f"and ours has {_short(mean['mAP'])}"
     )
 

@@ -1,7 +1,6 @@
 """Recipes, end to end, on small data sets with an untrained backbone."""
 
 import dataclasses
-import hashlib
 import json
 import types
 
@@ -376,7 +375,7 @@ def rewrite(path, file, arrays):
     np.savez(path / file, **arrays)
     card = json.loads((path / "card.json").read_text())
     card["files"][file] = {
-        "sha256": hashlib.sha256((path / file).read_bytes()).hexdigest(),
+        "sha256": weight_files.sha256(path / file),
         "bytes": (path / file).stat().st_size,
     }
     (path / "card.json").write_text(json.dumps(card))
@@ -404,6 +403,7 @@ def test_what_a_method_without_codes_does_not_take_is_named(tmp_path, rng):
         ("'kl'", "'mAP@ALL'", "`metrics` must be measures of label distributions"),
         ("'kl'", "'kl'\nk = 5", "must not have the key 'k'"),
         ("seed = 4", "seed = 4\nfine_tune_after = 'block2b'", "`training` may have"),
+        ("seed = 4", "seed = 4\nlearning_rate = 0.1", "`training` may have"),
     ):
         assert old in good
         file.write_text(good.replace(old, new))
@@ -931,7 +931,7 @@ def test_a_recipe_of_a_shallow_method(method, tmp_path):
     file = write(
         tmp_path,
         method,
-        ON_FEATURES,
+        "seed = 3\nepochs = 2",
         backbone='name = "features"',
         data='name = "digits"',
         model={"FastH": "trees = 5"}.get(method, ""),

@@ -3,7 +3,7 @@
 import contextlib
 import os
 import warnings
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 import click
@@ -106,26 +106,28 @@ def _verify(name: str | None, all_entries: bool, data_dir: str | None) -> None:
             pool = concurrent.futures.ProcessPoolExecutor(workers, context)
             map_names = stack.enter_context(pool).map
         for entry, metrics in zip(names, map_names(zoo.verify, names), strict=True):
-            kind = _kind(entry)
+            card = zoo.entry(entry).card
+            kind = _kind(card)
             print(
                 f"{entry}: the files match their sha256, the model gives the {kind} of "
                 f"its golden inputs, and the stored {kind} give the card's metrics."
             )
             print_metrics(metrics)
-            if not _compare(entry, data_dir, may_lack_data=all_entries):
+            if not _compare(entry, card, data_dir, may_lack_data=all_entries):
                 without_data.append(entry)
     if without_data:
         raise ValueError(f"`--data-dir` must hold the data of {without_data} as well.")
 
 
-def _compare(name: str, data_dir: str | None, may_lack_data: bool) -> bool:
+def _compare(
+    name: str, card: Mapping[str, Any], data_dir: str | None, may_lack_data: bool
+) -> bool:
     """Make an entry's codes again, if its data are at hand or expected to be, and print
     how many are equal; say whether all was done that was asked for."""
     from kerashash import data, zoo
 
-    of_entry = zoo.entry(name).card.get("data", {}).get("name")
+    kind, of_entry = _kind(card), card.get("data", {}).get("name")
     if data_dir is None and of_entry != _INSTALLED_DATA:
-        kind = _kind(name)
         print(f"  The {kind} were not made again from the data; --data-dir does it.")
         return True
     with warnings.catch_warnings():
@@ -135,18 +137,16 @@ def _compare(name: str, data_dir: str | None, may_lack_data: bool) -> bool:
         except data.DatasetUnavailableError as error:
             if not may_lack_data:
                 raise
-            print(f"  The {_kind(name)} were not made again from the data: {error}")
+            print(f"  The {kind} were not made again from the data: {error}")
             return False
     for split, agreement in agreements.items():
-        print(f"  {split} {_kind(name)} made again: {agreement}")
+        print(f"  {split} {kind} made again: {agreement}")
     return True
 
 
-def _kind(name: str) -> str:
+def _kind(card: Mapping[str, Any]) -> str:
     """What an entry stores."""
-    from kerashash import zoo
-
-    return "codes" if "bits" in zoo.entry(name).card else "distributions"
+    return "codes" if "bits" in card else "distributions"
 
 
 @_zoo.command("export")

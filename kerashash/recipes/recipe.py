@@ -21,7 +21,8 @@ A recipe is a file with five tables:
 - ``training``: ``seed``, and either ``epochs``, ``batch_size`` and ``learning_rate``
   for training on features that are computed once, optionally continued by
   ``self_train`` on unlabelled images (`kerashash.methods.self_training`); for a method
-  with a solver of its own, ``epochs``, its iterations, if they are not the default; or
+  with a solver of its own, ``epochs``, its iterations, and ``batch_size``, that of the
+  backbone, if they are not the defaults; or
   ``fine_tune_after``, a layer of the backbone. The layers after it then train as well
   (`kerashash.recipes.fitting.fit`): in ``rounds``, optionally after a ``first_head``,
   and at the end the ``head`` alone.
@@ -80,12 +81,10 @@ class Solving:
     Attributes:
         epochs: int or None; the iterations of the solver. None is the method's default.
         batch_size: int or None; the rows that the backbone takes at a time.
-        learning_rate: float; without effect, as a solver has none.
     """
 
     epochs: int | None = None
     batch_size: int | None = None
-    learning_rate: float = 0.0
 
 
 @dataclasses.dataclass(frozen=True)

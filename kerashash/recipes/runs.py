@@ -357,12 +357,10 @@ def _fit(
 ) -> keras.callbacks.History:
     """Train on vectors in memory, by gradients or by the method's own solver."""
     training = recipe.training
+    choices = dataclasses.asdict(training)
     if isinstance(training, Solving):
-        choices: dict[str, Any] = dataclasses.asdict(training)
-        del choices["learning_rate"]
         callbacks = [keras.callbacks.TensorBoard(log_dir)] if log_dir else []
         return model.fit(x, y, **choices, verbose=2, callbacks=callbacks)
-    choices = dataclasses.asdict(training)
     if isinstance(model, DDHLDL):
         # The learning rate schedule starts again with the function network.
         choices["decay_epochs"] = model.options["code_epochs"]

@@ -196,7 +196,7 @@ def save(
 
     root = pathlib.Path(root)
     card = _check_new(model, name, card, recipe, root, overwrite)
-    bits = model.bits if model.has_codes else None
+    bits = card.get("bits")
     if bits is None:
         _check_distributions(codes, model)
     else:

@@ -419,18 +419,17 @@ def itq_of_faiss() -> str:
         values = [statistics.fmean(float(r[column]) for r in end) for end in ends]
         return " and ".join(map(_short, values))
 
-    mean = {
-        column: statistics.fmean(float(row[column]) for row in rows)
-        for column in ("mAP", "faiss mAP, U V^T")
-    }
+    right, own = (
+        _short(statistics.fmean(float(row[column]) for row in rows))
+        for column in ("faiss mAP, U V^T", "mAP")
+    )
     return (
         f"has mAP@ALL {means('faiss mAP')} with {lengths[0]} and {lengths[-1]} bits "
         f"where ours has {means('mAP')}: both project to the same space, but the loss "
         f"of its rotation (eq. 2) is {means('faiss loss')}, and that of ours "
         f"{means('loss')}. Of the singular value decomposition U S Vᵀ it takes U V, "
         "where the best rotation is U Vᵀ. From its projections and its first rotation, "
-        f"with U Vᵀ, one has {_short(mean['faiss mAP, U V^T'])} over all lengths and seeds, "
-        f"and ours has {_short(mean['mAP'])}"
+        f"with U Vᵀ, one has {right} over all lengths and seeds, and ours has {own}"
     )
 
 

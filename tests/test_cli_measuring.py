@@ -31,7 +31,7 @@ def test_evaluate_computes_the_metrics_of_stored_codes_again(capsys, monkeypatch
     card = zoo.entry(ENTRY).card
     result = run_json(capsys, "evaluate", ENTRY)
     assert result["model"] == ENTRY
-    assert result["data"]["query"], result["data"]["database"] == (300, 1497)
+    assert (result["data"]["query"], result["data"]["database"]) == (300, 1497)
     for metric, expected in zip(result["metrics"], card["metrics"], strict=True):
         assert metric.pop("value") == pytest.approx(expected["value"], abs=1e-6)
         assert metric.items() <= expected.items()

@@ -344,8 +344,15 @@ def test_an_entry_without_codes(method, tmp_path, rng, capsys):
     assert closeness.rows == 6
     assert closeness.difference < 1e-6
     assert cli.main(["evaluate", str(entry.path)]) == 0
-    assert f"{values['kl']:.4f}" in capsys.readouterr().out
+    out = capsys.readouterr().out
+    assert "  6 queries\n" in out
+    assert f"{values['kl']:.4f}" in out
     assert zoo.export(entry.path, tmp_path / "copy").name == "small-colours"
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("KERASHASH_ZOO", str(tmp_path / "copy"))
+        assert "small-colours" in zoo.list()._repr_html_()
+    published = zoo.publish(model, rows, "small-rows", root=tmp_path, verbose=0)
+    assert [m["name"] for m in published.card["metrics"]] == [*values]
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(kerashash.data, "load", lambda name, **_: rows)
         verify = ["zoo", "verify", str(entry.path), "--data-dir", str(tmp_path)]
@@ -794,6 +801,7 @@ def test_files_that_are_no_recipe_are_refused(tmp_path, text, message):
         ("learning_rate = 1e-3", "learning_rate = -1.0", "learning_rate` must be at"),
         ('"AdaLabelHash"', '"AdaLabel"', "`method` must be one of"),
         ('"AdaLabelHash"', '"HashModel"', "`method` must be one of"),
+        ("bits = 12", "bits = 12\nkwargs = 1", r"`model` may.*\['kwargs'\]"),
         (
             "image_size = 64",
             'image_size = 64\nencoding = "x"',

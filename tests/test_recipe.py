@@ -282,6 +282,51 @@ def test_entries_on_frozen_features_share_a_backbone(small_world):
 
 
 @pytest.mark.slow
+def test_another_seed_trains_the_backbone_of_an_entry_anew(small_world):
+    _, folder, seeds = small_world
+    cache = folder / "cache"
+    path = write(folder, "AdaLabelHash", FINE_TUNED)
+    first = recipes.train(path, folder / "zoo", cache_dir=cache)
+    other = recipes.train(path, folder / "other", seed=4, cache_dir=cache)
+    expected, own = (
+        zoo.load(entry.path).backbone.get_layer("head_conv").kernel.numpy()
+        for entry in (other, first)
+    )
+    network = f"of = '{first.path}'"
+    path = write(folder, "DSRE", ON_FEATURES, backbone=network)
+
+    def by_seed():
+        seeds.clear()
+        entry = recipes.train(path, folder / "heads", seeds=2, cache_dir=cache)
+        return entry.card["metrics"][0]["by_seed"], [*seeds]
+
+    def kernel(seed):
+        rows = kerashash.data.load("cifar10", seed)
+        model = runs.run(recipes.read(path), rows, seed, cache).model
+        return model.backbone.get_layer("head_conv").kernel.numpy()
+
+    values, loaded = by_seed()
+    assert loaded == [3, 4, 4]  # the last for the backbone
+    np.testing.assert_array_equal(kernel(4), expected)
+    np.testing.assert_array_equal(kernel(3), own)
+    assert not np.array_equal(own, expected)
+    # It is trained once, unless its files are damaged.
+    assert by_seed() == (values, [3, 4])
+    (weights,) = cache.glob("seed-4-*/*/model.weights.h5")
+    weights.write_bytes(weights.read_bytes()[:-1])
+    assert by_seed() == (values, [3, 4, 4])
+    # Splits that are fixed for all seeds: the entry's backbone has seen no query.
+    path = write(
+        folder,
+        "DSRE",
+        ON_FEATURES,
+        backbone=network,
+        data='name = "cifar10"\nseed = 3',
+    )
+    np.testing.assert_array_equal(kernel(4), own)
+
+
+@pytest.mark.slow
 def test_an_entry_of_codes_for_another_classifier(small_world):
     _, folder, _ = small_world
     path = write(

@@ -12,10 +12,11 @@ A recipe is a file with five tables:
   starts at the recipe's file, that of the CSV file ``labels`` in the folder. Without
   ``seed``, each training run draws its own splits;
 - ``backbone``: arguments of `kerashash.backbones.get`, or ``of``, the entry whose
-  backbone to use. Further keys add layers on its features: ``encoding`` ("quantiles",
-  "standardized" or "whitened"), the number of ``components`` of the last,
-  ``hidden_units``, and the rate of ``dropout`` after each of these layers. For columns
-  of numbers there are only these keys;
+  backbone to use; if each run of both recipes draws its own splits of the same data,
+  that entry's recipe trains it anew for another seed. Further keys add layers on its
+  features: ``encoding`` ("quantiles", "standardized" or "whitened"), the number of
+  ``components`` of the last, ``hidden_units``, and the rate of ``dropout`` after each
+  of these layers. For columns of numbers there are only these keys;
 - ``model``: ``bits`` and other options of the method. A method that predicts label
   distributions and has no codes takes no ``bits``;
 - ``training``: ``seed``, and either ``epochs``, ``batch_size`` and ``learning_rate``

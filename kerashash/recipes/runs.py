@@ -26,7 +26,7 @@ from kerashash.data import feature_cache
 from kerashash.methods import DDHLDL, HashModel
 from kerashash.recipes import fitting
 from kerashash.recipes.recipe import Backbone, FineTuning, Recipe, Solving, read
-from kerashash.zoo import card_metrics, encoding
+from kerashash.zoo import card_metrics, cards, encoding
 
 _ENCODINGS = {
     "quantiles": QuantileEncoding,
@@ -102,7 +102,7 @@ def train(
         keras.utils.set_random_seed(number)
         rows = encoding.load_data({"seed": number, **recipe.data}, data_dir)
         start = time.monotonic()
-        result = run(recipe, rows, number, cache_dir, log_dir)
+        result = run(recipe, rows, number, cache_dir, log_dir, data_dir)
         minutes.append((time.monotonic() - start) / 60)
         bits = recipe.model.get("bits")  # None: the method has no codes
         values.append(card_metrics.measure(metrics, result.codes, bits))
@@ -162,6 +162,7 @@ def run(
     seed: int,
     cache_dir: str | os.PathLike[str],
     log_dir: str | os.PathLike[str] | None = None,
+    data_dir: str | os.PathLike[str] | None = None,
 ) -> Run:
     """Train as a recipe describes.
 
@@ -171,6 +172,7 @@ def run(
         seed: int.
         cache_dir: path of a folder for features.
         log_dir: path of a folder for TensorBoard logs, or None.
+        data_dir: path or None; as for `train`, for a backbone that is trained first.
 
     Returns:
         `Run`.
@@ -187,7 +189,7 @@ def run(
         )
     if isinstance(recipe.training, FineTuning):
         return _fine_tuned(recipe, recipe.training, rows, seed, cache_dir, log_dir)
-    return _on_features(recipe, rows, seed, cache_dir, log_dir)
+    return _on_features(recipe, rows, seed, cache_dir, log_dir, data_dir)
 
 
 def model_for(
@@ -299,6 +301,7 @@ def _on_features(
     seed: int,
     cache_dir: str | os.PathLike[str],
     log_dir: str | os.PathLike[str] | None,
+    data_dir: str | os.PathLike[str] | None,
 ) -> Run:
     """Train the method on the features of a frozen backbone.
 
@@ -306,7 +309,7 @@ def _on_features(
     """
     options = recipe.backbone.network
     if "of" in options:
-        backbone = zoo.load(options["of"]).backbone
+        backbone = _backbone_of(options["of"], recipe, seed, cache_dir, data_dir)
     else:
         backbone = backbones.get(**options)
     zoo.round_weights(backbone)
@@ -330,6 +333,38 @@ def _on_features(
     network = keras.Sequential([backbone, *layers]) if layers else backbone
     model = model.with_backbone(network)
     return Run(model, codes, history.history["loss"][-1])
+
+
+def _backbone_of(
+    name: str,
+    recipe: Recipe,
+    seed: int,
+    cache_dir: str | os.PathLike[str],
+    data_dir: str | os.PathLike[str] | None,
+) -> keras.Model:
+    """Load the backbone of another entry, trained on the splits of this seed.
+
+    Where each seed draws its own splits, the entry's backbone may have been trained on
+    what are queries here. Its recipe then trains it anew with this seed, once.
+    """
+    found = zoo.entry(name)
+    splits_fixed = "seed" in recipe.data or seed == found.card.get("seed")
+    if splits_fixed or not cards.has_recipe(found.card):
+        return zoo.load(name).backbone
+    path = found.path / "recipe.toml"
+    other = read(path)
+    source = "folder" if "folder" in recipe.data else "name"
+    if "seed" in other.data or other.data.get(source) != recipe.data[source]:
+        return zoo.load(name).backbone
+    digest = hashlib.sha256(other.text.encode()).hexdigest()[:16]
+    root = pathlib.Path(cache_dir) / f"seed-{seed}-{digest}"
+    try:
+        return zoo.load(root / other.name).backbone
+    except ValueError:  # it is not there, or damaged
+        train(path, root, seed=seed, cache_dir=cache_dir, data_dir=data_dir)
+        # The head is that of a run that finds the backbone trained.
+        keras.utils.set_random_seed(seed)
+    return zoo.load(root / other.name).backbone
 
 
 def _on_columns(

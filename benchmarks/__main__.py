@@ -88,6 +88,12 @@ BENCHMARKS = {
         modules=("openvino", "ai_edge_litert", "nncf"),
         data="cifar10",
     ),
+    "onednn": Benchmark(
+        "codes of images, and training, by TensorFlow with oneDNN",
+        "TensorFlow without it",
+        5,
+        quick=("--turns", "1"),
+    ),
     "evaluation": Benchmark(
         "mAP and the other measures, at the size of NUS-WIDE",
         "a loop that sorts for each query",

@@ -755,6 +755,21 @@ def engines() -> str:
     return _table(columns, lines)
 
 
+def onednn() -> str:
+    """TensorFlow with and without oneDNN, on a processor without AVX-512."""
+    encode, fine_tune, head = (
+        row
+        for what in ("encode", "fine-tune", "head")
+        for row in _read("onednn", what=what, isa="AVX2")
+    )
+    times = "times as fast"
+    return _lines(
+        f"on {encode['machine']}, codes come {encode[times]} times as fast as without, "
+        f"fine-tuning is {fine_tune[times]} and the training of heads {head[times]} "
+        "times as fast"
+    )
+
+
 def in_integers() -> str:
     """What 8-bit integers cost."""
     (row,) = _read("int8")
@@ -918,6 +933,7 @@ TABLES: dict[str, Callable[[], str]] = {
     "dcdh memory": dcdh_memory,
     "encoding": encoding,
     "engines": engines,
+    "onednn": onednn,
     "int8": in_integers,
     "heads": heads,
     "loading": loading,

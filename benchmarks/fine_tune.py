@@ -51,7 +51,7 @@ def fine_tune(name, seed, cache_dir):
     x, labels = frozen[rows], data.labels[rows]
     model = method(upper, 48, num_classes=data.num_classes, **options)
     head = {"epochs": 20, "batch_size": 128, "learning_rate": 1e-3}
-    model, _ = fitting.fit_head(model, x[:, 0], labels, **head)
+    model, _ = fitting.fit_head(model, x[:, :1], labels, **head)
     options = {"batch_size": 128, "weight_decay": 1e-4, "shift": 1, "rounds": ROUNDS}
     fitting.fit(model, x, labels, seed, **options)
     return frozen, model

@@ -131,6 +131,32 @@ def test_split_shares_the_layers(tiny, rng):
     np.testing.assert_allclose(upper(lower(images)), tiny(images), atol=1e-5)
 
 
+def test_mirrored_features_are_those_of_both_images(tiny, rng, tmp_path):
+    images = rng.integers(0, 256, (3, 40, 56, 3)).astype(np.uint8)
+    mirror_images = np.flip(images, axis=2)
+    network = backbones.mirrored(tiny)
+    features = network(images)
+    alone = tiny(images), tiny(mirror_images)
+    assert not np.allclose(*alone, rtol=1e-3)
+    np.testing.assert_allclose(features, (alone[0] + alone[1]) / 2, rtol=1e-5)
+    np.testing.assert_array_equal(features, network(mirror_images))
+    assert input_size(network) == input_size(tiny)
+    network.save(tmp_path / "network.keras")
+    loaded = keras.saving.load_model(tmp_path / "network.keras")
+    np.testing.assert_array_equal(features, loaded(images))
+    # The two ways through the network share its weights.
+    assert len(network.weights) == len(loaded.weights) == len(tiny.weights)
+
+
+@pytest.mark.parametrize("shape", [(8,), (8, 3)])
+def test_only_networks_of_images_are_mirrored(shape):
+    network = keras.Sequential([keras.Input(shape), keras.layers.Dense(2)])
+    with pytest.raises(ValueError, match="`backbone` must take images"):
+        backbones.mirrored(network)
+    with pytest.raises(ValueError, match="`backbone` must take images"):
+        backbones.mirrored(keras.layers.Dense(2))
+
+
 def test_split_names_layers_that_do_not_cut(small):
     with pytest.raises(ValueError, match=r"'block5'.*block5a"):
         backbones.split(small, "block5")

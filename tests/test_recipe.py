@@ -282,6 +282,35 @@ def test_entries_on_frozen_features_share_a_backbone(small_world):
 
 
 @pytest.mark.slow
+def test_mirror_images_have_the_codes_of_an_entry_on_mirrored_features(small_world):
+    data, folder, _ = small_world
+    cache = folder / "cache"
+    network = f"{backbone(folder)}\nmirrored = true"
+    path = write(folder, "AdaLabelHash", FINE_TUNED, backbone=network)
+    first = recipes.train(path, folder / "zoo", cache_dir=cache)
+    assert first.card["backbone"]["mirrored"] is True
+    assert zoo.verify(first.path)
+    path = write(folder, "DSRE", ON_FEATURES, backbone=f"of = '{first.path}'")
+    head = recipes.train(path, folder / "head", cache_dir=cache)
+    path = write(folder, "DSRE", ON_FEATURES, backbone=network)
+    frozen = recipes.train(path, folder / "frozen", cache_dir=cache)
+    images = data.arrays("query")[0]
+    for entry in (first, head, frozen):
+        model = zoo.load(entry.path)
+        codes = model.encode(images)
+        with np.load(entry.path / "codes.npz") as stored:
+            np.testing.assert_array_equal(codes, stored["query_codes"])
+        np.testing.assert_array_equal(model.encode(images[:, :, ::-1]), codes)
+    # The head of the fine-tuned entry has been trained on averaged features.
+    plain = write(folder, "AdaLabelHash", FINE_TUNED)
+    other = recipes.train(plain, folder / "plain", cache_dir=cache)
+    kernels = [
+        zoo.load(entry.path).hash_head.get_weights()[0] for entry in (first, other)
+    ]
+    assert not np.array_equal(*kernels)
+
+
+@pytest.mark.slow
 def test_another_seed_trains_the_backbone_of_an_entry_anew(small_world):
     _, folder, seeds = small_world
     cache = folder / "cache"
@@ -854,6 +883,11 @@ def test_files_that_are_no_recipe_are_refused(tmp_path, text, message):
         ),
         (
             "image_size = 64",
+            "image_size = 64\nmirrored = 'yes'",
+            "`backbone.mirrored` must be true or false",
+        ),
+        (
+            "image_size = 64",
             "image_size = 64\nof = 'y'",
             "`backbone` must have no other",
         ),
@@ -885,6 +919,12 @@ def test_wrong_keys_of_a_recipe_are_named(tmp_path, old, new, message):
     with pytest.raises((TypeError, ValueError), match=message) as caught:
         recipes.read(path)
     assert str(path) in str(caught.value)
+
+
+def test_columns_are_not_mirrored(tmp_path):
+    path = write(tmp_path, "DSRE", ON_FEATURES, backbone="mirrored = true")
+    with pytest.raises(ValueError, match=r"`backbone.mirrored` needs a network"):
+        recipes.read(path)
 
 
 def test_a_recipe_cannot_be_changed(tmp_path):

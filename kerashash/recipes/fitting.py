@@ -125,7 +125,8 @@ def fit_head(
 
     Args:
         model: a trained `HashModel`.
-        features: array ``(n, ...)``; inputs of the model's backbone.
+        features: array ``(n, views, ...)``; inputs of the model's backbone, whose
+            output is averaged over the views of each image.
         labels: array ``(n, num_classes)``.
         epochs, batch_size: int.
         learning_rate: float; the initial rate of a cosine decay.
@@ -134,7 +135,10 @@ def fit_head(
         ``(model, history)``: a model with the same backbone, and its
         `keras.callbacks.History`.
     """
-    vectors = outputs(model.backbone, features)
+    views = range(features.shape[1])
+    vectors = np.mean(
+        [outputs(model.backbone, features[:, view]) for view in views], axis=0
+    )
     head = model.with_backbone(network(vectors))
     history = fit_vectors(
         head,

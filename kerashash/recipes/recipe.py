@@ -13,10 +13,12 @@ A recipe is a file with five tables:
   ``seed``, each training run draws its own splits;
 - ``backbone``: arguments of `kerashash.backbones.get`, or ``of``, the entry whose
   backbone to use; if each run of both recipes draws its own splits of the same data,
-  that entry's recipe trains it anew for another seed. Further keys add layers on its
-  features: ``encoding`` ("quantiles", "standardized" or "whitened"), the number of
-  ``components`` of the last, ``hidden_units``, and the rate of ``dropout`` after each
-  of these layers. For columns of numbers there are only these keys;
+  that entry's recipe trains it anew for another seed. ``mirrored = true`` averages its
+  features over each image and its mirror image (`kerashash.backbones.mirrored`).
+  Further keys add layers on the features: ``encoding`` ("quantiles", "standardized" or
+  "whitened"), the number of ``components`` of the last, ``hidden_units``, and the rate
+  of ``dropout`` after each of these layers. For columns of numbers there are only these
+  further keys;
 - ``model``: ``bits`` and other options of the method. A method that predicts label
   distributions and has no codes takes no ``bits``;
 - ``training``: ``seed``, and either ``epochs``, ``batch_size`` and ``learning_rate``
@@ -151,6 +153,8 @@ class Backbone:
     Attributes:
         network: dict; arguments of `kerashash.backbones.get`, or ``of``. Empty for
             columns.
+        mirrored: bool; whether its features are averaged over an image and its mirror
+            image.
         encoding: str or None; the encoding of its features.
         components: int or None; how many components ``encoding="whitened"`` keeps. None
             is the default of `kerashash.backbones.Whitening`.
@@ -159,6 +163,7 @@ class Backbone:
     """
 
     network: Mapping[str, Any]
+    mirrored: bool = False
     encoding: str | None = None
     components: int | None = None
     hidden_units: int | None = None
@@ -169,6 +174,7 @@ class Backbone:
         layers = {name: getattr(self, name) for name in _LAYERS}
         return {
             **self.network,
+            **({"mirrored": True} if self.mirrored else {}),
             **{name: value for name, value in layers.items() if value is not None},
         }
 
@@ -343,13 +349,21 @@ def _backbone(table: dict[str, Any]) -> Backbone:
             )
     if "hidden_units" in layers:
         check_integer("backbone.hidden_units", layers["hidden_units"])
-    network = {name: value for name, value in table.items() if name not in _LAYERS}
+    mirrored = table.get("mirrored", False)
+    if not isinstance(mirrored, bool):
+        raise TypeError(
+            f"`backbone.mirrored` must be true or false. Received: {mirrored!r}."
+        )
+    others = ("mirrored", *_LAYERS)
+    network = {name: value for name, value in table.items() if name not in others}
+    if mirrored and not network:
+        raise ValueError("`backbone.mirrored` needs a network that takes images.")
     if "of" in network and len(network) > 1:
         raise ValueError(
             "`backbone` must have no other keys of a network with 'of', which names "
             f"the entry whose backbone to use. Received: {sorted(network)}."
         )
-    return Backbone(network, **layers)
+    return Backbone(network, mirrored, **layers)
 
 
 def _fine_tuning(table: dict[str, Any]) -> FineTuning:

@@ -271,7 +271,7 @@ def _fine_tuned(
     if training.first_head:
         # A random head would pass random gradients to the pretrained layers.
         first_head = dataclasses.asdict(training.first_head)
-        model, _ = fitting.fit_head(model, features[:, 0], labels, **first_head)
+        model, _ = fitting.fit_head(model, features[:, :1], labels, **first_head)
     fitting.fit(
         model,
         features,
@@ -285,7 +285,9 @@ def _fine_tuned(
         rounds=training.rounds,
     )
     head = dataclasses.asdict(training.head)
-    model, history = fitting.fit_head(model, features[:, 0], labels, **head)
+    views = features if recipe.backbone.mirrored else features[:, :1]
+    model, history = fitting.fit_head(model, views, labels, **head)
+    backbone = _mirrored(backbone, recipe)
     model = model.with_backbone(backbone)
     zoo.round_weights(model)
     # Recipes that use this entry's backbone read its features from the same cache.
@@ -312,6 +314,7 @@ def _on_features(
         backbone = _backbone_of(options["of"], recipe, seed, cache_dir, data_dir)
     else:
         backbone = backbones.get(**options)
+    backbone = _mirrored(backbone, recipe)
     zoo.round_weights(backbone)
     cached = data.cache_features(images, backbone, cache_dir)
     x, labels = cached.arrays("train")
@@ -333,6 +336,11 @@ def _on_features(
     network = keras.Sequential([backbone, *layers]) if layers else backbone
     model = model.with_backbone(network)
     return Run(model, codes, history.history["loss"][-1])
+
+
+def _mirrored(backbone: keras.Model, recipe: Recipe) -> keras.Model:
+    """Average the features over mirror images if the recipe says so."""
+    return backbones.mirrored(backbone) if recipe.backbone.mirrored else backbone
 
 
 def _backbone_of(

@@ -89,7 +89,7 @@ BENCHMARKS = {
         data="cifar10",
     ),
     "onednn": Benchmark(
-        "codes of images, and training, by TensorFlow with oneDNN",
+        "codes of images, and heads, by TensorFlow with oneDNN",
         "TensorFlow without it",
         5,
         quick=("--turns", "1"),

@@ -96,7 +96,8 @@ def _zoo_row(card: dict[str, Any]) -> Iterator[str]:
     if "name" in backbone:
         yield cards.joined(backbone["name"])
     elif "of" in backbone:
-        yield f"a head on that of `{backbone['of']}`"
+        mirrored = ", mirrored" if backbone.get("mirrored") else ""
+        yield f"a head on that of `{backbone['of']}`{mirrored}"
     else:
         yield "none: columns"
     yield first["name"]
@@ -757,16 +758,15 @@ def engines() -> str:
 
 def onednn() -> str:
     """TensorFlow with and without oneDNN, on a processor without AVX-512."""
-    encode, fine_tune, head = (
+    encode, head = (
         row
-        for what in ("encode", "fine-tune", "head")
+        for what in ("encode", "head")
         for row in _read("onednn", what=what, isa="AVX2")
     )
     times = "times as fast"
     return _lines(
         f"on {encode['machine']}, codes come {encode[times]} times as fast as without, "
-        f"fine-tuning is {fine_tune[times]} and the training of heads {head[times]} "
-        "times as fast"
+        f"and heads train {head[times]} times as fast"
     )
 
 

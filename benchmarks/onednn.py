@@ -2,7 +2,7 @@
 
     python -m benchmarks onednn [--turns 5]
 
-TensorFlow itself uses them on processors with AVX-512 alone; `import kerashash` lets it
+TensorFlow itself uses them on processors with AVX-512 alone; the command line lets it
 use them on all x86 processors. One process has them, the other not. They do the same
 work in alternating turns: codes of images in memory, by TensorFlow, and ten epochs of a
 head on cached features. Codes of both must be equal. Medians are written to

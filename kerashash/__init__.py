@@ -26,8 +26,6 @@ Public names load on first use, so ``import kerashash`` does not import TensorFl
 """
 
 import importlib
-import os
-import platform
 import sys
 from typing import TYPE_CHECKING, Any
 
@@ -156,11 +154,6 @@ def __dir__() -> list[str]:
 
 
 deprecation.install()
-
-# TensorFlow reads this when it is imported. It uses oneDNN on processors with AVX-512
-# alone; on other ones, too, its convolutions take less time with it.
-if platform.machine() in ("x86_64", "AMD64") and "tensorflow" not in sys.modules:
-    os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "1")
 
 # `keras.saving.load_model` knows the classes that have been imported. Where Keras is
 # loaded, so is TensorFlow, and importing them costs little.

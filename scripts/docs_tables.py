@@ -96,8 +96,7 @@ def _zoo_row(card: dict[str, Any]) -> Iterator[str]:
     if "name" in backbone:
         yield cards.joined(backbone["name"])
     elif "of" in backbone:
-        mirrored = ", mirrored" if backbone.get("mirrored") else ""
-        yield f"a head on that of `{backbone['of']}`{mirrored}"
+        yield f"a head on that of `{backbone['of']}`"
     else:
         yield "none: columns"
     yield first["name"]

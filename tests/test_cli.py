@@ -1,4 +1,5 @@
 import json
+import os
 import pathlib
 import shutil
 import subprocess
@@ -275,6 +276,29 @@ def test_help_and_completion_import_neither_tensorflow_nor_numpy(tmp_path):
     assert (result.returncode, result.stderr) == (0, "")
     assert "demo" in result.stdout
     assert "plain,dcdh-nuswide-48\n" in result.stdout
+
+
+@pytest.mark.parametrize(
+    ("before", "expected"),
+    [
+        ("platform.machine = lambda: 'x86_64'", "1"),
+        ("platform.machine = lambda: 'arm64'", "None"),
+        ("os.environ['TF_ENABLE_ONEDNN_OPTS'] = '0'", "0"),
+        ("sys.modules['tensorflow'] = None", "None"),  # it has read the variable
+    ],
+)
+def test_tensorflow_uses_onednn_unless_told_otherwise(before, expected):
+    code = (
+        f"import os, platform, sys, kerashash.cli; {before}\n"
+        "kerashash.cli.main(['--help'])\n"
+        "sys.exit(str(os.environ.get('TF_ENABLE_ONEDNN_OPTS')))"
+    )
+    variables = {**os.environ}
+    variables.pop("TF_ENABLE_ONEDNN_OPTS", None)
+    result = subprocess.run(
+        [sys.executable, "-c", code], env=variables, capture_output=True, text=True
+    )
+    assert result.stderr.strip() == expected
 
 
 def complete(line, monkeypatch, capsys):

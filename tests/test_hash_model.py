@@ -212,28 +212,6 @@ def test_import_is_light():
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
 
 
-@pytest.mark.parametrize(
-    ("before", "expected"),
-    [
-        ("platform.machine = lambda: 'x86_64'", "1"),
-        ("platform.machine = lambda: 'arm64'", "None"),
-        ("os.environ['TF_ENABLE_ONEDNN_OPTS'] = '0'", "0"),
-        ("sys.modules['tensorflow'] = None", "None"),  # it has read the variable
-    ],
-)
-def test_tensorflow_uses_onednn_unless_told_otherwise(before, expected):
-    code = (
-        f"import os, platform, sys; {before}; import kerashash; "
-        "print(os.environ.get('TF_ENABLE_ONEDNN_OPTS'))"
-    )
-    variables = {**os.environ}
-    variables.pop("TF_ENABLE_ONEDNN_OPTS", None)
-    done = subprocess.run(
-        [sys.executable, "-c", code], env=variables, capture_output=True, check=True
-    )
-    assert done.stdout.decode().strip() == expected
-
-
 def test_unknown_name_is_an_attribute_error():
     with pytest.raises(AttributeError, match="no attribute 'NoSuchMethod'"):
         kerashash.NoSuchMethod  # noqa: B018

@@ -191,7 +191,7 @@ def test_training_goes_on_exactly_in_a_new_process(tmp_path):
     loss = fit(model, x, labels, epochs=4, callbacks=files)
     np.savez(tmp_path / "data.npz", x=x, labels=labels)
     code = """
-import keras, kerashash, numpy as np, tensorflow as tf  # in the order above
+import kerashash, numpy as np, tensorflow as tf
 data = np.load("data.npz")
 rows = {"label": data["labels"], "index": np.arange(len(data["x"]), dtype=np.int32)}
 dataset = tf.data.Dataset.from_tensor_slices((data["x"], rows)).batch(10)

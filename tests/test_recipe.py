@@ -324,35 +324,34 @@ def test_another_seed_trains_the_backbone_of_an_entry_anew(small_world):
     network = f"of = '{first.path}'"
     path = write(folder, "DSRE", ON_FEATURES, backbone=network)
 
-    def by_seed():
+    def train(seed):
+        """Return the kernels of a head and of its backbone, and the seeds of data."""
         seeds.clear()
-        entry = recipes.train(path, folder / "heads", seeds=2, cache_dir=cache)
-        return entry.card["metrics"][0]["by_seed"], [*seeds]
+        entry = recipes.train(path, folder / "heads", seed=seed, cache_dir=cache)
+        model = zoo.load(entry.path)
+        kernel = model.backbone.get_layer("head_conv").kernel.numpy()
+        return model.hash_head.get_weights()[0], kernel, [*seeds]
 
-    def kernel(seed):
-        rows = kerashash.data.load("cifar10", seed)
-        model = runs.run(recipes.read(path), rows, seed, cache).model
-        return model.backbone.get_layer("head_conv").kernel.numpy()
-
-    values, loaded = by_seed()
-    assert loaded == [3, 4, 4]  # the last for the backbone
-    np.testing.assert_array_equal(kernel(4), expected)
-    np.testing.assert_array_equal(kernel(3), own)
+    head, kernel, loaded = train(4)
+    assert loaded == [4, 4]  # the second for the backbone
+    np.testing.assert_array_equal(kernel, expected)
     assert not np.array_equal(own, expected)
-    # It is trained once, unless its files are damaged.
-    assert by_seed() == (values, [3, 4])
+    # It is trained once, unless its files are damaged; the head is the same.
     (weights,) = cache.glob("seed-4-*/*/model.weights.h5")
-    weights.write_bytes(weights.read_bytes()[:-1])
-    assert by_seed() == (values, [3, 4, 4])
+    for damage, times in ((0, 1), (1, 2)):
+        content = weights.read_bytes()
+        weights.write_bytes(content[: len(content) - damage])
+        again, kernel, loaded = train(4)
+        assert loaded == [4] * times
+        np.testing.assert_array_equal(again, head)
+        np.testing.assert_array_equal(kernel, expected)
+    _, kernel, loaded = train(3)  # the entry's own
+    assert loaded == [3]
+    np.testing.assert_array_equal(kernel, own)
     # Splits that are fixed for all seeds: the entry's backbone has seen no query.
-    path = write(
-        folder,
-        "DSRE",
-        ON_FEATURES,
-        backbone=network,
-        data='name = "cifar10"\nseed = 3',
-    )
-    np.testing.assert_array_equal(kernel(4), own)
+    fixed = 'name = "cifar10"\nseed = 3'
+    path = write(folder, "DSRE", ON_FEATURES, backbone=network, data=fixed)
+    np.testing.assert_array_equal(train(4)[1], own)
 
 
 @pytest.mark.slow

@@ -215,6 +215,9 @@ def test_from_preset_takes_entries_of_its_class():
     assert isinstance(kerashash.HashModel.from_preset("ssdh-digits-48"), SSDH)
     with pytest.raises(ValueError, match=r"`name` must be an entry of DSRE.*of SSDH"):
         DSRE.from_preset("ssdh-digits-48")
+    assert SSDH.from_preset("ssdh-digits-48", strict=True).bits == 48
+    with pytest.raises(ValueError, match=r"no surrogate with strict=True"):
+        kerashash.DCDH.from_preset("dcdh-nuswide-12", strict=True)
 
 
 @pytest.mark.filterwarnings("error:Gradients do not exist")

@@ -1246,18 +1246,20 @@ class HashModel(keras.Model):
         return model
 
     @classmethod
-    def from_preset(cls, name: str) -> Self:
+    def from_preset(cls, name: str, strict: bool = False) -> Self:
         """Load a trained model of the zoo, if it is of this class.
 
         Args:
             name: str; the entry, as for `kerashash.zoo.load`, which loads a model of
                 any class.
+            strict: bool; as for `kerashash.zoo.load`.
 
         Returns:
             A model of the class on which this is called, or of a subclass.
 
         Raises:
-            ValueError: if there is no such entry, or it is of another class.
+            ValueError: if there is no such entry, `strict` refuses it, or it is of
+                another class.
 
         Example:
             >>> import kerashash
@@ -1266,7 +1268,7 @@ class HashModel(keras.Model):
         """
         from kerashash import zoo
 
-        model = zoo.load(name)
+        model = zoo.load(name, strict)
         if not isinstance(model, cls):
             raise ValueError(
                 f"`name` must be an entry of {cls.__name__}. Received: {name!r}, which "

@@ -315,6 +315,7 @@ def test_another_seed_trains_the_backbone_of_an_entry_anew(small_world):
     _, folder, seeds = small_world
     cache = folder / "cache"
     path = write(folder, "AdaLabelHash", FINE_TUNED)
+    text = path.read_text()
     first = recipes.train(path, folder / "zoo", cache_dir=cache)
     other = recipes.train(path, folder / "other", seed=4, cache_dir=cache)
     expected, own = (
@@ -348,6 +349,12 @@ def test_another_seed_trains_the_backbone_of_an_entry_anew(small_world):
     _, kernel, loaded = train(3)  # the entry's own
     assert loaded == [3]
     np.testing.assert_array_equal(kernel, own)
+    # Nor for another text of the entry.
+    plain = folder / "text.toml"
+    plain.write_text(text.replace("[entry]", '[entry]\nuse = "a test"'))
+    recipes.train(plain, folder / "zoo", cache_dir=cache)
+    assert zoo.entry(first.path).card["use"] == "a test"
+    assert train(4)[2] == [4]
     # Splits that are fixed for all seeds: the entry's backbone has seen no query.
     fixed = 'name = "cifar10"\nseed = 3'
     path = write(folder, "DSRE", ON_FEATURES, backbone=network, data=fixed)

@@ -364,7 +364,9 @@ def _backbone_of(
     source = "folder" if "folder" in recipe.data else "name"
     if "seed" in other.data or other.data.get(source) != recipe.data[source]:
         return zoo.load(name).backbone
-    digest = hashlib.sha256(other.text.encode()).hexdigest()[:16]
+    # What the card says may change: that is no reason to train again.
+    told = dataclasses.replace(other, entry={"method": other.entry["method"]})
+    digest = hashlib.sha256(repr(told).encode()).hexdigest()[:16]
     root = pathlib.Path(cache_dir) / f"seed-{seed}-{digest}"
     try:
         return zoo.load(root / other.name).backbone

@@ -35,8 +35,8 @@ from kerashash.baselines import (
 )
 from kerashash.maths import discrete
 from kerashash.methods import DCDH, DDH, DDHLDL, DSRE, AdaLabelHash
-from kerashash.methods.hash_model import Batch
 from kerashash.methods.learned_codes import SolvedCodes
+from kerashash.methods.trainable import Batch
 
 SMALL_NAMES = ("label", "fusion")
 SMALL = {"label_units": (64,), "fusion_units": (64,)}

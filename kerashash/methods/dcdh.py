@@ -12,9 +12,10 @@ from kerashash.checks import check_choices, check_least, from_preset
 from kerashash.data import inputs
 from kerashash.maths import discrete, losses
 from kerashash.maths.similarity import LabelSimilarity
-from kerashash.methods.hash_model import Batch, HashModel
+from kerashash.methods.hash_model import HashModel
 from kerashash.methods.layers import OuterProductFusion
 from kerashash.methods.learned_codes import RankedCodes, SolvedCodes
+from kerashash.methods.trainable import Batch
 from kerashash.methods.training_state import Arrays, random_states
 
 CHOICES = {

@@ -29,7 +29,7 @@ from kerashash.maths.similarity import (
     shares_label,
 )
 from kerashash.methods import replicas
-from kerashash.methods.hash_model import Batch
+from kerashash.methods.trainable import Batch
 
 # Rows of B solved at a time: a block of S then has _BLOCK_ROWS x patterns entries.
 _BLOCK_ROWS = 8192

@@ -257,6 +257,25 @@ def test_steps_per_execution_and_jit(method, options, digit_pairs):
     assert loss[-1] < loss[0]
 
 
+@pytest.mark.filterwarnings("ignore:The function network, which encodes, is not")
+@KINDS
+def test_the_training_step_is_traced_once(method, options, digit_pairs, monkeypatch):
+    x, labels, _ = digit_pairs
+    x, labels = x[:32], rows_for(method, labels[:32])
+    step, traces = method.train_step, []
+
+    def counted(self, data):
+        traces.append(method)
+        return step(self, data)
+
+    monkeypatch.setattr(method, "train_step", counted)
+    model = build(method, 128, 10, 32, **options)
+    model.compile(optimizer="adam")
+    model.fit(x, labels, batch_size=32, verbose=0)
+    assert len(traces) == 1
+    assert len(model.optimizer.variables) >= 2 + 2 * len(model.trainable_variables)
+
+
 @pytest.mark.slow
 @METHODS
 def test_fit_with_mixed_precision(method, options, digit_pairs):

@@ -301,6 +301,9 @@ class ShallowHash(HashModel):
     def _maybe_symbolic_build(self, *args: Any, **kwargs: Any) -> None:
         """Do nothing: `prepare` builds the model, and there is nothing to optimize."""
 
+    def _build_optimizer(self) -> None:
+        """Do nothing: its variables would take memory and have no effect."""
+
     def make_train_function(self, force: bool = False) -> None:
         self.train_function: Any = lambda iterator: self._one_iteration()
 

@@ -591,9 +591,19 @@ class Trainable(keras.Model):
         self._training_state.loaded = None  # it lives on in what `prepare` made
         layers = _normalizing(self._flatten_layers())
         self._average_statistics = replicas.averaging(strategy, layers)
+        self._build_optimizer()
         if order is not None:
             self._check_workers(order, epoch)
         self.make_train_function()  # unless there is one
+
+    def _build_optimizer(self) -> None:
+        """Make the optimizer's variables before the first step.
+
+        TensorFlow traces a step that makes variables twice.
+        """
+        are_built = all(layer.built for layer in self._flatten_layers())
+        if are_built and self.optimizer is not None and not self.optimizer.built:
+            self.optimizer.build(self.trainable_variables)
 
     def _check_workers(self, order: replicas.Order, epoch: int) -> None:
         """Refuse to train in processes that do not begin alike."""

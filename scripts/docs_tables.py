@@ -615,7 +615,7 @@ def scale() -> str:
                 value("read and resize", "JPEG, to 128 px") + " s",
             ),
             (
-                f"encode with `{entry}` (EfficientNet-Lite0, 128 px)",
+                f"encode with version 1 of `{entry}` (EfficientNet-Lite0, 128 px)",
                 value("encode", f"{entry}, arrays") + " s",
             ),
             ("codes in memory", "8 MB"),

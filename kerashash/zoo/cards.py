@@ -511,7 +511,7 @@ def rows(card: Mapping[str, Any]) -> list[dict[str, str]]:
     Example:
         >>> from kerashash import zoo
         >>> rows(zoo.entry("adalabel-cifar10-48").card)[0]["value"]
-        '0.9630'
+        '0.9707'
     """
     table = []
     for metric in card["metrics"]:

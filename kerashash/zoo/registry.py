@@ -111,7 +111,7 @@ def versions(name: str) -> list[int]:
 
     Example:
         >>> versions("adalabel-cifar10-48"), versions("no-such-entry-48")
-        ([1], [])
+        ([2], [])
     """
     numbers = set()
     for location in _locations() if cards.is_plain(name) else ():

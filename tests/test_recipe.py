@@ -16,7 +16,7 @@ import kerashash
 from kerashash import cli, recipes, zoo
 from kerashash.backbones import efficientnet_lite
 from kerashash.data import RetrievalData, feature_cache
-from kerashash.data.augmentation import random_shift
+from kerashash.data.augmentation import random_cutout, random_shift
 from kerashash.evaluation import label_distribution
 from kerashash.recipes import fitting, recipe, runs
 from kerashash.zoo import weight_files
@@ -834,6 +834,59 @@ def test_random_shift_moves_whole_images():
     windows = [padded[:, i : i + 4, j : j + 4] for i in range(3) for j in range(3)]
     for row, moved in enumerate(random_shift(x, 1).numpy()):
         assert any(np.array_equal(moved, window[row]) for window in windows)
+
+
+def test_random_cutout_sets_one_square_to_0():
+    x = tf.ones((200, 5, 6, 2))
+    np.testing.assert_array_equal(random_cutout(x, 0), x)
+    squares = []
+    for i in range(-1, 4):
+        for j in range(-1, 5):
+            square = np.ones((5, 6))
+            square[max(i, 0) : i + 3, max(j, 0) : j + 3] = 0
+            squares.append(square)
+    found = set()
+    for image in random_cutout(x, 3).numpy():
+        np.testing.assert_array_equal(image[..., 0], image[..., 1])
+        found.add(next(i for i, s in enumerate(squares) if (image[..., 0] == s).all()))
+    assert len(found) == 30  # its centre may be any cell
+
+
+def test_squares_are_cut_out_of_augmented_features_alone():
+    model = Recorder()
+    fitting.fit(
+        model,
+        np.ones((64, 2, 4, 4, 1), np.float16),
+        np.eye(64),
+        seed=1,
+        batch_size=64,
+        weight_decay=0,
+        shift=0,
+        cutout=2,
+        rounds=[recipe.Round(1, 0, 0.1, True), recipe.Round(1, 0, 0.1, False)],
+    )
+    for (dataset, _), least in zip(model.fits, (0, 1), strict=True):
+        ((x, _),) = dataset.as_numpy_iterator()
+        assert (x.min(axis=(1, 2, 3)) == least).all()
+
+
+def test_the_side_of_the_square_of_a_recipe(small_world, monkeypatch):
+    _, folder, _ = small_world
+    text = FINE_TUNED.replace("shift = 1", "shift = 1\ncutout = 3")
+    path = write(folder, "AdaLabelHash", text)
+    sides = []
+
+    def fit(*_, cutout, **options):
+        sides.append(cutout)
+        raise InterruptedError
+
+    monkeypatch.setattr(fitting, "fit", fit)
+    with pytest.raises(InterruptedError):
+        recipes.train(path, folder / "zoo", cache_dir=folder / "cache")
+    assert sides == [3]
+    path.write_text(path.read_text().replace("cutout = 3", "cutout = -1"))
+    with pytest.raises(ValueError, match=r"`training.cutout` must be at least 0"):
+        recipes.read(path)
 
 
 @pytest.mark.parametrize(

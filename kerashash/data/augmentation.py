@@ -78,3 +78,28 @@ def random_shift(x: tf.Tensor, cells: int) -> tf.Tensor:
         offset = tf.random.uniform((batch, 1), 0, 2 * cells + 1, tf.int32)
         x = tf.gather(x, offset + tf.range(size), axis=axis, batch_dims=1)
     return x
+
+
+def random_cutout(x: tf.Tensor, side: int) -> tf.Tensor:
+    """Set a square of each image or feature map to 0, at a random place.
+
+    Args:
+        x: tensor ``(batch, height, width, channels)``.
+        side: int, at least 0; the side of the square, in pixels of an image or cells of
+            a feature map. Its centre is anywhere in the image, so a part of it may lie
+            outside.
+
+    Returns:
+        Tensor of the shape of `x`.
+
+    Reference:
+        T. DeVries, G. W. Taylor, Improved Regularization of Convolutional Neural
+        Networks with Cutout, 2017.
+    """
+    batch, keep = tf.shape(x)[0], []
+    for size in (x.shape[1], x.shape[2]):
+        start = tf.random.uniform((batch, 1), 0, size, tf.int32) - side // 2
+        cells = tf.range(size)
+        keep.append((cells < start) | (cells >= start + side))  # (batch, size)
+    outside = keep[0][:, :, None, None] | keep[1][:, None, :, None]
+    return tf.where(outside, x, tf.zeros((), x.dtype))

@@ -37,6 +37,7 @@ def fit(
     weight_decay: float,
     shift: int,
     rounds: Sequence[Round],
+    cutout: int = 0,
 ) -> None:
     """Train on mid-level features with AdamW, in rounds of cosine decay.
 
@@ -56,6 +57,7 @@ def fit(
         weight_decay: float.
         shift: int; the largest shift of a feature map, in cells.
         rounds: sequence of `kerashash.recipes.recipe.Round`.
+        cutout: int; the side of the square of each feature map that is set to 0.
     """
     steps = -(-len(labels) // batch_size)
     epochs_done = 0
@@ -74,6 +76,7 @@ def fit(
             batch_size,
             shift if choices.augment else None,
             seed + number,
+            cutout,
         )
         callbacks = [_PassOver(pass_over, epochs_done)]
         if log_dir:
@@ -233,11 +236,13 @@ def _batches(
     batch_size: int,
     shift: int | None,
     seed: int,
+    cutout: int = 0,
 ) -> tuple[tf.data.Dataset, Callable[[int], None]]:
     """Make batches of features for `HashModel.fit`.
 
     With a `shift`, each feature map is that of the image or of its mirror image, drawn
-    at random, moved by up to `shift` cells. None takes the features of the image.
+    at random, moved by up to `shift` cells, without a square of side `cutout`. None
+    takes the features of the image.
 
     Returns:
         ``(dataset, pass_over)``: each iteration over the data set is an epoch, in a new
@@ -257,6 +262,7 @@ def _batches(
         label = tf.gather(tf.constant(labels, tf.float32), index)
         if shift is not None:
             x = augmentation.random_shift(x, shift)
+            x = augmentation.random_cutout(x, cutout) if cutout else x
         return x, {"label": label, "index": tf.cast(index, tf.int32)}
 
     order = tf.data.Dataset.range(len(labels)).shuffle(len(labels), seed)

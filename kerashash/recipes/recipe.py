@@ -112,9 +112,9 @@ class Round:
         warmup_epochs: float; the epochs in which the learning rate rises linearly, at
             the start of the round.
         learning_rate: float; the rate after the warm-up, from which it decays.
-        augment: bool; True draws the image or its mirror image and shifts its feature
-            map. False takes the image as it is, so that the codes of training images
-            that are the database settle.
+        augment: bool; True draws the image or its mirror image, shifts its feature map
+            and cuts a square out of it. False takes the image as it is, so that the
+            codes of training images that are the database settle.
     """
 
     epochs: int
@@ -135,6 +135,8 @@ class FineTuning:
         rounds: tuple of `Round`.
         head: `VectorTraining` of the layers above the backbone, after the rounds.
         first_head: `VectorTraining` of these layers before the rounds, or None.
+        cutout: int; the side of the square of each feature map that is set to 0, in
+            cells (`kerashash.data.augmentation.random_cutout`).
     """
 
     fine_tune_after: str
@@ -144,6 +146,7 @@ class FineTuning:
     rounds: tuple[Round, ...]
     head: VectorTraining
     first_head: VectorTraining | None = None
+    cutout: int = 0
 
 
 @dataclasses.dataclass(frozen=True)
@@ -390,6 +393,8 @@ def _table(kind: type, name: str, table: Any) -> Any:
     for key, value in table.items():
         if key in ("epochs", "batch_size"):
             check_integer(f"{name}.{key}", value)
+        elif key == "cutout":
+            check_integer(f"{name}.{key}", value, least=0)
         elif key in ("learning_rate", "weight_decay", "warmup_epochs", "shift"):
             if isinstance(value, bool) or not isinstance(value, int | float):
                 raise TypeError(

@@ -282,6 +282,7 @@ def _fine_tuned(
         batch_size=training.batch_size,
         weight_decay=training.weight_decay,
         shift=training.shift,
+        cutout=training.cutout,
         rounds=training.rounds,
     )
     head = dataclasses.asdict(training.head)

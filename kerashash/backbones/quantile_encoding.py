@@ -74,8 +74,10 @@ class QuantileEncoding(keras.layers.Layer):
             "columns": np.flatnonzero(numeric).tolist(),
             "mean": np.where(numeric, mean, 0.0).tolist(),
             "scale": np.where(numeric, scale, 1.0).tolist(),
+            # By the shortest digits of a float32: they fill most of a saved config.
             "quantiles": [
-                _quantiles(column, self.steps).tolist() for column in rows.T[numeric]
+                [float(str(q)) for q in _quantiles(column, self.steps)]
+                for column in rows.T[numeric]
             ],
         }
 

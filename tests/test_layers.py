@@ -138,6 +138,14 @@ def test_quantile_encoding_is_saved_with_what_it_found(tmp_path):
     np.testing.assert_array_equal(loaded(x), model(x))
 
 
+def test_quantiles_are_saved_by_few_digits():
+    x = table()
+    layer = QuantileEncoding(steps=3)
+    layer.adapt(x)
+    (quantiles,) = layer.get_config()["adapted"]["quantiles"]
+    assert all(len(repr(q).lstrip("-0.")) <= 12 for q in quantiles)
+
+
 def test_quantile_encoding_refuses_what_it_cannot_encode():
     x = table()
     with pytest.raises(ValueError, match="steps"):

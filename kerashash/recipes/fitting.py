@@ -236,7 +236,7 @@ def _batches(
     batch_size: int,
     shift: int | None,
     seed: int,
-    cutout: int = 0,
+    cutout: int,
 ) -> tuple[tf.data.Dataset, Callable[[int], None]]:
     """Make batches of features for `HashModel.fit`.
 
@@ -262,7 +262,8 @@ def _batches(
         label = tf.gather(tf.constant(labels, tf.float32), index)
         if shift is not None:
             x = augmentation.random_shift(x, shift)
-            x = augmentation.random_cutout(x, cutout) if cutout else x
+            if cutout:
+                x = augmentation.random_cutout(x, cutout)
         return x, {"label": label, "index": tf.cast(index, tf.int32)}
 
     order = tf.data.Dataset.range(len(labels)).shuffle(len(labels), seed)

@@ -80,10 +80,11 @@ BENCHMARKS = {
         modules=("faiss", "usearch"),
     ),
     "engines": Benchmark(
-        "images to codes by each engine, from memory and by path; mAP of int8",
+        "images to codes by each engine, from memory and by path; mAP of int8 and of "
+        "mirror images",
         "OpenVINO's own pace",
-        10,
-        runs=(("speed", PHOTOGRAPHS), ("int8",), ("load",)),
+        30,
+        runs=(("speed", PHOTOGRAPHS), ("int8",), ("mirrored",), ("load",)),
         quick=("load",),
         modules=("openvino", "ai_edge_litert", "nncf"),
         data="cifar10",

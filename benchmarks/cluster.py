@@ -23,7 +23,7 @@ import numpy as np
 import ray
 
 import kerashash
-from benchmarks.table import Table
+from benchmarks.table import Table, versioned
 from kerashash import cluster
 from kerashash.data.finding import find_images
 from kerashash.store import filling
@@ -88,7 +88,7 @@ def actors(options):
     for name, (rate, milliseconds) in medians.items():
         RESULTS.add(
             {
-                "what": f"encode by {options.model}, {name}",
+                "what": f"encode by {versioned(options.model)}, {name}",
                 "rows": len(files),
                 "per_s": f"{rate:.1f}",
                 "ratio": f"{rate / medians['1 actor, 1 core'][0]:.2f}",

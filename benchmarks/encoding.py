@@ -29,7 +29,7 @@ import tensorflow as tf
 from PIL import Image
 
 import kerashash
-from benchmarks.table import Table
+from benchmarks.table import Table, versioned
 from kerashash.backbones.images import input_size
 from kerashash.data import image_reading, read_images
 from kerashash.data.finding import image_paths
@@ -45,8 +45,9 @@ def files_in(options):
     return paths
 
 
-def add(what, options, images, **values):
-    row = {"what": what, "network": options.model, "images": images}
+def add(what, options, images, network=None, **values):
+    network = network or versioned(options.model)
+    row = {"what": what, "network": network, "images": images}
     shown = {name: f"{value:.6g}" for name, value in values.items()}
     columns = ("value", "from memory", "ratio", "processor", "processor ratio")
     TABLE.add(row | {name: shown.get(name, "") for name in columns})
@@ -152,11 +153,11 @@ def memory(options):
         return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
 
     few, many = peak(10_000), peak(1_000_000)
-    options.model = "flat 32 x 32"
     add(
         "MiB of memory for 990,000 paths more, by a generator",
         options,
         1_000_000,
+        network="flat 32 x 32",
         value=many - few,
     )
 

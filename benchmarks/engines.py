@@ -2,14 +2,17 @@
 
     python -m benchmarks engines speed FOLDER     # arrays in memory, and JPEG files
     python -m benchmarks engines int8             # mAP and bits of 8-bit integers
+    python -m benchmarks engines mirrored         # mAP of features of mirror images too
     python -m benchmarks engines load             # seconds to load a zoo entry
 
 OpenVINO's own pace is that of its network on inputs that are there already, in the
 mode that it calls throughput, as its tool benchmark_app measures it: batches of eight,
 as many as its streams ask for at a time, of which nobody reads the results.
 
-FOLDER holds JPEG files. "int8" takes CIFAR-10 of TensorFlow Datasets: 512 training
-images calibrate, all queries and the database are encoded.
+FOLDER holds JPEG files. "int8" and "mirrored" take CIFAR-10 of TensorFlow Datasets, of
+which all queries and the database are encoded. 512 training images calibrate "int8".
+"mirrored" averages the features of each image and its mirror image
+(`kerashash.backbones.mirrored`); the hash head stays as it is.
 """
 
 import argparse
@@ -19,7 +22,7 @@ import time
 import numpy as np
 
 import kerashash
-from benchmarks.table import Table
+from benchmarks.table import Table, versioned
 from benchmarks.turns import take_turns
 from kerashash.backbones.images import input_size
 from kerashash.data import read_images
@@ -74,7 +77,7 @@ def speed(options):
         for source, call in (("arrays", name), ("JPEG files", f"{name}, files")):
             SPEEDS.add(
                 {
-                    "network": options.model,
+                    "network": versioned(options.model),
                     "engine": name,
                     "input": source,
                     "images": len(x),
@@ -90,33 +93,66 @@ def speed(options):
 
 def int8(options):
     """8-bit integers: what they cost in mAP, by data of the zoo's entry."""
-    zoo_entry = kerashash.zoo.entry(options.model)
-    model = kerashash.zoo.load(options.model)
-    data = kerashash.data.load(**zoo_entry.card["data"])
-    stored = np.load(zoo_entry.path / "codes.npz")
-    x = {split: data.arrays(split)[0] for split in ("train", "query", "database")}
-    chosen = np.random.default_rng(0).choice(len(x["train"]), CALIBRATION, False)
-    encoder = model.encoder(INT8, calibration=x["train"][np.sort(chosen)])
-    codes = {name: encoder.encode(x[name]) for name in ("query", "database")}
-    labels = [stored["query_labels"], stored["database_labels"]]
-    floats = [stored["query_codes"], stored["database_codes"]]
-
-    def value(query, database):
-        return kerashash.evaluation.evaluate_codes(
-            query, labels[0], database, labels[1], model.bits
-        )["mAP@ALL"]
-
-    differ = np.unpackbits(codes["query"] ^ floats[0], axis=1)[:, : model.bits]
+    model, data = kerashash.zoo.load(options.model), _data(options)
+    x = data.arrays("train")[0]
+    chosen = np.random.default_rng(0).choice(len(x), CALIBRATION, False)
+    encoder = model.encoder(INT8, calibration=x[np.sort(chosen)])
     Table("int8.csv", "network").add(
         {
-            "network": options.model,
+            "network": versioned(options.model),
             "calibration": f"{CALIBRATION} training images",
-            "mAP@ALL": f"{value(codes['query'], codes['database']):.6f}",
-            "mAP@ALL in float32": f"{value(*floats):.6f}",
-            "equal bits": f"{1 - differ.mean():.6f}",
-            "queries": len(differ),
+            **_beside_stored_codes(options, encoder, data),
         }
     )
+
+
+def mirrored(options):
+    """Features averaged over mirror images: what they give in mAP, for their time."""
+    model, data = kerashash.zoo.load(options.model), _data(options)
+    encoder = model.encoder("openvino")
+    averaging = model.with_backbone(kerashash.backbones.mirrored(model.backbone))
+    averaged = averaging.encoder("openvino")
+    x = data.arrays("query")[0][: options.images]
+    calls = {
+        name: lambda encoder=encoder: encoder.encode(x, verbose=0)
+        for name, encoder in (("plain", encoder), ("mirrored", averaged))
+    }
+    times = take_turns(calls, options.turns, pause=1.0)
+    Table("mirrored.csv", "network").add(
+        {
+            "network": versioned(options.model),
+            **_beside_stored_codes(options, averaged, data),
+            "times the pace": f"{times.ratio('plain', 'mirrored'):.3g}",
+        }
+    )
+
+
+def _data(options):
+    """The data set of the entry."""
+    return kerashash.data.load(**kerashash.zoo.entry(options.model).card["data"])
+
+
+def _beside_stored_codes(options, encoder, data):
+    """Encode the queries and the database, and compare with the entry's codes."""
+    stored = np.load(kerashash.zoo.entry(options.model).path / "codes.npz")
+    codes = {
+        split: encoder.encode(data.arrays(split)[0]) for split in ("query", "database")
+    }
+    labels = [stored["query_labels"], stored["database_labels"]]
+
+    def value(query, database):
+        measured = kerashash.evaluation.evaluate_codes(
+            query, labels[0], database, labels[1], encoder.bits
+        )
+        return f"{measured['mAP@ALL']:.6f}"
+
+    differ = np.unpackbits(codes["query"] ^ stored["query_codes"], axis=1)
+    return {
+        "mAP@ALL": value(codes["query"], codes["database"]),
+        "mAP@ALL of the entry": value(stored["query_codes"], stored["database_codes"]),
+        "equal bits": f"{1 - differ[:, : encoder.bits].mean():.6f}",
+        "queries": len(differ),
+    }
 
 
 def load(options):
@@ -130,7 +166,7 @@ def load(options):
         seconds.append(time.perf_counter() - start)
     Table("loading.csv", "network").add(
         {
-            "network": options.model,
+            "network": versioned(options.model),
             "first_s": f"{seconds[0]:.2f}",
             "next_s": f"{np.median(seconds[1:]):.2f}",
         }
@@ -139,7 +175,7 @@ def load(options):
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("what", choices=("speed", "int8", "load"))
+    parser.add_argument("what", choices=("speed", "int8", "mirrored", "load"))
     parser.add_argument("folder", nargs="?", help="of JPEG files, for speed")
     parser.add_argument("--model", default="adalabel-cifar10-48")
     parser.add_argument("--images", type=int, default=2048)
@@ -147,7 +183,8 @@ def main():
     options = parser.parse_args()
     if options.what == "speed" and not options.folder:
         parser.error("speed needs a FOLDER of JPEG files")
-    {"speed": speed, "int8": int8, "load": load}[options.what](options)
+    runs = {"speed": speed, "int8": int8, "mirrored": mirrored, "load": load}
+    runs[options.what](options)
 
 
 if __name__ == "__main__":

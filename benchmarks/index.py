@@ -30,7 +30,7 @@ import numpy as np
 import tensorflow as tf
 
 import kerashash
-from benchmarks.table import Table
+from benchmarks.table import Table, versioned
 from benchmarks.turns import timed
 
 ZOO = pathlib.Path(__file__).parent.parent / "zoo"
@@ -94,7 +94,7 @@ def measure(table, kind, n):
     """Measure all searches of one database; add rows to the table, and return them."""
     rows = []
     database, queries = draw(kind, n)
-    bits = CODES[kind][1]
+    entry, bits = CODES[kind]
     scan = kerashash.HammingRanker(database, bits, index="scan")
     index = kerashash.HammingRanker(database, bits, index="multi")
     _, (build, build_cpu) = per_query(lambda query: index.top_k(query, 1), queries[:1])
@@ -127,7 +127,7 @@ def measure(table, kind, n):
             rows.append(
                 {
                     "codes": kind,
-                    "entry": CODES[kind][0] or "",
+                    "entry": versioned(entry) if entry else "",
                     "bits": bits,
                     "n": n,
                     "search": name,

@@ -17,10 +17,11 @@ import time
 import numpy as np
 
 import kerashash
-from benchmarks.table import Table
+from benchmarks.table import Table, versioned
+from kerashash.backbones.images import input_size
 from kerashash.data import read_images
 
-ENTRY, SIZE, BITS = "adalabel-cifar10-48", 128, 64
+ENTRY, BITS = "adalabel-cifar10-48", 64
 RESULTS = Table("scale.csv", "what", "of")
 
 
@@ -36,12 +37,13 @@ def measured(what, of, count, unit="processor s a million"):
 def images(folder, count=1000):
     paths = sorted(map(str, folder.glob("*.jpg")))[:count]
     model = kerashash.zoo.load(ENTRY)
-    model.encode(read_images(paths[:64], SIZE), verbose=0)
-    with measured("read and resize", f"JPEG, to {SIZE} px", len(paths)):
-        pixels = read_images(paths, SIZE)
-    with measured("encode", f"{ENTRY}, arrays", len(paths)):
+    side, entry = input_size(model.backbone), versioned(ENTRY)
+    model.encode(read_images(paths[:64], side), verbose=0)
+    with measured("read and resize", f"JPEG, to {side} px", len(paths)):
+        pixels = read_images(paths, side)
+    with measured("encode", f"{entry}, arrays", len(paths)):
         model.encode(pixels, verbose=0)
-    with measured("encode", f"{ENTRY}, paths", len(paths)):
+    with measured("encode", f"{entry}, paths", len(paths)):
         model.encode(paths, verbose=0)
     size = sum(pathlib.Path(path).stat().st_size for path in paths) / len(paths) / 1e3
     row = {"what": "size", "of": "JPEG", "value": f"{size:.4g}", "unit": "GB a million"}

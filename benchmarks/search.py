@@ -20,7 +20,7 @@ import tempfile
 import numpy as np
 
 import kerashash
-from benchmarks.table import Table
+from benchmarks.table import Table, versioned
 from kerashash import zoo
 
 RESULTS = Table("search.csv", "entry", "codes", "run")
@@ -78,7 +78,8 @@ def main():
             times = [search(options.query, store, cache) for _ in range(repeat)]
             medians = [statistics.median(column) for column in zip(*times, strict=True)]
             names = ("tensorflow_s", "tensorflow_cpu_s", "search_s", "search_cpu_s")
-            row = {"entry": options.entry, "codes": options.codes, "run": run}
+            row = {"entry": versioned(options.entry)}
+            row |= {"codes": options.codes, "run": run}
             row |= {n: f"{m:.2f}" for n, m in zip(names, medians, strict=True)}
             RESULTS.add({**row, "runs": repeat})
 

@@ -29,7 +29,7 @@ import numpy as np
 from PIL import Image
 
 import kerashash
-from benchmarks.table import Table
+from benchmarks.table import Table, versioned
 from kerashash import files, zoo
 
 RESULTS = Table("serving.csv", "entry", "photograph", "clients", "batch")
@@ -118,7 +118,7 @@ def measure(store, entry, size, clients, requests, batch, queries):
     p50, p90, p99 = np.percentile(times, [50, 90, 99])
     RESULTS.add(
         {
-            "entry": entry,
+            "entry": versioned(entry),
             "photograph": "x".join(map(str, size)),
             "clients": clients,
             "batch": batch,

@@ -14,6 +14,7 @@ import sys
 from collections.abc import Container, Iterator
 from typing import Any
 
+import kerashash
 from kerashash import files
 
 ROOT = pathlib.Path(__file__).resolve().parents[1]
@@ -106,6 +107,11 @@ class Table:
                 stream.write(text.getvalue().encode())
         finally:
             os.close(folder)
+
+
+def versioned(name: str) -> str:
+    """Name an entry of the zoo with its version: a later one is another model."""
+    return f"{name}@{kerashash.zoo.entry(name).card.get('version', 1)}"
 
 
 def run() -> dict[str, str]:

@@ -595,28 +595,30 @@ def serving() -> str:
 
 def scale() -> str:
     """What a million photographs or codes cost."""
-    values = {(row["what"], row["of"]): row for row in _read("scale")}
+    rows = _read("scale")
+    values = {(row["what"], row["of"]): row["value"] for row in rows}
+    of = {row["what"]: row["of"] for row in rows[::-1]}  # the first of each
+    photograph, network = of["read and resize"], of["encode"]
 
     def value(what: str, of: str) -> str:
-        number = float(f"{float(values[what, of]['value']):.2g}")
+        number = float(f"{float(values[what, of]):.2g}")
         return f"{number:,.0f}" if number >= 10 else f"{number:.2g}".removeprefix("0")
 
     def both(what: str, unit: str) -> str:
         folder, lance = (value(what, engine) for engine in ("folder", "lance"))
         return f"{folder} {unit} in a folder, {lance} {unit} in LanceDB"
 
-    entry = "adalabel-cifar10-48"
     one, many = (value("top 100 of a million", f"batch of {n}") for n in (1, 64))
     return _table(
         ("step", "a million images or codes"),
         [
             (
-                "read a JPEG file and resize it to 128 px",
-                value("read and resize", "JPEG, to 128 px") + " s",
+                f"read a {photograph.replace(', to', ' file and resize it to')}",
+                value("read and resize", photograph) + " s",
             ),
             (
-                f"encode with version 1 of `{entry}` (EfficientNet-Lite0, 128 px)",
-                value("encode", f"{entry}, arrays") + " s",
+                f"encode with `{network.removesuffix(', arrays')}`",
+                value("encode", network) + " s",
             ),
             ("codes in memory", "8 MB"),
             ("add to a store", both("add to a store", "s")),
@@ -633,7 +635,7 @@ def scale() -> str:
 def recalls() -> str:
     """Recall of the approximate index of a store."""
     labels = {
-        "crossed": "recall, halves of codes of ddh-cifar10-64 (version 1) crossed",
+        "crossed": "recall, halves of codes of ddh-cifar10-64@1 crossed",
         "random": "recall, random codes",
     }
     probes = ("1", "5", "20", "50", "100")
@@ -772,11 +774,23 @@ def onednn() -> str:
 def in_integers() -> str:
     """What 8-bit integers cost."""
     (row,) = _read("int8")
-    value, exact = float(row["mAP@ALL"]), float(row["mAP@ALL in float32"])
+    value, exact = float(row["mAP@ALL"]), float(row["mAP@ALL of the entry"])
     return (
         f"mAP@ALL of `{row['network']}` is {value:.4f} with 8-bit integers and "
         f"{exact:.4f} without, and {float(row['equal bits']):.1%} of the bits are equal"
     )
+
+
+def of_mirror_images() -> str:
+    """What features averaged over mirror images give."""
+    rows = _read("mirrored")
+    values = " and ".join(
+        f"{float(row['mAP@ALL']):.4f} of `{row['network']}` "
+        f"({float(row['mAP@ALL of the entry']):.4f} without)"
+        for row in rows
+    )
+    pace = max(float(row["times the pace"]) for row in rows)
+    return f"mAP@ALL is {values}, at {pace:.2g} of the pace"
 
 
 def heads() -> str:
@@ -934,6 +948,7 @@ TABLES: dict[str, Callable[[], str]] = {
     "engines": engines,
     "onednn": onednn,
     "int8": in_integers,
+    "mirrored": of_mirror_images,
     "heads": heads,
     "loading": loading,
     "itq of faiss": itq_of_faiss,

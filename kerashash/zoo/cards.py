@@ -482,6 +482,7 @@ def facts(card: Mapping[str, Any]) -> dict[str, Any]:
         "backbone": _as_text(backbone),
         "images that are no squares": card.get("image_fit", usual),
         "in 8-bit integers": card.get("int8"),
+        "with mirror images averaged": card.get("mirrored"),
         "objective": card.get("objective"),
         "trained on": card.get("trained_on"),
         "the backbone was trained by": card.get("backbone_trained_by"),

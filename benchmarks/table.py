@@ -111,7 +111,8 @@ class Table:
 
 def versioned(name: str) -> str:
     """Name an entry of the zoo with its version: a later one is another model."""
-    return f"{name}@{kerashash.zoo.entry(name).card.get('version', 1)}"
+    card = kerashash.zoo.entry(name).card
+    return f"{card['name']}@{card.get('version', 1)}"
 
 
 def run() -> dict[str, str]:

@@ -16,6 +16,7 @@ sys.path.append(str(ROOT))  # the benchmarks are not installed
 
 from benchmarks import __main__ as driver  # noqa: E402
 from benchmarks import plots, table, turns  # noqa: E402
+from kerashash import zoo  # noqa: E402
 
 HELPERS = {"__init__", "__main__", "features", "plots", "summary", "table", "turns"}
 # Columns that figures show as they are.
@@ -118,6 +119,15 @@ def test_a_failed_write_leaves_the_table(folder, monkeypatch):
     assert (folder / "some.csv").read_bytes() == before
     results.add({"n": 3})  # the lock is free
     assert [row["n"] for row in rows_of(folder / "some.csv")] == ["1", "3"]
+
+
+def test_entries_are_named_with_their_versions():
+    version = zoo.entry("adalabel-cifar10-48").card["version"]
+    name = f"adalabel-cifar10-48@{version}"
+    assert table.versioned("adalabel-cifar10-48") == name
+    assert table.versioned(name) == name
+    assert "version" not in zoo.entry("dcdh-ap-mirflickr-48").card
+    assert table.versioned("dcdh-ap-mirflickr-48") == "dcdh-ap-mirflickr-48@1"
 
 
 def test_calls_take_turns(monkeypatch):

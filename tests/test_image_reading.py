@@ -347,6 +347,49 @@ def test_a_shuffled_split_goes_on_in_its_order(folder):
     assert len({tuple(epoch) for epoch in epochs}) == 3
 
 
+@pytest.mark.parametrize(
+    ("height", "width", "size"),
+    [
+        (128, 128, 160),
+        (160, 97, 160),  # the height stays
+        (33, 64, 64),
+        (1, 5, 9),
+        (7, 1, 1),
+        (1024, 3, 40),
+        (500, 375, 224),
+        (1025, 20, 32),  # too large
+    ],
+)
+def test_arrays_become_what_a_graph_makes_of_them(rng, height, width, size):
+    image = rng.integers(0, 256, (width, height, 3), dtype=np.uint8).swapaxes(0, 1)
+    for fit in image_reading.FITS:
+        actual = image_reading.resize(image, size, fit)
+        expected = image_reading.resize_tensor(tf.constant(image), size, fit)
+        np.testing.assert_array_equal(actual, expected)
+        assert actual.dtype == np.uint8
+
+
+def test_small_images_are_resized_by_scipy_where_it_rounds_like_tensorflow(
+    rng, monkeypatch
+):
+    image = rng.integers(0, 256, (30, 20, 3), dtype=np.uint8)
+    expected = image_reading.resize_tensor(tf.constant(image), 16)
+    squashed, calls = image_reading._squashed, []
+
+    def inexact(image, size):
+        calls.append(size)
+        return squashed(image, size) + np.float32(2**-12) * shift
+
+    monkeypatch.setattr(image_reading, "_squashed", inexact)
+    for shift in (0, 1):
+        image_reading._agrees_with_tensorflow.cache_clear()
+        assert image_reading._agrees_with_tensorflow() == (not shift)
+        calls.clear()
+        np.testing.assert_array_equal(image_reading.resize(image, 16), expected)
+        assert calls == [16] * (not shift)
+    image_reading._agrees_with_tensorflow.cache_clear()
+
+
 def test_fits_by_hand():
     """Sizes in which no pixel is between others: the fits are exact."""
     wide = np.arange(3 * 7 * 3, dtype=np.uint8).reshape(3, 7, 3)

@@ -13,6 +13,7 @@ from typing import Any, TypeVar
 
 import numpy as np
 import numpy.typing as npt
+import scipy.sparse
 import tensorflow as tf
 
 from kerashash.checks import check_choices, check_integer, listing
@@ -40,6 +41,8 @@ DEFAULT_SIZE = 224
 FITS = ("squash", "crop", "pad")
 # Pixels that an image may have: a few kilobytes of PNG can stand for gigabytes.
 _MAX_PIXELS = 1 << 27
+# The longest side of images that SciPy resizes: large ones would take much memory.
+_MOST_SMALL = 1024
 # Tag of the orientation in EXIF, and the pixels upright by its value.
 _ORIENTATION = 0x0112
 _UPRIGHT: dict[int, Callable[[Any], Any]] = {
@@ -435,9 +438,52 @@ def resize(
         >>> resize(np.zeros((8, 4, 3), np.uint8), 6).shape
         (6, 6, 3)
     """
-    if image.shape[:2] == (size, size):
+    height, width = image.shape[:2]
+    if height == width == size:
         return image
+    is_squashed = fit == "squash" or height == width
+    if is_squashed and max(height, width) <= _MOST_SMALL and _agrees_with_tensorflow():
+        return _rounded(_squashed(image, size))
     return _resizing(size, fit)(image).numpy()
+
+
+def _squashed(image: npt.NDArray[np.uint8], size: int) -> npt.NDArray[np.float32]:
+    """What `tf.image.resize` gives, in a fourth of its time for a small image: rows,
+    then columns are sums of few others, which are added in the same order."""
+    height, width, colours = image.shape
+    pixels = image.reshape(height, width * colours).astype(np.float32)
+    pixels = (_bicubic_weights(height, size) @ pixels).reshape(size, width, colours)
+    pixels = pixels.swapaxes(0, 1).reshape(width, size * colours)
+    pixels = (_bicubic_weights(width, size) @ pixels).reshape(size, size, colours)
+    return pixels.swapaxes(0, 1)
+
+
+def _rounded(pixels: npt.NDArray[np.float32]) -> npt.NDArray[np.uint8]:
+    """Pixels as integers, contiguous."""
+    return np.ascontiguousarray(np.rint(pixels.clip(0, 255)), dtype=np.uint8)
+
+
+@functools.lru_cache(4096)
+def _bicubic_weights(length: int, size: int) -> scipy.sparse.csr_array:
+    """The weights ``(size, length)`` with which TensorFlow sums, found by resizing
+    images of one bright row each."""
+    rows = np.eye(length, dtype=np.float32)[:, None]  # one channel for each image
+    weights = tf.image.resize(rows, (size, 1), "bicubic", antialias=True)
+    return scipy.sparse.csr_array(weights.numpy()[:, 0])
+
+
+@functools.cache
+def _agrees_with_tensorflow() -> bool:
+    """Whether sums are rounded here as TensorFlow rounds them, to the last bit."""
+    random = np.random.default_rng(0)
+    image = random.integers(0, 256, (61, 47, 3), dtype=np.uint8)
+    return all(
+        np.array_equal(
+            _squashed(image, size),
+            tf.image.resize(image, (size, size), "bicubic", antialias=True),
+        )
+        for size in (24, 64)
+    )
 
 
 @functools.cache

@@ -31,7 +31,7 @@ from PIL import Image
 import kerashash
 from benchmarks.table import Table, versioned
 from kerashash.backbones.images import input_size
-from kerashash.data import image_reading, read_images
+from kerashash.data import image_reading, read_images, resizing
 from kerashash.data.finding import image_paths
 
 TABLE = Table("encoding.csv", "what", "network", "images")
@@ -176,7 +176,7 @@ def large(options):
         Image.fromarray(picture).save(buffer, "JPEG", quality=92)
         files.append(buffer.getvalue())
     print(f"{np.mean([len(file) for file in files]) / 1e6:.1f} MB a file")
-    image_reading.resize(image_reading.decode(files[0]), side)
+    resizing.resize(image_reading.decode(files[0]), side)
     exact = None
     for ratio in (1, 2, 4, 8):
         images = []
@@ -185,7 +185,7 @@ def large(options):
             for file in files:
                 image = tf.io.decode_jpeg(file, channels=3, ratio=ratio)
                 image = np.asarray(memoryview(image))
-                images.append(image_reading.resize(image, side))
+                images.append(resizing.resize(image, side))
 
         processor = 1000 * measured(read)[1] / len(files)
         codes = model.encode(np.stack(images), packed=False, verbose=0)

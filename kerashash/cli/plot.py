@@ -338,8 +338,8 @@ def _features(
 
     from kerashash import backbones
     from kerashash.backbones.images import input_size
-    from kerashash.data.image_reading import FITS
     from kerashash.data.images import EncodedImages
+    from kerashash.data.resizing import FITS
     from kerashash.recipes import fitting
     from kerashash.zoo import encoding
 

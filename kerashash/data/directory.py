@@ -12,9 +12,10 @@ import numpy as np
 
 from kerashash.checks import check_choices, check_integer, listing
 from kerashash.data import protocols
-from kerashash.data.image_reading import FITS, SUFFIXES, decode, printable
+from kerashash.data.image_reading import SUFFIXES, decode, printable
 from kerashash.data.images import EncodedImages
 from kerashash.data.progress import progress
+from kerashash.data.resizing import FITS
 from kerashash.data.retrieval_data import RetrievalData
 from kerashash.data.sources import Source
 

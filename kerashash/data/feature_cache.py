@@ -20,9 +20,9 @@ import tensorflow as tf
 from kerashash import backbones
 from kerashash.backbones.images import input_size, leaves
 from kerashash.checks import check_integer
-from kerashash.data.image_reading import FITS
 from kerashash.data.images import EncodedImages
 from kerashash.data.progress import progress
+from kerashash.data.resizing import FITS
 from kerashash.data.retrieval_data import RetrievalData
 
 # What follows the array in a file: magic bytes, its writer's number, rows of a block.

@@ -7,12 +7,8 @@ import numpy as np
 import numpy.typing as npt
 import tensorflow as tf
 
-from kerashash.data.image_reading import (
-    DEFAULT_SIZE,
-    FITS,
-    decode_tensor,
-    resize_tensor,
-)
+from kerashash.data.image_reading import DEFAULT_SIZE, decode_tensor
+from kerashash.data.resizing import FITS, resize_tensor
 
 
 class EncodedImages:

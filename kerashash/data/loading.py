@@ -14,8 +14,8 @@ import numpy.typing as npt
 from kerashash.checks import check_choices, check_integer, close_names
 from kerashash.data import distributions, protocols, sources
 from kerashash.data.distributions import load_distributions
-from kerashash.data.image_reading import FITS
 from kerashash.data.protocols import Protocol, Rows, Split
+from kerashash.data.resizing import FITS
 from kerashash.data.retrieval_data import RetrievalData
 
 

@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 
 import tensorflow as tf
 
-from kerashash.data.image_reading import FITS
+from kerashash.data.resizing import FITS
 
 # Methods of a `tf.data.Dataset` that leave the images as they are, and others.
 _KEEP_IMAGES = (

@@ -14,7 +14,7 @@ from kerashash.backbones.images import input_size, statistics_inlined
 from kerashash.checks import check_integer
 from kerashash.codes import check_packed, packed_width, unpack
 from kerashash.data import inputs
-from kerashash.data.image_reading import FITS
+from kerashash.data.resizing import FITS
 from kerashash.methods import replicas
 from kerashash.methods.encoder import AutomaticEncoder, Encoder, encoder_of
 from kerashash.methods.forks import check_not_forked

@@ -79,12 +79,12 @@ class Searcher:
         Raises:
             Refused: if it is no readable image, or has too many pixels.
         """
-        from kerashash.data import image_reading
+        from kerashash.data import image_reading, resizing
 
         opened(data, self._limits.pixels)
         try:
             pixels = image_reading.decode(data)
-            return image_reading.resize(pixels, self._size, self._model.image_fit)
+            return resizing.resize(pixels, self._size, self._model.image_fit)
         except ValueError as error:
             raise Refused(415, f"This file cannot be read: {error}.") from error
 

@@ -7,7 +7,7 @@ import re
 from typing import Any
 
 from kerashash.checks import check_choices, check_integer
-from kerashash.data.image_reading import FITS
+from kerashash.data.resizing import FITS
 from kerashash.zoo import cards
 
 #: Methods that gradients train on images of classes, by the names that entries begin

@@ -323,14 +323,56 @@ def test_wrong_rows_are_refused_and_leave_the_store_as_it_was(
 
 @pytest.mark.parametrize(
     "where",
-    ["no_such = 1", "id =", "1); DROP TABLE rows; --", "id IN (SELECT writefile('x'))"],
+    [
+        "no_such = 1",
+        "id =",
+        "",
+        "1); DROP TABLE rows; --",
+        "id IN (SELECT writefile('x'))",
+        # Not one condition: a store pastes it between others.
+        "1) OR (1",
+        "1) OR (row = 1",
+        "1)) OR ((1",
+        "1) UNION SELECT (1",
+        "1) --",
+        "1 /*",
+        "1 ORDER BY id",
+        "1 UNION SELECT 1",
+        "id = 1; id = 2",
+        "id = ?",
+        "id IN (SELECT name FROM meta)",
+        "id = '\ud800'",
+        "id = 1\0",
+    ],
 )
 def test_a_wrong_condition_is_named(store, where):
     store.add(random_codes(2))
+    store.delete("id = 0")
     for call in (store.codes, store.delete):
         with pytest.raises(ValueError, match="`where` must be an SQL condition"):
             call(where)
-    assert len(reopened(store)) == 2
+    for each in (store, reopened(store)):
+        assert each.columns()["id"].tolist() == [1]
+        assert len(each) == 1
+
+
+def test_a_condition_may_hold_parentheses_in_text_and_a_comment(store):
+    store.add(random_codes(3), ids=["a) OR (b", "it's", "c"])
+    for where in ("id = 'a) OR (b'", "(id = 'a) OR (b') -- it's"):
+        assert store.columns(where)["id"].tolist() == ["a) OR (b"]
+    assert store.delete("id = 'it''s' OR id = 'c' -- and (no more") == 2
+    assert store.columns()["id"].tolist() == ["a) OR (b"]
+
+
+def test_what_is_removed_is_not_removed_again(tmp_path, monkeypatch):
+    """Whatever selects the rows, their number stays right."""
+    store = CodeStore.create(tmp_path / "codes.khs", bits=BITS)
+    store.add(random_codes(3))
+    store.delete("id = 0")
+    monkeypatch.setattr(store._engine, "_select", lambda *_: np.arange(3))
+    assert store.delete("id = 1") == 2
+    assert len(store) == 0
+    store.check()
 
 
 def test_wrong_queries_are_named(store):

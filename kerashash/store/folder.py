@@ -287,16 +287,17 @@ class FolderEngine:
         with self._writing() as connection:
             version = sql.newest(connection)
             rows = self._select(connection, where, version)
-            if len(rows):
-                connection.executemany(
-                    "UPDATE rows SET removed = ? WHERE row = ?",
-                    ((version + 1, row) for row in rows.tolist()),
-                )
-                live, total = sql.counts(connection, version)
-                sql.add_version(
-                    connection, version + 1, live - len(rows), total, checksum=None
-                )
-        return len(rows)
+            if not len(rows):
+                return 0
+            removed = connection.executemany(
+                "UPDATE rows SET removed = ? WHERE row = ? AND removed IS NULL",
+                ((version + 1, row) for row in rows.tolist()),
+            ).rowcount
+            live, total = sql.counts(connection, version)
+            sql.add_version(
+                connection, version + 1, live - removed, total, checksum=None
+            )
+        return removed
 
     def compact(self) -> None:
         """Drop removed rows and all older versions."""
@@ -401,16 +402,19 @@ class FolderEngine:
             )
         connection.set_authorizer(sql.authorize)
         try:
+            sql.check_condition(connection, where)
             return sql.row_numbers(
                 connection,
                 "SELECT row FROM rows WHERE row < ? AND (removed IS NULL OR "
-                f"removed > ?) AND ({where}) ORDER BY row",
+                f"removed > ?) AND {sql.in_parentheses(where)} ORDER BY row",
                 (total, version),
                 total,
             )
-        except (sqlite3.Error, sqlite3.Warning) as error:
+        # ValueError, of text that is not UTF-8 or has a null character.
+        except (sqlite3.Error, sqlite3.Warning, ValueError) as error:
             code = getattr(error, "sqlite_errorcode", sqlite3.SQLITE_ERROR)
-            if isinstance(error, sql.Damage) or code & 0xFF in _DAMAGED:
+            is_damage = isinstance(error, sql.Damage | UnicodeDecodeError)
+            if is_damage or code & 0xFF in _DAMAGED:
                 raise
             raise ValueError(
                 "`where` must be an SQL condition on the columns of the store. "

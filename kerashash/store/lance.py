@@ -234,7 +234,7 @@ class LanceEngine:
         """Remove rows that meet an SQL condition, and return how many."""
         with self._errors_named(), self._writing() as (table, _):
             self.snapshot().select(where)  # an error here names `where`
-            return int(table.delete(where).num_deleted_rows)
+            return int(table.delete(_in_parentheses(where)).num_deleted_rows)
 
     def compact(self) -> None:
         """Free the space of removed rows, and drop versions older than an hour.
@@ -511,16 +511,24 @@ def _answer(query: Any, where: str | None) -> Any:
             raise TypeError(
                 f"`where` must be a str. Received type: {type(where).__name__}."
             )
-        query = query.where(where)
+        query = query.where(_in_parentheses(where))
     try:
         return _table_of(query)
-    except (RuntimeError, ValueError) as error:
+    except Exception as error:  # of LanceDB, and panics of its parser among them
         if where is None:
             raise
         raise ValueError(
             "`where` must be an SQL condition on the columns of the store. "
             f"Received: {where!r:.200}: {str(error)[:300]}."
         ) from error
+
+
+def _in_parentheses(where: str) -> str:
+    """A condition that LanceDB reads to its end, not to where the condition could end.
+
+    It may end in a comment, so the line does.
+    """
+    return f"({where}\n)"
 
 
 def _table_of(query: Any) -> Any:

@@ -12,7 +12,8 @@ import tensorflow as tf
 
 import kerashash
 from kerashash import CodeStore, cli
-from kerashash.data.finding import find_images
+from kerashash.data import read_images
+from kerashash.data.finding import find_images, image_paths
 from kerashash.methods.encoder import Encoder
 from kerashash.store import filling
 from kerashash.store.filling import Block, encode_files, fill
@@ -98,6 +99,39 @@ def test_paths_without_files_are_refused(paths, message, tmp_path, monkeypatch):
         find_images(paths)
     with pytest.raises(TypeError, match="`paths` must hold paths"):
         find_images([3])
+
+
+@pytest.mark.parametrize("pattern", ["**", "**/*", "**/*.png", "*/*", "*/**/*.png"])
+def test_patterns_follow_no_links_to_folders(photos, pattern, monkeypatch):
+    """With two loops, there would be more paths than atoms."""
+    for name in ("loop", "deep/back"):
+        (photos / name).symlink_to(photos)
+    below = pattern.startswith("*/")
+    everything = [f"{number}.png" for number in range(5 if below else 0, 9)]
+    assert names(find_images(f"{photos}/{pattern}")[0]) == everything
+    monkeypatch.chdir(photos)
+    assert sorted(map(os.path.basename, image_paths(pattern))) == everything
+
+
+def test_a_link_to_a_folder_that_is_named_is_followed(photos, tmp_path):
+    (tmp_path / "link").symlink_to(photos / "deep")
+    for path in ("link", "link/*.png", "link/**"):
+        files, _ = find_images(tmp_path / path)
+        assert names(files) == ["5.png", "6.png", "7.png", "8.png"]
+
+
+@pytest.mark.parametrize("kind", ["pipe", "device"])
+def test_what_is_no_regular_file_is_named(photos, kind):
+    """To read it could take for ever."""
+    if kind == "pipe":
+        os.mkfifo(photos / "odd.png")
+    else:
+        (photos / "odd.png").symlink_to("/dev/zero")
+    files, faults = find_images(photos)
+    assert len(files) == 9
+    assert faults == {str(photos / "odd.png"): "not a regular file"}
+    with pytest.raises(ValueError, match=r"odd.png' \(not a regular file\)"):
+        read_images([photos / "odd.png"], image_size=8)
 
 
 def test_files_that_cannot_be_looked_at_are_named(photos):

@@ -50,6 +50,17 @@ def test_images_are_turned_upright(kind, orientation):
 
 
 @pytest.mark.filterwarnings("ignore:Corrupt EXIF data")
+@pytest.mark.parametrize("kind", ["WEBP", "PNG", "JPEG"])
+def test_tags_that_are_no_tags_leave_the_image(kind):
+    lossless = {"lossless": True} if kind == "WEBP" else {}
+    data = encoded(photograph(), kind, exif=b"Exif\0\0MM no tags", **lossless)
+    whole = encoded(photograph(), kind, **lossless)
+    np.testing.assert_array_equal(
+        image_reading.decode(data), image_reading.decode(whole)
+    )
+
+
+@pytest.mark.filterwarnings("ignore:Corrupt EXIF data")
 def test_damaged_tags_leave_the_image():
     data = encoded(photograph(), "JPEG")
     damaged = data[:2] + b"\xff\xe1\x00\x10Exif\0\0II*\0\xff\xff" + b"\0\0" + data[2:]
@@ -98,6 +109,32 @@ def test_sixteen_bits_are_scaled_to_eight():
         Image.fromarray(gray).save(buffer, kind)
         actual = image_reading.decode(buffer.getvalue())
         np.testing.assert_array_equal(actual[..., 1], gray // 257)
+
+
+def tiff(rows, bits, white_is_zero):
+    """A TIFF file of gray, uint16 rows, as bytes."""
+    height, width = rows.shape
+    if bits == 16:
+        pixels = rows.astype("<u2").tobytes()
+    else:  # two samples in three bytes
+        samples = np.unpackbits(
+            rows.astype(">u2").view(np.uint8).reshape(-1, 2), axis=1
+        )
+        pixels = np.packbits(samples[:, 4:]).tobytes()
+    tags = {256: width, 257: height, 258: bits, 259: 1, 262: 1 - white_is_zero}
+    tags |= {273: 8, 277: 1, 278: height, 279: len(pixels)}
+    entries = b"".join(struct.pack("<HHII", tag, 4, 1, tags[tag]) for tag in tags)
+    header = b"II*\0" + struct.pack("<I", 8 + len(pixels)) + pixels
+    return header + struct.pack("<H", len(tags)) + entries + bytes(4)
+
+
+@pytest.mark.parametrize(("bits", "white_is_zero"), [(16, 0), (16, 1), (12, 0)])
+def test_gray_of_many_bits_is_scaled_from_black_to_white(bits, white_is_zero):
+    light = np.arange(256, dtype=np.uint16).reshape(16, 16)
+    gray = light << (bits - 8) | (light >> (16 - bits))
+    stored = (1 << bits) - 1 - gray if white_is_zero else gray
+    data = tiff(stored, bits, white_is_zero)
+    np.testing.assert_array_equal(image_reading.decode(data)[..., 2], light)
 
 
 def both(data):
@@ -250,10 +287,19 @@ def twelve_bits():
     return bytes(data)
 
 
+def without_palette():
+    """A PNG file of palette type whose palette is missing."""
+    data = encoded(photograph(), "PNG", "P")
+    start = data.index(b"PLTE") - 4
+    (length,) = struct.unpack(">I", data[start : start + 4])
+    return data[:start] + data[start + 12 + length :]
+
+
 @pytest.mark.parametrize(
     ("data", "fault"),
     [
         (b"", "empty"),
+        (without_palette(), "not an image, or truncated"),
         (b"<html>", "not a readable image"),
         (encoded(photograph(), "JPEG")[:-400], "truncated"),
         (encoded(photograph(), "PNG")[:-400], "truncated"),
@@ -274,12 +320,24 @@ def test_faults_are_named(data, fault):
         image_reading.decode(data)
 
 
+def test_a_fault_in_a_header_is_named_in_a_graph():
+    with pytest.raises(tf.errors.InvalidArgumentError, match="not an image"):
+        image_reading.decode_tensor(without_palette())
+
+
 def test_a_small_file_does_not_become_gigabytes():
     image = Image.new("1", (14_000, 14_000))
     buffer = io.BytesIO()
     image.save(buffer, "PNG")
     with pytest.raises(ValueError, match="more than 134 million pixels"):
         image_reading.decode(buffer.getvalue())
+
+
+@pytest.mark.filterwarnings("error")
+def test_a_large_photograph_is_read_without_a_warning():
+    buffer = io.BytesIO()
+    Image.new("1", (12_000, 9_000)).save(buffer, "PNG")
+    assert image_reading.opened(buffer.getvalue()).size == (12_000, 9_000)
 
 
 @pytest.fixture(scope="module")

@@ -2,14 +2,16 @@
 
 import collections
 import concurrent.futures
+import errno
 import functools
 import importlib.util
 import io
 import itertools
 import os
+import stat
 import struct
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from typing import Any, TypeVar
+from typing import Any, BinaryIO, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -39,6 +41,8 @@ SUFFIXES = (
 DEFAULT_SIZE = 224
 # Pixels that an image may have: a few kilobytes of PNG can stand for gigabytes.
 _MAX_PIXELS = 1 << 27
+# Tags of TIFF: the bits of a sample, and whether 0 is white.
+_BITS, _PHOTOMETRIC, _WHITE_IS_ZERO = 258, 262, 0
 # Tag of the orientation in EXIF, and the pixels upright by its value.
 _ORIENTATION = 0x0112
 _UPRIGHT: dict[int, Callable[[Any], Any]] = {
@@ -53,6 +57,8 @@ _UPRIGHT: dict[int, Callable[[Any], Any]] = {
 #: The formats that are read, by Pillow's names. It knows more, and starts other
 #: programs for some. MPO is a JPEG with further pictures; HEIF needs a package.
 FORMATS = ("AVIF", "BMP", "GIF", "HEIF", "JPEG", "MPO", "PNG", "TIFF", "WEBP")
+#: What is wrong with a path at which there is a pipe or a device.
+NOT_REGULAR = "not a regular file"
 # What TensorFlow decodes. Its JPEG decoder rounds in its own way, with which all
 # trained entries have met photographs; that of PNG takes as long as Pillow's, and finds
 # all damage by the checksums.
@@ -118,9 +124,61 @@ def read_images(
 
 
 def content(path: str | os.PathLike[str]) -> bytes:
-    """Return the content of a file."""
-    with open(path, "rb") as file:
+    """Return the content of a regular file.
+
+    Args:
+        path: path.
+
+    Returns:
+        bytes.
+
+    Raises:
+        ValueError: if it is no regular file.
+        OSError: if it cannot be read.
+
+    Example:
+        >>> with open("greeting.txt", "w") as file:
+        ...     _ = file.write("hello")
+        >>> content("greeting.txt")
+        b'hello'
+    """
+    with open_regular(path) as file:
         return file.read()
+
+
+def open_regular(path: str | os.PathLike[str], flags: int = 0) -> BinaryIO:
+    """Open a regular file to read, and nothing else.
+
+    A pipe may never begin, and a device such as /dev/zero never end.
+
+    Args:
+        path: path.
+        flags: int; further flags of `os.open`.
+
+    Returns:
+        Binary file, open for reading.
+
+    Raises:
+        ValueError: if it is no regular file.
+        OSError: if it cannot be opened.
+
+    Example:
+        >>> open("notes.txt", "w").close()
+        >>> with open_regular("notes.txt") as file:
+        ...     file.read()
+        b''
+    """
+    # Not blocking: to open a pipe would wait for its writer. Windows has no such pipes,
+    # and files of text.
+    flags |= getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0)
+    descriptor = os.open(path, os.O_RDONLY | flags)
+    mode = os.fstat(descriptor).st_mode
+    if stat.S_ISREG(mode):
+        return open(descriptor, "rb")
+    os.close(descriptor)
+    if stat.S_ISDIR(mode):
+        raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), path)
+    raise ValueError(NOT_REGULAR)
 
 
 def read_ahead(
@@ -237,28 +295,47 @@ def decode(data: bytes) -> npt.NDArray[np.uint8]:
         >>> decode(tf.io.encode_png(tf.zeros((8, 4, 3), tf.uint8)).numpy()).shape
         (8, 4, 3)
     """
-    from PIL import ImageOps
-
     picture = opened(data)
-    has_alpha = picture.has_transparency_data
+    # Errors of all kinds: a damaged file reaches any line of a decoder.
     try:
-        if _is_for_tensorflow(picture):
-            channels = 4 if has_alpha else 3
-            tensor = tf.io.decode_image(data, channels, expand_animations=False)
-            # Not `numpy()`, which copies: of a large photograph, for half its decoding.
-            image = np.asarray(memoryview(tensor))
-            image = _on_white(image) if has_alpha else image
-            return _upright(image, _orientation(picture))
-        turned = ImageOps.exif_transpose(picture)
-        if turned.mode.startswith("I;16"):
-            # Pillow would clip 16 bits to 8, not scale them.
-            gray = (np.asarray(turned) >> 8).astype(np.uint8)
-            return np.repeat(gray[:, :, None], 3, axis=2)
-        if has_alpha:
-            return _on_white(np.asarray(turned.convert("RGBA")))
-        return np.asarray(turned.convert("RGB"))
+        if not _is_for_tensorflow(picture):
+            return decode_by_pillow(picture)
+        has_alpha = picture.has_transparency_data
+        channels = 4 if has_alpha else 3
+        tensor = tf.io.decode_image(data, channels, expand_animations=False)
+        # Not `numpy()`, which copies: of a large photograph, for half its decoding.
+        image = np.asarray(memoryview(tensor))
+        image = _on_white(image) if has_alpha else image
+        return _upright(image, _orientation(picture))
     except Exception as error:
         raise ValueError("not an image, or truncated") from error
+
+
+def decode_by_pillow(picture: Any) -> npt.NDArray[np.uint8]:
+    """Decode an opened image to upright RGB pixels, by Pillow alone.
+
+    Args:
+        picture: image of Pillow, as of `opened`.
+
+    Returns:
+        uint8 array ``(height, width, 3)``.
+
+    Raises:
+        Exception: of any kind, if the file is damaged.
+
+    Example:
+        >>> file = tf.io.encode_png(tf.zeros((8, 4, 3), tf.uint8)).numpy()
+        >>> decode_by_pillow(opened(file)).shape
+        (8, 4, 3)
+    """
+    picture.load()  # which turns those of TIFF, and forgets their orientation
+    if picture.mode.startswith("I;16"):
+        image = np.repeat(_eight_bits(picture)[:, :, None], 3, axis=2)
+    elif picture.has_transparency_data:
+        image = _on_white(np.asarray(picture.convert("RGBA")))
+    else:
+        image = np.asarray(picture.convert("RGB"))
+    return _upright(image, _orientation(picture))
 
 
 # A function even outside of graphs, where `numpy_function` passes arrays of objects.
@@ -280,9 +357,11 @@ def decode_tensor(file: tf.Tensor) -> tf.Tensor:
     def orientation_of(data: bytes) -> np.int64:
         """The orientation, or 0 if there is more to do than to decode and turn."""
         picture = opened(data)
-        if _is_for_tensorflow(picture) and not picture.has_transparency_data:
-            return np.int64(_orientation(picture))
-        return np.int64(0)
+        try:
+            is_plain = _is_for_tensorflow(picture) and not picture.has_transparency_data
+        except Exception:  # `decode` says so
+            is_plain = False
+        return np.int64(_orientation(picture) if is_plain else 0)
 
     orientation = tf.numpy_function(orientation_of, [file], tf.int64, stateful=False)
     image = tf.cond(
@@ -321,20 +400,56 @@ def opened(data: bytes) -> Any:
 
     if not data:
         raise ValueError("empty")
-    known = known_formats()
-    # Errors of all kinds: a damaged file reaches any line of a decoder.
     try:
-        picture = Image.open(io.BytesIO(data), formats=known)
+        picture = identified(io.BytesIO(data))
         too_large = picture.width * picture.height > _MAX_PIXELS
     except Image.DecompressionBombError:
         too_large = True
-    except Exception as error:
-        raise ValueError(_why_unreadable(data, known)) from error
+    except ValueError as error:
+        raise ValueError(_why_unreadable(data, known_formats())) from error
     if too_large:
         raise ValueError(f"more than {_MAX_PIXELS // 10**6} million pixels")
     if picture.mode in ("F", "I", "LAB"):
         raise ValueError(f"pixels of Pillow's mode {picture.mode}, which are no RGB")
     return picture
+
+
+def identified(file: BinaryIO) -> Any:
+    """Read the header of an image file of any size.
+
+    As `PIL.Image.open`, which warns of images that are well within our limits.
+
+    Args:
+        file: binary file, at its start; of a format that `read_images` reads.
+
+    Returns:
+        Image of Pillow, whose pixels are not read yet.
+
+    Raises:
+        ValueError: if it is no image of these formats.
+        PIL.Image.DecompressionBombError: if Pillow refuses its size.
+
+    Example:
+        >>> file = tf.io.encode_png(tf.zeros((8, 4, 3), tf.uint8)).numpy()
+        >>> identified(io.BytesIO(file)).format
+        'PNG'
+    """
+    from PIL import Image
+
+    names, start = known_formats(), file.read(16)
+    for factory, accepts in map(Image.OPEN.get, names):
+        # A decoder that is not installed answers by a text.
+        if accepts is not None and accepts(start) is not True:
+            continue
+        file.seek(0)
+        try:
+            return factory(file, "")
+        except Image.DecompressionBombError:
+            raise
+        # Errors of all kinds: a damaged file reaches any line of a decoder.
+        except Exception:
+            continue
+    raise ValueError("not a readable image")
 
 
 @functools.cache
@@ -380,6 +495,15 @@ def _jpeg_bits(data: bytes) -> int:
             return int(bits)
         start += 2 + length
     return 0
+
+
+def _eight_bits(picture: Any) -> npt.NDArray[np.uint8]:
+    """The upper 8 bits of gray of 16 or 12, which Pillow would clip; 0 is black."""
+    tags = getattr(picture, "tag_v2", {})  # of TIFF
+    gray, (bits,) = np.asarray(picture), tags.get(_BITS, (16,))
+    if tags.get(_PHOTOMETRIC) == _WHITE_IS_ZERO:
+        gray = (1 << bits) - 1 - gray
+    return (gray >> (bits - 8)).astype(np.uint8)
 
 
 def _on_white(image: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:

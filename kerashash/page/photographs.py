@@ -4,12 +4,9 @@ import collections
 import contextlib
 import io
 import os
-import stat
 import threading
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, BinaryIO
-
-import numpy as np
 
 from kerashash.page.limits import Limits, Refused
 from kerashash.page.searching import opened
@@ -89,6 +86,8 @@ class Photographs:
     @contextlib.contextmanager
     def _opened(self, key: object) -> Iterator[BinaryIO]:
         """The file of a key, if it is a regular file in the folder."""
+        from kerashash.data.image_reading import open_regular
+
         missing = Refused(404, "There is no such photograph.")
         if not isinstance(key, str) or key not in self._store:
             raise missing
@@ -96,38 +95,28 @@ class Photographs:
             path = os.path.realpath(os.path.join(self._folder, key))
             if os.path.commonpath([path, self._folder]) != self._folder:
                 raise missing
-            # Not blocking: to open a pipe would wait for its writer. Following no
-            # link: there is none in a real path, unless it was put there just now.
-            descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_NOFOLLOW)
-        except (OSError, ValueError):  # a path that cannot be one
+            # There is no link in a real path, unless it was put there just now.
+            file = open_regular(path, os.O_NOFOLLOW)
+        except (OSError, ValueError):  # a path that cannot be one, or of no file
             raise missing from None
-        if not stat.S_ISREG(os.fstat(descriptor).st_mode):
-            os.close(descriptor)
-            raise missing
-        with open(descriptor, "rb") as file:
+        with file:
             yield file
 
 
 def _small(file: BinaryIO, side: int, pixels: int) -> bytes:
     """An image file as a JPEG file of RGB, upright, on white."""
-    from PIL import Image, ImageOps
+    from PIL import Image
+
+    from kerashash.data.image_reading import decode_by_pillow
 
     picture = opened(file, pixels)
     try:
         # JPEG files can be decoded to a fraction of their size, which is fast.
         picture.draft("RGB", (side, side))
-        picture = ImageOps.exif_transpose(picture)
-        if picture.mode.startswith("I;16"):
-            # Pillow would clip 16 bits to 8, not scale them.
-            picture = Image.fromarray((np.asarray(picture) >> 8).astype(np.uint8))
-        if picture.has_transparency_data:
-            picture = picture.convert("RGBA")
-            white = Image.new("RGBA", picture.size, "white")
-            picture = Image.alpha_composite(white, picture)
-        picture = picture.convert("RGB")
-        picture.thumbnail((side, side))
+        shown = Image.fromarray(decode_by_pillow(picture))
+        shown.thumbnail((side, side))
         small = io.BytesIO()
-        picture.save(small, "JPEG", quality=85)
+        shown.save(small, "JPEG", quality=85)
     # Errors of all kinds: a damaged file reaches any line of a decoder.
     except Exception as error:
         raise Refused(415, "This photograph cannot be read.") from error

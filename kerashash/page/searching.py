@@ -203,16 +203,15 @@ def opened(data: Any, pixels: int) -> "Image.Image":
     """
     from PIL import Image
 
-    from kerashash.data.image_reading import known_formats
+    from kerashash.data.image_reading import identified
 
     file = io.BytesIO(data) if isinstance(data, bytes) else data
     try:
-        picture = Image.open(file, formats=known_formats())
+        picture = identified(file)
         count = picture.width * picture.height
-    except (Image.DecompressionBombError, Image.DecompressionBombWarning):
+    except Image.DecompressionBombError:
         count = pixels + 1
-    # Errors of all kinds: a damaged file reaches any line of a decoder.
-    except Exception as error:
+    except ValueError as error:
         raise Refused(
             415,
             "This is no image file that is read here: AVIF, BMP, GIF, JPEG, PNG, "

@@ -64,7 +64,7 @@ def check_condition(connection: sqlite3.Connection, where: str) -> None:
 
 
 def in_parentheses(where: str) -> str:
-    """A condition as a part of another one. It may end in a comment, so the line does."""
+    """A condition as a part of another one; its line ends, as a comment in it may."""
     return f"({where}\n)"
 
 

@@ -196,6 +196,48 @@ def test_search_draws_the_neighbours(photographs, tmp_path, monkeypatch, capsys)
     assert not (tmp_path / "none.png").exists()
 
 
+def test_a_neighbour_that_is_missing_leaves_the_others(
+    photographs, tmp_path, monkeypatch
+):
+    folder, _, paths = photographs
+    some = shutil.copytree(folder, tmp_path / "some")
+    (some / paths[0]).unlink()
+    monkeypatch.chdir(some)
+    where = ["22.png", "--in", "p.khs"]
+    assert cli.main(["search", *where, "--html", "page.html"]) == 0
+    page = (some / "page.html").read_text()
+    assert page.count("<img ") == 8
+    assert page.count(", not readable</figcaption>") == 1
+    assert cli.main(["search", *where, "--png", "sheet.png"]) == 0
+    assert matplotlib.image.imread("sheet.png").shape[2] == 4
+
+
+@pytest.mark.parametrize(
+    ("option", "name"),
+    [
+        ("--png", "out/result"),
+        ("--png", "page.jpg"),
+        ("--png", "folder.png"),
+        ("--png", ""),
+        ("--html", "folder.png"),
+        ("--html", ""),
+    ],
+)
+def test_a_picture_is_written_under_its_name_or_refused(
+    photographs, tmp_path, monkeypatch, capsys, option, name
+):
+    folder, _, _ = photographs
+    monkeypatch.chdir(tmp_path)
+    for made in ("out", "folder.png"):
+        (tmp_path / made).mkdir()
+    where = [str(folder / "22.png"), "--in", str(folder / "p.khs")]
+    assert cli.main(["search", *where, "--images", str(folder), option, name]) == 2
+    error = capsys.readouterr().err
+    assert error.startswith(f"kerashash: {option} must be the name of a file")
+    assert error.endswith(f" Received: {name!r}.\n")
+    assert sorted(path.name for path in tmp_path.rglob("*")) == ["folder.png", "out"]
+
+
 def test_duplicates_prints_groups(photographs, capsys):
     folder, store, paths = photographs
     assert cli.main(["duplicates", str(folder / "p.khs")]) == 0

@@ -26,6 +26,28 @@ def test_relevant_neighbours_have_another_frame(tmp_path, shape):
     assert matplotlib.image.imread(path).shape[2] == 4
 
 
+def test_a_figure_is_written_whole_under_its_own_name(tmp_path, monkeypatch):
+    path = tmp_path / "bits"
+    figure = plots.bit_correlations(np.eye(2), path=path)
+    assert [file.name for file in tmp_path.iterdir()] == ["bits"]
+    before = path.read_bytes()
+    assert before.startswith(b"\x89PNG")
+    plots.bit_correlations(np.eye(2), path=tmp_path / "bits.svg")
+    assert b"<svg" in (tmp_path / "bits.svg").read_bytes()
+
+    def fail(file, **_):
+        file.write(b"half")
+        raise OSError("No space left on device")
+
+    monkeypatch.setattr(type(figure), "savefig", lambda _, file, **__: fail(file))
+    with pytest.raises(OSError, match="No space"):
+        plots.bit_correlations(np.eye(2), path=path)
+    assert path.read_bytes() == before
+    (tmp_path / "folder.png").mkdir()
+    with pytest.raises(ValueError, match=r"folder\.png"):
+        plots.bit_correlations(np.eye(2), path=tmp_path / "folder.png")
+
+
 def test_shapes_that_do_not_match_are_named():
     with pytest.raises(ValueError, match="`queries`, `neighbours` and `relevant`"):
         plots.retrieval_grid(

@@ -1,5 +1,6 @@
 """The commands ``kerashash search | duplicates``: they read a store of codes."""
 
+import os
 import pathlib
 from collections.abc import Sequence
 from typing import Any
@@ -60,8 +61,10 @@ def _search(
     from kerashash.store import CodeStore
     from kerashash.store.kept_encoder import encode_queries
 
-    if sum(map(bool, (as_json, png, html))) > 1:
+    if as_json + (png is not None) + (html is not None) > 1:
         raise click.UsageError("--json, --png and --html exclude one another.")
+    _check_output("--png", png, ".png")
+    _check_output("--html", html, "")
     store = CodeStore.open(path, None if model is None else load(model))
     if radius is None:
         radius = store.bits
@@ -80,12 +83,12 @@ def _search(
                 for query, rows in zip(queries, results, strict=True)
             ]
         )
-    elif png or html:
-        if png:
-            _draw_sheet(queries, results, images, png)
-        elif html:
-            _write_page(queries, results, images, html)
-        print(f"Wrote {png or html}")
+    elif png is not None:
+        _draw_sheet(queries, results, images, png)
+        print(f"Wrote {png}")
+    elif html is not None:
+        _write_page(queries, results, images, html)
+        print(f"Wrote {html}")
     else:
         for query, rows in zip(queries, results, strict=True):
             print(f"{query}: {len(rows)} of {len(store):,}, by distance in bits")
@@ -116,6 +119,17 @@ def _duplicates(path: str, radius: int, where: str | None, as_json: bool) -> Non
     )
 
 
+def _check_output(option: str, path: str | None, suffix: str) -> None:
+    """Check the name of a file to write, before the work."""
+    if path is None:
+        return
+    if not path.lower().endswith(suffix) or not path or os.path.isdir(path):
+        ending = f" that ends in {suffix}" if suffix else ""
+        raise ValueError(
+            f"{option} must be the name of a file{ending}. Received: {path!r}."
+        )
+
+
 def _draw_sheet(
     queries: Sequence[str], results: list[list[dict[str, Any]]], images: str, path: str
 ) -> None:
@@ -124,16 +138,17 @@ def _draw_sheet(
 
     from kerashash.codes import in_bits
     from kerashash.monitoring.plots import retrieval_grid
-    from kerashash.store.pictures import SIDE, thumbnail
+    from kerashash.store.pictures import SIDE, thumbnail, thumbnail_or_gray
 
+    _check_pictures(results, images)
     most = max(map(len, results))
     neighbours = np.full((len(queries), most, SIDE, SIDE, 3), 255, np.uint8)
     captions = np.full((len(queries), most), "", object)
     for number, rows in enumerate(results):
         for rank, row in enumerate(rows):
-            _check_path(row["id"])
-            neighbours[number, rank] = thumbnail(pathlib.Path(images, row["id"]))
-            captions[number, rank] = in_bits(row["distance"])
+            neighbours[number, rank], captions[number, rank] = thumbnail_or_gray(
+                pathlib.Path(images, row["id"]), in_bits(row["distance"])
+            )
     shown = np.stack([thumbnail(query) for query in queries])
     retrieval_grid(shown, neighbours, path=path, captions=captions)
 
@@ -145,24 +160,29 @@ def _write_page(
     from kerashash import files
     from kerashash.store.pictures import STYLE, section
 
-    sections = []
-    for query, rows in zip(queries, results, strict=True):
-        for row in rows:
-            _check_path(row["id"])
-        sections.append(section(query, rows, images))
+    _check_pictures(results, images)
+    sections = [
+        section(query, rows, images)
+        for query, rows in zip(queries, results, strict=True)
+    ]
     title = f"{len(queries)} queries" if len(queries) > 1 else "Nearest photographs"
     page = _PAGE.format(title=title, style=STYLE, sections="<hr>\n".join(sections))
     with files.replacing(path) as file:
         file.write(page.encode(errors="replace"))
 
 
-def _check_path(key: Any) -> None:
-    """Check that a row can be drawn: its key is the path of its file."""
-    if not isinstance(key, str):
-        raise ValueError(
-            "The keys of the store must be paths of images to be drawn. Received: "
-            f"{key!r}."
-        )
+def _check_pictures(results: list[list[dict[str, Any]]], images: str) -> None:
+    """Check that rows can be drawn: their keys are paths, and lead to photographs."""
+    from kerashash.store.pictures import check_shown
+
+    keys = [row["id"] for rows in results for row in rows]
+    for key in keys:
+        if not isinstance(key, str):
+            raise ValueError(
+                "The keys of the store must be paths of images to be drawn. Received: "
+                f"{key!r}."
+            )
+    check_shown(pathlib.Path(images, key) for key in keys)
 
 
 COMMANDS = (_search, _duplicates)

@@ -9,6 +9,7 @@ import matplotlib.ticker
 import numpy as np
 import numpy.typing as npt
 
+from kerashash.monitoring import figure_files
 from kerashash.monitoring.bits_curves import against_bits
 from kerashash.monitoring.code_map import code_map
 from kerashash.monitoring.codeword_graph import codeword_graph
@@ -74,7 +75,7 @@ def bit_correlations(
         ticks.set_major_locator(matplotlib.ticker.MaxNLocator(integer=True))
     figure.colorbar(image, label="correlation")
     if path is not None:
-        figure.savefig(path)
+        figure_files.save(figure, path)
     return figure
 
 
@@ -175,5 +176,5 @@ def retrieval_grid(
     for rank in range(k):
         axes[0, rank + 2].set_title(str(rank + 1), fontsize=9)
     if path is not None:
-        figure.savefig(path, dpi=120)
+        figure_files.save(figure, path, dpi=120)
     return figure

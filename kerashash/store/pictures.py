@@ -50,14 +50,58 @@ def thumbnail(path: str | os.PathLike[str]) -> npt.NDArray[np.uint8]:
     """
     from PIL import Image, ImageOps
 
-    from kerashash.data.image_reading import decode, printable
+    from kerashash.data.image_reading import content, decode, printable
 
     try:
-        with open(path, "rb") as file:
-            image = Image.fromarray(decode(file.read()))
+        image = Image.fromarray(decode(content(path)))
     except (OSError, ValueError) as error:
         raise ValueError(f"No thumbnail of {printable(path)!r}: {error}.") from error
     return np.asarray(ImageOps.pad(image, (SIDE, SIDE), color="white"))
+
+
+def check_shown(paths: Iterable[str | os.PathLike[str]]) -> None:
+    """Check that of some image files, if there are any, one at least can be shown.
+
+    Args:
+        paths: iterable of paths.
+
+    Raises:
+        ValueError: if none is a readable image; the error names the first.
+
+    Example:
+        >>> check_shown([])
+    """
+    first = None
+    for path in paths:
+        try:
+            thumbnail(path)
+            return
+        except ValueError as error:
+            first = first or error
+    if first is not None:
+        raise first
+
+
+def thumbnail_or_gray(
+    path: str | os.PathLike[str], caption: str
+) -> tuple[npt.NDArray[np.uint8], str]:
+    """Read an image file as `thumbnail`; a gray square stands for one that is missing.
+
+    Args:
+        path: path.
+        caption: str.
+
+    Returns:
+        ``(thumbnail, caption)``; the caption says if the file cannot be read.
+
+    Example:
+        >>> thumbnail_or_gray("gone.png", "2 bits")[1]
+        '2 bits, not readable'
+    """
+    try:
+        return thumbnail(path), caption
+    except ValueError:
+        return np.full((SIDE, SIDE, 3), 200, np.uint8), f"{caption}, not readable"
 
 
 def section(
@@ -74,10 +118,11 @@ def section(
         folder: path of the folder that ids are relative to.
 
     Returns:
-        str, HTML; the images are part of it.
+        str, HTML; the images are part of it. A gray square stands for a neighbour whose
+        file cannot be read.
 
     Raises:
-        ValueError: if a file is no readable image.
+        ValueError: if `query` is no readable image.
 
     Example:
         >>> section(None, [])
@@ -85,10 +130,12 @@ def section(
     """
     figures = []
     if query is not None:
-        figures = [_figure(query, f"query: {os.fspath(query)}", "query")]
+        caption = f"query: {os.fspath(query)}"
+        figures = [_figure(thumbnail(query), caption, "query")]
     for row in neighbours:
         caption = f"{in_bits(row['distance'])}: {row['id']}"
-        figures.append(_figure(pathlib.Path(folder, row["id"]), caption))
+        shown = thumbnail_or_gray(pathlib.Path(folder, row["id"]), caption)
+        figures.append(_figure(*shown))
     return '<div class="kerashash">\n' + "\n".join(figures) + "\n</div>"
 
 
@@ -121,6 +168,7 @@ def results(found: "Neighbours") -> str:
             rows = [
                 {"id": key, "distance": d} for key, d, *_ in zip(*first, strict=False)
             ]
+            check_shown(row["id"] for row in rows)
             parts.append(section(query, rows))
         except (TypeError, ValueError):  # keys are no paths of images
             parts.append(notebook.table(names, zip(*first, strict=True)))
@@ -132,11 +180,11 @@ def results(found: "Neighbours") -> str:
     return "\n".join(parts)
 
 
-def _figure(path: str | os.PathLike[str], caption: str, kind: str = "") -> str:
+def _figure(pixels: npt.NDArray[np.uint8], caption: str, kind: str = "") -> str:
     from PIL import Image
 
     file = io.BytesIO()
-    Image.fromarray(thumbnail(path)).save(file, "JPEG", quality=85)
+    Image.fromarray(pixels).save(file, "JPEG", quality=85)
     data = base64.b64encode(file.getvalue()).decode()
     text = html.escape(caption)
     return (

@@ -625,6 +625,15 @@ def test_folders_patterns_and_generators_of_paths_are_read(model, folder, monkey
             vectors.encode(x)
 
 
+def test_paths_may_be_any_that_can_be_counted(folder):
+    paths = sorted((folder / "0").iterdir())
+    expected = read_images(paths, 8)
+    np.testing.assert_array_equal(read_images(iter(paths), 8), expected)
+    for wrong in (5, None, [5], [b"a.jpg"]):
+        with pytest.raises(TypeError, match="`paths` must"):
+            read_images(wrong, 8)
+
+
 def test_few_batches_are_read_ahead():
     file = encoded(photograph((4, 4)), "PNG")
     begun, taken = [], []

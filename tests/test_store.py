@@ -87,6 +87,27 @@ def test_a_column_that_comes_later_is_missing_in_earlier_rows(store):
     assert columns["row_of"].tolist() == [[0, 0], [0, 0], [1, 1]]
 
 
+def test_numbers_come_back_as_they_were(store):
+    columns = {
+        "score": [1.5, float("nan"), -np.inf],
+        "long": np.array([1, 2, 3], np.longdouble) / 4,
+        "big": np.array([1, 2, 3], ">i4"),
+    }
+    store.add(random_codes(3), columns=columns)
+    store.add(random_codes(1))
+    read = reopened(store).columns()
+    for name in ("score", "long"):
+        expected = [*np.asarray(columns[name], np.float64), np.nan]
+        assert read[name].dtype == np.float64
+        np.testing.assert_array_equal(read[name], expected)
+    assert read["big"].tolist() == [1, 2, 3, None]
+    # No condition is true of what is not there.
+    assert store.columns("score > 0 OR score <= 0")["id"].tolist() == [0, 2]
+    assert store.columns("score IS NULL")["id"].tolist() == [1, 3]
+    (first,) = store.search(store.codes()[:1], k=1, where="id = 0").rows()
+    assert type(first["id"]) is int
+
+
 def test_search_is_that_of_the_ranker(store):
     codes, queries = random_codes(50), random_codes(4, seed=1)
     store.add(codes[:20])
@@ -277,6 +298,19 @@ def test_keys_are_in_a_store(store):
         assert key not in store
 
 
+def test_keys_may_be_paths_and_numbers_of_numpy(tmp_path):
+    store = CodeStore.create(tmp_path / "paths.khs", bits=BITS)
+    store.add(random_codes(2), ids=[pathlib.Path("a", "b.jpg"), "c.jpg"])
+    assert store.columns()["id"].tolist() == [os.path.join("a", "b.jpg"), "c.jpg"]
+    assert pathlib.Path("a", "b.jpg") in store
+    assert pathlib.Path("a") not in store
+    store = CodeStore.create(tmp_path / "numbers.khs", bits=BITS)
+    store.add(random_codes(2))
+    assert np.int64(1) in store
+    assert np.uint8(2) not in store
+    assert np.True_ not in store
+
+
 def test_a_store_of_the_zoo_finds_its_model(tmp_path):
     store = CodeStore.create(tmp_path / "digits.khs", model="ssdh-digits-48")
     x = np.zeros((1, *store.model.backbone.input_shape[1:]), np.float32)
@@ -307,6 +341,25 @@ def test_a_store_of_the_zoo_finds_its_model(tmp_path):
         (
             {"ids": ["b", "c"], "columns": {"u": np.array([1, 2**63], np.uint64)}},
             "less than",
+        ),
+        *(
+            ({"ids": ["b", "c"], "columns": columns}, message)
+            for columns, message in [
+                ({"u": [2**63 + 1, 1]}, r"`columns\['u'\]` must.*less than 2\*\*63"),
+                ({"u": [[2**63 + 1, 1], [1, 1]]}, r"`columns\['u'\]` must.*less than"),
+                ({"u": [0.5, -(2**64)]}, r"`columns\['u'\]` must.*at least -2"),
+                (
+                    {"u": [[1, 2], [3]]},
+                    r"`columns\['u'\]` must have rows of one length",
+                ),
+                ({"u": 5}, r"`columns\['u'\]` must have a value for each of 2 rows"),
+                ({"u": "ab"}, r"`columns\['u'\]` must have a value for each of 2 rows"),
+                ({"u": ["a", "\ud800"]}, r"`columns\['u'\]` must hold text of UTF-8"),
+                ({"u\0": [1, 2]}, "`columns` must have names"),
+                ({"\ud800": [1, 2]}, "`columns` must have names"),
+                ({"u": [1, 2], "U": [1, 2]}, "`columns` must.*more than case.*'U'"),
+                ({"N": [1, 2]}, "`columns` must.*more than case.*'N', beside 'n'"),
+            ]
         ),
     ],
 )
@@ -375,11 +428,69 @@ def test_what_is_removed_is_not_removed_again(tmp_path, monkeypatch):
     store.check()
 
 
+def test_a_store_has_as_many_columns_as_its_table(tmp_path):
+    store = CodeStore.create(tmp_path / "wide.khs", bits=BITS)
+    columns = {f"c{number}": [number] for number in range(1_997)}
+    store.add(random_codes(1), columns=columns)
+    assert len(store.search(random_codes(1)).rows()[0]) == 2 + len(columns)
+    with pytest.raises(ValueError, match="`columns` must be at most 1,997 in a store"):
+        store.add(random_codes(1), columns={"more": [1]})
+    assert len(reopened(store)) == 1
+
+
+@pytest.mark.skipif(not HAS_LANCE, reason="lancedb is not installed")
+@pytest.mark.parametrize("name", ["_rowid", "_distance", "query_index", "a.b", "a`b"])
+def test_names_that_lancedb_has_or_does_not_take_are_refused(tmp_path, name):
+    store = CodeStore.create(tmp_path / "codes.khs", bits=BITS, engine="lance")
+    with pytest.raises(ValueError, match="`columns` of engine='lance' must have names"):
+        store.add(random_codes(1), columns={name: [1]})
+    store.add(random_codes(1))
+    assert reopened(store).columns()["id"].tolist() == [0]
+
+
+@pytest.mark.parametrize("engine", ENGINES)
+@pytest.mark.parametrize("bits", [0, 65_535])
+def test_codes_that_no_store_could_hold_are_refused(tmp_path, engine, bits):
+    with pytest.raises(ValueError, match="`bits` must be at"):
+        CodeStore.create(tmp_path / "codes.khs", bits=bits, engine=engine)
+    assert not (tmp_path / "codes.khs").exists()
+
+
+@pytest.mark.parametrize("path", ["", 5, None, b"x", "a\0b", "http://x/y"])
+def test_what_is_no_path_is_named(path):
+    if path == "http://x/y" and not HAS_LANCE:
+        pytest.skip("lancedb is not installed")
+    for call in (CodeStore.open, lambda path: CodeStore.create(path, bits=BITS)):
+        with pytest.raises((TypeError, ValueError), match="`path` must be a path"):
+            call(path)
+
+
+def test_a_store_is_made_once_by_two(tmp_path, model, monkeypatch):
+    """The second finds what the first has made, at whatever moment."""
+    path, moments = tmp_path / "codes.khs", 0
+    replace = os.replace
+
+    def make_first(*arguments):
+        nonlocal moments
+        monkeypatch.setattr(os, "replace", replace)
+        CodeStore.create(path, model).add(np.zeros((1, 4), np.float32))
+        moments += 1
+        return replace(*arguments)
+
+    monkeypatch.setattr(os, "replace", make_first)
+    assert len(code_store.open_or_create(path, model, model)) == moments == 1
+    assert len(code_store.open_or_create(path, model, model)) == 1
+    with pytest.raises(FileExistsError, match=r"`path` must not exist.*codes\.khs"):
+        CodeStore.create(path, model)
+
+
 def test_wrong_queries_are_named(store):
     store.add(random_codes(2))
     for x in (np.zeros((1, 9), np.uint8), [[1, 2]], "a.jpg"):
         with pytest.raises(ValueError, match="`x` must be codes of 20 bits"):
             store.search(x)
+    with pytest.raises(TypeError, match=r"`x` must hold paths alone.*ndarray"):
+        store.search(["a.jpg", np.zeros((8, 8, 3))])
     with pytest.raises(ValueError, match="`k` must be at least 1"):
         store.search(random_codes(1), k=0)
     with pytest.raises(ValueError, match="`radius` must be at most 20"):

@@ -111,22 +111,23 @@ def _store(path: str, name: str | None) -> "CodeStore":
     """The store at a path, which may be new, with the model of a name."""
     from kerashash.cli.models import load
     from kerashash.store import CodeStore
+    from kerashash.store.code_store import open_or_create
 
-    model = None if name is None else load(name)
-    try:
-        return CodeStore.open(path, model)
-    except FileNotFoundError:
-        if name is None or model is None:
+    if name is None:
+        try:
+            return CodeStore.open(path)
+        except FileNotFoundError:
             raise ValueError(
                 f"--model must be given: '{path}' does not exist yet."
             ) from None
-        if name.endswith(".keras"):
-            return CodeStore.create(path, model)
-        from kerashash import zoo
+    model = load(name)
+    if name.endswith(".keras"):
+        return open_or_create(path, model, model)
+    from kerashash import zoo
 
-        # By its name, a store can load an entry again; from anywhere by a whole path.
-        in_zoo = name in zoo.list()
-        return CodeStore.create(path, name if in_zoo else os.path.abspath(name))
+    # By its name, a store can load an entry again; from anywhere by a whole path.
+    in_zoo = name in zoo.list()
+    return open_or_create(path, model, name if in_zoo else os.path.abspath(name))
 
 
 COMMANDS = (_encode,)

@@ -68,7 +68,7 @@ _HEIF_KINDS = (b"hei", b"hev", b"mif1", b"msf1")
 
 
 def read_images(
-    paths: Sequence[str | os.PathLike[str]], image_size: int, fit: str = "squash"
+    paths: Iterable[str | os.PathLike[str]], image_size: int, fit: str = "squash"
 ) -> npt.NDArray[np.uint8]:
     """Read image files as one array, as `HashModel.encode` reads a list of paths.
 
@@ -82,7 +82,7 @@ def read_images(
     bits the upper 8 are kept. Colour profiles are not applied.
 
     Args:
-        paths: list of paths.
+        paths: list of paths, or another iterable of them.
         image_size: int, at least 1; the side in pixels to which images are resized
             (bicubic, antialiased).
         fit: str; how an image that is no square becomes one: "squash" resizes it
@@ -93,7 +93,8 @@ def read_images(
         uint8 array ``(n, image_size, image_size, 3)``.
 
     Raises:
-        TypeError: if `paths` is one path or `image_size` not an integer.
+        TypeError: if `paths` is one path or holds others than paths, or `image_size` is
+            not an integer.
         ValueError: if `fit` is none of these, or if files are missing or not readable
             images; the error names them.
 
@@ -109,6 +110,14 @@ def read_images(
         raise TypeError(
             f"`paths` must be a list of paths, not one path. Received: {paths!r}."
         )
+    if not isinstance(paths, Iterable):
+        raise TypeError(f"`paths` must be a list of paths. Received: {paths!r:.100}.")
+    paths = [*paths]
+    for path in paths:
+        if not isinstance(path, str | os.PathLike):
+            raise TypeError(
+                f"`paths` must hold paths. Received type: {type(path).__name__}."
+            )
     pixels = np.empty((len(paths), image_size, image_size, 3), np.uint8)
     faults: dict[int, str] = {}
     row = 0

@@ -16,6 +16,7 @@ from kerashash.codes import as_packed, packed_width
 from kerashash.store.folder import FolderEngine
 from kerashash.store.identity import model_identity
 from kerashash.store.rows import (
+    MOST_BITS,
     Columns,
     Compacted,
     Neighbours,
@@ -114,6 +115,7 @@ class CodeStore:
             OSError: if the store cannot be written.
             ImportError: if the engine is not installed.
         """
+        location = _location(path)
         engine = engine or ("lance" if _is_url(path) else "folder")
         check_choices({"engine": ENGINES}, engine=engine)
         name = None
@@ -124,7 +126,6 @@ class CodeStore:
         if model is None:
             if bits is None:
                 raise ValueError("`bits` or `model` must be given. Received: neither.")
-            packed_width(bits)
             identity = None
         else:
             if bits is not None and bits != model.bits:
@@ -132,7 +133,8 @@ class CodeStore:
                     f"`bits` must be the model's, {model.bits}. Received: {bits}."
                 )
             bits, identity = model.bits, model_identity(model, name or model.entry)
-        made = _engine_class(engine, path).create(_location(path), int(bits), identity)
+        bits = check_integer("bits", bits, most=MOST_BITS)
+        made = _engine_class(engine, path).create(location, bits, identity)
         return cls(made, os.fspath(path), model)
 
     @classmethod
@@ -187,11 +189,9 @@ class CodeStore:
         return int(self._engine.count())
 
     def __contains__(self, key: object) -> bool:
-        if isinstance(key, bool) or not isinstance(key, str | int):
-            return False
         try:
             return bool(self._engine.known(checked_ids([key], 1)))
-        except ValueError:  # no store can have it
+        except (TypeError, ValueError):  # no store can have it
             return False
 
     @property
@@ -247,8 +247,8 @@ class CodeStore:
                 batches ``x`` or ``(x, y)``, as for `HashModel.encode`; or codes: uint8
                 array ``(n, ceil(bits / 8))`` of packed ones, or int8 array ``(n,
                 bits)`` over {-1, +1}.
-            ids: sequence of n distinct keys, all str or all int. None is the paths, or
-                the numbers of the rows.
+            ids: sequence of n distinct keys, all str or paths, or all int. None is the
+                paths, or the numbers of the rows.
             columns: dict of metadata by name, each with n values: str, bytes, numbers,
                 or rows of numbers. The y of a data set is added as "label", or by name
                 if it is a dict.
@@ -618,6 +618,12 @@ class CodeStore:
     def _codes(self, x: Any) -> npt.NDArray[np.uint8]:
         if self._are_codes(x):
             return as_packed(x, self.bits, "x")[0]
+        if isinstance(x, list | tuple) and any(map(_is_path, x)) and not are_paths(x):
+            other = next(item for item in x if not _is_path(item))
+            raise TypeError(
+                "`x` must hold paths alone, or none. Received: paths and a value of "
+                f"type {type(other).__name__}."
+            )
         if self._engine.model is None:
             raise ValueError(
                 f"`x` must be codes of {self.bits} bits: uint8 array (n, "
@@ -728,11 +734,11 @@ def are_paths(x: Any) -> bool:
         >>> are_paths(["a.jpg"]), are_paths("a.jpg")
         (True, False)
     """
-    return (
-        isinstance(x, list | tuple)
-        and len(x) > 0
-        and all(isinstance(path, str | os.PathLike) for path in x)
-    )
+    return isinstance(x, list | tuple) and len(x) > 0 and all(map(_is_path, x))
+
+
+def _is_path(x: Any) -> bool:
+    return isinstance(x, str | os.PathLike)
 
 
 def _joined(
@@ -743,13 +749,57 @@ def _joined(
     return codes, {n: np.concatenate([labels[n] for _, labels in parts]) for n in names}
 
 
+def open_or_create(
+    path: str | os.PathLike[str],
+    model: "HashModel | None",
+    new: "HashModel | str | None",
+) -> CodeStore:
+    """Open a store, or make it where there is nothing.
+
+    Of two processes that do so at the same time, one makes it.
+
+    Args:
+        path: as for `CodeStore.open`.
+        model: `HashModel` or None, to open the store with.
+        new: `HashModel`, or the name of an entry of the zoo, to make it with.
+
+    Returns:
+        `CodeStore`.
+
+    Raises:
+        TypeError, ValueError, OSError, ImportError: as `CodeStore.open` and `create`.
+
+    Example:
+        >>> import keras, kerashash
+        >>> net = keras.Sequential([keras.Input((4,)), keras.layers.Dense(8)])
+        >>> model = kerashash.AdaLabelHash(net, bits=12, num_classes=3)
+        >>> len(open_or_create("new.khs", model, model))
+        0
+    """
+    try:
+        return CodeStore.open(path, model)
+    except FileNotFoundError:
+        try:
+            return CodeStore.create(path, new)
+        except FileExistsError:  # made just now
+            return CodeStore.open(path, model)
+
+
 def _is_url(path: str | os.PathLike[str]) -> bool:
     return "://" in os.fspath(path)
 
 
 def _location(path: str | os.PathLike[str]) -> Any:
     """A URL as it is, or a `pathlib.Path`."""
-    return os.fspath(path) if _is_url(path) else pathlib.Path(path)
+    text = os.fspath(path) if isinstance(path, os.PathLike) else path
+    if not isinstance(text, str):
+        raise TypeError(f"`path` must be a path or a URL. Received: {path!r:.200}.")
+    if not text or "\0" in text:
+        raise ValueError(
+            "`path` must be a path or a URL, of at least one character and without a "
+            f"null character. Received: {path!r:.200}."
+        )
+    return text if _is_url(text) else pathlib.Path(text)
 
 
 def _engine_class(engine: str, path: str | os.PathLike[str]) -> Any:

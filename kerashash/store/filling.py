@@ -22,7 +22,7 @@ from kerashash.data.image_reading import content, printable, read_ahead
 from kerashash.data.progress import progress
 from kerashash.engines import ENGINES
 from kerashash.methods.encoder import Encoder, encoder_of
-from kerashash.store.code_store import CodeStore
+from kerashash.store.code_store import CodeStore, open_or_create
 
 if TYPE_CHECKING:
     from kerashash.methods import HashModel
@@ -181,10 +181,7 @@ def index(
             # When the store is no longer used, at the latest when the process ends.
             weakref.finalize(store, unwinding.pop_all().close)
     else:
-        try:
-            store = CodeStore.open(path, model)
-        except FileNotFoundError:
-            store = CodeStore.create(path, model)
+        store = open_or_create(path, model, model)
     first, x = inputs.looked_at([x] if isinstance(x, str | os.PathLike) else x)
     if not isinstance(first, str | os.PathLike):
         store.add(x)

@@ -27,6 +27,7 @@ from kerashash.store.rows import (
     Columns,
     Compacted,
     Version,
+    check_names,
     column_values,
 )
 
@@ -34,6 +35,8 @@ _FORMAT = 1
 _ROWS = "rows.sqlite"
 # SQLite takes at most 32,766 parameters in a statement.
 _MOST_PARAMETERS = 10_000
+# And 2,000 columns in a table, of which three are the store's.
+_MOST_COLUMNS = 1_997
 # SQLite's codes of errors that say so of the file.
 _DAMAGED = (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB)
 
@@ -102,6 +105,7 @@ class FolderEngine:
         """
         # Complete before it has its name: a killed `create` leaves no half store.
         with (
+            _nothing_at(path),
             files.staging(path, overwrite=False) as folder,
             sql.errors_named(path),
         ):
@@ -484,6 +488,13 @@ class FolderEngine:
         present: dict[str, Any],
         columns: Columns,
     ) -> None:
+        check_names(present, columns.specification)
+        count = len({*present, *columns.specification})
+        if count > _MOST_COLUMNS:
+            raise ValueError(
+                f"`columns` must be at most {_MOST_COLUMNS:,} in a store. Received: "
+                f"{count:,}, with those that '{self.path}' has."
+            )
         for name, specification in columns.specification.items():
             if name not in present:
                 connection.execute(f"ALTER TABLE rows ADD COLUMN {sql.quoted(name)}")
@@ -516,6 +527,21 @@ class FolderEngine:
 
     def _damaged(self, reason: str) -> ValueError:
         return ValueError(f"`path` must be a whole store. '{self.path}': {reason}.")
+
+
+@contextlib.contextmanager
+def _nothing_at(path: pathlib.Path) -> Iterator[None]:
+    """Raise FileExistsError if there is something at a path, or soon will be."""
+    rule = f"`path` must not exist. Received: '{path}', which does."
+    if os.path.lexists(path):
+        raise FileExistsError(rule)
+    try:
+        yield
+    except OSError as error:
+        # Of two processes that make a folder, the second finds one that is not empty.
+        if isinstance(error, FileExistsError) or error.errno == errno.ENOTEMPTY:
+            raise FileExistsError(rule) from error
+        raise
 
 
 class Snapshot:

@@ -14,6 +14,7 @@ import contextlib
 import datetime
 import errno
 import json
+import os
 import pathlib
 import secrets
 import sys
@@ -25,7 +26,7 @@ import numpy as np
 import numpy.typing as npt
 
 from kerashash.codes import packed_width
-from kerashash.store.rows import Columns, Version
+from kerashash.store.rows import Columns, Version, check_names
 
 if sys.platform != "win32":
     import fcntl
@@ -43,6 +44,10 @@ _LOCK = "writers.lock"
 _MOST_KEYS = 10_000
 # To look a key up in an index takes as long as to read the keys of so many rows.
 _ROWS_PER_KEY = 20
+# Names of LanceDB's own columns, and what it takes for no part of a name: a store with
+# such a column could not be read.
+_OWN = ("_distance", "_rowaddr", "_rowid", "_rowoffset", "_score", "query_index")
+_NO_LETTERS = frozenset(".`")
 # The order of neighbours: of the last key, then of the one before it.
 _ORDER = ("row", "_distance", "query_index")
 # How long a writer waits for another one.
@@ -74,7 +79,7 @@ class LanceEngine:
         self.path, self._version = location, version
         self._next_number = 0  # after the largest key that is known
         with self._errors_named():
-            self._database = _lancedb().connect(str(location))
+            self._database = _connected(location)
             # Not `list_tables`, which cannot tell a missing bucket from an empty one.
             try:
                 table = self._database.open_table(_TABLE)
@@ -108,18 +113,18 @@ class LanceEngine:
             FileExistsError: if there is something at `location`.
             OSError: if it cannot be written.
         """
-        lancedb = _lancedb()
-        import pyarrow as pa
-
-        if isinstance(location, pathlib.Path) and location.exists():
+        if isinstance(location, pathlib.Path) and os.path.lexists(location):
             raise FileExistsError(
                 f"`path` must not exist. Received: '{location}', which does."
             )
+        database = _connected(location)
+        import pyarrow as pa
+
         meta = json.dumps({"format": _FORMAT, "bits": bits, "model": model})
         fields = {"code": pa.list_(pa.uint8(), packed_width(bits)), "row": pa.int64()}
         schema = pa.schema(fields, metadata={_META: meta})
         try:
-            lancedb.connect(str(location)).create_table(_TABLE, schema=schema)
+            database.create_table(_TABLE, schema=schema)
         except ValueError as error:
             if "already exists" not in str(error):
                 raise
@@ -325,6 +330,13 @@ class LanceEngine:
 
         for attempt in range(_ATTEMPTS):
             present = table.schema
+            check_names(present.names, kinds)
+            for name in kinds:
+                if name in _OWN or not _NO_LETTERS.isdisjoint(name):
+                    raise ValueError(
+                        "`columns` of engine='lance' must have names without "
+                        f"{sorted(_NO_LETTERS)} and none of {_OWN}. Received: {name!r}."
+                    )
             for name, kind in kinds.items():
                 if name not in present.names:
                     continue
@@ -464,7 +476,8 @@ class LanceSnapshot:
         return {name: _values(taken[name])[order][inverse] for name in names}
 
 
-def _lancedb() -> Any:
+def _connected(location: pathlib.Path | str) -> Any:
+    """LanceDB's connection to a folder, or to a URL that it knows."""
     try:
         import lancedb
     except ImportError as error:
@@ -472,7 +485,13 @@ def _lancedb() -> Any:
             "engine='lance' needs the package lancedb. Install it by: pip install "
             '"kerashash[store]".'
         ) from error
-    return lancedb
+    try:
+        return lancedb.connect(str(location))
+    except ValueError as error:
+        raise ValueError(
+            "`path` must be a path, or a URL of object storage such as "
+            f"s3://bucket/codes.khs. Received: {str(location)!r}."
+        ) from error
 
 
 @contextlib.contextmanager
@@ -560,7 +579,8 @@ def _arrow_rows(
         **{
             name: _fixed_lists(values)
             if getattr(values, "ndim", 1) == 2
-            else pa.array(values, schema.field(name).type)
+            # NaN is a missing value, as in SQLite: no condition is true of it.
+            else pa.array(values, schema.field(name).type, from_pandas=True)
             for name, values in columns.arrays().items()
         },
     }
@@ -617,7 +637,7 @@ def _values(column: Any) -> npt.NDArray[Any]:
         values = column.fill_null([0] * width) if column.null_count else column
         return values.flatten().to_numpy(zero_copy_only=False).reshape(-1, width)
     texts = pa.types.is_string(column.type) or pa.types.is_binary(column.type)
-    if column.null_count or texts:
+    if texts or (column.null_count and not pa.types.is_floating(column.type)):
         array = np.empty(len(column), object)
         array[:] = column.to_pylist()
         return array

@@ -2,12 +2,15 @@
 
 import collections
 import dataclasses
+import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
+#: The longest code of a store, and of a `HammingRanker`.
+MOST_BITS = 65_534
 # Bytes of a row of numbers: what is larger is no metadata.
 _MOST_BYTES = 1 << 24
 _RESERVED = ("row", "id", "removed", "code", "distance")
@@ -57,11 +60,23 @@ class Columns:
     def __init__(self, values: Mapping[str, Any] | None, n: int) -> None:
         self._arrays: dict[str, Any] = {}
         self.specification: dict[str, Any] = {}
+        check_names((), values or {})
         for name, column in (values or {}).items():
-            if not isinstance(name, str) or not name or name.lower() in _RESERVED:
+            if (
+                not isinstance(name, str)
+                or not name
+                or "\0" in name
+                or not _is_utf_8(name)
+                or name.lower() in _RESERVED
+            ):
                 raise ValueError(
-                    "`columns` must have names that are str and none of "
-                    f"{_RESERVED}. Received: {name!r:.100}."
+                    "`columns` must have names that are str, of UTF-8 without a null "
+                    f"character, and none of {_RESERVED}. Received: {name!a:.100}."
+                )
+            if isinstance(column, str | bytes) or not isinstance(column, Iterable):
+                raise TypeError(
+                    f"`columns[{name!r}]` must have a value for each of {n} rows. "
+                    f"Received: {column!r:.100}."
                 )
             if hasattr(column, "__len__") and len(column) != n:
                 raise ValueError(
@@ -90,13 +105,55 @@ class Columns:
         return self._arrays
 
 
+def check_names(present: Iterable[Any], new: Iterable[Any]) -> None:
+    """Check that no two names of columns differ in case alone: in SQL, they are one.
+
+    Args:
+        present: iterable of the names that the store has.
+        new: iterable of further names, or of the same.
+
+    Raises:
+        ValueError: if two do.
+
+    Example:
+        >>> check_names(["year"], ["year", "month"])
+    """
+    known = {str(name).lower(): name for name in present}
+    for name in new:
+        other = known.setdefault(str(name).lower(), name)
+        if other != name:
+            raise ValueError(
+                "`columns` must have names that differ in more than case. Received: "
+                f"{name!r:.100}, beside {other!r:.100}."
+            )
+
+
+def _is_utf_8(text: str) -> bool:
+    """Whether text can be stored: SQLite and Arrow hold UTF-8."""
+    return text == text.encode(errors="replace").decode()
+
+
 def _checked(name: str, column: Any) -> tuple[Any, Any]:
     """The values of a column, and their type."""
     values = column if isinstance(column, np.ndarray) else list(column)
     for kind in (str, bytes):
         if len(values) and all(isinstance(value, kind) for value in values):
+            if kind is str and not _is_utf_8("".join(values)):
+                wrong = next(value for value in values if not _is_utf_8(value))
+                raise ValueError(
+                    f"`columns[{name!r}]` must hold text of UTF-8. Received: "
+                    f"{wrong!a:.100}."
+                )
             return [kind(value) for value in values], kind.__name__
-    array = np.asarray(values)
+    try:
+        array = np.asarray(values)
+    except ValueError as error:
+        raise ValueError(
+            f"`columns[{name!r}]` must have rows of one length. Received rows of "
+            "several."
+        ) from error
+    if array.dtype.kind in "fO":  # where NumPy puts integers that it has no type for
+        _check_integers(name, values)
     if array.dtype.kind in "US" and not array.size:
         return [], "str"
     if array.dtype.kind not in "biuf" or array.ndim not in (1, 2):
@@ -104,6 +161,8 @@ def _checked(name: str, column: Any) -> tuple[Any, Any]:
             f"`columns[{name!r}]` must hold str, bytes, numbers, or rows of numbers. "
             f"Received dtype: {array.dtype}, shape: {array.shape}."
         )
+    if array.dtype.kind == "f" and array.dtype.itemsize > 8:
+        array = array.astype(np.float64)  # neither SQLite nor Arrow holds more
     if array.ndim == 2:
         dtype = array.dtype.newbyteorder("<")
         if dtype.itemsize * array.shape[1] > _MOST_BYTES:
@@ -113,11 +172,23 @@ def _checked(name: str, column: Any) -> tuple[Any, Any]:
             )
         array = np.ascontiguousarray(array, dtype)
         return array, {"dtype": dtype.str, "width": array.shape[1]}
-    if array.dtype.kind == "u" and array.size and array.max() > np.iinfo(np.int64).max:
-        raise ValueError(
-            f"`columns[{name!r}]` must be less than 2**63. Received: {array.max()}."
-        )
+    array = array.astype(array.dtype.newbyteorder("="), copy=False)
+    if array.dtype.kind == "u":
+        _check_integers(name, [array.max()] if array.size else [])
     return array, {"b": "bool", "i": "int", "u": "int", "f": "float"}[array.dtype.kind]
+
+
+def _check_integers(name: str, values: Any) -> None:
+    """Check that the integers among values, or among rows of them, fit 64 bits."""
+    if isinstance(values, np.ndarray) and values.dtype.kind == "f":
+        return
+    for value in np.asarray(values, object).ravel():
+        is_integer = isinstance(value, int | np.integer)
+        if is_integer and not -(2**63) <= int(value) < 2**63:
+            raise ValueError(
+                f"`columns[{name!r}]` must have integers of at least -2**63 and less "
+                f"than 2**63. Received: {value}."
+            )
 
 
 def is_specification(value: Any) -> bool:
@@ -143,7 +214,10 @@ def is_specification(value: Any) -> bool:
 
 
 def column_values(values: Sequence[Any], specification: Any) -> npt.NDArray[Any]:
-    """Stored values as an array; of dtype object if some rows have none.
+    """Stored values as an array.
+
+    Where a row has none, floats are NaN, rows of numbers zeros, and other columns of
+    dtype object with None.
 
     Args:
         values: n stored values; None where a row has none.
@@ -158,7 +232,8 @@ def column_values(values: Sequence[Any], specification: Any) -> npt.NDArray[Any]
         joined = b"".join(missing if value is None else value for value in values)
         return np.frombuffer(joined, dtype).reshape(len(values), width)
     kinds = {"int": np.int64, "float": np.float64, "bool": np.bool_}
-    if specification in kinds and None not in values:
+    # SQLite knows no NaN, and holds none in its place.
+    if specification == "float" or (specification in kinds and None not in values):
         return np.asarray(values, kinds[specification])
     array = np.empty(len(values), object)
     array[:] = values
@@ -169,7 +244,7 @@ def checked_ids(ids: Iterable[Any], count: int | None) -> list[Any]:
     """Check the keys of rows.
 
     Args:
-        ids: iterable of str, or of integers.
+        ids: iterable of str or paths, or of integers.
         count: int or None; how many there must be.
 
     Returns:
@@ -183,9 +258,7 @@ def checked_ids(ids: Iterable[Any], count: int | None) -> list[Any]:
         >>> checked_ids(np.arange(2), 2)
         [0, 1]
     """
-    values = ids.tolist() if isinstance(ids, np.ndarray) else list(ids)
-    values = [int(key) if isinstance(key, np.integer) else key for key in values]
-    values = [str(key) if isinstance(key, str) else key for key in values]
+    values = [*map(_own_key, ids.tolist() if isinstance(ids, np.ndarray) else ids)]
     if count is not None and len(values) != count:
         raise ValueError(
             f"`ids` must have a key for each of {count} rows. Received: {len(values)}."
@@ -194,8 +267,8 @@ def checked_ids(ids: Iterable[Any], count: int | None) -> list[Any]:
     if wrong:
         raise TypeError(f"`ids` must be str or int. Received: {sorted(wrong)}.")
     for key in values:
-        if isinstance(key, str):  # SQLite and Arrow hold UTF-8
-            fits = bool(key) and key == key.encode(errors="replace").decode()
+        if isinstance(key, str):
+            fits = bool(key) and _is_utf_8(key)
         else:
             fits = -(2**63) <= key < 2**63
         if not fits:
@@ -208,6 +281,15 @@ def checked_ids(ids: Iterable[Any], count: int | None) -> list[Any]:
         twice = next(key for key in values if counts[key] > 1)
         raise ValueError(f"`ids` must be distinct. Received: {twice!r:.200} twice.")
     return values
+
+
+def _own_key(key: Any) -> Any:
+    """A key as Python's own str or int, if it stands for one."""
+    if isinstance(key, os.PathLike):
+        key = os.fspath(key)
+    if isinstance(key, np.integer):
+        return int(key)
+    return str(key) if isinstance(key, str) else key
 
 
 @dataclasses.dataclass(frozen=True, repr=False)
@@ -259,7 +341,7 @@ class Neighbours:
         named = {name: values[query] for name, values in self.columns.items()}
         return [
             {
-                "id": key,
+                "id": _plain(key),
                 "distance": int(distance),
                 **{name: _plain(values[rank]) for name, values in named.items()},
             }

@@ -15,13 +15,12 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from kerashash.store.rows import is_specification
+from kerashash.store.rows import MOST_BITS, is_specification
 
 # How long a writer waits for another one.
 _TIMEOUT_SECONDS = 60.0
 # Numbers of rows and versions stay below, so that SQLite can count on.
 _MOST = 2**62
-_MOST_BITS = 65_534  # of a `HammingRanker`
 TABLES = """
 CREATE TABLE meta (name TEXT PRIMARY KEY, value TEXT NOT NULL);
 CREATE TABLE versions (
@@ -158,7 +157,7 @@ def meta(connection: sqlite3.Connection) -> dict[str, Any]:
     model, columns = meta.get("model", ""), meta.get("columns")
     fields = ("name", "in_zoo", "method", "bits", "input", "weights")
     rules = {
-        "bits": _is_number(meta.get("bits"), 1, _MOST_BITS),
+        "bits": _is_number(meta.get("bits"), 1, MOST_BITS),
         "generation": _is_number(meta.get("generation"), 0, _MOST),
         # After the key 2^63 - 1 there is no next one.
         "next_id": _is_number(meta.get("next_id"), 0, 2**63),

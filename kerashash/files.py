@@ -7,6 +7,7 @@ file system or an operating system has no locks, they are stale after a day.
 """
 
 import contextlib
+import io
 import math
 import os
 import pathlib
@@ -40,6 +41,103 @@ _MAX_RATIO = 200
 # Those of .npz files, the strongest first.
 _COMPRESSIONS = (zipfile.ZIP_BZIP2, zipfile.ZIP_DEFLATED, zipfile.ZIP_STORED)
 _FREE_BYTES = 1 << 20
+
+
+def as_path(path: str | os.PathLike[str], argument: str = "path") -> pathlib.Path:
+    """Check a path that a user gives, and expand ``~``, the home folder.
+
+    Args:
+        path: str or path-like object of str.
+        argument: str; the argument to name in an error.
+
+    Returns:
+        `pathlib.Path`.
+
+    Raises:
+        TypeError: if `path` is no path.
+        ValueError: if no file can have it, as with a zero byte, or it names the home
+            folder of nobody.
+
+    Example:
+        >>> as_path("photos/cat.jpg").name
+        'cat.jpg'
+        >>> as_path(None, "folder")
+        Traceback (most recent call last):
+        TypeError: `folder` must be a path, a str. Received: folder=None.
+    """
+    try:
+        return pathlib.Path(_as_text(path, argument)).expanduser()
+    except RuntimeError as error:
+        raise ValueError(
+            f"`{argument}` must be a path. Received: {argument}={path!r}: {error}"
+        ) from error
+
+
+def _as_text(path: str | os.PathLike[str], argument: str) -> str:
+    """A path as it is given, if it can be one."""
+    text = os.fspath(path) if isinstance(path, os.PathLike) else path
+    # Neither an integer, which would be an open file, nor bytes.
+    if not isinstance(text, str):
+        raise TypeError(
+            f"`{argument}` must be a path, a str. Received: {argument}={path!r}."
+        )
+    try:
+        valid = b"\0" not in os.fsencode(text)
+    except UnicodeEncodeError:  # half of a character
+        valid = False
+    if not valid:
+        raise ValueError(
+            f"`{argument}` must be a path that a file can have. Received: "
+            f"{argument}={path!r}."
+        )
+    return text
+
+
+def remove_link(path: pathlib.Path) -> None:
+    """Remove a symbolic link, before a file of that name is written.
+
+    Files of a cache have names that anyone can know. Written through a link, they would
+    replace what it points to.
+
+    Args:
+        path: `pathlib.Path`; anything but a link stays.
+
+    Example:
+        >>> remove_link(pathlib.Path("no-such-link"))
+    """
+    if path.is_symlink():
+        path.unlink(missing_ok=True)
+
+
+def open_in_place(path: pathlib.Path) -> io.FileIO:
+    """Open a file of a cache to go on writing it; it is made if there is none.
+
+    A symbolic link of that name is replaced, and never written through.
+
+    Args:
+        path: `pathlib.Path` of the file.
+
+    Returns:
+        Binary file without a buffer, open for reading and writing.
+
+    Raises:
+        OSError: if the file cannot be written, or is no regular file.
+
+    Example:
+        >>> with open_in_place(pathlib.Path("new.part")) as file:
+        ...     file.write(b"half")
+        4
+    """
+    remove_link(path)
+    flags = os.O_RDWR | os.O_CREAT
+    # Each is there on some systems. A pipe would block without O_NONBLOCK.
+    for name in ("O_NOFOLLOW", "O_NONBLOCK", "O_CLOEXEC", "O_BINARY"):
+        flags |= getattr(os, name, 0)
+    file = io.FileIO(os.open(path, flags, 0o666), "r+")
+    if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
+        file.close()
+        raise OSError(f"{path} must be a regular file, to be written. It is none.")
+    return file
 
 
 @contextlib.contextmanager
@@ -135,6 +233,8 @@ def staging(target: pathlib.Path, overwrite: bool = True) -> Iterator[pathlib.Pa
     be renamed over another, so there is a moment between two renames at which neither
     is there; `recover` completes a replacement that was killed at that moment.
 
+    Whatever folder `target` is gets replaced: the caller must know that it may be.
+
     Args:
         target: `pathlib.Path` of the folder.
         overwrite: bool; whether `target` may exist. If not, the block's last step
@@ -144,6 +244,7 @@ def staging(target: pathlib.Path, overwrite: bool = True) -> Iterator[pathlib.Pa
         `pathlib.Path` of the folder to fill.
 
     Raises:
+        ValueError: if `target` is to be replaced, and is a file or a link.
         OSError: if the folder cannot be written.
 
     Example:
@@ -154,11 +255,14 @@ def staging(target: pathlib.Path, overwrite: bool = True) -> Iterator[pathlib.Pa
     """
     target.parent.mkdir(parents=True, exist_ok=True)
     recover(target)
+    if overwrite:
+        _check_folder(target)
     with _work_folder(target) as work:
         yield work
         _sync(work)
         previous = work.with_name(work.name + _OLD)
         if overwrite:
+            _check_folder(target)  # again: to fill the new one may have taken long
             with contextlib.suppress(FileNotFoundError):
                 os.replace(target, previous)
         elif os.path.lexists(target):
@@ -495,7 +599,7 @@ def _read_npy(archive: zipfile.ZipFile, member: zipfile.ZipInfo) -> npt.NDArray[
 
 def _replaced(path: str | os.PathLike[str]) -> tuple[pathlib.Path, int | None]:
     """The file that a path points to, and its mode; None if there is none yet."""
-    target = pathlib.Path(os.path.realpath(path))
+    target = pathlib.Path(os.path.realpath(_as_text(path, "path")))
     if not target.exists():
         return target, None
     mode = target.stat().st_mode
@@ -505,6 +609,15 @@ def _replaced(path: str | os.PathLike[str]) -> tuple[pathlib.Path, int | None]:
             "is none."
         )
     return target, stat.S_IMODE(mode)
+
+
+def _check_folder(target: pathlib.Path) -> None:
+    """Refuse to put a folder in the place of what is none."""
+    if target.is_symlink() or (target.exists() and not target.is_dir()):
+        raise ValueError(
+            f"{target} must be a folder, to be replaced by one. It is a "
+            f"{'link' if target.is_symlink() else 'file'}."
+        )
 
 
 @contextlib.contextmanager

@@ -83,9 +83,18 @@ def cache() -> pathlib.Path:
     Returns:
         `pathlib.Path`; it need not exist.
 
+    Raises:
+        ValueError: if KERASHASH_CACHE names the home folder of nobody.
+
     Example:
         >>> cache().is_absolute() or bool(os.environ.get("KERASHASH_CACHE"))
         True
     """
     name = os.environ.get("KERASHASH_CACHE") or USUAL_CACHE
-    return pathlib.Path(name).expanduser()
+    try:
+        return pathlib.Path(name).expanduser()
+    except RuntimeError as error:
+        raise ValueError(
+            f"`KERASHASH_CACHE` must be the path of a folder. Received: {name!r}: "
+            f"{error}"
+        ) from error

@@ -41,17 +41,20 @@ def save_model(
     file of that name is lost. Here it stays until the new one is complete, whenever the
     process is killed, and what a killed process has left is removed by the next call.
 
-    A file that is replaced keeps its mode, and a symbolic link stays one.
+    A file that is replaced keeps its mode, and a symbolic link stays one. A model that
+    `load_model` would refuse is refused before anything is written.
 
     Args:
         model: a built `HashModel`.
-        path: path of the file, which ends in ``.keras``.
+        path: path of the file, which ends in ``.keras``. ``~`` is the home folder.
         overwrite: bool; whether the file may exist already.
 
     Raises:
-        TypeError: if `model` is not a `HashModel`.
-        ValueError: if the model is not built, `path` does not end in ``.keras`` or is
-            no file, or it exists and `overwrite` is False.
+        TypeError: if `model` is not a `HashModel`, `path` no path or `overwrite` no
+            bool.
+        ValueError: if the model is not built, or has a layer that is a Python lambda;
+            if `path` does not end in ``.keras`` or is no file, or it exists and
+            `overwrite` is False.
         OSError: if the file cannot be written.
 
     Example:
@@ -74,15 +77,44 @@ def save_model(
             "`model` must be built: it must have seen a batch, or know its inputs."
             f" Received: {model.name}, which is not."
         )
-    path = os.fspath(path)
-    if not path.endswith(".keras"):
-        raise ValueError(f"`path` must end in .keras. Received: {path!r}.")
-    if not overwrite and os.path.lexists(path):
-        raise ValueError(
-            f"`path` must be new, or overwrite=True. Received: {path!r}, which exists."
+    if not isinstance(overwrite, bool):
+        raise TypeError(
+            f"`overwrite` must be True or False. Received: overwrite={overwrite!r}."
         )
-    with files.replacing_by_name(path, "model.keras") as work:
+    file = files.as_path(path)
+    if file.suffix != ".keras":
+        raise ValueError(f"`path` must end in .keras. Received: {str(file)!r}.")
+    if not overwrite and os.path.lexists(file):
+        raise ValueError(
+            f"`path` must be new, or overwrite=True. Received: {str(file)!r}, which "
+            "exists."
+        )
+    check_writable(model)
+    with files.replacing_by_name(file, "model.keras") as work:
         model.save(work)
+
+
+def check_writable(model: HashModel) -> None:
+    """Refuse a model whose config `check_config` would refuse when it is loaded.
+
+    Args:
+        model: `HashModel`.
+
+    Raises:
+        ValueError: if it does.
+
+    Example:
+        >>> import kerashash
+        >>> check_writable(kerashash.AdaLabelHash("features", bits=12, num_classes=3))
+    """
+    config = json.loads(json.dumps(keras.saving.serialize_keras_object(model)))
+    try:
+        check_config(config)
+    except ValueError as error:
+        raise ValueError(
+            "`model` must be one that can be loaded again. Received a model with "
+            f"{error}."
+        ) from error
 
 
 def load_model(path: str | os.PathLike[str]) -> HashModel:
@@ -94,12 +126,13 @@ def load_model(path: str | os.PathLike[str]) -> HashModel:
     the file does not justify.
 
     Args:
-        path: path of a ``.keras`` file.
+        path: path of a ``.keras`` file. ``~`` is the home folder.
 
     Returns:
         The `HashModel`, with its weights, learned codes and optimizer.
 
     Raises:
+        TypeError: if `path` is no path.
         ValueError: if there is no such file, it is damaged, or it holds no `HashModel`.
 
     Example:
@@ -112,7 +145,7 @@ def load_model(path: str | os.PathLike[str]) -> HashModel:
         >>> bool((loaded.encode(x, verbose=0) == codes).all())
         True
     """
-    path = os.fspath(path)
+    path = str(files.as_path(path))
     rule = (
         f"`path` must be a .keras file that holds a kerashash model. Received: {path!r}"
     )
@@ -134,13 +167,29 @@ def load_model(path: str | os.PathLike[str]) -> HashModel:
         with limited_weights(values):
             model = keras.saving.load_model(path)
     except Exception as error:  # Keras, h5py and TensorFlow have types of their own
-        raise ValueError(f"{rule}: {type(error).__name__}: {error}") from error
+        raise ValueError(f"{rule}: {type(error).__name__}: {cause(error)}") from error
     if not isinstance(model, HashModel):
         raise ValueError(
             f"{rule}, which holds a {type(model).__name__}. Load it with "
             "keras.saving.load_model."
         )
     return model
+
+
+def cause(error: Exception) -> str:
+    """What an error of Keras says in the end, without the configs of all layers around.
+
+    Args:
+        error: Exception.
+
+    Returns:
+        str; all of its message where it is no such error.
+
+    Example:
+        >>> cause(ValueError("a layer. Exception encountered: no such class"))
+        'no such class'
+    """
+    return str(error).rpartition("Exception encountered: ")[2]
 
 
 def _hint(path: str) -> str:
@@ -163,7 +212,8 @@ def check_config(config: Any, max_sequential: int | None = None) -> None:
         max_sequential: int or None; most layers of one sequence, None for any number.
 
     Raises:
-        ValueError: if it names a file of weights, or has too many layers.
+        ValueError: if it names a file of weights, holds a Python lambda, or has too
+            many layers.
 
     Example:
         >>> check_config({"class_name": "Dense", "config": {"units": 4}})
@@ -177,6 +227,7 @@ def check_config(config: Any, max_sequential: int | None = None) -> None:
                 values += item
                 continue
             layers += "class_name" in item and "config" in item
+            _refuse_lambdas(item)
             children = item.get("layers")
             if (
                 max_sequential is not None
@@ -192,6 +243,24 @@ def check_config(config: Any, max_sequential: int | None = None) -> None:
         level = [value for value in values if isinstance(value, dict | list)]
     if layers > _MAX_LAYERS:
         raise ValueError(f"{layers} layers and parts of layers")
+
+
+def _refuse_lambdas(layer: dict[str, Any]) -> None:
+    """Refuse a layer that holds a Python lambda: its code would run unseen."""
+    options = layer.get("config")
+    if not isinstance(options, dict):
+        return
+    for name, value in options.items():
+        if isinstance(value, dict) and (
+            value.get("class_name") == "__lambda__"
+            # What Keras makes of a lambda that is an activation.
+            or (name == "activation" and value.keys() == {"value"})
+        ):
+            raise ValueError(
+                f"the layer {str(options.get('name'))[:100]!r}, whose `{name}` is a "
+                "Python lambda: in a file, that is code which could do anything. A "
+                "subclass of keras.layers.Layer can take its place"
+            )
 
 
 @contextlib.contextmanager

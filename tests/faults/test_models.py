@@ -14,7 +14,7 @@ from conftest import mlp
 from fuzz import sign
 
 import kerashash
-from kerashash import saving, zoo
+from kerashash import files, saving, zoo
 
 
 @pytest.fixture(scope="module")
@@ -74,7 +74,7 @@ def test_a_saved_model_has_its_codes_and_optimizer(model, path, rng):
 def test_a_model_that_cannot_be_written_leaves_the_old_one(model, path, monkeypatch):
     before = path.read_bytes()
 
-    def fail(self, file):
+    def fail(self, file, *_, **__):
         file.write_bytes(b"half of it")
         raise OSError("no space left")
 
@@ -232,3 +232,57 @@ def test_an_entry_with_layers_larger_than_its_weights_is_refused(tmp_path, path)
     sign(entry.path, "config.json")
     with pytest.raises(ValueError, match=r"config\.json.*has a weight of shape"):
         zoo.load(entry.path)
+
+
+@pytest.mark.filterwarnings("ignore:The object being serialized includes a `lambda`")
+@pytest.mark.parametrize(
+    "layer",
+    [
+        keras.layers.Lambda(lambda x: 2 * x, name="twice"),
+        keras.layers.Dense(6, activation=lambda x: 2 * x, name="twice"),
+        keras.layers.Dense(6, kernel_regularizer=lambda x: 0.0, name="twice"),
+    ],
+)
+def test_a_python_lambda_is_neither_written_nor_read(path, layer):
+    network = keras.Sequential([keras.Input((6,)), layer])
+    model = kerashash.AdaLabelHash(network, bits=12, num_classes=3)
+    before = path.read_bytes()
+    with pytest.raises(ValueError, match=r"`model` must be .* loaded .*'twice', whose"):
+        kerashash.save_model(model, path)
+    assert path.read_bytes() == before
+    model.save(path)
+    with pytest.raises(ValueError, match="'twice', whose") as caught:
+        kerashash.load_model(path)
+    assert "safe_mode" not in str(caught.value)
+
+
+@pytest.mark.parametrize("path", [None, 5, b"m.keras", "m\0.keras", "~nobodyx/m.keras"])
+def test_what_is_no_path_is_named(model, path):
+    for call in (
+        lambda: kerashash.save_model(model, path),
+        lambda: kerashash.load_model(path),
+    ):
+        with pytest.raises((TypeError, ValueError), match="`path` must be a path"):
+            call()
+
+
+def test_the_home_folder_may_be_a_part_of_a_path(model, tmp_path, monkeypatch):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.setenv("USERPROFILE", str(tmp_path))
+    kerashash.save_model(model, "~/m.keras")
+    assert kerashash.load_model("~/m.keras").bits == 12
+    assert (tmp_path / "m.keras").is_file()
+
+
+def test_overwrite_is_a_bool(model, path):
+    with pytest.raises(TypeError, match="`overwrite` must be True or False"):
+        kerashash.save_model(model, path, overwrite="no")
+
+
+def test_nothing_is_written_to_what_is_no_path():
+    for path in (None, 5, b"x", "a\0b"):
+        with (
+            pytest.raises((TypeError, ValueError), match="`path` must be a path"),
+            files.replacing(path),
+        ):
+            pass

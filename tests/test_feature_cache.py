@@ -1,4 +1,5 @@
 import dataclasses
+import os
 
 import keras
 import numpy as np
@@ -208,3 +209,41 @@ def test_the_later_of_two_writers_goes_on(tmp_path):
     with pytest.raises(OSError, match=r"Another process is writing.*x\.npy\.part"):
         feature_cache.computed(file, EXPECTED.shape, np.float32, other, 4, verbose=0)
     assert compute(file)[1] == []
+
+
+def test_nothing_is_written_through_a_link(tmp_path):
+    for name in ("x.npy", "x.npy.part"):
+        folder = tmp_path / name
+        folder.mkdir()
+        thesis = tmp_path / f"{name}.txt"
+        thesis.write_bytes(b"my thesis")
+        (folder / name).symlink_to(thesis)
+        actual, _ = compute(folder / "x.npy")
+        np.testing.assert_array_equal(actual, EXPECTED)
+        assert thesis.read_bytes() == b"my thesis"
+        assert files(folder) == ["x.npy"]
+        assert not (folder / "x.npy").is_symlink()
+
+
+def test_a_link_to_whole_features_is_read(tmp_path):
+    compute(tmp_path / "x.npy")
+    (tmp_path / "y.npy").symlink_to(tmp_path / "x.npy")
+    assert compute(tmp_path / "y.npy")[1] == []
+
+
+def test_what_is_no_file_is_not_written_to(tmp_path):
+    os.mkfifo(tmp_path / "x.npy.part")
+    with pytest.raises(OSError, match=r"x\.npy\.part must be a regular file"):
+        compute(tmp_path / "x.npy")
+
+
+@pytest.mark.parametrize("folder", [None, 5, b"features", "a\0b", "~nobodyx/a"])
+def test_a_folder_that_is_no_path_is_named(digits, folder):
+    with pytest.raises((TypeError, ValueError), match="`folder` must be a path"):
+        kerashash.data.cache_features(digits, network(), folder)
+
+
+@pytest.mark.parametrize("backbone", ["efficientnet-lite0", network(width=3)])
+def test_a_backbone_of_other_inputs_is_refused(digits, tmp_path, backbone):
+    with pytest.raises(ValueError, match=r"`backbone` must take images of shape \(64,"):
+        kerashash.data.cache_features(digits, backbone, tmp_path)

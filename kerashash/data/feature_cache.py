@@ -17,7 +17,7 @@ import numpy as np
 import numpy.typing as npt
 import tensorflow as tf
 
-from kerashash import backbones
+from kerashash import backbones, files
 from kerashash.backbones.images import input_size, leaves
 from kerashash.checks import check_integer
 from kerashash.data.images import EncodedImages
@@ -61,9 +61,10 @@ def cache_features(
         backbone. Its `image_fit` is that of the images, "squash" where that is open.
 
     Raises:
-        TypeError: if `data` is not a `RetrievalData` or `batch_size` not an integer.
-        ValueError: if `batch_size` is less than 1, or the backbone is unknown or takes
-            images of another shape.
+        TypeError: if `data` is not a `RetrievalData`, `folder` no path or `batch_size`
+            not an integer.
+        ValueError: if `batch_size` is less than 1, `folder` is a path that no folder
+            can have, or the backbone is unknown or takes images of another shape.
         OSError: if the file cannot be written. Finished batches are kept.
 
     Example:
@@ -78,19 +79,14 @@ def cache_features(
             f"`data` must be a RetrievalData. Received type: {type(data).__name__}."
         )
     check_integer("batch_size", batch_size)
+    folder = files.as_path(folder, "folder")
     network = backbones.get(backbone)
     images, fit = data.x, data.image_fit
     if isinstance(images, EncodedImages):
         fit = images.fit or FITS[0]
         images = images.as_taken(input_size(network), fit)
-    try:
-        shape = network.compute_output_shape((None, *images.shape[1:]))
-    except ValueError as error:
-        raise ValueError(
-            f"`backbone` must take images of shape {images.shape[1:]}. Received a "
-            f"network of input shape {getattr(network, 'input_shape', None)}."
-        ) from error
-    file = pathlib.Path(folder).expanduser() / f"{_digest(network, images)}.npy"
+    shape = _output_shape(network, images.shape)
+    file = folder / f"{_digest(network, images)}.npy"
     run = tf.function(
         lambda x: tf.cast(network(x, training=False), tf.float32),
         reduce_retracing=True,
@@ -104,6 +100,24 @@ def cache_features(
         verbose=verbose,
     )
     return dataclasses.replace(data, x=x, image_fit=fit)
+
+
+def _output_shape(network: keras.Model, shape: tuple[int, ...]) -> tuple[int, ...]:
+    """The shape of the features of images; refuses a network of other images."""
+    expected = getattr(network, "input_shape", None)
+    # Layers need not expect another number of axes, and fail in ways of their own.
+    fits = not isinstance(expected, tuple) or len(expected) == len(shape)
+    try:
+        if fits:
+            output: tuple[int, ...] = network.compute_output_shape((None, *shape[1:]))
+            return output
+        error = None
+    except ValueError as refusal:
+        error = refusal
+    raise ValueError(
+        f"`backbone` must take images of shape {shape[1:]}. Received a network of "
+        f"input shape {expected}."
+    ) from error
 
 
 def mirrored_features(
@@ -132,7 +146,7 @@ def mirrored_features(
         return np.stack([run(batch), run(batch[:, :, ::-1])], axis=1)
 
     return computed(
-        pathlib.Path(cache_dir) / f"{digest.hexdigest()[:16]}.npy",
+        files.as_path(cache_dir, "cache_dir") / f"{digest.hexdigest()[:16]}.npy",
         (len(x), 2, *lower.output.shape[1:]),
         np.float16,
         rows,
@@ -153,7 +167,8 @@ def computed(
     The computation is atomic and resumable: the rows are written to ``file + ".part"``,
     which is renamed when it is complete and resumed after an interruption. Checksums
     follow the array in the file, one for each step. Steps of a file that do not match
-    theirs are computed again.
+    theirs are computed again. Nothing is written through a symbolic link: it is
+    replaced by a file.
 
     Args:
         file: path that ends in ``.npy``.
@@ -176,7 +191,9 @@ def computed(
     if file.exists():
         with file.open("rb") as stream:
             complete = layout.valid_rows(stream).all()
-        if not complete:
+        if not complete and file.is_symlink():
+            file.unlink()
+        elif not complete:
             os.replace(file, part)
     if not file.exists():
         file.parent.mkdir(parents=True, exist_ok=True)
@@ -256,8 +273,7 @@ def _write(
     number = secrets.randbits(64)
     # Not mode "a", which writes at the end of the file even if another process has
     # moved it.
-    part.touch()
-    with part.open("r+b", buffering=0) as raw:
+    with files.open_in_place(part) as raw:
         stream = cast(BinaryIO, raw)
         valid = layout.valid_rows(stream)
         starts = range(0, layout.rows, step)

@@ -367,3 +367,34 @@ def test_a_network_in_integers_is_kept_and_near():
     # A new process, as it were: the same network, without calibration.
     again = hasher().encode(x, packed=False, engine="openvino-int8")
     np.testing.assert_array_equal(again, codes)
+
+
+@pytest.mark.skipif(not has("openvino"), reason="needs openvino")
+@pytest.mark.parametrize("folder", ["a file/cache", "~nobodyx/cache"])
+def test_without_a_cache_networks_are_made_for_the_process(
+    tmp_path, monkeypatch, folder
+):
+    (tmp_path / "a file").touch()
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("KERASHASH_CACHE", folder)
+    preparing._warn_once.cache_clear()
+    models = [hasher(seed) for seed in range(2)]
+    with pytest.warns(UserWarning, match=folder) as caught:
+        encoders = [model.encoder("openvino") for model in models]
+    assert len(caught) == 1
+    for model, encoder in zip(models, encoders, strict=True):
+        codes = model.encode(images(), engine="tensorflow")
+        np.testing.assert_array_equal(encoder.encode(images()), codes)
+
+
+@pytest.mark.skipif(not has("openvino"), reason="needs openvino")
+def test_no_network_is_written_through_a_link(cache, tmp_path):
+    hasher().encoder("openvino")
+    (file,) = cache.iterdir()
+    thesis = tmp_path / "thesis.txt"
+    thesis.write_bytes(b"my thesis")
+    file.unlink()
+    file.symlink_to(thesis)
+    hasher().encoder("openvino")
+    assert thesis.read_bytes() == b"my thesis"
+    assert not file.is_symlink()

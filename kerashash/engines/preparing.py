@@ -1,9 +1,12 @@
 """A model's network, converted for an engine, checked against TensorFlow, and kept.
 
 What an engine needs of a model is kept in ``engines/`` of the cache, by a digest of the
-model's weights and config, and may be deleted at any time.
+model's weights and config, and may be deleted at any time. Without a cache, networks
+are converted for each process.
 """
 
+import contextlib
+import functools
 import hashlib
 import importlib.metadata
 import importlib.util
@@ -22,7 +25,7 @@ import numpy as np
 import numpy.typing as npt
 import tensorflow as tf
 
-from kerashash import cached_files, installed
+from kerashash import cached_files, files, installed
 from kerashash.backbones.images import input_size, statistics_inlined
 from kerashash.checks import check_array
 from kerashash.engines.network import Model, Network
@@ -161,7 +164,8 @@ def prepared(model: Model, engine: str, run: _Run) -> Prepared:
 
 def _prepared(model: Model, engine: str, digest: str, run: _Run) -> Prepared:
     shape = _shape(model)
-    kept = cached_files.read(_file(digest, engine), _KIND)
+    file = _file(digest, engine)
+    kept = cached_files.read(file, _KIND) if file else None
     if kept is not None:
         return _finished(model, engine, digest, *kept, run)
     if engine == INT8:
@@ -231,9 +235,7 @@ def _finished(
             network = openvino_network.OpenVINONetwork(content)
         if not {"rows", "differing", "speed"} <= {*about}:
             about = _measured(model, network, run)
-            file = _file(digest, engine)
-            cached_files.write(file, _KIND, about, content)
-            _prune(file.parent)
+            _keep(_file(digest, engine), about, content)
     except Exception as error:  # runtimes have types of their own
         raise _cannot_run(engine, error) from error
     result = Prepared(
@@ -326,8 +328,9 @@ def _digest(model: Model) -> str:
     return digest.hexdigest()
 
 
-def _file(digest: str, engine: str) -> pathlib.Path:
-    """Where a network is kept, for this machine and these versions."""
+def _file(digest: str, engine: str) -> pathlib.Path | None:
+    """Where a network is kept, for this machine and these versions; None if there is no
+    cache."""
     runtime = "ai-edge-litert" if engine == "litert" else "openvino"
     packages = ("kerashash", "tensorflow", runtime)
     about = [
@@ -337,7 +340,33 @@ def _file(digest: str, engine: str) -> pathlib.Path:
         _machine(engine),
     ]
     name = hashlib.sha256(json.dumps(about).encode()).hexdigest()[:16]
-    return installed.cache() / "engines" / name
+    try:
+        return installed.cache() / "engines" / name
+    except ValueError as error:
+        _warn_once(str(error))
+        return None
+
+
+def _keep(file: pathlib.Path | None, about: dict[str, Any], content: bytes) -> None:
+    """Write a network to the cache, if that can be written."""
+    if file is None:
+        return
+    with contextlib.suppress(OSError, ValueError):
+        files.remove_link(file)
+        cached_files.write(file, _KIND, about, content)
+    if not os.path.isfile(file):
+        _warn_once(
+            f"{file.parent} cannot be written. Networks of engines are converted anew "
+            "in each process; KERASHASH_CACHE names another folder for the cache."
+        )
+    else:
+        _prune(file.parent)
+
+
+@functools.cache
+def _warn_once(message: str) -> None:
+    """Warn of the cache, which stays as it is for all networks of a process."""
+    warnings.warn(message, stacklevel=2)
 
 
 def _machine(engine: str) -> str:
@@ -352,13 +381,14 @@ def _machine(engine: str) -> str:
 def _prune(folder: pathlib.Path) -> None:
     """Remove all but the files written last."""
     with_times = []
-    for path in folder.iterdir():
-        try:
-            with_times.append((path.stat().st_mtime, path))
-        except OSError:  # another process has removed it
-            continue
+    with contextlib.suppress(OSError):  # a folder that may not be listed
+        for path in folder.iterdir():
+            # Another process may have removed it.
+            with contextlib.suppress(OSError):
+                with_times.append((path.stat().st_mtime, path))
     for _, path in sorted(with_times, reverse=True)[_KEPT:]:
-        path.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):
+            path.unlink()
 
 
 def _shape(model: Model) -> tuple[int | None, ...]:

@@ -21,7 +21,7 @@ import kerashash
 from kerashash import cli, files, zoo
 from kerashash.data.sources import DatasetUnavailableError
 from kerashash.recipes import read, runs
-from kerashash.zoo import cards, loading, weight_files
+from kerashash.zoo import cards, loading, weight_files, writing
 from kerashash.zoo.entries import FILES
 
 
@@ -386,6 +386,7 @@ def test_names_of_another_form_are_refused(tmp_path, parts, name):
         ),
         ({"recipe": None}, "`recipe` must be a str"),
         ({"recipe": "seed 3"}, "`recipe` must be TOML"),
+        ({"recipe": "# \ud800"}, "`recipe` must be TOML"),
         ({"recipe": "entry = 3"}, "`recipe` must be TOML with a table"),
         ({"recipe": "[entry]\nname = 'b-c-12'"}, "`recipe` must be that of 'adalabel"),
     ],
@@ -579,6 +580,8 @@ def test_unknown_names_list_close_ones(tmp_path):
         zoo.load(tmp_path / "m.keras")
     with pytest.raises(TypeError, match="`name` must be a name or a path"):
         zoo.load(None)
+    with pytest.raises(ValueError, match=r"Did you mean \['adalabel-cifar10-48'"):
+        zoo.load("ADALABEL-cifar10-48")
 
 
 # One entry for each method and data set; `kerashash zoo verify --all` takes all.
@@ -696,13 +699,13 @@ def test_strictly_an_entry_is_what_it_says_or_an_error(tmp_path, rng, monkeypatc
         zoo.load(entry.name, strict=True)
 
 
-def test_an_entry_of_0_2_loads_for_ever():
+def test_an_entry_of_0_2_loads_for_ever(tmp_path):
     # Never write it anew: entries of this format are on people's disks.
     path = pathlib.Path(__file__).parent / "data" / "entry_of_0_2" / "dcdh-digits-12"
     model = zoo.load(path, strict=True)
     with np.load(path / "golden.npz") as golden:
         np.testing.assert_array_equal(model.encode(golden["inputs"]), golden["codes"])
-    values = [metric["recomputed"] for metric in zoo.verify(path, data_dir="unused")]
+    values = [metric["recomputed"] for metric in zoo.verify(path, data_dir=tmp_path)]
     assert values == pytest.approx([0.7398556347937846, 0.8540622643149156])
     assert zoo.entry(path).card["changes"][0]["text"] == "the first"
 
@@ -727,3 +730,212 @@ def test_verify_compares_with_the_data(published, digits, tmp_path):
     path = zoo.save(model, entry.name, card, more, root=tmp_path, overwrite=True).path
     with pytest.raises(ValueError, match=r"must hold the codes of the data's splits"):
         zoo.verify(path, data_dir=tmp_path)
+
+
+def photographs(folder):
+    folder.mkdir()
+    (folder / "cat.jpg").write_bytes(b"a cat")
+
+
+def photographs_beside_a_card(folder):
+    photographs(folder)
+    (folder / "card.json").write_text("{}")
+
+
+def photographs_below(folder):
+    folder.mkdir()
+    (folder / "card.json").write_text("{}")
+    photographs(folder / "shared")
+
+
+def a_file(folder):
+    folder.write_bytes(b"a cat")
+
+
+def a_link(folder):
+    photographs(folder.parent / "elsewhere")
+    folder.symlink_to(folder.parent / "elsewhere")
+
+
+def a_link_to_nothing(folder):
+    folder.symlink_to(folder.parent / "nowhere")
+
+
+def contents(root):
+    return {path: path.is_file() and path.read_bytes() for path in root.rglob("*")}
+
+
+@pytest.mark.parametrize(
+    ("make_other", "why"),
+    [
+        (photographs, "has no card.json"),
+        (photographs_beside_a_card, r"has 1 file: cat\.jpg, of no entry"),
+        (photographs_below, r"has 1 file: shared/cat\.jpg, of no entry"),
+        (a_file, "is a file"),
+        (a_link, "is a link"),
+        (a_link_to_nothing, "is a link"),
+    ],
+)
+def test_nothing_but_an_entry_is_replaced(tmp_path, parts, make_other, why):
+    make_other(tmp_path / parts["name"])
+    before = contents(tmp_path)
+    with pytest.raises(ValueError, match=f"`name` must be new, or that .*{why}"):
+        zoo.save(**parts, root=tmp_path, overwrite=True)
+    with pytest.raises(ValueError, match="`name` must be new, or overwrite=True"):
+        zoo.save(**parts, root=tmp_path)
+    assert contents(tmp_path) == before
+
+
+def test_what_appears_while_an_entry_is_written_is_not_replaced(
+    tmp_path, parts, monkeypatch
+):
+    golden = writing._golden
+
+    def meanwhile(model):
+        photographs(tmp_path / parts["name"])
+        return golden(model)
+
+    monkeypatch.setattr(writing, "_golden", meanwhile)
+    with pytest.raises(ValueError, match="`name` must be new, or that"):
+        zoo.save(**parts, root=tmp_path, overwrite=True)
+    assert [path.name for path in tmp_path.rglob("*")] == [parts["name"], "cat.jpg"]
+
+
+def test_a_folder_takes_the_place_of_folders_alone(tmp_path):
+    a_file(tmp_path / "letters")
+    for _ in range(2):
+        with (
+            pytest.raises(ValueError, match="letters must be a folder"),
+            files.staging(tmp_path / "letters"),
+        ):
+            pass
+        assert [path.name for path in tmp_path.iterdir()] == ["letters"]
+
+
+def test_a_card_says_nothing_of_another_entrys_files(tmp_path, parts):
+    others = {
+        "shared": [{"file": "../x"}],
+        "files": {},
+        "bits": 99,
+        "image_fit": "crop",
+        "bit_imbalance": 3,
+    }
+    entry = zoo.save(
+        **{**parts, "card": {**parts["card"], **others, "use": "tests"}}, root=tmp_path
+    )
+    assert zoo.verify(entry.path)
+    assert entry.card["bits"] == 12
+    assert entry.card["use"] == "tests"
+    assert not {"shared", "image_fit"} & {*entry.card}
+
+
+class Doubling(keras.layers.Layer):
+    """A layer that is not registered with Keras, which then does not find it."""
+
+    def call(self, inputs):
+        return 2 * inputs
+
+
+def with_layer(layer):
+    network = keras.Sequential([keras.Input((6,)), layer])
+    return kerashash.AdaLabelHash(network, bits=12, num_classes=2)
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"card": {"metrics": [METRIC], "note": "x" * 5_000_000}}, "`card` must have"),
+        (
+            {"model": with_layer(keras.layers.Lambda(lambda x: 2 * x, name="twice"))},
+            "`model` must be one that can be loaded.*'twice', whose `function`",
+        ),
+        (
+            {"model": with_layer(Doubling())},
+            "`model` must be .*TypeError: Could not loc",
+        ),
+        ({"overwrite": "no"}, "`overwrite` must be True or False"),
+        ({"model": None}, "`model` must be a HashModel"),
+        ({"model": mlp(6)}, "`model` must be a HashModel"),
+    ],
+)
+def test_what_cannot_be_loaded_again_does_not_replace_an_entry(
+    tmp_path, parts, changes, message
+):
+    entry = zoo.save(**parts, root=tmp_path)
+    before = contents(tmp_path)
+    with pytest.raises((TypeError, ValueError), match=message):
+        zoo.save(**{**parts, "overwrite": True, **changes}, root=tmp_path)
+    assert contents(tmp_path) == before
+    assert zoo.verify(entry.path)
+
+
+def test_nothing_is_left_of_a_network_that_would_have_been_shared(
+    tmp_path, parts, monkeypatch
+):
+    monkeypatch.setattr(weight_files, "_LARGE_PARAMETERS", 50)
+    monkeypatch.setattr(loading, "check_golden", lambda *_: "x".index("y"))
+    with pytest.raises(ValueError, match="`model` must be one that can be loaded"):
+        zoo.save(**parts, root=tmp_path)
+    assert not [*tmp_path.iterdir()]
+
+
+def test_publish_takes_no_other_model(tmp_path, digits):
+    for model in (None, mlp(64)):
+        with pytest.raises(TypeError, match="`model` must be a HashModel"):
+            zoo.publish(model, digits, "a-b-12", root=tmp_path)
+    with pytest.raises(TypeError, match=r"`model` must be a keras\.Model"):
+        zoo.round_weights(None)
+
+
+def test_cards_of_any_text_are_written_and_printed(tmp_path, parts, capsys):
+    card = {
+        "metrics": [METRIC],
+        "note": "red \x1b[31m \x9b31m, half \ud800, turned \u202e, é,\ttab",
+        "backbone": {"name": 5, "image_size": 32},
+        "data": {1: ("a", "b")},
+    }
+    entry = zoo.save(**{**parts, "card": card}, root=tmp_path)
+    text = r"red \x1b[31m \x9b31m, half \ud800, turned \u202e, é," + "\ttab"
+    assert text in (entry.path / "card.md").read_text("utf-8")
+    assert entry.card["data"] == {"1": ["a", "b"]}
+    assert cli.main(["zoo", "info", str(entry.path)]) == 0
+    assert text in capsys.readouterr().out
+    row = {"name": "\x1b[31m", "value": 0.5, "of": "\x07"}
+    assert cards.rows({"name": "a", "metrics": [row]})[0] == {
+        "entry": "a",
+        "metric": r"\x1b[31m",
+        "definition": r"of \x07",
+        "value": "0.5000",
+        "over_seeds": "",
+    }
+    copy = zoo.export(entry.path, tmp_path / "copies")
+    assert text in (copy.path / "card.md").read_text("utf-8")
+
+
+def test_the_home_folder_may_be_a_part_of_a_root(tmp_path, parts, monkeypatch):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.setenv("USERPROFILE", str(tmp_path))
+    entry = zoo.save(**parts, root="~/mine")
+    assert entry.path == tmp_path / "mine" / parts["name"]
+    assert zoo.export(entry.path, "~/copies").path.parent == tmp_path / "copies"
+    assert zoo.load(f"~/mine/{parts['name']}").bits == 12
+
+
+@pytest.mark.parametrize("root", [None, 5, b"mine", "a\0b", "\ud800", "~nobodyx/a"])
+def test_a_root_that_is_no_path_is_named(parts, root):
+    for call in (
+        lambda: zoo.save(**parts, root=root),
+        lambda: zoo.export("ssdh-digits-48", root),
+    ):
+        with pytest.raises((TypeError, ValueError), match="`root` must be a path"):
+            call()
+
+
+def test_verify_refuses_a_data_folder_that_is_missing(tmp_path, capsys):
+    missing = str(tmp_path / "none")
+    for call in (zoo.verify, zoo.compare_codes):
+        with pytest.raises(ValueError, match=r"`data_dir` must be a folder.*none"):
+            call("ssdh-digits-48", data_dir=missing)
+    arguments = ["zoo", "verify", "ssdh-digits-48", "--data-dir", missing]
+    assert cli.main(arguments) == 2
+    assert "must be a folder" in capsys.readouterr().err

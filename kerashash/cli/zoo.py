@@ -47,7 +47,7 @@ def _list(as_json: bool) -> None:
         metric = card["metrics"][0]
         value = cards.number(metric["value"])
         surrogate = "  (surrogate)" if card.get("surrogate") else ""
-        print(f"{name:{width}} {metric['name']} {value}{surrogate}")
+        print(f"{name:{width}} {cards.printable(metric['name'])} {value}{surrogate}")
     for name in untrained:
         print(f"{name:{width}} recipe only")
 
@@ -90,9 +90,11 @@ def _verify(name: str | None, all_entries: bool, data_dir: str | None) -> None:
     import multiprocessing
 
     from kerashash import zoo
+    from kerashash.zoo import encoding
 
     if all_entries == bool(name):
         raise ValueError("`zoo verify` takes the name of one entry, or --all.")
+    encoding.check_data_dir(data_dir)
     names = [name] if name else zoo.list()
     without_data = []
     with contextlib.ExitStack() as stack:

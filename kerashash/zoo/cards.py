@@ -48,6 +48,11 @@ BEST = {
     "cosine": 1,
     "intersection": 1,
 }
+# Control characters but tabs and ends of lines, those that turn the direction of text,
+# and halves of characters: a terminal acts on them, and no file can have the last.
+_UNPRINTABLE = re.compile(
+    "[\x00-\x08\x0b-\x1f\x7f-\x9f\u200e\u200f\u202a-\u202e\u2066-\u2069\ud800-\udfff]"
+)
 # Keys of a metric that do not belong to its definition.
 _NOT_DEFINITION = ("name", "at", "value", "by_seed", "measured", "recomputed")
 
@@ -93,15 +98,36 @@ def read(path: pathlib.Path) -> dict[str, Any]:
         48
     """
     try:
-        with path.open("rb") as file:
-            text = file.read(MAX_CARD_BYTES + 1)
-        if len(text) > MAX_CARD_BYTES:
-            raise ValueError(f"it has more than {MAX_CARD_BYTES} bytes")
-        card: dict[str, Any] = parse_json(text, path, dict)
+        card: dict[str, Any] = parse_json(content(path), path, dict)
         check(card, path)
     except (ValueError, OSError) as error:
         raise ValueError(f"{path} is not a card: {error}.") from error
     return card
+
+
+def content(path: pathlib.Path) -> bytes:
+    """Read the bytes of a card, however large its file is.
+
+    Args:
+        path: `pathlib.Path` of a card.json.
+
+    Returns:
+        bytes.
+
+    Raises:
+        ValueError: if there are more than `MAX_CARD_BYTES`.
+        OSError: if the file cannot be read.
+
+    Example:
+        >>> _ = pathlib.Path("card.json").write_text("{}")
+        >>> content(pathlib.Path("card.json"))
+        b'{}'
+    """
+    with path.open("rb") as file:
+        text = file.read(MAX_CARD_BYTES + 1)
+    if len(text) > MAX_CARD_BYTES:
+        raise ValueError(f"{path} must have at most {MAX_CARD_BYTES} bytes.")
+    return text
 
 
 def check(
@@ -162,6 +188,10 @@ def check(
         value, by_seed = metric.get("value", ""), metric.get("by_seed", [])
         valued = value is None or _is_number(value)
         require(valued, "`metrics`", "of dicts with a `value`", metric)
+        measured = metric.get("measured", True)
+        stated = measured is True or (measured is False and value is None)
+        rule = "of dicts whose `value` is null where `measured` is false"
+        require(stated, "`metrics`", rule, metric)
         seeds = isinstance(by_seed, list) and all(map(_is_number, by_seed))
         require(seeds, "`metrics`", "with numbers `by_seed`", metric)
     _check_history(card, require)
@@ -394,6 +424,22 @@ def parse_json(text: bytes, source: str | pathlib.Path, expected_type: type[T]) 
     return value
 
 
+def printable(text: object) -> str:
+    """Escape what a terminal would not print but act on, such as colours.
+
+    Args:
+        text: str of a stranger's card; anything else is turned into one.
+
+    Returns:
+        str, with escapes as in Python; tabs and ends of lines stay.
+
+    Example:
+        >>> printable("red: \\x1b[31m")
+        'red: \\\\x1b[31m'
+    """
+    return _UNPRINTABLE.sub(lambda match: ascii(match[0])[1:-1], str(text))
+
+
 def markdown(card: Mapping[str, Any]) -> str:
     """Render an entry's card for people to read.
 
@@ -401,7 +447,7 @@ def markdown(card: Mapping[str, Any]) -> str:
         card: dict, the content of a card.json.
 
     Returns:
-        str, Markdown.
+        str, Markdown that `printable` has passed.
 
     Example:
         >>> from kerashash import zoo
@@ -443,7 +489,7 @@ def markdown(card: Mapping[str, Any]) -> str:
             lines.append(
                 f"- version {change['version']}, {change['date']}: {change['text']}"
             )
-    return "\n".join(lines) + "\n"
+    return printable("\n".join(lines) + "\n")
 
 
 def facts(card: Mapping[str, Any]) -> dict[str, Any]:
@@ -507,7 +553,8 @@ def rows(card: Mapping[str, Any]) -> list[dict[str, str]]:
         card: dict, the content of a card.json.
 
     Returns:
-        List of dicts of str: entry, metric, definition, value, over_seeds.
+        List of dicts of str: entry, metric, definition, value, over_seeds; all of
+        them `printable`.
 
     Example:
         >>> from kerashash import zoo
@@ -528,9 +575,9 @@ def rows(card: Mapping[str, Any]) -> list[dict[str, str]]:
             )
         table.append(
             {
-                "entry": card["name"],
-                "metric": metric["name"],
-                "definition": _as_text(definition),
+                "entry": printable(card["name"]),
+                "metric": printable(metric["name"]),
+                "definition": printable(_as_text(definition)),
                 "value": number(metric["value"]),
                 "over_seeds": spread,
             }

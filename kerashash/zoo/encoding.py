@@ -14,7 +14,7 @@ import numpy.typing as npt
 from kerashash import files
 from kerashash.checks import check_distributions
 from kerashash.zoo import loading
-from kerashash.zoo.entries import Entry, entry
+from kerashash.zoo.entries import Entry, reading
 
 if TYPE_CHECKING:  # they import TensorFlow
     from kerashash.data import DistributionData, RetrievalData
@@ -187,9 +187,9 @@ def compare_codes(
     Raises:
         TypeError, OSError, WeightsUnavailableError: as `kerashash.zoo.entry`.
         DatasetUnavailableError: if the data are not there.
-        ValueError: as `kerashash.zoo.entry`; or if the data have other rows or labels
-            than the entry, more than a thousandth of the bits of a split differ, or
-            values of label distributions by more than 1e-4.
+        ValueError: as `kerashash.zoo.entry`; or if `data_dir` is no folder, the data
+            have other rows or labels than the entry, more than a thousandth of the bits
+            of a split differ, or values of label distributions by more than 1e-4.
 
     Example:
         >>> from kerashash import zoo
@@ -197,13 +197,43 @@ def compare_codes(
         >>> agreement.codes, agreement.flipped_bits < 0.001
         (300, True)
     """
-    zoo_entry = entry(name)
-    return compare_with_data(zoo_entry, None, data, data_dir, verbose)
+    check_data_dir(data_dir)
+
+    def parts(
+        found: Entry,
+    ) -> tuple[Entry, "HashModel", dict[str, npt.NDArray[Any]]]:
+        stored = files.read_npz(found.path / "codes.npz")
+        return found, loading.build_model(found), stored
+
+    found, model, stored = reading(name, parts)
+    loading.warn_of_surrogate(found)
+    return compare_with_data(found, model, stored, data, data_dir, verbose)
+
+
+def check_data_dir(data_dir: str | os.PathLike[str] | None) -> None:
+    """Check that the folder of an entry's data is there.
+
+    Args:
+        data_dir: path, or None for the usual folder.
+
+    Raises:
+        TypeError: if it is no path.
+        ValueError: if it is no folder.
+
+    Example:
+        >>> check_data_dir(None)
+    """
+    if data_dir is not None and not files.as_path(data_dir, "data_dir").is_dir():
+        raise ValueError(
+            "`data_dir` must be a folder. Received: "
+            f"data_dir={os.fspath(data_dir)!r}, which is none."
+        )
 
 
 def compare_with_data(
     zoo_entry: Entry,
-    model: "HashModel | None",
+    model: "HashModel",
+    stored: Mapping[str, npt.NDArray[Any]],
     data: "RetrievalData | DistributionData | None",
     data_dir: str | os.PathLike[str] | None,
     verbose: str | int,
@@ -212,7 +242,8 @@ def compare_with_data(
 
     Args:
         zoo_entry: `Entry`.
-        model: `HashModel` of the entry, or None to build it once the data are there.
+        model: `HashModel` of the entry.
+        stored: dict of arrays, those of the entry's codes.npz.
         data, data_dir, verbose: as for `compare_codes`.
 
     Returns:
@@ -223,7 +254,6 @@ def compare_with_data(
     """
     _, path, card = zoo_entry
     file = path / "codes.npz"
-    stored = files.read_npz(file)
     if data is None:
         if not card.get("data"):
             raise ValueError(
@@ -257,7 +287,6 @@ def compare_with_data(
             f"{file} must hold the codes of the data's splits, {sorted(made)}. "
             f"Received: {sorted(there)}."
         )
-    model = model or loading.build_model(zoo_entry)
     codes = encode_splits(model, data, learned, verbose)
     agreements: dict[str, Agreement | Closeness] = {}
     for key in sorted(there):
@@ -298,12 +327,11 @@ def _queries(
 def _compare_distributions(
     zoo_entry: Entry,
     stored: Mapping[str, npt.NDArray[Any]],
-    model: "HashModel | None",
+    model: "HashModel",
     data: "RetrievalData | DistributionData",
 ) -> Closeness:
     """Compare the label distributions that an entry stores with those of its model."""
     file = zoo_entry.path / "codes.npz"
-    model = model or loading.build_model(zoo_entry)
     if model.has_codes:
         raise ValueError(
             f"{file} must hold codes, as the model does. Received: {sorted(stored)}."

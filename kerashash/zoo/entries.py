@@ -6,13 +6,15 @@
 import os
 import pathlib
 import tomllib
-from collections.abc import Mapping
-from typing import Any, NamedTuple
+from collections.abc import Callable, Mapping
+from typing import Any, NamedTuple, TypeVar
 
 from kerashash import files as file_safety
 from kerashash import installed, notebook
 from kerashash.checks import close_names
 from kerashash.zoo import cards, hub, registry, remote, weight_files
+
+T = TypeVar("T")
 
 FILES = (
     "config.json",
@@ -21,6 +23,8 @@ FILES = (
     "golden.npz",
     "recipe.toml",
 )
+# How often an entry is read that other processes replace again and again.
+_TRIES = 5
 
 
 class WeightsUnavailableError(RuntimeError):
@@ -122,9 +126,62 @@ def entry(name: str | os.PathLike[str], strict: bool = False) -> Entry:
         >>> entry("adalabel-cifar10-48").card["bits"]
         48
     """
-    path = _find_folder(name, strict)
+    return reading(name, lambda found: found, strict)
+
+
+def reading(
+    name: str | os.PathLike[str], use: Callable[[Entry], T], strict: bool = False
+) -> T:
+    """Find an entry, check its files and read them, all from one state of its folder.
+
+    Files are opened by their paths, after they have been checked. If another process
+    replaces the entry meanwhile, all is done again.
+
+    Args:
+        name: str or path, as for `entry`.
+        use: function of the `Entry`; it reads what it needs, and may be called again.
+        strict: bool, as for `entry`.
+
+    Returns:
+        What `use` returns.
+
+    Raises:
+        TypeError, ValueError, OSError, ImportError, WeightsUnavailableError: as
+            `entry`, and what `use` raises.
+
+    Example:
+        >>> reading("adalabel-cifar10-48", lambda found: found.card["bits"])
+        48
+    """
+    for _ in range(_TRIES):
+        path = _find_folder(name, strict)
+        before = _state(path)
+        try:
+            result = use(_checked(path, on_hub=hub.is_address(name)))
+        except Exception:
+            if _state(path) == before:
+                raise
+            continue
+        if _state(path) == before:
+            return result
+    raise ValueError(
+        f"`name` must be an entry that stays while it is read. Received: {path}, which "
+        f"was replaced {_TRIES} times meanwhile."
+    )
+
+
+def _state(path: pathlib.Path) -> bytes | None:
+    """What differs between the states of an entry's folder: its card has the digests of
+    all other files."""
+    try:
+        return cards.content(path / "card.json")
+    except (ValueError, OSError):
+        return None
+
+
+def _checked(path: pathlib.Path, on_hub: bool) -> Entry:
+    """The entry in a folder, after a check of its files."""
     # The files of the hub's cache are links into its folder of the repository.
-    on_hub = hub.is_address(name)
     links = hub.links(path) if on_hub else path
     _check_inside(links, path / "card.json")
     card = cards.read(path / "card.json")
@@ -215,7 +272,7 @@ def _find_folder(name: str | os.PathLike[str], strict: bool) -> pathlib.Path:
         raise TypeError(f"`name` must be a name or a path. Received: {name!r}.")
     if hub.is_address(name):
         return hub.find(name, strict)
-    path = pathlib.Path(os.fsdecode(name))
+    path = file_safety.as_path(name, "name")
     is_name = len(path.parts) == 1
     registered = registry.find(path.name, strict) if is_name else None
     if registered is not None:
@@ -223,7 +280,7 @@ def _find_folder(name: str | os.PathLike[str], strict: bool) -> pathlib.Path:
     try:
         file_safety.recover(path)
         is_folder, has_card = path.is_dir(), (path / "card.json").is_file()
-    except (OSError, ValueError) as error:  # too long, or with a zero byte
+    except OSError as error:  # too long
         raise ValueError(
             f"`name` must be an entry of the zoo or a folder. Received: {name!r}: "
             f"{error}."
@@ -244,7 +301,8 @@ def _find_folder(name: str | os.PathLike[str], strict: bool) -> pathlib.Path:
             f"Received: {name!r}."
         )
     names = registry.names()
-    hint = _hint(path) or close_names(path.name, [*names, *recipe_only()])
+    # Names of entries are in lower case.
+    hint = _hint(path) or close_names(path.name.lower(), [*names, *recipe_only()])
     raise ValueError(
         f"`name` must be an entry of the zoo. Received: {name!r}.{hint} "
         f"Entries: {names}."
@@ -266,7 +324,7 @@ def _names_of(path: pathlib.Path) -> set[str]:
     """The names that the entry in a folder may have: those of the folder, or for a
     version in the cache of a server, which is named after its card, that of its parent.
     """
-    card = (path / "card.json").read_bytes()
+    card = cards.content(path / "card.json")
     folders = {path.absolute(), path.resolve()}
     versions = {
         folder.parent for folder in folders if folder.name == remote.version_of(card)
@@ -318,8 +376,11 @@ def _check_file(
     """Compare a file with the size and sha256 that its card gives."""
     if not path.is_file():
         raise ValueError(f"{path} is missing.")
-    size, digest = path.stat().st_size, weight_files.sha256(path)
-    if size != expected.get("bytes") or digest != expected.get("sha256"):
+    size, digest = path.stat().st_size, "not computed"
+    # The size first: to read a file takes as long as it is large.
+    if size == expected.get("bytes"):
+        digest = weight_files.sha256(path)
+    if digest != expected.get("sha256"):
         raise ValueError(
             f"{path} is not the file that its card describes. Received: {size} bytes, "
             f"sha256 {digest}; {card} says {str(expected.get('bytes'))[:80]} bytes, "

@@ -61,7 +61,7 @@ def metadata(card: Mapping[str, Any]) -> dict[str, Any]:
     backbone, data = card.get("backbone", {}), card.get("data", {})
     images = "of" in backbone or "image_size" in backbone
     bases = backbone.get("of", backbone.get("name", []))
-    bases = [bases] if isinstance(bases, str) else bases
+    bases = bases if isinstance(bases, list) else [bases]
     # Numbers that are no images have a network "features", which does nothing.
     base_model = [base for base in bases if isinstance(base, str) and images]
     measured = [metric for metric in card["metrics"] if metric["value"] is not None]
@@ -103,9 +103,9 @@ def _results(card: Mapping[str, Any]) -> dict[str, Any]:
         if metric["value"] is None:
             continue
         definition = f" ({row['definition']})" if row["definition"] else ""
-        full_name = f"{row['metric']}{definition}"
+        full_name = f"{metric['name']}{definition}"
         metrics.append(
-            {"type": row["metric"], "value": metric["value"], "name": full_name}
+            {"type": metric["name"], "value": metric["value"], "name": full_name}
         )
     task = {"type": "image-retrieval", "name": "Retrieval by hash codes"}
     if card["metrics"][0]["name"] in cards.BEST:

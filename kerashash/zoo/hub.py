@@ -154,18 +154,17 @@ def push(
         ValueError: `repository` must be OWNER/NAME. Received: 'no owner'.
     """
     from kerashash.zoo import writing
-    from kerashash.zoo.entries import entry
 
     address = f"{_PREFIX}{repository}"
     if not isinstance(repository, str) or not _ADDRESS.fullmatch(address + "@main"):
         raise ValueError(f"`repository` must be OWNER/NAME. Received: {repository!r}.")
     hub = _package()
-    found = entry(name)
     with tempfile.TemporaryDirectory() as root:
-        folder = writing.stage_alone(found, pathlib.Path(root))
-        card_md = (folder / "card.md").read_text()
+        found = writing.stage_alone(name, pathlib.Path(root))
+        folder = found.path
+        card_md = (folder / "card.md").read_text("utf-8")
         load = f'Load: `kerashash.zoo.load("{address}")`.\n'
-        (folder / "README.md").write_text(f"{card_md}\n{load}")
+        (folder / "README.md").write_text(f"{card_md}\n{load}", "utf-8")
         api = hub.HfApi(token=token, library_name="kerashash")
         with _errors(address):
             api.create_repo(repository, private=private, exist_ok=True)

@@ -15,7 +15,7 @@ import numpy.typing as npt
 from kerashash import files
 from kerashash.codes import bit_imbalance
 from kerashash.zoo import cards, hub, weight_files
-from kerashash.zoo.entries import Entry, entry, shared_files
+from kerashash.zoo.entries import Entry, reading, shared_files
 
 if TYPE_CHECKING:  # it imports TensorFlow
     from kerashash.methods import HashModel
@@ -56,8 +56,9 @@ def load(name: str | os.PathLike[str], strict: bool = False) -> "HashModel":
     """
     if not isinstance(strict, bool):
         raise TypeError(f"`strict` must be True or False. Received: {strict!r}.")
-    found = entry(name, strict)
-    model = _build_strictly(found) if strict else build_model(found)
+    build = _build_strictly if strict else build_model
+    found, model = reading(name, lambda found: (found, build(found)), strict)
+    warn_of_surrogate(found)
     # No path: it can be loaded from anywhere.
     if hub.is_address(name) or (
         isinstance(name, str) and cards.split_name(name)[0] == found.name
@@ -74,7 +75,7 @@ def _build_strictly(found: Entry) -> "HashModel":
     if found.card.get("surrogate"):
         raise ValueError(
             f"`name` must be no surrogate with strict=True. Received: {found.name!r}, "
-            f"trained on {found.card.get('trained_on')}."
+            f"trained on {cards.printable(found.card.get('trained_on'))}."
         )
     stated = found.card.get("versions", {}).get("kerashash")
     try:
@@ -89,7 +90,7 @@ def _build_strictly(found: Entry) -> "HashModel":
     with warnings.catch_warnings():
         warnings.simplefilter("error", UserWarning)
         model = build_model(found)
-    _check_golden(model, found.path)
+    check_golden(model, found.path)
     return model
 
 
@@ -125,12 +126,26 @@ def verify(
         >>> first["name"], bool(abs(first["value"] - first["recomputed"]) < 1e-6)
         ('kl', True)
     """
-    from kerashash.zoo import card_metrics, encoding
+    from kerashash.zoo import encoding
 
-    zoo_entry = entry(name)
-    _, path, card = zoo_entry
-    model = build_model(zoo_entry)
-    _check_golden(model, path)
+    encoding.check_data_dir(data_dir)
+    found, model, codes, results = reading(name, _recomputed)
+    warn_of_surrogate(found)
+    if data_dir is not None:
+        encoding.compare_with_data(found, model, codes, None, data_dir, "auto")
+    return results
+
+
+def _recomputed(
+    found: Entry,
+) -> tuple[Entry, "HashModel", dict[str, npt.NDArray[Any]], list[dict[str, Any]]]:
+    """An entry with its model, its codes, and the metrics that these give; raises an
+    error unless they are those of its card."""
+    from kerashash.zoo import card_metrics
+
+    _, path, card = found
+    model = build_model(found)
+    check_golden(model, path)
     required = "database_codes" if model.has_codes else "query_distributions"
     codes = _arrays(path / "codes.npz", (required,))
 
@@ -138,8 +153,8 @@ def verify(
         # Written so that NaN is refused.
         if not abs(computed - stated) < 1e-6:
             raise ValueError(
-                f"{path / 'card.json'} says {name} = {stated:.6f}. codes.npz gives "
-                f"{computed:.6f}."
+                f"{path / 'card.json'} says {cards.printable(name)} = {stated:.6f}. "
+                f"codes.npz gives {computed:.6f}."
             )
 
     if "bit_imbalance" in card:
@@ -155,22 +170,36 @@ def verify(
             stated = math.nan if metric["value"] is None else metric["value"]
             check(metric["name"], stated, value)
         results.append({**metric, "recomputed": value})
-    if data_dir is not None:
-        encoding.compare_with_data(zoo_entry, model, None, data_dir, "auto")
-    return results
+    return found, model, codes, results
 
 
-def _check_golden(model: "HashModel", path: pathlib.Path) -> None:
-    """Check that a model gives the codes of the golden inputs of its entry's folder."""
+def check_golden(model: "HashModel", path: pathlib.Path) -> None:
+    """Check that a model gives the codes of the golden inputs of its entry.
+
+    Args:
+        model: `HashModel`, of the entry.
+        path: `pathlib.Path` of the entry's folder.
+
+    Raises:
+        ValueError: if it gives others, or there are none.
+    """
     kind = "codes" if model.has_codes else "distributions"
     golden = _arrays(path / "golden.npz", ("inputs", kind))
     with _naming(path / "golden.npz", "config.json"):
         # Called, not encoded: for four inputs, tracing a graph would take longer.
         values = model(golden["inputs"], training=False).numpy()
+        # Nothing could differ in no rows, or next to a NaN.
+        if not len(values) or not np.isfinite(values).all():
+            raise ValueError(f"{len(values)} rows, or not all of them finite")
         if model.has_codes:
-            different = np.packbits(values >= 0, axis=1) != golden["codes"]
+            values = np.packbits(values >= 0, axis=1)
         else:
             values /= values.sum(axis=1, keepdims=True)
+        if values.shape != golden[kind].shape:
+            raise ValueError(f"{kind} of shape {golden[kind].shape}")
+        if model.has_codes:
+            different = values != golden["codes"]
+        else:
             difference = np.abs(values - golden["distributions"])
             different = ~(difference <= MOST_DIFFERENCE)  # NaN is different
         wrong = np.flatnonzero(different.any(axis=1))
@@ -181,8 +210,21 @@ def _check_golden(model: "HashModel", path: pathlib.Path) -> None:
         )
 
 
+def warn_of_surrogate(found: Entry) -> None:
+    """Warn the caller's caller of an entry that has not seen the data of its name.
+
+    Args:
+        found: `Entry`.
+    """
+    if found.card.get("surrogate"):
+        trained_on = cards.printable(found.card.get("trained_on"))
+        warnings.warn(
+            f"{found.name} is a surrogate, trained on {trained_on}.", stacklevel=3
+        )
+
+
 def build_model(zoo_entry: Entry) -> "HashModel":
-    """Build the model of an entry; a surrogate's warning points at the caller's caller.
+    """Build the model of an entry.
 
     Args:
         zoo_entry: `Entry`.
@@ -198,11 +240,7 @@ def build_model(zoo_entry: Entry) -> "HashModel":
     from kerashash import saving
     from kerashash.methods import HashModel
 
-    name, path, card = zoo_entry
-    if card.get("surrogate"):
-        warnings.warn(
-            f"{name} is a surrogate, trained on {card.get('trained_on')}.", stacklevel=3
-        )
+    _, path, card = zoo_entry
     config_file, weights = path / "config.json", path / "model.weights.h5"
     networks = shared_files(path, card)
     config = cards.parse_json(config_file.read_bytes(), config_file, dict)
@@ -217,7 +255,7 @@ def build_model(zoo_entry: Entry) -> "HashModel":
     except Exception as error:  # Keras and TensorFlow have types of their own
         raise ValueError(
             f"{config_file} must be the config of a hashing model. Received: "
-            f"{type(error).__name__}: {error}."
+            f"{type(error).__name__}: {saving.cause(error)}."
         ) from error
     if not isinstance(model, HashModel):
         raise ValueError(

@@ -39,6 +39,9 @@ def round_weights(model: "keras.Model") -> None:
     Args:
         model: a built `keras.Model`, a `HashModel` or a backbone.
 
+    Raises:
+        TypeError: if `model` is no `keras.Model`.
+
     Example:
         >>> import keras
         >>> from kerashash import zoo
@@ -49,6 +52,12 @@ def round_weights(model: "keras.Model") -> None:
         >>> kernel.item(), bias.item()
         (0.0999755859375, 0.10000000149011612)
     """
+    import keras
+
+    if not isinstance(model, keras.Model):
+        raise TypeError(
+            f"`model` must be a keras.Model. Received type: {type(model).__name__}."
+        )
     for variable in model.variables:
         value = variable.numpy()
         half = _half_precision(value)
@@ -183,7 +192,8 @@ def sha256(path: pathlib.Path) -> str:
         >>> sha256(path)[:8]
         'd04b98f4'
     """
-    return hashlib.sha256(path.read_bytes()).hexdigest()
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _half_precision(array: npt.NDArray[Any]) -> npt.NDArray[Any]:

@@ -18,10 +18,10 @@ import numpy as np
 import numpy.typing as npt
 
 from kerashash import files
-from kerashash.checks import check_distributions
+from kerashash.checks import check_distributions, listing
 from kerashash.codes import bit_imbalance, check_packed
-from kerashash.zoo import cards, encoding, weight_files
-from kerashash.zoo.entries import FILES, Entry, entry, shared_files
+from kerashash.zoo import cards, encoding, loading, weight_files
+from kerashash.zoo.entries import FILES, Entry, entry, reading, shared_files
 from kerashash.zoo.front_matter import model_card
 
 if TYPE_CHECKING:  # it imports TensorFlow
@@ -34,6 +34,12 @@ _REQUIRED_ARRAYS = (
     "database_codes",
     "database_labels",
 )
+# What is in the folder of an entry; README.md is that of a hub.
+_CONTENT = ("card.json", "card.md", "README.md", *FILES)
+# What a card says of the entry's own model and files: another's would be wrong.
+_OWN_KEYS = ("bits", "bit_imbalance", "files", "image_fit", "shared", "versions")
+# Of a card, for what is added to it after the check.
+_RESERVED_BYTES = 1 << 16
 # Golden inputs of an entry, chosen among so many candidates.
 _GOLDEN_INPUTS, _GOLDEN_CANDIDATES = 4, 64
 
@@ -68,7 +74,8 @@ def publish(
             `DDHLDL.predict_distribution`, or without a `k` if there are no codes.
         recipe: str, as for `save`.
         root: path of the folder in which the entry's folder is made.
-        overwrite: bool, whether an entry of that name may be replaced.
+        overwrite: bool, whether an entry of that name may be replaced
+            (`check_replaceable`).
         verbose: as in `HashModel.encode`.
 
     Returns:
@@ -94,7 +101,8 @@ def publish(
     """
     from kerashash.zoo import card_metrics
 
-    root = pathlib.Path(root)
+    _check_model(model)
+    root = files.as_path(root, "root")
     if card is None:
         card = {}
     if isinstance(card, Mapping):  # anything else is refused below
@@ -133,7 +141,8 @@ def save(
             ``<method>-<dataset>`` of a model without codes, in lower-case letters,
             digits and underscores, where the method and the data set may have several
             parts.
-        card: dict that JSON can hold: what the card says of the entry. Its
+        card: dict that JSON can hold: what the card says of the entry. What it says of
+            the model and the files, such as ``bits`` and ``shared``, is made anew. Its
             ``metrics`` is a list of dicts, each with a ``name``, what defines the
             metric, and anything else to be said of it:
 
@@ -156,14 +165,16 @@ def save(
         recipe: str, the text of the recipe, TOML (`kerashash.recipes`). If it is empty,
             the card does not say how to train the entry again.
         root: path of the folder in which the entry's folder is made.
-        overwrite: bool, whether an entry of that name may be replaced.
+        overwrite: bool, whether an entry of that name may be replaced
+            (`check_replaceable`). It stays as it is if anything fails.
 
     Returns:
         `Entry`.
 
     Raises:
-        TypeError, ValueError: if an argument is invalid, the entry exists, or the codes
-            are not those of the metrics.
+        TypeError, ValueError: if an argument is invalid, the entry exists, the codes
+            are not those of the metrics, or the model cannot be loaded again from what
+            would be written.
 
     Example:
         >>> import keras
@@ -194,7 +205,8 @@ def save(
 
     from kerashash.zoo import card_metrics
 
-    root = pathlib.Path(root)
+    _check_model(model)
+    root = files.as_path(root, "root")
     card = _check_new(model, name, card, recipe, root, overwrite)
     bits = card.get("bits")
     if bits is None:
@@ -218,13 +230,14 @@ def save(
         config = keras.saving.serialize_keras_object(model)
         config.pop("compile_config", None)
         (staging / "config.json").write_text(json.dumps(config, indent=1) + "\n")
-        weights = staging / "model.weights.h5"
-        shared = weight_files.save(model, weights, root / "shared")
+        networks = staging / "shared"
+        shared = weight_files.save(model, staging / "model.weights.h5", networks)
         if shared:
             card["shared"] = shared
         files.write_npz(staging / "codes.npz", codes)
         files.write_npz(staging / "golden.npz", _golden(model))
-        (staging / "recipe.toml").write_text(recipe.lstrip() and recipe)
+        recipe = recipe if recipe.strip() else ""
+        (staging / "recipe.toml").write_text(recipe, "utf-8")
         card["files"] = {
             file: {
                 "sha256": weight_files.sha256(staging / file),
@@ -232,9 +245,92 @@ def save(
             }
             for file in FILES
         }
-        (staging / "card.json").write_text(json.dumps(card, indent=1) + "\n")
-        (staging / "card.md").write_text(model_card(card))
+        _write_card(staging, card)
+        _check_loads(staging)
+        # Only now: what fails must leave nothing behind.
+        for network in networks.glob("*"):
+            (root / "shared").mkdir(exist_ok=True)
+            os.replace(network, root / "shared" / network.name)
+        if networks.exists():
+            networks.rmdir()
+        if overwrite:
+            check_replaceable(target)  # again: to encode may have taken long
     return entry(target)
+
+
+def check_replaceable(target: str | os.PathLike[str]) -> None:
+    """Check that a folder is an entry, which another of its name may replace.
+
+    It has a card.json, and nothing that entries do not have. Files of a user's own in
+    a folder of that name are not to be lost.
+
+    Args:
+        target: path of the entry's folder; it need not exist.
+
+    Raises:
+        TypeError: if `target` is no path.
+        ValueError: if there is something else.
+
+    Example:
+        >>> check_replaceable("my-zoo/a-new-name-12")
+    """
+    folder = files.as_path(target, "target")
+    files.recover(folder)
+    why = _not_replaceable(folder)
+    if why:
+        raise ValueError(
+            "`name` must be new, or that of an entry: nothing else is replaced. "
+            f"Received: {folder.name!r}, and {folder} {why}."
+        )
+
+
+def _not_replaceable(folder: pathlib.Path) -> str | None:
+    """Why a folder is not to be replaced; None if there is none, or it is an entry."""
+    if not os.path.lexists(folder):
+        return None
+    if folder.is_symlink() or not folder.is_dir():
+        return f"is a {'link' if folder.is_symlink() else 'file'}"
+    if not (folder / "card.json").is_file():
+        return "has no card.json"
+    foreign = [
+        str(path.relative_to(folder))
+        for path in sorted(folder.rglob("*"))
+        if not _belongs(path.relative_to(folder), path)
+    ]
+    return f"has {listing(foreign)}, of no entry" if foreign else None
+
+
+def _belongs(name: pathlib.Path, path: pathlib.Path) -> bool:
+    """Whether a file is one that the folder of an entry has."""
+    if name.parts == ("shared",):
+        return path.is_dir() and not path.is_symlink()
+    if name.parent == pathlib.Path("shared"):
+        return name.name.endswith(".weights.h5") and path.is_file()
+    return str(name) in _CONTENT and path.is_file()
+
+
+def _write_card(folder: pathlib.Path, card: Mapping[str, Any]) -> None:
+    """Write the card of an entry, and its form for people to read."""
+    (folder / "card.json").write_text(_card_text(card), "utf-8")
+    (folder / "card.md").write_text(model_card(card), "utf-8")
+
+
+def _card_text(card: Mapping[str, Any]) -> str:
+    """A card as JSON, which is in ASCII."""
+    return json.dumps(card, indent=1, allow_nan=False) + "\n"
+
+
+def _check_loads(folder: pathlib.Path) -> None:
+    """Check that a model loads from the files of an entry, and gives its codes."""
+    try:
+        card = cards.read(folder / "card.json")
+        found = Entry(card["name"], folder, cards.Card(card))
+        loading.check_golden(loading.build_model(found), folder)
+    except ValueError as error:
+        raise ValueError(
+            "`model` must be one that can be loaded from an entry, after "
+            f"`round_weights`. Received one that cannot: {error}"
+        ) from error
 
 
 def export(name: str | os.PathLike[str], root: str | os.PathLike[str]) -> Entry:
@@ -257,50 +353,60 @@ def export(name: str | os.PathLike[str], root: str | os.PathLike[str]) -> Entry:
         >>> zoo.export("dcdh-cifar10-48", "my-zoo").name
         'dcdh-cifar10-48'
     """
-    source, root = entry(name), pathlib.Path(root)
+    root = files.as_path(root, "root")
+    source = entry(name)
     # A version goes on to be one, in a folder beside that of the newest.
     _, number = cards.split_name(pathlib.Path(os.fsdecode(name)).name)
     target = root / (f"{source.name}@{number}" if number else source.name)
     files.recover(target)
-    if target.exists():
+    if os.path.lexists(target):
         raise ValueError(f"`root` must have no {target.name}. Received: {target}.")
     with files.staging(target, overwrite=False) as staging:
-        for network in shared_files(source.path, source.card):
-            copy = root / "shared" / network.name
-            if copy.exists():
-                # Other entries of the registry need it as it is.
-                if weight_files.sha256(copy) != weight_files.sha256(network):
-                    raise ValueError(
-                        f"`root` must have no other network of the name {network.name}."
-                        f" Received: {copy}."
-                    )
-                continue
-            copy.parent.mkdir(exist_ok=True)
-            shutil.copyfile(network, staging / "shared")
-            os.replace(staging / "shared", copy)
-        for file in ("card.json", *FILES):
-            shutil.copyfile(source.path / file, staging / file)
-        (staging / "card.md").write_text(model_card(source.card))
+        reading(name, lambda found: _copy(found, staging, root / "shared"))
     return entry(target)
 
 
-def stage_alone(found: Entry, root: pathlib.Path) -> pathlib.Path:
+def _copy(found: Entry, folder: pathlib.Path, shared: pathlib.Path) -> None:
+    """Copy the files of an entry to a folder, and its networks to another."""
+    for network in shared_files(found.path, found.card):
+        copy = shared / network.name
+        if copy.exists():
+            # Other entries of the registry need it as it is.
+            if weight_files.sha256(copy) != weight_files.sha256(network):
+                raise ValueError(
+                    f"`root` must have no other network of the name {network.name}."
+                    f" Received: {copy}."
+                )
+            continue
+        copy.parent.mkdir(exist_ok=True)
+        shutil.copyfile(network, folder / "shared")
+        os.replace(folder / "shared", copy)
+    for file in ("card.json", *FILES):
+        shutil.copyfile(found.path / file, folder / file)
+    (folder / "card.md").write_text(model_card(found.card), "utf-8")
+
+
+def stage_alone(name: str | os.PathLike[str], root: pathlib.Path) -> Entry:
     """Write an entry that needs no registry: its networks are in its own folder.
 
     Args:
-        found: `Entry`.
-        root: `pathlib.Path` of the folder in which the entry's folder is made.
+        name: str or path, as for `kerashash.zoo.entry`.
+        root: `pathlib.Path` of an empty folder, in which the entry's folder is made.
 
     Returns:
-        `pathlib.Path` of the entry's folder.
+        `Entry`, the copy.
     """
-    folder = root / found.name
-    (folder / "shared").mkdir(parents=True)
+    return reading(name, lambda found: _copy_alone(found, root / found.name))
+
+
+def _copy_alone(found: Entry, folder: pathlib.Path) -> Entry:
+    """Copy an entry and its networks to one folder."""
+    shutil.rmtree(folder, ignore_errors=True)  # of another try
+    folder.mkdir()
     card = dict(found.card)
     networks = shared_files(found.path, card)
-    for network in networks:
-        shutil.copyfile(network, folder / "shared" / network.name)
     if networks:
+        (folder / "shared").mkdir()
         # A backbone of the package may be another file of the same weights now.
         card["shared"] = [
             {
@@ -310,13 +416,12 @@ def stage_alone(found: Entry, root: pathlib.Path) -> pathlib.Path:
             }
             for network in networks
         ]
-    else:
-        (folder / "shared").rmdir()
+    for network in networks:
+        shutil.copyfile(network, folder / "shared" / network.name)
     for file in FILES:
         shutil.copyfile(found.path / file, folder / file)
-    (folder / "card.json").write_text(json.dumps(card, indent=1) + "\n")
-    (folder / "card.md").write_text(model_card(card))
-    return entry(folder).path
+    _write_card(folder, card)
+    return entry(folder)
 
 
 def _about(
@@ -354,40 +459,64 @@ def _check_new(
 
     bits = model.bits if model.has_codes else None
     cards.check_name(name, bits)
+    if not isinstance(overwrite, bool):
+        raise TypeError(
+            f"`overwrite` must be True or False. Received: overwrite={overwrite!r}."
+        )
     target = root / name
     files.recover(target)
-    if target.exists() and not overwrite:
+    if overwrite:
+        check_replaceable(target)
+    elif os.path.lexists(target):
         raise ValueError(
             f"`name` must be new, or overwrite=True. Received: {name!r}, and {target} "
             "exists."
+        )
+    if not isinstance(card, Mapping):
+        raise TypeError(f"`card` must be a dict. Received: {card!r}.")
+    about = {key: value for key, value in card.items() if key not in _OWN_KEYS}
+    about |= {"name": name, "method": type(model).__name__}
+    if bits is not None:
+        about["bits"] = bits
+    if model.image_fit != "squash":
+        about["image_fit"] = model.image_fit
+    try:
+        card_metrics.check(about.get("metrics"), model.has_codes)
+        # Without what JSON does not have, such as tuples.
+        about = json.loads(_card_text(about))
+    except (TypeError, ValueError, RecursionError) as error:
+        raise ValueError(
+            f"`card` must hold metrics, and what JSON can hold. Received: {error}"
+        ) from error
+    # As it will be when it is complete.
+    unmeasured = [{**metric, "value": None} for metric in about["metrics"]]
+    whole = {**about, "metrics": unmeasured, "files": {}}
+    cards.check(whole, "`card`")
+    size, most = len(_card_text(whole)), cards.MAX_CARD_BYTES
+    if size > most - _RESERVED_BYTES:
+        raise ValueError(
+            f"`card` must have at most {most - _RESERVED_BYTES} bytes as JSON. "
+            f"Received: {size}."
+        )
+    _check_recipe(recipe, name)
+    return about
+
+
+def _check_model(model: "HashModel") -> None:
+    """Check a model of which an entry is to be written."""
+    from kerashash import saving
+    from kerashash.methods import HashModel
+
+    if not isinstance(model, HashModel):
+        raise TypeError(
+            f"`model` must be a HashModel. Received type: {type(model).__name__}."
         )
     if not model.built:
         raise ValueError(
             "`model` must be built: it must have seen a batch, or know its inputs."
             f" Received: {model.name}, which is not."
         )
-    if not isinstance(card, Mapping):
-        raise TypeError(f"`card` must be a dict. Received: {card!r}.")
-    card = {**card, "name": name, "method": type(model).__name__}
-    if bits is not None:
-        card["bits"] = bits
-    if model.image_fit != "squash":
-        card["image_fit"] = model.image_fit
-    try:
-        card_metrics.check(card.get("metrics"), model.has_codes)
-        json.dumps(card, allow_nan=False)
-    except (TypeError, ValueError, RecursionError) as error:
-        raise ValueError(
-            f"`card` must hold metrics, and what JSON can hold. Received: {error}"
-        ) from error
-    # As it will be when it is complete.
-    unmeasured = [{**metric, "value": None} for metric in card["metrics"]]
-    cards.check(
-        {**card, "metrics": unmeasured, "files": {}, "shared": [], "bit_imbalance": 0},
-        "`card`",
-    )
-    _check_recipe(recipe, name)
-    return card
+    saving.check_writable(model)
 
 
 def _check_recipe(recipe: str, name: str) -> None:
@@ -395,6 +524,7 @@ def _check_recipe(recipe: str, name: str) -> None:
     if not isinstance(recipe, str):
         raise TypeError(f"`recipe` must be a str. Received: {recipe!r}.")
     try:
+        recipe.encode()  # half a character cannot be written
         about = tomllib.loads(recipe).get("entry", {})
         recipe_name = about.get("name", name)
     except (ValueError, AttributeError, RecursionError) as error:

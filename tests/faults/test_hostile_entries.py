@@ -14,7 +14,7 @@ from conftest import METRIC, mlp
 
 import kerashash
 from kerashash import files, zoo
-from kerashash.zoo import weight_files
+from kerashash.zoo import loading, weight_files
 
 NAME = "adalabel-noise-12"
 
@@ -480,3 +480,126 @@ def test_a_backbones_weights_in_another_file_are_refused(tmp_path):
         file["layers"] = h5py.ExternalLink("/etc/passwd", "/")
     with pytest.raises(ValueError, match="ExternalLink, which is refused"):
         kerashash.backbones.get("efficientnet-lite0", image_size=32, weights=path)
+
+
+# Claims that nothing is computed for
+
+
+def test_a_value_that_nobody_has_measured_is_refused(folder, tmp_path, monkeypatch):
+    claimed = {**METRIC, "value": 0.9999, "measured": False}
+    for metric in (claimed, {**claimed, "value": None, "measured": 0}):
+        edit(folder, metrics=[metric])
+        for call in (zoo.verify, zoo.load, zoo.entry):
+            with pytest.raises(ValueError, match=r"card\.json.*where `measured` is"):
+                call(folder)
+    monkeypatch.setenv("KERASHASH_ZOO", str(folder.parent))
+    with pytest.raises(ValueError, match=r"card\.json.*where `measured` is"):
+        zoo.registry.list_cards()
+    edit(folder, metrics=[{**claimed, "value": None}])
+    assert zoo.verify(folder)[0]["value"] is None
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda golden: {key: value[:0] for key, value in golden.items()},
+        lambda golden: {**golden, "codes": golden["codes"][:1]},
+        lambda golden: {
+            "inputs": np.full_like(golden["inputs"], np.nan),
+            "codes": np.zeros_like(golden["codes"]),
+        },
+    ],
+)
+def test_golden_inputs_that_test_nothing_are_refused(folder, change):
+    with np.load(folder / "golden.npz") as golden:
+        changed = change({**golden})
+    if len(changed["codes"]) == 1:  # all inputs have the code of the first
+        changed["inputs"] = changed["inputs"][:1].repeat(4, axis=0)
+    np.savez(folder / "golden.npz", **changed)
+    sign(folder, "golden.npz")
+    for call in (zoo.verify, lambda path: zoo.load(path, strict=True)):
+        with pytest.raises(ValueError, match=r"golden\.npz and config\.json must hold"):
+            call(folder)
+
+
+def test_a_file_of_another_size_is_not_read(folder, monkeypatch):
+    os.truncate(folder / "codes.npz", 1 << 40)  # holes, which take no place
+    hashed = []
+    monkeypatch.setattr(weight_files, "sha256", hashed.append)
+    monkeypatch.setattr("kerashash.zoo.entries.FILES", ("codes.npz",))
+    with pytest.raises(ValueError, match=r"codes\.npz is not the file.*not computed"):
+        zoo.entry(folder)
+    assert hashed == []
+
+
+def test_a_card_of_any_length_is_not_read(folder, monkeypatch):
+    os.truncate(folder / "card.json", 1 << 40)
+    monkeypatch.setenv("KERASHASH_ZOO", str(folder.parent))
+    for call in (lambda: zoo.entry(folder), lambda: zoo.entry(NAME), zoo.versions):
+        with pytest.raises(ValueError, match=r"card\.json must have at most"):
+            call() if call is not zoo.versions else call(NAME)
+
+
+# Entries that are replaced while they are read
+
+
+@pytest.fixture
+def replacements(saved, tmp_path, monkeypatch):
+    """A function that replaces the entry of a folder by one of another model, when the
+    model of an entry is built, for so many times; and the models."""
+    models = [saved[1]]
+
+    def plan(folder, times):
+        build = loading.build_model
+
+        def replaced_meanwhile(found):
+            model = build(found)
+            if len(models) <= times:
+                models.append(kerashash.AdaLabelHash(mlp(6), bits=12, num_classes=2))
+                zoo.round_weights(models[-1])
+                with monkeypatch.context() as patch:
+                    patch.setattr(loading, "build_model", build)
+                    write(folder.parent, models[-1], saved[2], overwrite=True)
+            return model
+
+        monkeypatch.setattr(loading, "build_model", replaced_meanwhile)
+        return models
+
+    return plan
+
+
+def test_a_replaced_entry_is_read_again(saved, folder, replacements):
+    models = replacements(folder, 2)
+    loaded = zoo.load(folder)
+    assert len(models) == 3
+    x = saved[2]
+    np.testing.assert_array_equal(loaded.encode(x), models[-1].encode(x))
+    assert (loaded.encode(x) != models[0].encode(x)).any()
+
+
+def test_a_replaced_entry_is_verified_again(folder, replacements):
+    models = replacements(folder, 1)
+    assert zoo.verify(folder)
+    assert len(models) == 2
+
+
+def test_an_entry_that_is_replaced_all_the_time_is_an_error(folder, replacements):
+    replacements(folder, 99)
+    with pytest.raises(ValueError, match="replaced 5 times meanwhile"):
+        zoo.load(folder)
+
+
+def test_a_copy_is_of_one_entry(saved, folder, tmp_path, monkeypatch):
+    copyfile, copied = shutil.copyfile, []
+
+    def replaced_meanwhile(source, target):
+        copyfile(source, target)
+        copied.append(os.path.basename(source))
+        if copied.count("config.json") == 1 and copied[-1] == "config.json":
+            write(folder.parent, saved[1], saved[2] + 1, overwrite=True)
+
+    monkeypatch.setattr(shutil, "copyfile", replaced_meanwhile)
+    copy = zoo.export(folder, tmp_path / "mine")
+    assert copied.count("config.json") == 2
+    assert copy.card == zoo.entry(folder).card
+    assert zoo.verify(copy.path)

@@ -596,3 +596,45 @@ def test_strictly_the_cache_does_not_take_the_place_of_the_server(server):
         zoo.entry(NAME, strict=True)
     with pytest.raises(ConnectionError):
         zoo.load(NAME, strict=True)
+
+
+def test_nothing_is_written_through_a_link_in_the_cache(server, tmp_path):
+    """Whoever can write to a cache must not reach other files by it."""
+    folder = zoo.entry(NAME).path
+    digest = json.loads((folder / "card.json").read_text())["files"][
+        "model.weights.h5"
+    ]["sha256"]
+    names = ("card.json", f"model.weights.h5.{digest[:8]}.part", ".lock")
+    (folder / "model.weights.h5").unlink()
+    for name in names:
+        thesis = tmp_path / f"{name}.txt"
+        thesis.write_bytes(b"my thesis")
+        (folder / name).unlink(missing_ok=True)
+        (folder / name).symlink_to(thesis)
+    assert same(zoo.entry(NAME).path, server.root / NAME)
+    for name in names:
+        assert (tmp_path / f"{name}.txt").read_bytes() == b"my thesis"
+        assert not (folder / name).is_symlink()
+
+
+@pytest.mark.parametrize("user", ["u:p", "u", ""])
+def test_a_url_with_a_password_is_refused_and_not_shown(user, monkeypatch):
+    monkeypatch.setenv("KERASHASH_ZOO", f"https://{user}@example.org:8080/zoo")
+    with pytest.raises(ValueError, match=r"`KERASHASH_ZOO` .*user or a pass") as caught:
+        zoo.list()
+    assert "'https://***@example.org:8080/zoo'" in str(caught.value)
+
+
+def test_versions_are_those_of_a_name():
+    for name in (None, 5, b"adalabel-cifar10-48"):
+        with pytest.raises(TypeError, match="`name` must be a str"):
+            zoo.versions(name)
+    with pytest.raises(ValueError, match="without that of a version"):
+        zoo.versions("adalabel-cifar10-48@2")
+    assert zoo.versions("a/b") == []
+
+
+def test_a_cache_of_nobody_is_named(monkeypatch):
+    monkeypatch.setenv("KERASHASH_CACHE", "~nobodyx/c")
+    with pytest.raises(ValueError, match=r"`KERASHASH_CACHE` must be .*nobodyx"):
+        installed.cache()

@@ -3,6 +3,7 @@
 import contextlib
 import hashlib
 import http.client
+import io
 import os
 import pathlib
 import queue
@@ -14,6 +15,8 @@ import urllib.error
 import urllib.request
 from collections.abc import Callable, Iterator
 from typing import Any, BinaryIO, TypeVar
+
+from kerashash.files import open_in_place
 
 if sys.platform != "win32":
     import fcntl
@@ -89,11 +92,10 @@ def fetch_file(
     with _locked(path.parent, deadline):
         if is_whole(path, sha256, size):  # another process has just fetched it
             return path
-        part.touch()
         try:
             _complete(url, part, sha256, size, deadline)
         except ValueError:
-            part.unlink()
+            part.unlink(missing_ok=True)
             raise
         os.replace(part, path)
     return path
@@ -166,7 +168,7 @@ def _deadline(size: int = 0) -> float:
 @contextlib.contextmanager
 def _locked(folder: pathlib.Path, deadline: float) -> Iterator[None]:
     """Let one process at a time write to a folder, where the system has file locks."""
-    with (folder / ".lock").open("a") as stream:
+    with open_in_place(folder / ".lock") as stream:
         while sys.platform != "win32":
             try:
                 fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -188,7 +190,7 @@ def _complete(
     url: str, part: pathlib.Path, sha256: str, size: int, deadline: float
 ) -> None:
     """Fetch what is missing of a partial file, and verify the whole."""
-    with part.open("r+b") as stream:
+    with io.BufferedRandom(open_in_place(part)) as stream:
 
         def received_bytes() -> int:
             return stream.seek(0, os.SEEK_END)

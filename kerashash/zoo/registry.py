@@ -17,8 +17,11 @@ from kerashash import files, installed
 from kerashash.zoo import cards, remote
 
 # One item of KERASHASH_ZOO where ':' separates the items: a URL keeps the colons of
-# its scheme, IPv6 address and port.
-_ITEM = re.compile(r"[\w+.-]+://(?:\[[^]]*\]|[^/:]*)(?::\d+(?=[/:]|$))?[^:]*|[^:]+")
+# its scheme, IPv6 address and port, and of a password, to be refused as a whole.
+_ITEM = re.compile(
+    r"[\w+.-]+://(?:[^/@]*@)?(?:\[[^]]*\]|[^/:]*)(?::\d+(?=[/:]|$))?[^:]*|[^:]+"
+)
+_USER = re.compile("://[^/@]*@")
 
 
 def find(name: str, strict: bool = False) -> pathlib.Path | None:
@@ -107,12 +110,21 @@ def versions(name: str) -> list[int]:
         Sorted list of int; empty if no registry has the entry.
 
     Raises:
-        ValueError, OSError: as `names`, or if a card is invalid.
+        TypeError: if `name` is no str.
+        ValueError, OSError: as `names`; ValueError also if a card is invalid, or `name`
+            is that of one version.
 
     Example:
         >>> versions("adalabel-cifar10-48"), versions("no-such-entry-48")
         ([2], [])
     """
+    if not isinstance(name, str):
+        raise TypeError(f"`name` must be a str. Received: name={name!r}.")
+    if cards.split_name(name)[1] is not None:
+        raise ValueError(
+            "`name` must be the name of an entry, without that of a version. "
+            f"Received: {name!r}."
+        )
     numbers = set()
     for location in _locations() if cards.is_plain(name) else ():
         folders = {name, *_folders(location)}
@@ -201,9 +213,10 @@ def _locations() -> Iterator[pathlib.Path | str]:
         # An error, not skipped: under the same name, the entry of a later registry is
         # another model.
         if location is None:
+            shown = _USER.sub("://***@", text)  # not a password
             raise ValueError(
                 "`KERASHASH_ZOO` must hold folders and http, https or file URLs, "
-                f"separated by {os.pathsep!r}. Received: {text!r}, which is none{why}."
+                f"separated by {os.pathsep!r}. Received: {shown!r}, which is none{why}."
             )
         yield location
     yield installed.folder()
@@ -212,6 +225,8 @@ def _locations() -> Iterator[pathlib.Path | str]:
 def _location(text: str) -> pathlib.Path | str | None:
     """A registry as `_locations` gives it, or None if there is none."""
     url = urllib.parse.urlsplit(text) if "://" in text else None
+    if url and "@" in url.netloc:
+        raise ValueError("it has a user or a password, which are not sent")
     if url and url.scheme in ("http", "https") and not url.query + url.fragment:
         _ = url.port  # raises ValueError if it is no port
         text.encode("ascii")
@@ -251,7 +266,7 @@ def _card_at(
         return None
     files.recover(location / name)
     path = location / name / "card.json"
-    return path.read_bytes() if path.is_file() else None
+    return cards.content(path) if path.is_file() else None
 
 
 def _parsed(

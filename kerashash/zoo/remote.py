@@ -10,7 +10,8 @@ from collections.abc import Collection, Iterable, Mapping
 from typing import Any, TypedDict
 
 from kerashash import installed
-from kerashash.files import replacing
+from kerashash.files import remove_link, replacing
+from kerashash.zoo import cards
 from kerashash.zoo.cards import check, is_plain, parse_json
 from kerashash.zoo.fetching import fetch_file, fetch_text, is_whole
 
@@ -71,7 +72,7 @@ def card(base: str, name: str, strict: bool = False) -> bytes:
     # Not a card: such as the page of a proxy that wants a password.
     except (ConnectionError, ValueError):
         for path in filter(_is_whole_entry, () if strict else newest_first):
-            return path.read_bytes()
+            return cards.content(path)
         raise
 
 
@@ -109,9 +110,10 @@ def entry(base: str, name: str, card_bytes: bytes) -> pathlib.Path:
             _link_from_older_version(versions, path, expected)
         fetch_file(_url(base, name, file), path, **expected)
     path = folder / "card.json"
-    if not path.is_file() or path.read_bytes() != card_bytes:
+    if not path.is_file() or cards.content(path) != card_bytes:
         # Written last, so that a folder with a card is a whole entry.
         folder.mkdir(parents=True, exist_ok=True)
+        remove_link(path)
         with replacing(path) as stream:
             stream.write(card_bytes)
     return folder
@@ -217,7 +219,7 @@ def _expected_files(
 def _is_whole_entry(card_path: pathlib.Path) -> bool:
     """Whether the cache has all files that a cached card lists."""
     try:
-        content = parse_json(card_path.read_bytes(), card_path, dict)
+        content = parse_json(cards.content(card_path), card_path, dict)
         files, shared = listed_files(content, card_path)
     except ValueError:
         return False

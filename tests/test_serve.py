@@ -181,6 +181,7 @@ def test_search_is_that_of_the_store(port, store, model, tmp_path):
         for other in (
             post(port, data, f"?k={k}&radius={radius}"),
             post(port, data, f"?k={k}&radius={radius}", kind="image/jpeg"),
+            post(port, data, f"?k={k}&radius={radius}", kind="Image/JPEG"),
             post(port, {"image": base64.b64encode(data).decode(), **options}),
             post(port, {"code": answer["code"]["hex"], **options}),
         ):
@@ -255,6 +256,9 @@ def test_what_is_wrong_is_said(port):
         (400, "`radius` must be an integer", post(port, data, "?radius=-1")),
         (403, "`where` is not allowed", post(port, data, "?where=number%3D1")),
         (400, "`image` must be a file", post(port, *_form(image="text"))),
+        (400, "`k` must be text, not a file", post(port, *_form(image=data, k=b"5"))),
+        (400, "`id` must be text, not a file", post(port, *_form(id=b"1.jpg"))),
+        (400, "It is empty, or cut off", post(port, _form(image=data)[0][:-20], *FORM)),
         (400, "", post(port, b"--edge", "", "multipart/form-data; boundary=edge")),
         (400, "", post(port, b"", "", "multipart/form-data")),
         (400, "/v1/encode takes no `k`", ask(port, "POST", "/v1/encode?k=1", data)),
@@ -270,9 +274,38 @@ def test_what_is_wrong_is_said(port):
     assert ask(port, "GET", "/health")[:2] == (200, {"status": "ok"})
 
 
+#: The query and media type of `_form`.
+FORM = ("", "multipart/form-data; boundary=edge")
+
+
 def _form(**fields):
     body, kind = multipart(**fields)
     return body, "", kind
+
+
+@needs_server
+def test_conditions_are_sql_that_only_reads(store):
+    code = store.codes()[0].tobytes().hex()
+    with served(store, allow_where=True) as port:
+        status, answer = post(port, {"code": code, "where": "number < 2"})
+        assert (status, len(answer["neighbours"])) == (200, 2)
+        for where in (5, [1], {}, True, "1) OR (1", "no_such = 1", "\ud800"):
+            status, answer = post(port, {"code": code, "where": where})
+            assert status == 400, where
+            assert "`where` must be" in answer["error"]
+
+
+@needs_server
+@pytest.mark.parametrize("path", ["/", "/page.css", "/v1/info", "/v1/none"])
+def test_head_is_answered_as_get_without_a_body(port, path):
+    heads, bodies = [], []
+    for method in (b"HEAD", b"GET"):
+        answer = raw(port, path.encode(), method=method)
+        head, _, body = answer.partition(b"\r\n\r\n")
+        heads.append([line for line in head.splitlines() if b"date:" not in line])
+        bodies.append(body)
+    assert heads[0] == heads[1]
+    assert bodies[0] == b"" != bodies[1]
 
 
 @needs_server
@@ -296,11 +329,12 @@ def test_requests_that_are_too_large_are_refused(port):
         assert connection.recv(100).startswith(b"HTTP/1.1 413 ")
 
 
-def raw(port, target, headers=b"Host: localhost"):
+def raw(port, target, headers=b"Host: localhost", method=b"GET"):
     """The response to a request line that no client would send, as bytes."""
     with socket.create_connection(("127.0.0.1", port), 20) as connection:
         connection.sendall(
-            b"GET "
+            method
+            + b" "
             + target
             + b" HTTP/1.1\r\n"
             + headers
@@ -401,6 +435,22 @@ def test_keys_that_lead_elsewhere_are_refused(folder, model, tmp_path):
             answer = ask(port, "GET", f"/v1/photograph?{query}")
             assert answer[0] == status, key
             assert SECRET not in bytes(str(answer[1]), "utf-8"), key
+
+
+@needs_server
+def test_one_photograph_in_the_folder_is_enough(folder, model, tmp_path):
+    """Whatever its code is: 200 others are nearer to black, which is asked first."""
+    from kerashash.page.app import create_app
+
+    store = CodeStore.create(tmp_path / "many.khs", model=model)
+    black = model.encode(np.zeros((1, SIDE, SIDE, 3), np.uint8), verbose=0)
+    codes = np.repeat(black, 201, axis=0)
+    codes[200] ^= np.array([255, 255, 240], np.uint8)
+    store.add(codes, ids=[f"gone{number}.jpg" for number in range(200)] + ["1.jpg"])
+    create_app(store, folder)
+    store.delete("id = '1.jpg'")
+    with pytest.raises(ValueError, match=r"`images` must be.*like 'gone0\.jpg'"):
+        create_app(store, folder)
 
 
 @needs_server
@@ -673,7 +723,12 @@ def test_mistakes_at_the_start_are_one_line(store, model, folder, tmp_path, caps
     assert "must have a model of images" in error(
         tmp_path / "vectors.khs", "--model", tmp_path / "vectors.keras"
     )
-    assert "`batch` must be at least 1" in error(store.path, "--batch", 0)
+    for name in ("batch", "queue", "most", "seconds"):
+        assert f"`--{name}` must be at least" in error(store.path, f"--{name}", 0)
+    for name in ("megabytes", "megapixels"):
+        for number in ("inf", "nan", "-1", "0", "1e300"):
+            message = error(store.path, f"--{name}", number)
+            assert f"`--{name}` must be from 1e-6 to 1e6. Received: " in message
     assert "`port` must be at most 65535" in error(store.path, "--port", 70000)
     assert "`host` must be" in error(store.path, "--host", "no host")
     with socket.create_server(("127.0.0.1", 0)) as taken:

@@ -48,16 +48,18 @@ def _serve(
 
     STORE is a path or URL, such as photos.khs.
     """
+    from kerashash.checks import check_integer, check_least
     from kerashash.page import Limits, app, server
 
     app.fastapi_package()
+    check_least(0.01, **{"--seconds": seconds})
     limits = Limits(
-        batch=batch,
-        queue=queue,
-        upload=int(megabytes * 1e6),
-        pixels=int(megapixels * 1e6),
+        batch=check_integer("--batch", batch),
+        queue=check_integer("--queue", queue),
+        upload=_millions("--megabytes", megabytes),
+        pixels=_millions("--megapixels", megapixels),
         seconds=seconds,
-        k=most,
+        k=check_integer("--most", most),
     )
     # Before TensorFlow is loaded, which takes seconds: the port may be taken.
     with server.listen(host, port) as taken:
@@ -67,6 +69,13 @@ def _serve(
         store = CodeStore.open(path, model=load(model) if model else None)
         page = server.make_server(store, taken, images, limits, allow_host, allow_where)
         page.run([taken])
+
+
+def _millions(option: str, number: float) -> int:
+    """So many millions, of an option."""
+    if not 1e-6 <= number <= 1e6:  # nor NaN
+        raise ValueError(f"`{option}` must be from 1e-6 to 1e6. Received: {number}.")
+    return round(number * 1e6)
 
 
 COMMANDS = (_serve,)

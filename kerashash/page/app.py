@@ -104,8 +104,9 @@ def create_app(
     limits = limits or Limits()
     searcher = Searcher(store, limits)
     photographs = None if images is None else Photographs(store, images, limits)
-    keys = searcher.warm_up()
-    if photographs and keys and not any(map(photographs.has, keys)):
+    searcher.warm_up()
+    keys = store.columns()["id"] if photographs else []
+    if photographs and len(keys) and not photographs.has_any(keys):
         raise ValueError(
             "`images` must be the folder of the store's photographs, whose keys are "
             f"paths in it. Received: '{images}', which has none like {keys[0]!r}."
@@ -186,6 +187,10 @@ def create_app(
                     radius = _integer("radius", radius, 0, store.bits)
                 if where is not None and not allow_where:
                     raise Refused(403, "`where` is not allowed here: --allow-where.")
+                if not isinstance(where, str | None):
+                    raise Refused(
+                        400, f"`where` must be text. Received: {where!r:.100}."
+                    )
                 clock = _Clock()
                 code = await encoded(query, clock)
                 rows = await run(work, searcher.search, code, k, radius, where)
@@ -300,15 +305,22 @@ async def _read(request: "Request") -> tuple[dict[str, Any], dict[str, Any]]:
     """What a request looks for, {"image" | "code" | "id": value}, and its options."""
     from starlette.datastructures import UploadFile
 
-    media_type = request.headers.get("content-type", "").partition(";")[0].strip()
+    media_type = request.headers.get("content-type", "").partition(";")[0]
+    media_type = media_type.strip().lower()
     given: dict[str, Any]
     if media_type == "multipart/form-data":
-        async with request.form(max_files=1, max_fields=1 + len(_OPTIONS)) as form:
+        # Of a part without an end, Starlette would say nothing.
+        if not (await request.body()).rstrip().endswith(b"--"):
+            raise Refused(400, "The form must be whole. It is empty, or cut off.")
+        most = 1 + len(_OPTIONS)
+        async with request.form(max_files=most, max_fields=most) as form:
             given = dict(form)
-            if isinstance(given.get("image"), UploadFile):
+            for name, value in given.items():
+                if isinstance(value, UploadFile) != (name == "image"):
+                    kind = "a file" if name == "image" else "text, not a file"
+                    raise Refused(400, f"`{name:.100}` must be {kind}.")
+            if "image" in given:
                 given["image"] = await given["image"].read()
-            elif "image" in given:
-                raise Refused(400, "`image` must be a file.")
     elif media_type == "application/json":
         given = _json(await request.body())
     elif media_type.startswith("image/") or media_type in (

@@ -26,7 +26,8 @@ class Guard:
 
     It also refuses requests that call the server by a name that is not its own: a page
     of another site, whose name is made to point to this machine, sends its own name.
-    And it adds the headers that keep browsers from using responses elsewhere.
+    It adds the headers that keep browsers from using responses elsewhere, and answers
+    HEAD as GET, without the body.
 
     Args:
         app: ASGI application.
@@ -43,9 +44,15 @@ class Guard:
             await self._app(scope, receive, send)
             return
 
+        is_head = scope["method"] == "HEAD"
+        if is_head:
+            scope = {**scope, "method": "GET"}
+
         async def send_guarded(message: _Message) -> None:
             if message["type"] == "http.response.start":
                 message["headers"] = [*message.get("headers", []), *_HEADERS.items()]
+            elif is_head:
+                message["body"] = b""
             await send(message)
 
         received = 0

@@ -1,11 +1,10 @@
 """The photographs of a store, and no other file, as small JPEG files."""
 
 import collections
-import contextlib
 import io
 import os
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterable
 from typing import TYPE_CHECKING, BinaryIO
 
 from kerashash.page.limits import Limits, Refused
@@ -47,13 +46,24 @@ class Photographs:
         self._cache = collections.OrderedDict()
         self._lock = threading.Lock()
 
-    def has(self, key: object) -> bool:
-        """Whether the photograph of a key can be opened."""
-        try:
-            with self._opened(key):
+    def has_any(self, keys: Iterable[object]) -> bool:
+        """Whether the photograph of one at least of the store's keys can be opened.
+
+        Args:
+            keys: iterable of keys of the store.
+
+        Returns:
+            bool.
+        """
+
+        def is_there(key: object) -> bool:
+            try:
+                self._open(key).close()
                 return True
-        except Refused:
-            return False
+            except Refused:
+                return False
+
+        return any(map(is_there, keys))
 
     def jpeg(self, key: object, side: int) -> bytes:
         """A photograph, made small.
@@ -68,7 +78,9 @@ class Photographs:
         Raises:
             Refused: if the store has no such photograph, or it cannot be read.
         """
-        with self._opened(key) as file:
+        if key not in self._store:
+            raise _missing()
+        with self._open(key) as file:
             # The file itself, not its name: it may be replaced.
             status = os.fstat(file.fileno())
             cached = (str(key), status.st_mtime_ns, side)
@@ -83,24 +95,24 @@ class Photographs:
                 self._cache.popitem(last=False)
         return data
 
-    @contextlib.contextmanager
-    def _opened(self, key: object) -> Iterator[BinaryIO]:
+    def _open(self, key: object) -> BinaryIO:
         """The file of a key, if it is a regular file in the folder."""
         from kerashash.data.image_reading import open_regular
 
-        missing = Refused(404, "There is no such photograph.")
-        if not isinstance(key, str) or key not in self._store:
-            raise missing
+        if not isinstance(key, str):
+            raise _missing()
         try:
             path = os.path.realpath(os.path.join(self._folder, key))
             if os.path.commonpath([path, self._folder]) != self._folder:
-                raise missing
+                raise _missing()
             # There is no link in a real path, unless it was put there just now.
-            file = open_regular(path, os.O_NOFOLLOW)
+            return open_regular(path, os.O_NOFOLLOW)
         except (OSError, ValueError):  # a path that cannot be one, or of no file
-            raise missing from None
-        with file:
-            yield file
+            raise _missing() from None
+
+
+def _missing() -> Refused:
+    return Refused(404, "There is no such photograph.")
 
 
 def _small(file: BinaryIO, side: int, pixels: int) -> bytes:

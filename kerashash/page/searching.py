@@ -52,12 +52,8 @@ class Searcher:
         )
         self._batcher = Batcher(self._encode, limits.batch)
 
-    def warm_up(self) -> list[Any]:
-        """Decode, encode and search once: no client waits until TensorFlow is ready.
-
-        Returns:
-            list of a few keys of the store.
-        """
+    def warm_up(self) -> None:
+        """Decode, encode and search once: no client waits until TensorFlow is ready."""
         from PIL import Image
 
         file = io.BytesIO()
@@ -65,7 +61,7 @@ class Searcher:
         blank = self.decode(file.getvalue())
         for count in sorted({1, min(2, self._limits.batch), self._limits.batch}):
             codes = self._encode([blank] * count)
-        return [row["id"] for row in self.search(codes[0], k=100)]
+        self.search(codes[0], k=100)
 
     def decode(self, data: bytes) -> npt.NDArray[np.uint8]:
         """Read an image file as the store's model takes it.

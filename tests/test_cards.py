@@ -2,11 +2,12 @@ import json
 import pathlib
 import tomllib
 
+import numpy as np
 import pytest
 from conftest import METRIC
 
 from kerashash import cli, recipes, zoo
-from kerashash.zoo import cards, front_matter
+from kerashash.zoo import card_metrics, cards, front_matter
 
 ROOT = pathlib.Path(__file__).parent.parent / "zoo"
 CARDS = {
@@ -173,3 +174,43 @@ def test_info_prints_the_card_without_front_matter(capsys):
     text = capsys.readouterr().out
     assert text.startswith("# dsre-cifar10-12\n")
     assert text == cards.markdown(zoo.entry("dsre-cifar10-12").card)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"At": 5}, r"'mAP@ALL' must have no other keys.*Received: .*At"),
+        ({"k": 5}, r"no other keys.*Received: .*k"),
+        ({"at": 5}, r"`metrics.name` must be one of \['mAP@5', .*at=5.*'mAP@ALL'"),
+        ({"name": "accuracyy"}, r"`metrics.name` must be one of \['mAP@ALL', 'cheb"),
+        ({"ties": "bogus"}, r"`metrics.ties` must be one of"),
+        ({"first_labels": [1]}, r"`metrics.first_labels` must be an integer"),
+        ({"measured": "no"}, r"`metrics.measured` must be true or false"),
+    ],
+)
+def test_metrics_say_what_is_measured(change, message):
+    metric = {**METRIC, **change}
+    with pytest.raises((TypeError, ValueError), match=message):
+        card_metrics.check([METRIC, metric])
+    with pytest.raises((TypeError, ValueError), match=message):
+        card_metrics.check_recipe([METRIC, metric])
+
+
+def test_more_may_be_said_of_a_measured_metric():
+    measured = {**METRIC, "on": "MIRFlickr", "value": 0.5, "by_seed": [0.5, 0.6]}
+    none = {"name": "mAP@ALL of the real images", "measured": False}
+    card_metrics.check([measured, none])
+    card_metrics.check_recipe([METRIC, none])
+    for key in ("on", "value", "by_seed"):
+        with pytest.raises(ValueError, match=rf"must have no other keys.*\['{key}'\]"):
+            card_metrics.check_recipe([{**METRIC, key: measured[key]}])
+
+
+def test_metrics_of_earlier_cards_are_measured_as_ever():
+    rows = np.eye(3, dtype=np.uint8)
+    codes = {"query_codes": rows[:, :1], "query_labels": rows}
+    codes |= {"database_codes": rows[:, :1], "database_labels": rows}
+    metric = {**METRIC, "name": "mAP", "at": 3, "runs": 7}
+    (value,) = card_metrics.measure([metric], codes, bits=8)
+    expected = [METRIC | {"name": "mAP@3", "at": 3}]
+    assert [value] == card_metrics.measure(expected, codes, bits=8)

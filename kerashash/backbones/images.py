@@ -2,7 +2,7 @@
 
 import contextlib
 import functools
-from collections.abc import Container, Iterator
+from collections.abc import Container, Iterator, Sequence
 from typing import Any
 
 import keras
@@ -43,6 +43,7 @@ class ResizeImages(layers.Layer):
         self.size = size
 
     def call(self, inputs: tf.Tensor) -> tf.Tensor:
+        _check_images(inputs.shape)
         images, rows = _matrix(inputs, 1, self.size)
         images, columns = _matrix(images, 2, self.size)
         images = tf.cast(images, tf.float32)
@@ -56,10 +57,20 @@ class ResizeImages(layers.Layer):
     def compute_output_shape(
         self, input_shape: tuple[int | None, ...]
     ) -> tuple[int | None, ...]:
+        _check_images(input_shape)
         return (input_shape[0], self.size, self.size, input_shape[3])
 
     def get_config(self) -> dict[str, Any]:
         return {**super().get_config(), "size": self.size}
+
+
+def _check_images(shape: Sequence[int | None]) -> None:
+    """Refuse a shape that is not that of a batch of images."""
+    if len(shape) != 4:
+        raise ValueError(
+            "An image backbone must take images of shape (batch, height, width, "
+            f"channels). Received shape: {tuple(shape)}."
+        )
 
 
 def bicubic_matrix(size: int, length: int | tf.Tensor) -> tf.Tensor:

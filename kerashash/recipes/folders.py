@@ -7,6 +7,7 @@ import re
 from typing import Any
 
 from kerashash.checks import check_choices, check_integer
+from kerashash.data.image_reading import printable
 from kerashash.data.resizing import FITS
 from kerashash.zoo import cards
 
@@ -96,6 +97,11 @@ def for_folder(
     check_integer("epochs", epochs)
     check_integer("seed", seed, least=0, most=2**32 - 1)
     folder = pathlib.Path(folder).expanduser().resolve()
+    if printable(os.fspath(folder)) != os.fspath(folder):
+        raise ValueError(
+            "`folder` must have a path in UTF-8, for recipes are. Received: "
+            f"{printable(os.fspath(folder))!r}."
+        )
     if name is None:
         name = f"{method}-{_plain(folder.name)}-{bits}"
     cards.check_name(name, bits)
@@ -138,6 +144,10 @@ def _plain(name: str) -> str:
 
 
 def _table(title: str, values: dict[str, Any]) -> str:
-    # Strings, numbers and lists of JSON are those of TOML, but for one character.
-    lines = [f"{key} = {json.dumps(value)}" for key, value in values.items()]
+    # Strings, numbers and lists of JSON are those of TOML, but for one character; and
+    # escaped, JSON has two for a character such as an emoji, which TOML forbids.
+    lines = [
+        f"{key} = {json.dumps(value, ensure_ascii=False)}"
+        for key, value in values.items()
+    ]
     return "\n".join([title, *lines]).replace("\x7f", "\\u007f") + "\n"

@@ -1,7 +1,10 @@
 """`kerashash train` on a folder of photographs, and what follows."""
 
 import json
+import os
+import shutil
 import tomllib
+import zipfile
 
 import keras
 import numpy as np
@@ -112,6 +115,90 @@ def test_a_file_in_place_of_an_entry(pets, tmp_path, monkeypatch, capsys):
     assert recipes.read(tmp_path / "a[b].toml").data == data
     assert options == {"seed": 4, "seeds": 1, "cache_dir": None, "log_dir": "logs"}
     assert f"--model {file}" in capsys.readouterr().out
+    # Another of the same photographs replaces both.
+    assert cli.main([*words, "--bits", "16"]) == 0
+    assert recipes.read(tmp_path / "a[b].toml").model["bits"] == 16
+
+
+def test_a_tilde_is_the_home_folder(pets, tmp_path, monkeypatch):
+    digits = zoo.entry("ssdh-digits-48")
+    monkeypatch.setattr(recipes, "train", lambda path, root, **_: digits)
+    monkeypatch.setenv("HOME", str(tmp_path))
+    shutil.copytree(pets, tmp_path / "pets")
+    assert cli.main(["train", "--data", "~/pets", "--out", "~/my.keras"]) == 0
+    assert recipes.read("~/my.toml").data["folder"] == str(tmp_path / "pets")
+    assert kerashash.load_model(tmp_path / "my.keras").bits == 48
+
+
+@pytest.fixture
+def untrained(monkeypatch):
+    """Fails a test that trains."""
+    monkeypatch.setattr(recipes, "train", lambda *_, **__: pytest.fail("it trains"))
+
+
+def tree(folder):
+    """The files below a folder, with what is in them."""
+    files = (path for path in folder.rglob("*") if path.is_file())
+    return {path.relative_to(folder): path.read_bytes() for path in files}
+
+
+@pytest.mark.parametrize(
+    "out", ["x-photos-16", "x-photos-16/cat/a-b-16", "a/../x-p-16"]
+)
+def test_an_entry_does_not_take_the_place_of_its_photographs(
+    pets, out, tmp_path, untrained, monkeypatch, capsys
+):
+    name = "x-p-16" if "p-16" in out and ".." in out else "x-photos-16"
+    shutil.copytree(pets, tmp_path / name)
+    before = tree(tmp_path)
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "a").mkdir()
+    words = ["train", "--data", name, "--bits", "16", "--out", out]
+    assert cli.main(words) == 2
+    assert "`--out` must be a place apart from the images" in capsys.readouterr().err
+    # As seen from a folder of it.
+    assert cli.main([*words[:2], f"{name}/cat", *words[3:5], "--out", name]) == 2
+    assert "nothing else is replaced" in capsys.readouterr().err
+    assert tree(tmp_path) == before
+
+
+def test_an_entry_replaces_entries_alone(pets, tmp_path, untrained, capsys):
+    (tmp_path / "x-notes-16").mkdir()
+    (tmp_path / "x-notes-16" / "novel.txt").write_text("Chapter 1")
+    words = ["train", "--data", str(pets), "--bits", "16"]
+    assert cli.main([*words, "--out", str(tmp_path / "x-notes-16")]) == 2
+    assert "nothing else is replaced" in capsys.readouterr().err
+    assert cli.main([*words, "--out", str(tmp_path / "x-notes-16/novel.txt/a-b-16")])
+    assert "`--out` must lie in a folder" in capsys.readouterr().err
+    assert (tmp_path / "x-notes-16" / "novel.txt").read_text() == "Chapter 1"
+
+
+@pytest.mark.parametrize(
+    ("out", "message"),
+    [
+        ("none/my.keras", "`--out` must lie in a folder in which one can write"),
+        ("folder.keras", "`--out` must be new or the file of a model"),
+        ("text.keras", "`--out` must be new or the file of a model"),
+        ("zip.keras", "`--out` must be new or the file of a model"),
+        ("settings.keras", "no other settings.toml beside it than a recipe for"),
+        ("other.keras", "no other other.toml beside it than a recipe for"),
+    ],
+)
+def test_a_file_replaces_only_its_like(
+    pets, out, message, tmp_path, untrained, monkeypatch, capsys
+):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "folder.keras").mkdir()
+    (tmp_path / "text.keras").write_text("my thesis")
+    with zipfile.ZipFile(tmp_path / "zip.keras", "w") as archive:
+        archive.writestr("thesis.txt", "my thesis")
+    (tmp_path / "settings.toml").write_text("colour = 'red'")
+    (tmp_path / "other.toml").write_text(recipes.for_folder(tmp_path, bits=16))
+    before = tree(tmp_path)
+    words = ["train", "--data", str(pets), "--bits", "16", "--out", out]
+    assert cli.main(words) == 2
+    assert message in capsys.readouterr().err
+    assert tree(tmp_path) == before
 
 
 @pytest.mark.parametrize("method", SHORT_NAMES)
@@ -133,6 +220,16 @@ def test_names_of_folders_are_kept_whole(tmp_path):
     assert table["entry"]["name"] == "adalabel-a_quoted_folder-48"
 
 
+def test_names_of_folders_are_those_of_all_languages(tmp_path):
+    for name in ("\U0001f4f7 photos", "\u5199\u771f", "\u2028\x85\x01\ufeff"):
+        folder = tmp_path / name
+        table = tomllib.loads(recipes.for_folder(folder))
+        assert table["data"]["folder"] == str(folder)
+    folder = tmp_path / os.fsdecode(b"caf\xe9")
+    with pytest.raises(ValueError, match=r"`folder` must have a path in UTF-8.*udce9"):
+        recipes.for_folder(folder)
+
+
 @pytest.mark.parametrize(
     ("words", "message"),
     [
@@ -146,7 +243,8 @@ def test_names_of_folders_are_kept_whole(tmp_path):
         (["--data", "x", "--out", "my-entry"], "`name` must be <method>-<dataset>"),
         (["--data", "x", "--epochs", "0"], "`epochs` must be at least 1"),
         (["--data", "none"], "`path` must be a folder"),
-        (["--data", "."], "`path` must hold a folder for each class"),
+        (["--data", ".", "--out", "x.keras"], "`path` must hold a folder for each"),
+        (["--data", "."], "`--out` must be a place apart from the images"),
     ],
 )
 def test_mistakes_are_named(words, message, tmp_path, monkeypatch, capsys):

@@ -965,6 +965,74 @@ def test_files_that_are_no_recipe_are_refused(tmp_path, text, message):
             "licence = 2026-01-01",
             "`entry` must hold what JSON",
         ),
+        ("'expected'", "'bogus'", "`metrics.ties` must be one of"),
+        ("'relevant'", "5", "`metrics.denominator` must be one of"),
+        ("'zero'", "['zero']", "`metrics.empty` must be one of"),
+        ("'encoded'", "'x'", "`metrics.database` must be one of"),
+        ("'encoded'", "'learned'", "must not be of learned codes.*AdaLabelHash"),
+        ("'zero'", "'zero'\nat = -5", "`metrics.at` must be at least 1"),
+        ("'zero'", "'zero'\nat = 'a'", "`metrics.at` must be an integer"),
+        ("'zero'", "'zero'\nat = 5", r"`metrics.name` must be one of \['mAP@5',"),
+        ("'zero'", "'zero'\nAt = 5", "'mAP@ALL' must have no other keys.*At"),
+        ("'zero'", "'zero'\nk = 5", "'mAP@ALL' must have no other keys.*k"),
+        ("'zero'", "'zero'\nof = 'x'", r"must have no other keys.*\['of'\]"),
+        ("'zero'", "'zero'\nby_seed = [1.0]", r"no other keys.*\['by_seed'\]"),
+        ("'zero'", "'zero'\nvalue = 1.0", r"no other keys.*\['value'\]"),
+        ("'zero'", "'zero'\nmeasured = 'no'", "`metrics.measured` must be true or"),
+        ("'zero'", "'zero'\nfirst_labels = [1]", "first_labels` must be an integer"),
+        ("'mAP@ALL'", "'accuracyy'", "`metrics.name` must be one of.*'accuracyy'"),
+        ("'mAP@ALL'", "'SVM accuracy'", "no other keys|must have no other"),
+        ('licence = "Apache-2.0"', 'version = "x"', "`entry` must have a `version`"),
+        ('licence = "Apache-2.0"', "version = 0", "`entry` must have a `version`"),
+        ('licence = "Apache-2.0"', 'changes = "x"', "`entry` must have `changes`"),
+        ('licence = "Apache-2.0"', "nearest_concepts = 5", "`nearest_concepts`"),
+        ('licence = "Apache-2.0"', 'versions = "a"', "keys that the training writes"),
+        ('licence = "Apache-2.0"', 'licence = "\\ud800"', "must be a recipe file"),
+        ("seed = 3", "seed = 4_294_967_296", "`training.seed` must be at most"),
+        ("learning_rate = 1e-3", "learning_rate = inf", "learning_rate` must be at"),
+        ("learning_rate = 1e-3", "learning_rate = nan", "learning_rate` must be at"),
+        ("learning_rate = 1e-3", "learning_rate = 1e300", "learning_rate` must be at"),
+        ("learning_rate = 1e-3", "learning_rate = true", "learning_rate` must be a n"),
+        ("seed = 3", "seed = 3\nself_train = 5", "`training.self_train` must be a t"),
+        ("seed = 3", "seed = 3\nself_train = {}", r"self_train`.*\['learning_rate'\]"),
+        ("seed = 3", "seed = 3\nself_train.rate = 1", "`training.self_train` must"),
+        (
+            "seed = 3",
+            "seed = 3\nself_train = {learning_rate = 'a'}",
+            "`training.self_train.learning_rate` must be a number",
+        ),
+        (
+            "seed = 3",
+            "seed = 3\nself_train = {learning_rate = 1, callbacks = []}",
+            r"`training.self_train` may.*\['callbacks'\]",
+        ),
+        (
+            "seed = 3",
+            "seed = 3\nself_train = {learning_rate = 1, quantile = 1.5}",
+            "`training.self_train.quantile` must be at least 0 and at most 1",
+        ),
+        (
+            "seed = 3",
+            "seed = 3\nself_train = {learning_rate = 1, rule = 'x'}",
+            "`training.self_train.rule` must be one of",
+        ),
+        (
+            "seed = 3",
+            "seed = 3\nself_train = {learning_rate = 1, rounds = 1.0}",
+            "`training.self_train.rounds` must be an integer",
+        ),
+        ('name = "efficientnet-lite0"', "", "`backbone` must have the key 'name' or"),
+        ("image_size = 64", "dropout = 0.5", "`backbone.dropout` needs a layer"),
+        (
+            "image_size = 64",
+            "hidden_units = 8\ndropout = 'x'",
+            "`backbone.dropout` must be a number",
+        ),
+        (
+            "image_size = 64",
+            "hidden_units = 8\ndropout = 1.5",
+            "`backbone.dropout` must be at least 0 and at most 1",
+        ),
         ("[data]", "[dat]", r"Missing: \['data'\]"),
         ("[model]", "[extra]\nx = 1\n[model]", r"`recipe` may.*Received: \['extra'\]"),
     ],
@@ -978,6 +1046,233 @@ def test_wrong_keys_of_a_recipe_are_named(tmp_path, old, new, message):
     with pytest.raises((TypeError, ValueError), match=message) as caught:
         recipes.read(path)
     assert str(path) in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "message"),
+    [
+        ("augment = true", "augment = 'yes'", "`training.rounds.augment` must be true"),
+        ("warmup_epochs = 0.5", "warmup_epochs = 1", "warmup_epochs` must be less"),
+        ("shift = 1", "shift = 1.5", "`training.shift` must be an integer"),
+        ('"block2b"', "3", "`training.fine_tune_after` must be the name of a layer"),
+        ("shift = 1", "shift = 1\nself_train = 5", "`training.self_train` needs"),
+        ("image_size = 64", "hidden_units = 8", "`backbone` must be a network"),
+        (
+            'name = "efficientnet-lite0"\nimage_size = 64\nweights',
+            "of",
+            "`backbone` must",
+        ),
+    ],
+)
+def test_wrong_keys_of_fine_tuning_are_named(tmp_path, old, new, message):
+    path = write(tmp_path, "AdaLabelHash", FINE_TUNED)
+    recipes.read(path)
+    text = path.read_text()
+    assert old in text
+    path.write_text(text.replace(old, new, 1))
+    with pytest.raises((TypeError, ValueError), match=message):
+        recipes.read(path)
+
+
+@pytest.mark.parametrize("rounds", ["5", "[]", "[5]"])
+def test_rounds_are_tables(tmp_path, rounds):
+    head, _, end = FINE_TUNED.partition("[[training.rounds]]")
+    text = head.replace("shift = 1", f"shift = 1\nrounds = {rounds}")
+    text += end[end.index("[training.head]") :]
+    path = write(tmp_path, "AdaLabelHash", text)
+    with pytest.raises(ValueError, match=r"`training.rounds` must be"):
+        recipes.read(path)
+
+
+def test_a_measure_of_label_distributions_takes_a_number_of_neighbours(tmp_path):
+    metrics = [{"name": "kl", "k": [5]}]
+    path = write(tmp_path, "DDHLDL", ON_FEATURES, metrics)
+    with pytest.raises(TypeError, match=r"`metrics.k` must be an integer"):
+        recipes.read(path)
+    # It is measured on the codes that are made of the data, which the card would deny.
+    metrics = [{"name": "kl", "k": 5, "database": "learned"}]
+    with pytest.raises(ValueError, match=r"`metrics.database` must be one of"):
+        recipes.read(write(tmp_path, "DDHLDL", ON_FEATURES, metrics))
+
+
+@pytest.mark.parametrize("method", ["SSDH", "AdaLabelHash", "SDH"])
+def test_methods_that_learn_no_codes_are_not_measured_on_them(tmp_path, method):
+    training = "seed = 3" if method == "SDH" else ON_FEATURES
+    learned = [{**MAP, "database": "learned"}]
+    with pytest.raises(ValueError, match=rf"must not be of learned codes.*{method}"):
+        recipes.read(write(tmp_path, method, training, learned))
+
+
+def test_self_training_is_of_methods_that_can(tmp_path):
+    text = ON_FEATURES + "\n[training.self_train]\nlearning_rate = 1e-3"
+    with pytest.raises(ValueError, match=r"self_train` needs a method that can.*SSDH"):
+        recipes.read(write(tmp_path, "SSDH", text))
+
+
+def test_recipes_are_utf_8(tmp_path):
+    path = write(tmp_path, "AdaLabelHash", ON_FEATURES)
+    text = path.read_text().replace("Apache-2.0", "d\u2019apr\u00e8s \U0001f4f7")
+    for start in (b"", b"\xef\xbb\xbf"):  # some editors write a byte-order mark
+        path.write_bytes(start + text.encode())
+        recipe = recipes.read(path)
+        assert recipe.entry["licence"] == "d\u2019apr\u00e8s \U0001f4f7"
+        assert recipe.text == text
+    path.write_bytes(text.encode("utf-16"))
+    with pytest.raises(ValueError, match="`recipe` must be a recipe file"):
+        recipes.read(path)
+
+
+@pytest.mark.parametrize("path", [None, 5, b"recipe.toml"])
+def test_a_recipe_is_read_from_a_path(path):
+    with pytest.raises(TypeError, match="`path` must be a path"):
+        recipes.read(path)
+
+
+@pytest.fixture
+def untrained(monkeypatch):
+    """Fails a test that trains."""
+    monkeypatch.setattr(runs, "run", lambda *_: pytest.fail("it trains"))
+
+
+@pytest.mark.parametrize(
+    ("metric", "message"),
+    [
+        ({**MAP, "name": "mAP@2000", "at": 2000}, "`metrics.at` must be at most 1497"),
+        ({**MAP, "first_labels": 99}, "`metrics.first_labels` must be at most 10"),
+        (
+            {**MAP, "name": "mAP@9", "at": 9, "denominator": "retrieved"},
+            "`ties` must be 'stable'",
+        ),
+        ({"name": "kl", "k": 5}, "`metrics` must fit the data.*'kl' of class labels"),
+        ({"name": "SVM accuracy"}, "'SVM accuracy' needs validation images"),
+    ],
+)
+def test_metrics_that_do_not_fit_the_data_are_refused_before_training(
+    tmp_path, untrained, metric, message
+):
+    path = write(
+        tmp_path,
+        "SSDH",
+        ON_FEATURES,
+        [MAP, metric],
+        data='name = "digits"',
+        backbone='name = "features"',
+    )
+    with pytest.raises(ValueError, match=message):
+        recipes.train(path, tmp_path / "zoo", cache_dir=tmp_path / "cache")
+
+
+@pytest.mark.parametrize(
+    ("backbone", "self_train", "message"),
+    [
+        ("hidden_units = 8", "", "`backbone` must name a network.*'hidden_units': 8"),
+        ("name = 'features'", "{learning_rate = 1}", "data with unlabelled images"),
+        (
+            "name = 'features'",
+            "{learning_rate = 1, rule = 'multi', top_k = 9, bottom_k = 9}",
+            "`top_k`.*at most.* labels",
+        ),
+    ],
+)
+def test_what_does_not_fit_the_data_is_refused_before_training(
+    tmp_path, rng, untrained, monkeypatch, backbone, self_train, message
+):
+    labels = np.eye(3, dtype=np.uint8)[np.arange(60) % 3]
+    data = split_data(rng.normal(size=(60, 6)).astype(np.float32), labels, rng)
+    if "unlabelled" in message:
+        data.splits.pop("unlabelled")
+    monkeypatch.setattr(kerashash.data, "load", lambda name, **_: data)
+    training = ON_FEATURES + (self_train and f"\nself_train = {self_train}")
+    path = write(tmp_path, "AdaLabelHash", training, backbone=backbone)
+    with pytest.raises(ValueError, match=message):
+        recipes.train(path, tmp_path / "zoo", cache_dir=tmp_path / "cache")
+
+
+def test_columns_have_no_network_and_no_ranking(tmp_path, rng, untrained, monkeypatch):
+    rows = kerashash.data.DistributionData(
+        rng.normal(size=(9, 4)), np.full((9, 2), 0.5), np.ones((2, 4)), np.eye(2)
+    )
+    monkeypatch.setattr(kerashash.data, "load", lambda name, **_: rows)
+    kl = {"name": "kl", "k": 5}
+    for backbone, metric, message in (
+        ("name = 'features'", kl, "`backbone` must have no network for columns"),
+        ("encoding = 'quantiles'", MAP, "'mAP@ALL' of label distributions"),
+        ("encoding = 'quantiles'", {**kl, "k": 10}, r"`metrics.k` must be at most 9"),
+    ):
+        path = write(tmp_path, "DDHLDL", ON_FEATURES, [metric], backbone=backbone)
+        with pytest.raises(ValueError, match=message):
+            recipes.train(path, tmp_path / "zoo", cache_dir=tmp_path / "cache")
+
+
+def test_an_image_backbone_takes_no_vectors(tmp_path):
+    table = 'name = "efficientnet-lite0"'
+    path = write(tmp_path, "SSDH", ON_FEATURES, data='name = "digits"', backbone=table)
+    with pytest.raises(ValueError, match=r"`backbone` must take images of shape \(64,"):
+        recipes.train(path, tmp_path / "zoo", cache_dir=tmp_path / "cache")
+    resize = kerashash.backbones.images.ResizeImages(8)
+    for call in (resize, lambda x: resize.compute_output_shape(x.shape)):
+        with pytest.raises(ValueError, match=r"must take images of shape.*\(3, 64\)"):
+            call(np.zeros((3, 64)))
+
+
+def test_seeds_and_places_are_checked_first(tmp_path, monkeypatch, rng):
+    monkeypatch.setattr(
+        runs.encoding, "load_data", lambda *_: pytest.fail("it loads the data")
+    )
+    photos(tmp_path / "photos", rng)
+    path = write(tmp_path, "AdaLabelHash", ON_FEATURES, data='folder = "photos"')
+    for options, message in (
+        ({"seed": 2**32 - 1, "seeds": 2}, "`seeds` must be at most 1"),
+        ({"seed": -1}, "`seed` must be at least 0"),
+        ({"seed": 2**32}, "`seed` must be at most"),
+        ({"seeds": 0}, "`seeds` must be at least 1"),
+        ({"root": tmp_path / "photos"}, "`root` must be a place apart"),
+        ({"root": path}, "`root` must lie in a folder"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            recipes.train(path, **{"root": tmp_path / "zoo", **options})
+    # A folder that has the entry's name and is none, with the photographs or without.
+    (tmp_path / "photos").rename(tmp_path / "small-colours-12")
+    for folder, message in (
+        ("small-colours-12", "`root` must be a place apart"),
+        ("small-colours-12/cat", r"nothing else is replaced.*small-colours-12"),
+        ("elsewhere", r"nothing else is replaced.*small-colours-12"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            recipes.train(path, tmp_path, data_dir=tmp_path / folder)
+    assert len([*tmp_path.rglob("*.png")]) == 20
+
+
+def test_the_cache_is_that_of_the_package(tmp_path, monkeypatch):
+    path = write(
+        tmp_path,
+        "SSDH",
+        ON_FEATURES,
+        data='name = "digits"',
+        backbone='name = "features"',
+    )
+    folders = []
+
+    def run(recipe, rows, seed, cache_dir, *_):
+        folders.append(cache_dir)
+        raise InterruptedError
+
+    monkeypatch.setattr(runs, "run", run)
+    monkeypatch.setenv("HOME", str(tmp_path / "home"))
+    for given, expected in (
+        (None, tmp_path / "kerashash"),
+        ("~/own", tmp_path / "home" / "own"),
+    ):
+        monkeypatch.setenv("KERASHASH_CACHE", str(tmp_path / "kerashash"))
+        with pytest.raises(InterruptedError):
+            recipes.train(path, tmp_path / "zoo", cache_dir=given)
+        assert folders.pop() == expected
+
+
+def test_the_backbone_of_an_entry_is_named(tmp_path):
+    path = write(tmp_path, "DSRE", ON_FEATURES, backbone="of = 5")
+    with pytest.raises(TypeError, match=r"`backbone.of` must be the name of an entry"):
+        recipes.read(path)
 
 
 def test_columns_are_not_mirrored(tmp_path):

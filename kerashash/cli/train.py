@@ -1,7 +1,10 @@
 """The command ``kerashash train``."""
 
+import os
 import pathlib
 import tempfile
+import tomllib
+import zipfile
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -94,9 +97,9 @@ def _train(
 def _from_recipe(
     recipe: str, root: str | None, data_dir: str | None, **options: Any
 ) -> "Entry":
-    from kerashash import recipes, zoo
+    from kerashash import files, recipes, zoo
 
-    path = pathlib.Path(recipe)
+    path = files.as_path(recipe, "--recipe")
     if not path.is_file():
         path = zoo.recipe_path(recipe)
     return recipes.train(path, pathlib.Path(root or "."), data_dir=data_dir, **options)
@@ -106,7 +109,8 @@ def _on_folder(
     folder: str, out: str | None, choices: dict[str, Any], **options: Any
 ) -> None:
     """Write a recipe for a folder and train it: an entry, or a file of its model."""
-    from kerashash import recipes, zoo
+    from kerashash import files, recipes, zoo
+    from kerashash.recipes import runs
     from kerashash.saving import save_model
 
     if options["seed"] is not None:
@@ -115,15 +119,23 @@ def _on_folder(
     if out is not None and not is_file:
         choices["name"] = pathlib.Path(out).name
     text = recipes.for_folder(folder, **choices)
-    target = pathlib.Path(out or ".")
+    name = tomllib.loads(text)["entry"]["name"]
+    target = files.as_path(out or name, "--out")
+    # Before the training, which takes long.
+    if is_file:
+        _check_file(target, folder)
+    else:
+        runs.check_apart(target, files.as_path(folder, "--data"), "--out")
+        runs.check_entry_folder(target, "--out")
     with tempfile.TemporaryDirectory() as temporary:
         recipe = pathlib.Path(temporary, "recipe.toml")
-        recipe.write_text(text)
+        recipe.write_text(text, "utf-8")
         root = temporary if is_file else target.parent
         entry = recipes.train(recipe, root, **options)
         if is_file:
             save_model(zoo.load(entry.path), target)
-            target.with_suffix(".toml").write_text(text)
+            with files.replacing(target.with_suffix(".toml")) as file:
+                file.write(text.encode())
             print(f"Wrote {target}, and its recipe {target.with_suffix('.toml')}")
             print_metrics(entry.card["metrics"])
         else:
@@ -132,6 +144,46 @@ def _on_folder(
         f"Next: kerashash encode PHOTOS --out photos.khs --model "
         f"{target if is_file else entry.path}"
     )
+
+
+def _check_file(target: pathlib.Path, folder: str) -> None:
+    """Check that a model's file and its recipe replace nothing of another kind.
+
+    A recipe may replace one for the same photographs.
+    """
+    from kerashash import recipes
+
+    if not target.parent.is_dir() or not os.access(target.parent, os.W_OK | os.X_OK):
+        raise ValueError(
+            "`--out` must lie in a folder in which one can write. Received: "
+            f"{os.fspath(target)!r}."
+        )
+    if os.path.lexists(target) and not _is_model(target):
+        raise ValueError(
+            "`--out` must be new or the file of a model, which is replaced. Received: "
+            f"{os.fspath(target)!r}."
+        )
+    recipe = target.with_suffix(".toml")
+    if not os.path.lexists(recipe):
+        return
+    try:
+        named = recipes.read(recipe).data.get("folder")
+    except (TypeError, ValueError):
+        named = None
+    if named != os.fspath(pathlib.Path(folder).expanduser().resolve()):
+        raise ValueError(
+            f"`--out` must have no other {recipe.name} beside it than a recipe for the "
+            f"same photographs, which is replaced. Received: {os.fspath(recipe)!r}."
+        )
+
+
+def _is_model(path: pathlib.Path) -> bool:
+    """Whether a file is that of a model, by the names of what is in it."""
+    try:
+        with zipfile.ZipFile(path) as archive:
+            return {"config.json", "model.weights.h5"} <= {*archive.namelist()}
+    except (OSError, zipfile.BadZipFile):
+        return False
 
 
 def _report(entry: "Entry") -> None:

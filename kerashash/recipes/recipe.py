@@ -35,15 +35,17 @@ import dataclasses
 import inspect
 import json
 import os
-import pathlib
 import tomllib
 from collections.abc import Callable, Collection, Mapping
 from typing import Any
 
-from kerashash import baselines, methods
+import numpy as np
+
+from kerashash import baselines, files, methods
 from kerashash.baselines.shallow import ShallowHash
 from kerashash.checks import check_choices, check_integer
 from kerashash.data import from_directory, load
+from kerashash.methods import self_training
 from kerashash.zoo import card_metrics, cards
 
 _TABLES = ("entry", "data", "backbone", "model", "training")
@@ -58,8 +60,17 @@ METHODS = {
 }
 #: Names of the encodings of features.
 ENCODINGS = ("quantiles", "standardized", "whitened")
+#: The largest seed plus 1.
+SEEDS = 2**32
 # Keys of the backbone's table that add layers on its features.
 _LAYERS = ("encoding", "components", "hidden_units", "dropout")
+# What the training writes on the card, beside the recipe's own table `entry`.
+_WRITTEN = (
+    *("bits", "bit_imbalance", "counts", "data", "backbone", "seed", "training"),
+    *("split", "versions", "files", "shared", "image_fit"),
+)
+# Beyond it, a number is infinite for TensorFlow.
+_LARGEST = float(np.finfo(np.float32).max)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -227,6 +238,9 @@ class Recipe:
 def read(path: str | os.PathLike[str]) -> Recipe:
     """Read a recipe and check all its keys.
 
+    The file is UTF-8, as TOML is. Arguments of data sets, backbones and methods are
+    checked by these, before `kerashash.recipes.train` trains.
+
     Args:
         path: path of a TOML file.
 
@@ -242,8 +256,9 @@ def read(path: str | os.PathLike[str]) -> Recipe:
         >>> read(zoo.recipe_path("dsre-nuswide-12")).training.epochs > 0
         True
     """
+    file = files.as_path(path)
     try:
-        text = pathlib.Path(path).read_text()
+        text = file.read_text("utf-8-sig")  # also with the mark that some editors add
         tables = tomllib.loads(text)
     except (OSError, ValueError, RecursionError) as error:
         raise ValueError(
@@ -278,35 +293,58 @@ def _parsed(text: str, tables: dict[str, Any]) -> Recipe:
     bits = tables["model"].get("bits")
     if method.has_codes:
         check_integer("model.bits", bits)
+    _check_entry(entry, method, bits)
+    _check_keys("training", training, ("seed",), optional=None)
+    training = dict(training)
+    seed = training.pop("seed")
+    check_integer("training.seed", seed, least=0, most=SEEDS - 1)
+    self_train = training.pop("self_train", None)
+    checked = _training(method, training)
+    backbone = _backbone(tables["backbone"])
+    if isinstance(checked, FineTuning):
+        _check_tuned(backbone)
+    return Recipe(
+        text=text,
+        entry=entry,
+        data=tables["data"],
+        backbone=backbone,
+        model=tables["model"],
+        seed=seed,
+        training=checked,
+        self_train=_self_training(method, checked, self_train),
+    )
+
+
+def _check_entry(
+    entry: dict[str, Any], method: type[methods.HashModel], bits: int | None
+) -> None:
+    """Check what the table ``entry`` says: the card is written after the training."""
     cards.check_name(entry["name"], bits, "entry.name")
-    card_metrics.check(entry["metrics"], method.has_codes)
+    metrics = entry["metrics"]
+    card_metrics.check_recipe(metrics, method.has_codes)
+    learned = "learned_database_codes" in card_metrics.arrays_for(metrics)
+    # A method that learns codes of the training rows must know how many there are.
+    if learned and "num_train" not in inspect.signature(method).parameters:
+        raise ValueError(
+            "`entry.metrics` must not be of learned codes for a method that learns "
+            f'none. Received: database = "learned", and {method.__name__}.'
+        )
     cards.check_texts(entry, "`entry`")
-    try:  # before the training: the card is written after it
+    try:
         json.dumps(entry, allow_nan=False)
     except (TypeError, ValueError) as error:
         raise ValueError(
             f"`entry` must hold what JSON can hold. Received: {error}."
         ) from error
-    _check_keys("training", training, ("seed",), optional=None)
-    training = dict(training)
-    seed = check_integer("training.seed", training.pop("seed"), least=0)
-    self_train = training.pop("self_train", None)
-    if self_train is not None:
-        _check_keys("training.self_train", self_train, ("learning_rate",), None)
-        self_train = SelfTraining(
-            self_train["learning_rate"],
-            {key: value for key, value in self_train.items() if key != "learning_rate"},
+    written = sorted({*entry} & {*_WRITTEN})
+    if written:
+        raise ValueError(
+            "`entry` must not have the keys that the training writes. Received: "
+            f"{written}."
         )
-    return Recipe(
-        text=text,
-        entry=entry,
-        data=tables["data"],
-        backbone=_backbone(tables["backbone"]),
-        model=tables["model"],
-        seed=seed,
-        training=_training(method, training),
-        self_train=self_train,
-    )
+    # As it will be when it is complete.
+    unmeasured = [{**metric, "value": None} for metric in metrics]
+    cards.check({**entry, "metrics": unmeasured, "files": {}}, "`entry`")
 
 
 def _training(
@@ -318,6 +356,45 @@ def _training(
     if "fine_tune_after" in table:
         return _fine_tuning(table)
     return _table(VectorTraining, "training", table)
+
+
+def _self_training(
+    method: type[methods.HashModel],
+    training: VectorTraining | Solving | FineTuning,
+    table: Any,
+) -> SelfTraining | None:
+    """Check the table ``training.self_train``."""
+    if table is None:
+        return None
+    name = "training.self_train"
+    self_train = getattr(method, "self_train", None)
+    if self_train is None or not isinstance(training, VectorTraining):
+        raise ValueError(
+            f"`{name}` needs a method that can, on features that are computed once. "
+            f"Received: {method.__name__}, and {type(training).__name__}."
+        )
+    # The training itself determines these.
+    own = {"model", "labelled", "unlabelled", "first_epochs", "verbose", "callbacks"}
+    optional = {*inspect.signature(self_train).parameters} - own
+    _check_table(name, table, ("learning_rate",), optional)
+    for key, value in table.items():
+        if key in ("epochs", "batch_size", "rounds", "top_k"):
+            check_integer(f"{name}.{key}", value)
+        elif key == "bottom_k":
+            check_integer(f"{name}.{key}", value, least=0)
+        elif key in ("quantile", "threshold"):
+            _check_number(f"{name}.{key}", value, most=1)
+        elif key in ("learning_rate", "temperature"):
+            _check_number(f"{name}.{key}", value)
+    for key, allowed in (
+        ("select", ("quantile", "threshold")),
+        ("rule", self_training.RULES),
+        ("preset", [*self_training.PRESETS]),
+    ):
+        if key in table:
+            check_choices({f"{name}.{key}": allowed}, **{f"{name}.{key}": table[key]})
+    options = {key: value for key, value in table.items() if key != "learning_rate"}
+    return SelfTraining(table["learning_rate"], options)
 
 
 def _check_data(table: dict[str, Any]) -> None:
@@ -352,6 +429,13 @@ def _backbone(table: dict[str, Any]) -> Backbone:
             )
     if "hidden_units" in layers:
         check_integer("backbone.hidden_units", layers["hidden_units"])
+    if "dropout" in layers:
+        _check_number("backbone.dropout", layers["dropout"], most=1)
+        if not {"encoding", "hidden_units"} & {*layers}:
+            raise ValueError(
+                "`backbone.dropout` needs a layer to follow, `encoding` or "
+                f"`hidden_units`. Received: dropout={layers['dropout']}."
+            )
     mirrored = table.get("mirrored", False)
     if not isinstance(mirrored, bool):
         raise TypeError(
@@ -366,7 +450,26 @@ def _backbone(table: dict[str, Any]) -> Backbone:
             "`backbone` must have no other keys of a network with 'of', which names "
             f"the entry whose backbone to use. Received: {sorted(network)}."
         )
+    if network and not {"name", "of"} & {*network}:
+        raise ValueError(
+            "`backbone` must have the key 'name' or 'of' with other keys of a network. "
+            f"Received: {sorted(network)}."
+        )
+    if not isinstance(network.get("of", ""), str):
+        raise TypeError(
+            f"`backbone.of` must be the name of an entry. Received: {network['of']!r}."
+        )
     return Backbone(network, mirrored, **layers)
+
+
+def _check_tuned(backbone: Backbone) -> None:
+    """Check the backbone of a recipe that trains its upper layers."""
+    layers = [name for name in _LAYERS if getattr(backbone, name) is not None]
+    if layers or "name" not in backbone.network:
+        raise ValueError(
+            "`backbone` must be a network with a name, and no layers on it, with "
+            f"`fine_tune_after`. Received: {backbone.table()}."
+        )
 
 
 def _fine_tuning(table: dict[str, Any]) -> FineTuning:
@@ -377,34 +480,63 @@ def _fine_tuning(table: dict[str, Any]) -> FineTuning:
         if name in table
     }
     if "rounds" in table:
+        rounds = table["rounds"]
+        if not isinstance(rounds, list) or not rounds:
+            raise ValueError(
+                "`training.rounds` must be tables, one for each round. Received: "
+                f"{rounds!r}."
+            )
         checked["rounds"] = tuple(
-            _table(Round, "training.rounds", choices) for choices in table["rounds"]
+            _table(Round, "training.rounds", choices) for choices in rounds
         )
     return _table(FineTuning, "training", {**table, **checked})
 
 
 def _table(kind: type, name: str, table: Any) -> Any:
-    """Check the keys and numbers of a table, and make the dataclass `kind` of it."""
-    if not isinstance(table, dict):
-        raise ValueError(f"`{name}` must be a table. Received: {table!r}.")
+    """Check the keys and values of a table, and make the dataclass `kind` of it."""
     fields = dataclasses.fields(kind)
     required = [field.name for field in fields if field.default is dataclasses.MISSING]
-    _check_keys(name, table, required, {field.name for field in fields})
+    _check_table(name, table, required, {field.name for field in fields})
     for key, value in table.items():
         if key in ("epochs", "batch_size"):
             check_integer(f"{name}.{key}", value)
-        elif key == "cutout":
+        elif key in ("shift", "cutout"):
             check_integer(f"{name}.{key}", value, least=0)
-        elif key in ("learning_rate", "weight_decay", "warmup_epochs", "shift"):
-            if isinstance(value, bool) or not isinstance(value, int | float):
-                raise TypeError(
-                    f"`{name}.{key}` must be a number. Received: {value!r}."
-                )
-            if not value >= 0:
-                raise ValueError(
-                    f"`{name}.{key}` must be at least 0. Received: {value!r}."
-                )
+        elif key in ("learning_rate", "weight_decay", "warmup_epochs"):
+            _check_number(f"{name}.{key}", value)
+        elif key == "augment" and not isinstance(value, bool):
+            raise TypeError(
+                f"`{name}.{key}` must be true or false. Received: {value!r}."
+            )
+        elif key == "fine_tune_after" and not isinstance(value, str):
+            raise TypeError(
+                f"`{name}.{key}` must be the name of a layer. Received: {value!r}."
+            )
+    if kind is Round and table["warmup_epochs"] >= table["epochs"]:
+        raise ValueError(
+            f"`{name}.warmup_epochs` must be less than its epochs. Received: "
+            f"{table['warmup_epochs']} of {table['epochs']}."
+        )
     return kind(**table)
+
+
+def _check_number(name: str, value: object, most: float = _LARGEST) -> None:
+    """Check that a value is a number from 0 on, by default finite in float32."""
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        raise TypeError(f"`{name}` must be a number. Received: {value!r}.")
+    if not 0 <= value <= most:  # in this order, which NaN does not pass
+        raise ValueError(
+            f"`{name}` must be at least 0 and at most {most:.3g}. Received: {value!r}."
+        )
+
+
+def _check_table(
+    name: str, table: Any, required: Collection[str], optional: Collection[str]
+) -> None:
+    """Check that a value is a table with the required keys, as `_check_keys`."""
+    if not isinstance(table, dict):
+        raise ValueError(f"`{name}` must be a table. Received: {table!r}.")
+    _check_keys(name, table, required, optional)
 
 
 def _check_keys(

@@ -19,14 +19,21 @@ import numpy as np
 import numpy.typing as npt
 import tensorflow as tf
 
-from kerashash import backbones, data, zoo
+from kerashash import backbones, data, files, installed, zoo
 from kerashash.backbones import QuantileEncoding, Whitening
 from kerashash.checks import check_integer
 from kerashash.data import feature_cache
-from kerashash.methods import DDHLDL, HashModel
+from kerashash.methods import DDHLDL, HashModel, self_training
 from kerashash.recipes import fitting
-from kerashash.recipes.recipe import Backbone, FineTuning, Recipe, Solving, read
-from kerashash.zoo import card_metrics, cards, encoding
+from kerashash.recipes.recipe import (
+    SEEDS,
+    Backbone,
+    FineTuning,
+    Recipe,
+    Solving,
+    read,
+)
+from kerashash.zoo import card_metrics, cards, encoding, writing
 
 _ENCODINGS = {
     "quantiles": QuantileEncoding,
@@ -63,13 +70,14 @@ def train(
     Args:
         path: path of the recipe.
         root: path of the folder in which to write the entry's folder. An entry of the
-            same name is replaced.
-        seed: int or None; replaces the seed of the recipe.
+            same name is replaced, nothing else is.
+        seed: int in [0, 2^32) or None; replaces the seed of the recipe.
         seeds: int; how many times to train, each time with the next seed. The entry is
             that of the first seed; its card has the metrics of all.
         cache_dir: path of a folder for the features of the frozen layers, which later
             runs use again, and for the state of fine-tuning after each epoch, from
-            which a later run resumes. None is ``~/.cache/kerashash``.
+            which a later run resumes. None is the environment variable KERASHASH_CACHE
+            or, without it, ``~/.cache/kerashash``.
         data_dir: path or None; as for `kerashash.data.load`. If the recipe names a
             folder of images, the path of that folder here.
         log_dir: path of a folder for TensorBoard logs, or None.
@@ -78,7 +86,9 @@ def train(
         `kerashash.zoo.Entry`.
 
     Raises:
-        TypeError, ValueError: if the recipe is wrong or does not fit the data.
+        TypeError, ValueError: if the recipe is wrong or does not fit the data, `seeds`
+            lead beyond the last seed, or the entry's folder would replace or disturb
+            something else: all this before the training.
 
     Example:
         >>> from kerashash import zoo
@@ -90,17 +100,25 @@ def train(
         'ssdh-digits-48'
     """
     recipe = read(path)
-    check_integer("seeds", seeds)
-    if data_dir is None and "folder" in recipe.data:
-        folder = pathlib.Path(recipe.data["folder"]).expanduser()
-        data_dir = pathlib.Path(path).parent / folder
-    cache_dir = pathlib.Path(cache_dir or "~/.cache/kerashash").expanduser()
     first_seed = recipe.seed if seed is None else seed
+    check_integer("seed", first_seed, least=0, most=SEEDS - 1)
+    check_integer("seeds", seeds, most=SEEDS - first_seed)
+    root = files.as_path(root, "root")
+    target = root / recipe.name
+    if "folder" in recipe.data:
+        if data_dir is None:
+            folder = files.as_path(recipe.data["folder"], "data.folder")
+            data_dir = files.as_path(path).parent / folder
+        if "labels" not in recipe.data:  # with them, folders are no classes
+            check_apart(target, files.as_path(data_dir, "data_dir"), "root")
+    check_entry_folder(target, "root")
+    cache_dir = files.as_path(cache_dir or installed.cache(), "cache_dir")
     metrics = recipe.entry["metrics"]
     values, minutes = [], []
     for number in range(first_seed, first_seed + seeds):
         keras.utils.set_random_seed(number)
         rows = encoding.load_data({"seed": number, **recipe.data}, data_dir)
+        check_data(recipe, rows)
         start = time.monotonic()
         result = run(recipe, rows, number, cache_dir, log_dir, data_dir)
         minutes.append((time.monotonic() - start) / 60)
@@ -147,6 +165,94 @@ def train(
     return entry
 
 
+def check_entry_folder(target: pathlib.Path, argument: str) -> None:
+    """Check that an entry can be written, and replaces nothing but an entry.
+
+    Args:
+        target: `pathlib.Path` of the entry's folder.
+        argument: str; the argument to name in the error.
+
+    Raises:
+        ValueError: if `target` is there and is no entry, or cannot be written.
+
+    Example:
+        >>> check_entry_folder(pathlib.Path("dcdh-mine-48"), "root")
+    """
+    writing.check_replaceable(target)
+    places = (place for place in target.absolute().parents if os.path.lexists(place))
+    folder = next(places)  # that in which the others are to be made
+    if not folder.is_dir() or not os.access(folder, os.W_OK | os.X_OK):
+        raise ValueError(
+            f"`{argument}` must lie in a folder in which one can write. Received: "
+            f"{os.fspath(folder)!r}."
+        )
+
+
+def check_apart(target: pathlib.Path, images: pathlib.Path, argument: str) -> None:
+    """Check that an entry does not lie among its images, where folders are classes.
+
+    Args:
+        target: `pathlib.Path` of the entry's folder.
+        images: `pathlib.Path` of the folder of images.
+        argument: str; the argument to name in the error.
+
+    Raises:
+        ValueError: if it does.
+
+    Example:
+        >>> check_apart(pathlib.Path("dcdh-mine-48"), pathlib.Path("photos"), "root")
+    """
+    place, other = target.resolve(), images.resolve()
+    if place.is_relative_to(other):
+        raise ValueError(
+            f"`{argument}` must be a place apart from the images. Received the entry's "
+            f"folder {os.fspath(place)!r}, and images in {os.fspath(other)!r}."
+        )
+
+
+def check_data(
+    recipe: Recipe, rows: data.RetrievalData | data.DistributionData
+) -> None:
+    """Check that a recipe fits its data, before anything is trained.
+
+    Args:
+        recipe: `Recipe`.
+        rows: the data set, from `kerashash.data.load`.
+
+    Raises:
+        TypeError, ValueError: if it does not.
+
+    Example:
+        >>> recipe = read(zoo.recipe_path("ssdh-digits-48"))
+        >>> check_data(recipe, data.load("digits"))
+    """
+    of_columns = isinstance(rows, data.DistributionData)
+    if not (of_columns or recipe.method.has_codes):
+        raise ValueError(
+            f"`data` must be of label distributions for {recipe.method.__name__}, a "
+            f"method without codes. Received: {recipe.data}."
+        )
+    if of_columns == bool(recipe.backbone.network):
+        must = "have no network for columns" if of_columns else "name a network"
+        raise ValueError(
+            f"`backbone` must {must}. Received: {recipe.backbone.table()}, and the "
+            f"data {recipe.data}."
+        )
+    card_metrics.check_data(recipe.entry["metrics"], rows)
+    if recipe.self_train:
+        if not len(getattr(rows, "splits", {}).get("unlabelled", ())):
+            raise ValueError(
+                "`training.self_train` needs data with unlabelled images. Received: "
+                f"{recipe.data}."
+            )
+        rule = {
+            name: value
+            for name, value in recipe.self_train.options.items()
+            if name in ("rule", "top_k", "bottom_k", "temperature")
+        }
+        self_training.pseudo_labels(np.zeros((1, rows.num_classes)), **rule)
+
+
 def _machine() -> str:
     """Say on what kind of machine an entry was trained."""
     names = [
@@ -182,11 +288,6 @@ def run(
     """
     if isinstance(rows, data.DistributionData):
         return _on_columns(recipe, rows, seed, log_dir)
-    if not recipe.method.has_codes:
-        raise ValueError(
-            f"`data` must be of label distributions for {recipe.method.__name__}, a "
-            f"method without codes. Received: {recipe.data}."
-        )
     if isinstance(recipe.training, FineTuning):
         return _fine_tuned(recipe, recipe.training, rows, seed, cache_dir, log_dir)
     return _on_features(recipe, rows, seed, cache_dir, log_dir, data_dir)
@@ -316,7 +417,8 @@ def _on_features(
     else:
         backbone = backbones.get(**options)
     backbone = _mirrored(backbone, recipe)
-    zoo.round_weights(backbone)
+    if backbone.weights:  # "features" are a layer without any
+        zoo.round_weights(backbone)
     cached = data.cache_features(images, backbone, cache_dir)
     x, labels = cached.arrays("train")
     layers = feature_layers(x, recipe.backbone)

@@ -53,26 +53,49 @@ def check_integer(
     return value
 
 
+def check_number(name: str, value: Any) -> None:
+    """Check that a value is a number.
+
+    Args:
+        name: str; the argument to name in the error.
+        value: the value received.
+
+    Raises:
+        TypeError: if the value is not an int or a float, Python's or NumPy's; a bool is
+            not one.
+
+    Example:
+        >>> check_number("margin", "1")
+        Traceback (most recent call last):
+        TypeError: `margin` must be a number. Received: margin='1'.
+    """
+    if isinstance(value, bool | np.bool_) or not isinstance(value, numbers.Real):
+        raise TypeError(f"`{name}` must be a number. Received: {name}={value!r}.")
+
+
 def check_least(least: float, **values: float) -> None:
-    """Check that numbers are not below a limit.
+    """Check that numbers are finite and not below a limit.
 
     Args:
         least: float; smallest value allowed.
         **values: the numbers, each under the name of its argument.
 
     Raises:
-        ValueError: if a number is below the limit or NaN.
+        TypeError: if a value is not a number.
+        ValueError: if a number is below the limit, NaN or infinite.
 
     Example:
         >>> check_least(0, margin=-1.0)
         Traceback (most recent call last):
-        ValueError: `margin` must be at least 0. Received: margin=-1.0.
+        ValueError: `margin` must be at least 0 and finite. Received: margin=-1.0.
     """
     for name, value in values.items():
+        check_number(name, value)
         # Not `value < least`, which is False for NaN.
-        if not value >= least:
+        if not least <= value < float("inf"):
             raise ValueError(
-                f"`{name}` must be at least {least}. Received: {name}={value}."
+                f"`{name}` must be at least {least} and finite. "
+                f"Received: {name}={value}."
             )
 
 
@@ -84,6 +107,7 @@ def check_above(limit: float, **values: float) -> None:
         **values: the numbers, each under the name of its argument.
 
     Raises:
+        TypeError: if a value is not a number.
         ValueError: if a number is not.
 
     Example:
@@ -92,10 +116,56 @@ def check_above(limit: float, **values: float) -> None:
         ValueError: `beta` must be above 0 and finite. Received: beta=0.0.
     """
     for name, value in values.items():
+        check_number(name, value)
         if not limit < value < float("inf"):
             raise ValueError(
                 f"`{name}` must be above {limit} and finite. Received: {name}={value}."
             )
+
+
+def check_fraction(**values: float) -> None:
+    """Check that numbers are from 0 to 1.
+
+    Args:
+        **values: the numbers, each under the name of its argument.
+
+    Raises:
+        TypeError: if a value is not a number.
+        ValueError: if a number is out of range.
+
+    Example:
+        >>> check_fraction(threshold=1.5)
+        Traceback (most recent call last):
+        ValueError: `threshold` must be in [0, 1]. Received: threshold=1.5.
+    """
+    for name, value in values.items():
+        check_number(name, value)
+        if not 0 <= value <= 1:
+            raise ValueError(f"`{name}` must be in [0, 1]. Received: {name}={value}.")
+
+
+def check_widths(**values: Any) -> None:
+    """Check that values are the widths of layers: integers of at least 1.
+
+    Args:
+        **values: lists or tuples of int, each under the name of its argument.
+
+    Raises:
+        TypeError: if a value is not a list or tuple, or holds no integers.
+        ValueError: if it holds an integer below 1.
+
+    Example:
+        >>> check_widths(label_units=(64, 0))
+        Traceback (most recent call last):
+        ValueError: `label_units` must be at least 1. Received: label_units=0.
+    """
+    for name, widths in values.items():
+        if isinstance(widths, str) or not isinstance(widths, Sequence):
+            raise TypeError(
+                f"`{name}` must be a list of widths. Received: {name}={widths!r}."
+            )
+        for width in widths:
+            check_integer(name, width)
 
 
 def check_choices(allowed: Mapping[str, Container[Any]], **values: object) -> None:
@@ -236,7 +306,7 @@ def check_array(
         >>> check_array([[1, 2]], shape=(None, 2))
         array([[1., 2.]], dtype=float32)
     """
-    x = np.asarray(x)
+    x = as_array(x, name)
     if x.dtype.kind not in "uif":
         raise TypeError(
             f"`{name}` must hold integers or floats. Received dtype: {x.dtype}."
@@ -254,14 +324,44 @@ def check_array(
             f"Received shape: {x.shape}."
         )
     if x.dtype != np.uint8:
-        x = x.astype(np.float32, copy=False)
+        with np.errstate(over="ignore"):  # what overflows is found below
+            x = x.astype(np.float32, copy=False)
         finite = np.isfinite(x).all(axis=tuple(range(1, x.ndim)))
         if not finite.all():
             raise ValueError(
-                f"`{name}` must be finite. Received NaN or infinity in rows "
-                f"{np.flatnonzero(~finite)[:5].tolist()}."
+                f"`{name}` must be finite. Received NaN or infinity, or numbers out of "
+                f"the range of float32, in rows {np.flatnonzero(~finite)[:5].tolist()}."
             )
     return x
+
+
+def as_array(x: Any, name: str) -> npt.NDArray[Any]:
+    """Make an array of what a user passes.
+
+    Args:
+        x: array, or nested lists of numbers.
+        name: str; the argument to name in the error.
+
+    Returns:
+        Array.
+
+    Raises:
+        ValueError: if rows have different lengths.
+
+    Example:
+        >>> as_array([[1, 2], [3]], "x")
+        Traceback (most recent call last):
+        ValueError: `x` must be one array. Received a list of parts of several shapes.
+    """
+    try:
+        return np.asarray(x)
+    except ValueError as error:
+        if "inhomogeneous" not in str(error):
+            raise
+        kind = type(x).__name__
+        raise ValueError(
+            f"`{name}` must be one array. Received a {kind} of parts of several shapes."
+        ) from None
 
 
 def check_labels(
@@ -292,7 +392,7 @@ def check_labels(
         array([[0., 1.],
                [1., 0.]], dtype=float32)
     """
-    y = np.asarray(y)
+    y = as_array(y, name)
     _check_rows(y, n, name)
     if y.ndim == 1 and y.dtype.kind in "ui":
         if y.size and (y.min() < 0 or y.max() >= num_classes):

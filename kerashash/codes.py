@@ -63,6 +63,8 @@ def check_codes(
         >>> check_codes([[1, -1.0]])
         array([[ 1, -1]], dtype=int8)
     """
+    if bits is not None:
+        check_integer("bits", bits)
     codes = np.asarray(codes)
     if codes.ndim != 2 or codes.shape[1] == 0:
         raise ValueError(

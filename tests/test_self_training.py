@@ -196,9 +196,9 @@ def test_self_training_of_the_paper_selects_by_threshold(digits):
         ({"rule": "several"}, "`rule` must be one of"),
         ({"quantile": 1.5}, r"`quantile` must be in \[0, 1\]"),
         ({"threshold": -1}, r"`threshold` must be in \[0, 1\]"),
-        ({"temperature": 0}, "`temperature` must be positive"),
+        ({"temperature": 0}, "`temperature` must be above 0"),
         ({"rule": "multi", "top_k": 0}, "`top_k` must be at least 1"),
-        ({"rule": "multi", "top_k": 8, "bottom_k": 3}, "both together at most"),
+        ({"rule": "multi", "top_k": 8, "bottom_k": 3}, "must together be at most"),
         ({"epochs": 0}, "`epochs` must be at least 1"),
     ],
 )
@@ -226,3 +226,41 @@ def test_bad_data_is_named(digits):
     endless = kerashash.data.indexed(images).repeat()
     with pytest.raises(ValueError, match="`unlabelled` must be finite"):
         model.self_train(labelled, endless)
+
+
+def test_takes_batches_of_class_ids(digits):
+    labelled, unlabelled = few_labels(digits)
+    x, ids = labelled
+    batched = tf.data.Dataset.from_tensor_slices((x, ids)).batch(16)
+    history = build().self_train(batched, unlabelled, epochs=1, rounds=1, verbose=0)
+    assert history.history["pseudo_labelled"][1] > 0
+
+
+@pytest.mark.parametrize(
+    ("data", "options", "error", "message"),
+    [
+        ({"labelled": 0}, {}, ValueError, "`labelled` must have rows"),
+        ({"unlabelled": 0}, {}, ValueError, "`unlabelled` must have rows"),
+        ({}, {"rounds": 1.5}, TypeError, "`rounds` must be an integer"),
+        ({}, {"rounds": -1}, ValueError, "`rounds` must be at least 0"),
+        ({}, {"first_epochs": -1}, ValueError, "`first_epochs` must be at least 0"),
+        ({}, {"rule": "multi", "top_k": 2.5}, TypeError, "`top_k` must be an integer"),
+        ({}, {"quantile": "a"}, TypeError, "`quantile` must be a number"),
+        ({}, {"temperature": "a"}, TypeError, "`temperature` must be a number"),
+    ],
+)
+def test_empty_data_and_wrong_types_are_named(digits, data, options, error, message):
+    (x, y), unlabelled = few_labels(digits)
+    labelled = (x[: data.get("labelled")], y[: data.get("labelled")])
+    options = {"epochs": 1, "verbose": 0, **options}
+    with pytest.raises(error, match=message):
+        build().self_train(labelled, unlabelled[: data.get("unlabelled")], **options)
+
+
+def test_an_index_of_batches_is_refused(digits):
+    labelled, unlabelled = few_labels(digits)
+    batches = tf.data.Dataset.from_tensor_slices(unlabelled).batch(4)
+    with pytest.raises(ValueError, match="`unlabelled` must have examples of shape"):
+        build().self_train(
+            labelled, kerashash.data.indexed(batches), epochs=1, verbose=0
+        )

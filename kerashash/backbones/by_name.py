@@ -71,6 +71,7 @@ def get(
                 "`backbone` takes no options if it is a keras.Model. "
                 f"Received: {options}."
             )
+        _check_single(name)
         return name
     if not isinstance(name, str):
         raise TypeError(
@@ -95,6 +96,40 @@ def get(
         f"keras.applications, or a keras.Model. Received: {name!r}."
         + (f" Did you mean {close}?" if close else "")
     )
+
+
+def _check_single(network: keras.layers.Layer) -> None:
+    """Check that a functional model has one input and one output."""
+    ends = {
+        "inputs": getattr(network, "inputs", None),
+        "outputs": getattr(network, "outputs", None),
+    }
+    counts = {name: len(tensors) for name, tensors in ends.items() if tensors}
+    if any(count != 1 for count in counts.values()):
+        raise ValueError(
+            "`backbone` must have one input and one output. Received: "
+            f"{counts['inputs']} inputs, {counts['outputs']} outputs."
+        )
+
+
+def output_shape(network: keras.layers.Layer, input_shape: Any) -> Any:
+    """Compute the shape of what a network gives; build it, if only a call can tell.
+
+    Args:
+        network: `keras.Model` or layer.
+        input_shape: tuple; the shape of a batch, with None for any size.
+
+    Returns:
+        tuple.
+
+    Example:
+        >>> output_shape(keras.layers.Dense(3), (None, 8))
+        (None, 3)
+    """
+    try:
+        return network.compute_output_shape(input_shape)
+    except NotImplementedError:  # a subclass that has `call` alone
+        return network(keras.KerasTensor(input_shape, network.compute_dtype)).shape
 
 
 def _concatenated(backbones: list[keras.layers.Layer]) -> keras.Model:

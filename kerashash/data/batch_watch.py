@@ -85,7 +85,8 @@ def are_class_ids(spec: Any) -> bool:
 class BatchWatch:
     """Checks the batches that a model trains on or encodes, as they pass.
 
-    Labels that are wrong raise; class ids become label rows. Images of floats that seem
+    Labels that are wrong and inputs that are not finite raise; class ids become label
+    rows. Images of floats that seem
     to be scaled to 0..1 or -1..1, where the network takes 0..255, cause one warning,
     and so does a batch whose few rows disturb batch normalization.
 
@@ -172,11 +173,15 @@ class BatchWatch:
             self._takes_pixels and isinstance(x, tf.TensorSpec) and _is_float_images(x)
         )
         are_ids = has_labels and are_class_ids(spec)
+        has_floats = isinstance(x, tf.TensorSpec) and x.dtype.is_floating
 
         def check(x: Any, y: Any) -> tuple[Any, Any]:
             if self._normalizes:
                 rows = tf.shape(tf.nest.flatten(x)[0])[0]
                 tf.numpy_function(self._check_size, [rows], tf.bool)
+            if has_floats:
+                finite = tf.reduce_all(tf.math.is_finite(x))
+                tf.numpy_function(self._check_finite, [finite], tf.bool)
             if has_pixels:
                 limits = [tf.reduce_min(x), tf.reduce_max(x)]
                 tf.numpy_function(self._check_limits, limits, tf.bool)
@@ -188,7 +193,7 @@ class BatchWatch:
                     y = {**y, "label": rows} if isinstance(y, dict) else rows
             return x, y
 
-        watched = has_labels or has_pixels or self._normalizes
+        watched = has_labels or has_floats or self._normalizes
         return dataset.map(check) if watched else dataset
 
     def check_images(self, x: Any) -> None:
@@ -245,6 +250,14 @@ class BatchWatch:
                 "or `drop_remainder=True` if rows need no index.",
                 stacklevel=2,
             )
+        return np.True_
+
+    def _check_finite(self, finite: np.bool_) -> np.bool_:
+        with self.keeping_errors():
+            if not finite:
+                raise ValueError(
+                    "`x` must be finite. Received NaN or infinity in a batch."
+                )
         return np.True_
 
     def _checked_rows(self, labels: npt.NDArray[Any]) -> npt.NDArray[np.float32]:

@@ -10,7 +10,7 @@ from collections.abc import Iterable
 
 import numpy as np
 
-from kerashash.checks import check_choices, check_integer, listing
+from kerashash.checks import check_choices, check_integer, check_number, listing
 from kerashash.data import protocols
 from kerashash.data.image_reading import SUFFIXES, decode, printable
 from kerashash.data.images import EncodedImages
@@ -97,6 +97,7 @@ def from_directory(
         check_integer("image_size", image_size)
     check_integer("seed", seed, least=0, most=2**32 - 1)
     protocols.check_share("validation", validation)  # before the images are read
+    check_number("query_share", query_share)
     if not 0 < query_share < 1:
         raise ValueError(f"`query_share` must be in (0, 1). Received: {query_share}.")
     folder = pathlib.Path(path).expanduser()

@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from kerashash.checks import check_integer
+from kerashash.checks import check_integer, check_number
 from kerashash.data import protocols
 from kerashash.data.sources import DatasetUnavailableError, prepared
 from kerashash.files import read_npz
@@ -131,6 +131,7 @@ def load_distributions(
     """
     from kerashash.data.builders import ldl
 
+    check_number("query_share", query_share)
     if not 0 < query_share < 1:
         raise ValueError(f"`query_share` must be in (0, 1). Received: {query_share}.")
     protocols.check_share("validation", validation)

@@ -79,7 +79,7 @@ def batches(
         return _dataset_batches(taken, batch_size, shape)
     if isinstance(x, list | tuple) and not x:  # no rows, of whatever shape
         return (), 0
-    array = check_array(np.asarray(x), shape)
+    array = check_array(x, shape)
     starts = range(0, len(array), batch_size)
     return (array[s : s + batch_size] for s in starts), len(array)
 
@@ -223,7 +223,12 @@ def check_batches(
             "`kerashash.data.indexed(dataset)` adds the index. "
             f"Received elements: {spec}."
         )
-    y = spec[1]
+    x, y = spec
+    if not isinstance(x, tf.TensorSpec):
+        raise ValueError(
+            f"`{owner}` trains on pairs (x, y) where x is one tensor. "
+            f"Received elements: {spec}."
+        )
     label: Any = y.get("label") if isinstance(y, dict) else y
     if needs_labels and label is None:
         raise ValueError(f"`{owner}` needs 'label' in y. Received keys: {sorted(y)}.")
@@ -240,8 +245,19 @@ def check_batches(
             f"of shape {y['index'].shape}: a data set must be batched, "
             "`dataset.batch(128)`."
         )
+    if needs_index and not y["index"].dtype.is_integer:
+        raise ValueError(
+            f"`{owner}` needs batches with 'index' of integers. "
+            f"Received dtype: {y['index'].dtype.name}."
+        )
     if not needs_labels or are_class_ids(spec):
         return
+    is_batch = x.shape.rank not in (None, 0) and x.shape[0] is None
+    if label.shape.rank == 1 and is_batch and not label.dtype.is_integer:
+        raise ValueError(
+            f"`{owner}` needs class ids that are integers. "
+            f"Received dtype: {label.dtype.name}."
+        )
     if label.shape.rank is not None and label.shape.rank != 2:
         raise ValueError(
             f"`{owner}` needs batches with labels of shape (batch, num_classes), or "

@@ -8,14 +8,13 @@ version of any library.
 """
 
 import hashlib
-import numbers
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
-from kerashash.checks import check_integer
+from kerashash.checks import check_integer, check_number
 
 if TYPE_CHECKING:
     from kerashash.data.sources import Source
@@ -199,8 +198,7 @@ def with_validation(
 
 def check_share(name: str, share: float) -> None:
     """Check that an argument is a share of rows, a number in [0, 1)."""
-    if isinstance(share, bool) or not isinstance(share, numbers.Real):
-        raise TypeError(f"`{name}` must be a number. Received: {share!r}.")
+    check_number(name, share)
     if not 0 <= share < 1:
         raise ValueError(f"`{name}` must be in [0, 1). Received: {share!r}.")
 

@@ -6,6 +6,7 @@ import keras
 import tensorflow as tf
 
 from kerashash.checks import (
+    check_above,
     check_integer,
     check_least,
     from_preset,
@@ -99,8 +100,7 @@ class AdaLabelHash(HashModel):
         check_integer("num_classes", num_classes)
         super().__init__(backbone, bits, num_classes, **kwargs)
         margin = from_preset(presets(bits), preset, margin=margin)["margin"]
-        if not margin > 0:
-            raise ValueError(f"`margin` must be positive. Received: margin={margin}.")
+        check_above(0, margin=margin)
         check_least(0, balance_weight=balance_weight)
         self.margin = float(margin)
         self.balance_weight = float(balance_weight)
@@ -144,12 +144,13 @@ class AdaLabelHash(HashModel):
         # Discrete step: none, the codes are sgn(u).
 
         # Metrics.
-        return self.report(loss=loss)
+        return self.report(u, loss=loss)
 
     def test_step(self, data: Any) -> dict[str, tf.Tensor]:
         x, labels, _ = self.unpack(data)
         u, labels = self.gather(self(x, training=False), labels)
-        return self.report(loss=self.regularized(self.compute_hash_loss(u, labels)))
+        loss = self.regularized(self.compute_hash_loss(u, labels))
+        return self.report(u, loss=loss)
 
     # ---------------------------------------------------------------- plumbing
 

@@ -1,14 +1,19 @@
 """DCDH: image, label and fusion streams that agree on one binary code per image."""
 
 import functools
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 import keras
 import numpy as np
 import tensorflow as tf
 
-from kerashash.checks import check_choices, check_least, from_preset
+from kerashash.checks import (
+    check_choices,
+    check_least,
+    check_widths,
+    from_preset,
+)
 from kerashash.data import inputs
 from kerashash.maths import discrete, losses
 from kerashash.maths.similarity import LabelSimilarity
@@ -223,8 +228,8 @@ class DCDH(HashModel):
         focal_gamma: float = 2.0,
         quantization_weight: float = 200.0,
         code_rate: float = 20.0,
-        label_units: Iterable[int] = (4096, 512),
-        fusion_units: Iterable[int] = (4096, 512),
+        label_units: Sequence[int] = (4096, 512),
+        fusion_units: Sequence[int] = (4096, 512),
         detach_fusion: bool = False,
         preset: str = "default",
         balance_weight: float = 0.0,
@@ -248,6 +253,7 @@ class DCDH(HashModel):
             "balance_weight": balance_weight,
         }
         check_least(0, **weights, code_rate=code_rate)
+        check_widths(label_units=label_units, fusion_units=fusion_units)
         for name, value in (("num_classes", num_classes), ("num_train", num_train)):
             if value is None:
                 raise ValueError(f"`{name}` must be an integer. Received: None.")
@@ -451,7 +457,7 @@ class DCDH(HashModel):
         self.shared_codes.descend(gradients, learning_rate)
 
         # Metrics.
-        return self.report(**values)
+        return self.report(u, **values)
 
     def test_step(self, data: Any) -> dict[str, tf.Tensor]:
         batch = self.unpack(data)
@@ -465,7 +471,9 @@ class DCDH(HashModel):
         u, logits, labels = self.gather(u, logits, batch.labels)
         # Outside the training set there is no row of B: the code is that of a query.
         codes = discrete.sign(u[:, 0])  # eq. 12
-        return self.report(**self.compute_losses(u, logits, labels, codes))
+        values = self.compute_losses(u, logits, labels, codes)
+        values["loss"] = self.regularized(values["loss"])
+        return self.report(u, **values)
 
     # ---------------------------------------------------------------- plumbing
 

@@ -13,8 +13,10 @@ import tensorflow as tf
 
 from kerashash.backbones.images import input_size
 from kerashash.checks import (
+    check_above,
     check_array,
     check_choices,
+    check_fraction,
     check_integer,
     from_preset,
 )
@@ -109,14 +111,14 @@ def self_train(
     """
     first_epochs = epochs if first_epochs is None else first_epochs
     check_integer("epochs", epochs)
+    check_integer("rounds", rounds, least=0)
+    check_integer("first_epochs", first_epochs, least=0)
     check_integer("batch_size", batch_size)
     select = from_preset(PRESETS, preset, select=select)["select"]
     check_choices({"select": ("quantile", "threshold")}, select=select)
     if quantile is None:
         quantile = 0.9 if rule == "single" else 0.6
-    for name, value in (("quantile", quantile), ("threshold", threshold)):
-        if not 0 <= value <= 1:
-            raise ValueError(f"`{name}` must be in [0, 1]. Received: {value}.")
+    check_fraction(quantile=quantile, threshold=threshold)
 
     def predict_labels(scores: npt.ArrayLike) -> tuple[npt.NDArray[Any], ...]:
         return pseudo_labels(scores, rule, top_k, bottom_k, temperature)
@@ -183,6 +185,7 @@ def _labelled_examples(model: HashModel, labelled: Any) -> tf.data.Dataset:
             f"Received type: {type(labelled).__name__}."
         )
     x = check_array(labelled[0], model._batch_shape(), "labelled")
+    _check_not_empty(len(x), "labelled")
     rows = (x, model.check_labels(labelled[1], len(x), "labelled"))
     return tf.data.Dataset.from_tensor_slices(rows).shuffle(len(x))
 
@@ -193,8 +196,17 @@ def _unlabelled_examples(
     """Make a data set of ``(x, {"index"})``, in any order, and count its images."""
     if isinstance(unlabelled, tf.data.Dataset):
         unlabelled = as_taken(unlabelled, input_size(model.backbone), model.image_fit)
-        return unlabelled_rows(unlabelled)
+        rows, count = unlabelled_rows(unlabelled)
+        shape, received = model._batch_shape(), rows.element_spec[0].shape
+        if shape is not None and not received.is_compatible_with(shape[1:]):
+            raise ValueError(
+                f"`unlabelled` must have examples of shape {shape[1:]}, with one index "
+                "each: `kerashash.data.indexed` before `.batch`. "
+                f"Received shape: {received}."
+            )
+        return rows, count
     x = check_array(unlabelled, model._batch_shape(), "unlabelled")
+    _check_not_empty(len(x), "unlabelled")
     index = np.arange(len(x), dtype=np.int32)
     rows = tf.data.Dataset.from_tensor_slices((x, {"index": index}))
     return rows.shuffle(len(x)), len(x)
@@ -243,17 +255,18 @@ def pseudo_labels(
     scores = np.asarray(scores, np.float64)
     num_classes = scores.shape[1]
     check_choices({"rule": RULES}, rule=rule)
-    if not temperature > 0:
-        raise ValueError(f"`temperature` must be positive. Received: {temperature}.")
+    check_above(0, temperature=temperature)
+    check_integer("top_k", top_k)
+    if bottom_k is not None:
+        check_integer("bottom_k", bottom_k, least=0)
     if rule == "single":
         top_k, bottom_k = 1, num_classes - 1
     elif bottom_k is None:
         bottom_k = max(0, min(round(0.8 * num_classes), num_classes - top_k - 1))
-    if top_k < 1 or bottom_k < 0 or top_k + bottom_k > num_classes:
+    if top_k + bottom_k > num_classes:
         raise ValueError(
-            "`top_k` must be at least 1, `bottom_k` at least 0 and both together at "
-            f"most the number of labels, {num_classes}. Received: top_k={top_k}, "
-            f"bottom_k={bottom_k}."
+            "`top_k` and `bottom_k` must together be at most the number of labels, "
+            f"{num_classes}. Received: top_k={top_k}, bottom_k={bottom_k}."
         )
     p = np.exp((scores - scores.max(axis=1, keepdims=True)) / temperature)
     p /= p.sum(axis=1, keepdims=True)
@@ -300,7 +313,8 @@ def is_batched(labelled: tf.data.Dataset) -> bool:
     spec = labelled.element_spec
     y = spec[1] if isinstance(spec, tuple) and len(spec) == 2 else None
     label = y.get("label") if isinstance(y, dict) else y
-    return isinstance(label, tf.TensorSpec) and label.shape.rank == 2
+    has_rows = isinstance(label, tf.TensorSpec) and label.shape.rank == 2
+    return has_rows or (y is not None and batch_watch.are_class_ids(spec))
 
 
 def labelled_rows(labelled: tf.data.Dataset) -> tf.data.Dataset:
@@ -377,4 +391,11 @@ def _count(dataset: tf.data.Dataset, name: str) -> int:
             f"`{name}` must be finite. Received a data set that repeats: remove "
             "`.repeat()`."
         )
-    return count if count >= 0 else int(dataset.reduce(0, lambda n, _: n + 1))
+    count = count if count >= 0 else int(dataset.reduce(0, lambda n, _: n + 1))
+    _check_not_empty(count, name)
+    return count
+
+
+def _check_not_empty(count: int, name: str) -> None:
+    if not count:
+        raise ValueError(f"`{name}` must have rows. Received none.")

@@ -201,6 +201,37 @@ def test_wrong_backbones_and_data_are_named(rows):
 # -------------------------------------------------------------- LSH, PCAH and ITQ
 
 
+EQUAL = np.concatenate(
+    [np.zeros((13, WIDTH)), np.random.default_rng(1).normal(size=(11, WIDTH))]
+)
+
+
+@pytest.mark.parametrize(
+    ("method", "x"),
+    [
+        (SpH, EQUAL),  # of which more than half are equal
+        (SpH, np.repeat(EQUAL[-3:], 5, axis=0)),
+        (KSH, np.ones((9, WIDTH))),
+        (FastH, EQUAL[-1:]),
+        (ITQ, EQUAL * 1e20),
+        (SH, EQUAL * 1e20),
+    ],
+)
+def test_rows_without_a_solution_are_refused(method, x):
+    model = build(method)
+    with pytest.raises(
+        ValueError, match=f"`x` must give features from which `{method.__name__}` can"
+    ):
+        model.fit(x, np.arange(len(x)) % CLASSES, verbose=0)
+
+
+def test_a_model_that_is_not_fitted_does_not_encode():
+    model = build(ITQ)
+    model.build((None, WIDTH))
+    with pytest.raises(ValueError, match="`ITQ` must be fitted before it encodes"):
+        model.encode(EQUAL)
+
+
 def test_lsh_bits_differ_in_proportion_to_the_angle():
     x = np.array([[1.0, 0.0], [np.cos(1.0), np.sin(1.0)], [-1.0, 0.0]], np.float32)
     model = LSH("features", 4000, center=False)

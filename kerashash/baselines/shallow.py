@@ -1,6 +1,8 @@
 """ShallowHash: the base class of methods that fit a hash function to features."""
 
-from collections.abc import Iterable
+import contextlib
+import warnings
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 import keras
@@ -133,6 +135,7 @@ class ShallowHash(HashModel):
     default_epochs: Any = 1  # an int, or a property with an int
     default_batch_size = 1024
     needs_index = False
+    trains_by_batch = False
     refused = (*HashModel.refused, "validation_data", "steps_per_epoch")
 
     def __init__(
@@ -238,7 +241,8 @@ class ShallowHash(HashModel):
 
     def prepare(self, batches: Iterable[Any], verbose: str | int) -> None:
         x, labels, data = self._collect(batches, verbose)
-        work, state = self.begin(x, labels)
+        with self._solving():
+            work, state = self.begin(x, labels)
         shapes = {name: np.shape(value) for name, value in state.items()}
         resumed = self.state_to_resume(data, shapes)
         state |= {name: resumed[name] for name in shapes if name in resumed}
@@ -259,7 +263,6 @@ class ShallowHash(HashModel):
         parts: dict[str, list[Any]] = {name: [] for name in names}
         rows_of = lambda pair: len(pair[0])  # noqa: E731
         for x, y in progress(batches, None, "Features", verbose, rows_of):
-            self._check_batched(x)
             if not self.built:
                 self.build((None, *x.shape[1:]))
             parts["features"].append(self._features(x).numpy())
@@ -286,14 +289,6 @@ class ShallowHash(HashModel):
         data = inputs.fingerprint(rows["sum"], *([] if labels is None else [labels]))
         return features, labels, data
 
-    def _check_batched(self, x: Any) -> None:
-        shape = self._batch_shape()
-        if shape is not None and len(x.shape) == len(shape) - 1:
-            raise ValueError(
-                "`x` must be batched, `dataset.batch(128)`. Received elements of shape "
-                f"{tuple(x.shape)}."
-            )
-
     def _epoch_data(self, x: Any, y: Any) -> tuple[Any, Any]:
         # `prepare` has passed over the data: an epoch is one step of the solver.
         return tf.data.Dataset.from_tensors(np.zeros(1, np.float32)), None
@@ -309,9 +304,36 @@ class ShallowHash(HashModel):
 
     def _one_iteration(self) -> dict[str, Any]:
         state = {name: value for name, value in self._state.items() if name != "data"}
-        state, loss = self.iterate(self._work, state)
+        with self._solving():
+            state, loss = self.iterate(self._work, state)
+            numbers = [np.asarray(loss), *self.hash_head.get_weights()]
+            if not all(np.isfinite(value).all() for value in numbers):
+                raise np.linalg.LinAlgError("NaN or infinity")
         object.__setattr__(self, "_state", {"data": self._state["data"], **state})
         return self.report(loss=tf.constant(loss, tf.float32))
+
+    @contextlib.contextmanager
+    def _solving(self) -> Iterator[None]:
+        """Say what an equation without a solution means to the user."""
+        try:
+            # NumPy's warnings would say the same as the error.
+            with np.errstate(all="ignore"), warnings.catch_warnings():
+                warnings.simplefilter("ignore", RuntimeWarning)
+                yield
+        except np.linalg.LinAlgError as error:
+            raise ValueError(
+                f"`x` must give features from which `{type(self).__name__}` can learn: "
+                "rows that differ, in numbers of usual size. Its equations had no "
+                f"solution: {error}."
+            ) from None
+
+    def _inputs(self, *args: Any, **kwargs: Any) -> Any:
+        if not any(np.any(value) for value in self.hash_head.get_weights()):
+            raise ValueError(
+                f"`{type(self).__name__}` must be fitted before it encodes. "
+                "Received a model whose weights are all 0."
+            )
+        return super()._inputs(*args, **kwargs)
 
     def training_state(self) -> Arrays:
         return {} if self._state is None else dict(self._state)

@@ -112,6 +112,9 @@ class SpH(ShallowHash):
         balls = spherical.spheres(x, pivots)
         if state["moved"] and not self._done(balls):
             pivots = spherical.move(pivots, balls.overlaps)
+            # Where most rows are equal, balls share too many wherever they are.
+            if np.abs(pivots).max() > 1e3 * np.abs(x).max():
+                raise np.linalg.LinAlgError("the balls move away from all rows")
             balls = spherical.spheres(x, pivots)
         self.hash_head.set(mean, pivots.T, balls.radii**2)
         self.stop_training = self._done(balls)

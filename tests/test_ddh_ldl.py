@@ -125,9 +125,25 @@ class Log(keras.callbacks.Callback):
         self.losses, self.kill = [], kill
 
     def on_epoch_end(self, epoch, logs=None):
-        self.losses.append((epoch, logs["loss"]))
+        self.losses.append((epoch, logs))
         if self.kill:
             raise KeyboardInterrupt
+
+
+@pytest.mark.filterwarnings("ignore:Can save best model only")
+def test_the_best_loss_is_that_of_a_network_that_encodes(smooth, tmp_path):
+    """That of the code network is smaller, and would be taken for the best."""
+    x, d = (values[:40] for values in smooth)
+    keras.utils.set_random_seed(0)
+    units = {"code_units": (8, 8), "function_units": (8,)}
+    model = build(40, 6, code_epochs=2, teacher="train", **units)
+    model.compile(keras.optimizers.Adam(1e-4), run_eagerly=True)
+    path = tmp_path / "best.keras"
+    best = keras.callbacks.ModelCheckpoint(path, monitor="loss", save_best_only=True)
+    history = model.fit(x, d, epochs=4, callbacks=best, verbose=0).history
+    assert [len(history[name]) for name in ("code_loss", "loss")] == [2, 2]
+    assert max(history["code_loss"]) < min(history["loss"])
+    assert int(kerashash.load_model(path).epochs_done.numpy()) > 2
 
 
 @pytest.mark.filterwarnings("ignore:The function network")

@@ -279,3 +279,82 @@ def test_data_that_turn_out_to_be_empty_are_named():
         with pytest.raises(ValueError, match="`x` must have rows"):
             model.evaluate(*pair, verbose=0)
     assert model.encode(empty).shape == (0, 1)
+
+
+class Subclass(keras.Model):
+    """A network that says nothing of its shapes, as many do."""
+
+    def __init__(self):
+        super().__init__()
+        self.dense = keras.layers.Dense(8)
+
+    def call(self, x, training=None):
+        return self.dense(x)
+
+
+@pytest.mark.parametrize("labelled", [True, False])
+def test_a_backbone_may_be_a_subclass_of_model(labelled):
+    x, y = np.random.default_rng(0).random((12, 6)), np.arange(12) % 3
+    if labelled:
+        model = kerashash.AdaLabelHash(Subclass(), bits=8, num_classes=3)
+        model.compile("adam", run_eagerly=True)
+    else:
+        model = kerashash.baselines.ITQ(Subclass(), bits=8)
+    model.fit(x, y if labelled else None, verbose=0)
+    assert model.encode(x).shape == (12, 1)
+
+
+def test_backbones_have_one_input_and_one_output():
+    a, b = keras.Input((3,)), keras.Input((4,))
+    both = keras.layers.Concatenate()([a, b])
+    for inputs, outputs, received in (
+        ([a, b], both, "2 inputs, 1 outputs"),
+        (a, [a, keras.layers.Dense(2)(a)], "1 inputs, 2 outputs"),
+    ):
+        net = keras.Model(inputs, outputs)
+        with pytest.raises(ValueError, match=f"one input and one output.*{received}"):
+            kerashash.AdaLabelHash(net, bits=8, num_classes=3)
+    images = keras.Sequential([keras.Input((8, 8, 3)), keras.layers.Conv2D(4, 3)])
+    with pytest.raises(ValueError, match=r"`backbone` must give features .*6, 6, 4"):
+        kerashash.AdaLabelHash(images, bits=8, num_classes=3)
+
+
+def test_what_could_not_be_loaded_is_not_saved(tmp_path):
+    model = kerashash.AdaLabelHash("features", bits=8, num_classes=3)
+    model.build((None, 6))
+    for name in ("model.h5", "model.hdf5"):
+        with pytest.raises(ValueError, match=r"`filepath` must end in '.keras'"):
+            model.save(tmp_path / name)
+    with pytest.raises(ValueError, match="`quantize` is not supported by"):
+        model.quantize("int8")
+    assert not [*tmp_path.iterdir()]
+
+
+@pytest.mark.parametrize("name", ["my model", "модель", "_x", ""])
+def test_names_are_those_that_tensorflow_takes(name):
+    with pytest.raises(ValueError, match=f"`name` must consist of .*{name}"):
+        kerashash.AdaLabelHash("features", bits=8, num_classes=3, name=name)
+
+
+@pytest.mark.parametrize(
+    ("options", "error", "message"),
+    [
+        ({"label_units": 8}, TypeError, "`label_units` must be a list of widths"),
+        ({"label_units": [8.5]}, TypeError, "`label_units` must be an integer"),
+        ({"fusion_units": [0]}, ValueError, "`fusion_units` must be at least 1"),
+        (
+            {"label_loss_weight": None},
+            TypeError,
+            "`label_loss_weight` must be a number",
+        ),
+        (
+            {"quantization_weight": "1"},
+            TypeError,
+            "`quantization_weight` must be a num",
+        ),
+        ({"focal_gamma": np.inf}, ValueError, "`focal_gamma` must be .* and finite"),
+    ],
+)
+def test_options_of_wrong_types_are_named(options, error, message):
+    with pytest.raises(error, match=message):
+        kerashash.DCDH("features", bits=8, num_classes=3, num_train=9, **options)

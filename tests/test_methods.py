@@ -421,7 +421,7 @@ def test_dcdh_ranks_no_code_whose_similarity_is_unknown(digit_pairs):
 
 @pytest.mark.parametrize("margin", [0, -1.0])
 def test_adalabel_refuses_margins(margin):
-    with pytest.raises(ValueError, match="`margin` must be positive"):
+    with pytest.raises(ValueError, match="`margin` must be above 0"):
         AdaLabelHash("features", 8, 3, margin=margin)
 
 

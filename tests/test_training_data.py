@@ -339,3 +339,123 @@ def test_methods_without_a_loss_on_other_data_say_what_to_use():
 
     with pytest.raises(ValueError, match=r"`Own` has no loss.*kerashash.evaluate"):
         build(Own).evaluate(X, IDS)
+
+
+@pytest.mark.filterwarnings("ignore:Your input ran out of data")  # of unknown size
+@pytest.mark.parametrize("jit_compile", [False, True])
+def test_losses_are_means_over_rows_however_they_are_batched(jit_compile):
+    """A last batch of few rows counts by these, and the end of the data not at all."""
+    keras.utils.set_random_seed(0)
+    model = AdaLabelHash(network(frozen=True), bits=8, num_classes=3)
+    model.compile(keras.optimizers.SGD(0.0), jit_compile=jit_compile)
+    pairs = tf.data.Dataset.from_tensor_slices((X, IDS))
+    truth = np.mean(
+        [model.evaluate(X[i : i + 1], IDS[i : i + 1], verbose=0)[0] for i in range(N)]
+    )
+    unknown = pairs.filter(lambda x, y: True).batch(9)
+    assert unknown.cardinality() == tf.data.UNKNOWN_CARDINALITY
+    assert N % 9
+    assert N % 16
+    stream = ((X[rows], IDS[rows]) for rows in (slice(0, 21), slice(21, N)))
+    for data in ((X, IDS, 16), (unknown,), (pairs.batch(N).take(1),)):
+        np.testing.assert_allclose(
+            model.evaluate(*data, verbose=0)[0], truth, rtol=1e-5
+        )
+    fitted = model.fit(unknown, validation_data=unknown, verbose=0).history
+    np.testing.assert_allclose([fitted["loss"], fitted["val_loss"]], truth, rtol=1e-5)
+    received = model.evaluate(stream, verbose=0)[0]
+    np.testing.assert_allclose(received, truth, rtol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("method", "options"),
+    [(AdaLabelHash, {}), (DSRE, {}), (DCDH, {"num_train": N}), (SSDH, {})],
+)
+def test_evaluation_has_the_penalties_of_layers(method, options):
+    penalty = keras.regularizers.L2(0.5)
+    net = keras.Sequential(
+        [keras.Input((6,)), keras.layers.Dense(8, kernel_regularizer=penalty)]
+    )
+    model = build(method, lambda: net, **options)
+    model.optimizer.learning_rate = 0.0
+    model.fit(X, IDS, batch_size=N, verbose=0)
+    kernel = net.layers[0].kernel
+    with_penalty = model.evaluate(X, IDS, batch_size=N, verbose=0, return_dict=True)
+    expected = 0.5 * float(np.sum(kernel.numpy() ** 2))
+    kernel.regularizer = None
+    without = model.evaluate(X, IDS, batch_size=N, verbose=0, return_dict=True)
+    np.testing.assert_allclose(
+        with_penalty["loss"] - without["loss"], expected, rtol=1e-4
+    )
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf])
+def test_data_sets_must_be_finite(value):
+    """ReLU hides NaN from the loss, and every weight before it is lost."""
+    x = np.where(np.arange(N)[:, None] == 9, np.float32(value), X)
+    data = tf.data.Dataset.from_tensor_slices((x, IDS)).batch(8)
+    model = build(AdaLabelHash, eager=False)
+    for call in (model.fit, model.evaluate):
+        with pytest.raises(ValueError, match=r"`x` must be finite\. Received NaN"):
+            call(data, verbose=0)
+    with pytest.raises(ValueError, match=r"`x` must be finite\. Received NaN"):
+        kerashash.baselines.ITQ("features", bits=4).fit(data, verbose=0)
+
+
+@pytest.mark.parametrize("dtype", ["uint8", "uint16", "int16", "uint64", "int64"])
+def test_an_index_has_any_type_of_integers(dtype):
+    y = {"label": ROWS, "index": np.arange(N).astype(dtype)}
+    data = tf.data.Dataset.from_tensor_slices((X, y)).batch(8)
+    model = build(DCDH, num_train=N)
+    model.fit(data, verbose=0)
+    assert model.learned_codes().shape == (N, 8)
+
+
+def pairs(x=X, y=IDS):
+    return tf.data.Dataset.from_tensor_slices((x, y)).batch(8)
+
+
+@pytest.mark.parametrize(
+    ("data", "options", "message"),
+    [
+        ((pairs(X[:, :5]),), {}, r"`x` must yield batches of shape \(None, 6\)"),
+        (
+            (pairs(y=IDS.astype("float32")),),
+            {},
+            "class ids that are integers.*float32",
+        ),
+        ((pairs({"a": X, "b": X}),), {}, "where x is one tensor"),
+        ((pairs((X, X)),), {}, "where x is one tensor"),
+        ((X, None), {}, "`y` must hold labels for a `AdaLabelHash`. Received: None"),
+        ((X, {"labels": IDS}), {}, r"`y` must hold labels .* Received: \['labels'\]"),
+        ((X, [[0], [1, 2]] * 11), {}, "`y` must be one array"),
+        (([(X, IDS), (X, IDS)],), {}, "`x` must be one array"),
+        ((X, IDS), {"validation_data": X}, r"`validation_data` must be a pair .* 22"),
+        (
+            (X, IDS),
+            {"validation_data": (X[:, :2], IDS)},
+            r"`validation_data\[0\]` must",
+        ),
+        ((X, IDS), {"validation_data": (X, IDS + 3)}, r"`validation_data\[1\]` must"),
+        ((X, IDS), {"batch_size": 0}, "`batch_size` must be at least 1"),
+        ((X, IDS), {"epochs": -1}, "`epochs` must be at least 0"),
+        ((X, IDS), {"steps_per_epoch": 0}, "`steps_per_epoch` must be at least 1"),
+        ((X.astype(float) * 1e300, IDS), {}, "out of the range of float32"),
+    ],
+)
+def test_mistakes_in_data_are_named(data, options, message):
+    with pytest.raises(ValueError, match=message):
+        build(AdaLabelHash).fit(*data, verbose=0, **options)
+
+
+def test_single_batches_are_for_methods_that_need_no_others():
+    model = build(AdaLabelHash)
+    model.optimizer.learning_rate = 0.0
+    expected = model.evaluate(X, IDS, verbose=0)[0]
+    assert model.test_on_batch(X, IDS)[0] == pytest.approx(expected)
+    assert model.train_on_batch(X, ROWS, return_dict=True).keys() == {"loss"}
+    for method, options in ((DCDH, {"num_train": N}), (DSRE, DSDH)):
+        with pytest.raises(ValueError, match="`train_on_batch` is not supported by"):
+            build(method, **options).train_on_batch(X, IDS)
+    with pytest.raises(ValueError, match="`ITQ`, which first passes over all"):
+        kerashash.baselines.ITQ("features", bits=4).train_on_batch(X)

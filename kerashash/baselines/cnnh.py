@@ -98,7 +98,7 @@ class CNNH(HashModel):
         # Discrete step: none, stage 1 has found the codes.
 
         # Metrics.
-        return self.report(loss=loss)
+        return self.report(u, loss=loss)
 
     # ---------------------------------------------------------------- plumbing
 

@@ -58,12 +58,14 @@ class GradientHash(HashModel):
         # Discrete step: none, the codes are sgn(u).
 
         # Metrics.
-        return self.report(**values)
+        return self.report(u, **values)
 
     def test_step(self, data: Any) -> dict[str, tf.Tensor]:
         batch = self.unpack(data)
         u, labels = self.gather(self(batch.x, training=False), batch.labels)
-        return self.report(**self.compute_losses(u, labels))
+        values = self.compute_losses(u, labels)
+        values["loss"] = self.regularized(values["loss"])
+        return self.report(u, **values)
 
     def get_config(self) -> dict[str, Any]:
         config = super().get_config()

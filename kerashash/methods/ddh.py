@@ -323,7 +323,7 @@ class DDH(HashModel):
             bank.z.scatter_update(tf.IndexedSlices(z, index))
 
         # Metrics.
-        return self.report(**values)
+        return self.report(z, **values)
 
     def test_step(self, data: Any) -> dict[str, tf.Tensor]:
         raise ValueError(

@@ -11,12 +11,16 @@ import numpy as np
 import numpy.typing as npt
 import tensorflow as tf
 
+from kerashash.backbones.by_name import output_shape
 from kerashash.checks import (
     FLOOR,
     check_choices,
     check_distributions,
+    check_fraction,
     check_integer,
     check_least,
+    check_number,
+    check_widths,
     from_preset,
     refuse_arguments,
 )
@@ -294,6 +298,11 @@ class DDHLDL(HashModel):
         `save` and `load_model`. Learned codes and `predict_distribution` are those of
         the end of the latest `fit`.
 
+        The epochs of the code network report "code_loss", those of the function
+        network "loss" and "function_loss": `keras.callbacks.ModelCheckpoint` and
+        `EarlyStopping` that monitor "loss" take no model whose function network, which
+        encodes, is not trained. Keras warns in the epochs that have none.
+
         A small E is best: the function network soon overfits the training rows. Choose
         E on held-out rows: encode them and the training rows, and predict with
         `kerashash.retrieval.hashed_distribution`.
@@ -415,7 +424,7 @@ class DDHLDL(HashModel):
 
     def build(self, input_shape: Any) -> None:
         super().build(input_shape)
-        features = self.backbone.compute_output_shape(input_shape)
+        features = output_shape(self.backbone, input_shape)
         self.code_network.build([features, features])
 
     # -------------------------------------------------------------- train_step
@@ -434,7 +443,8 @@ class DDHLDL(HashModel):
                 threshold = self.options["threshold"] if thresholded else None
                 loss = label_graph.relation_loss(h, labels, threshold)
             self.minimize(tape, loss, self.code_network.trainable_variables)
-            return self.report(loss=loss, code_loss=loss)
+            # Not as "loss", by which callbacks would compare it with that of stage 3.
+            return self.report(h, code_loss=loss)
 
         # Discrete step: stage 2, eq. 8, in the first step after stage 1.
         # On several devices, `_begin_stage_3` has solved it.
@@ -451,7 +461,7 @@ class DDHLDL(HashModel):
         self.minimize(tape, loss, self.hash_head.trainable_variables)
 
         # Metrics.
-        return self.report(loss=loss, function_loss=loss)
+        return self.report(rotated, loss=loss, function_loss=loss)
 
     def _solve_stage_2(self) -> None:
         """Discrete step: P (eq. 9), R (eq. 10) and B (eq. 11), of which R is kept."""
@@ -655,15 +665,12 @@ def _check_options(**options: Any) -> None:
     for name in ("num_classes", "num_train", "code_epochs", "dom_iterations"):
         check_integer(name, options[name])
     for name in ("code_units", "function_units"):
+        check_widths(**{name: options[name]})
         if not options[name]:
             raise ValueError(f"`{name}` must hold at least one width. Received: ().")
-        for width in options[name]:
-            check_integer(name, width)
-    if not 0 <= options["threshold"] <= 1:
-        raise ValueError(
-            f"`threshold` must be in [0, 1]. Received: {options['threshold']}."
-        )
+    check_fraction(threshold=options["threshold"])
     check_least(0, label_weight=options["label_weight"])
+    check_number("dropout", options["dropout"])
     if not 0 <= options["dropout"] < 1:
         raise ValueError(
             f"`dropout` must be in [0, 1). Received: {options['dropout']}."

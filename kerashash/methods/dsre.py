@@ -286,14 +286,16 @@ class DSRE(HashModel):
             tf.cond(seen >= self.num_train, self._solve, lambda: None)
 
         # Metrics.
-        return self.report(**values)
+        return self.report(u, **values)
 
     def test_step(self, data: Any) -> dict[str, tf.Tensor]:
         x, labels, _ = self.unpack(data)
         features = self.features(x, training=False)
         u, labels = self.gather(self.hash_head(features), labels)
         codes = discrete.sign(u)
-        return self.report(**self.compute_losses(x, features, u, labels, codes))
+        values = self.compute_losses(x, features, u, labels, codes)
+        values["loss"] = self.regularized(values["loss"])
+        return self.report(u, **values)
 
     def _without_dropout(self, x: tf.Tensor, u: tf.Tensor) -> tf.Tensor:
         """Compute u again, at inference, if layers made it random."""

@@ -1,6 +1,7 @@
 """HashModel: the base class of all methods of learning to hash."""
 
 import os
+import re
 from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Any, Literal, Self, overload
 
@@ -10,6 +11,7 @@ import numpy.typing as npt
 import tensorflow as tf
 
 from kerashash import backbones, checks
+from kerashash.backbones.by_name import output_shape
 from kerashash.backbones.images import input_size, statistics_inlined
 from kerashash.checks import check_integer
 from kerashash.codes import check_packed, packed_width, unpack
@@ -29,6 +31,9 @@ if keras.backend.backend() != "tensorflow":
         "kerashash runs on Keras' TensorFlow backend. Received: "
         f"KERAS_BACKEND={keras.backend.backend()!r}. Set KERAS_BACKEND=tensorflow."
     )
+
+# What TensorFlow takes as the name of a graph's operations.
+_TENSORFLOW_NAME = re.compile(r"[A-Za-z0-9.][A-Za-z0-9_.\\/>-]*")
 
 
 class HashModel(Trainable):
@@ -103,7 +108,7 @@ class HashModel(Trainable):
         ...             target = 2.0 * batch.labels - 1.0  # here bits == num_classes
         ...             loss = self.regularized(tf.reduce_mean((u - target) ** 2))
         ...         self.minimize(tape, loss)
-        ...         return self.report(loss=loss)
+        ...         return self.report(u, loss=loss)
         >>> net = keras.Sequential([keras.Input((4,)), keras.layers.Dense(8)])
         >>> model = Regression(net, bits=3, num_classes=3)
         >>> model.compile(optimizer="adam")
@@ -138,6 +143,11 @@ class HashModel(Trainable):
         if head is not None and not isinstance(head, keras.layers.Layer):
             raise TypeError(f"`head` must be a keras.layers.Layer. Received: {head!r}.")
         super().__init__(**kwargs)
+        if not _TENSORFLOW_NAME.fullmatch(self.name):
+            raise ValueError(
+                "`name` must consist of the letters a to z, digits, and any of _ . - "
+                f"after the first. Received: name={self.name!r}."
+            )
         if not isinstance(self.dtype_policy, keras.DTypePolicy):
             # Keras takes a config of anything, and fails when the model is called.
             raise TypeError(
@@ -178,9 +188,14 @@ class HashModel(Trainable):
         )
 
     def build(self, input_shape: Any) -> None:
+        features = output_shape(self.backbone, input_shape)
         if not self.backbone.built:
             self.backbone.build(input_shape)
-        features = self.backbone.compute_output_shape(input_shape)
+        if len(features) != 2 and not self._has_own_head:
+            raise ValueError(
+                "`backbone` must give features of shape (batch, width). "
+                f"Received a network that gives {tuple(features)}."
+            )
         if not self.hash_head.built:
             self.hash_head.build(features)
         codes = self.hash_head.compute_output_shape(features)
@@ -492,6 +507,40 @@ class HashModel(Trainable):
                 input_signature=input_signature,
                 **kwargs,
             )
+
+    def save(
+        self,
+        filepath: Any,
+        overwrite: bool = True,
+        zipped: bool | None = None,
+        **kwargs: Any,
+    ) -> None:
+        """Save the model, as `keras.Model.save` does; see `kerashash.save_model`.
+
+        Args:
+            filepath: path-like that ends in ``.keras``.
+            overwrite, zipped, **kwargs: as for `keras.Model.save`.
+
+        Raises:
+            ValueError: if `filepath` is one of the HDF5 format of old, from which Keras
+                could not load the model.
+        """
+        if str(filepath).endswith((".h5", ".hdf5")):
+            raise ValueError(
+                f"`filepath` must end in '.keras'. Received: {str(filepath)!r}."
+            )
+        super().save(filepath, overwrite, zipped, **kwargs)
+
+    def quantize(self, *args: Any, **kwargs: Any) -> None:
+        """Refuse: Keras could not load what it saves of a model so quantized.
+
+        Raises:
+            ValueError: always.
+        """
+        raise ValueError(
+            f"`quantize` is not supported by `{type(self).__name__}`. "
+            "`encoder('openvino-int8', calibration=images)` encodes in 8-bit integers."
+        )
 
     def learned_codes(self) -> npt.NDArray[np.int8]:
         """Return the codes that the discrete step has learned for the training rows.

@@ -160,6 +160,9 @@ class Trainable(keras.Model):
                     f"`{name}` is not supported by `{type(self).__name__}`. "
                     f"Received: {name}={value!r:.60}."
                 )
+        check_integer("epochs", epochs, least=0)
+        if kwargs.get("steps_per_epoch") is not None:
+            check_integer("steps_per_epoch", kwargs["steps_per_epoch"])
         normalizing = _normalizing(leaves(self))
         normalizes = bool(normalizing)
         watch, validation_watch = self._watch(normalizing), self._watch()
@@ -198,9 +201,9 @@ class Trainable(keras.Model):
             watch.check_images(x)
             rows: dict[str, Any] = {"index": np.arange(len(x), dtype=np.int32)}
             if self.needs_labels:
-                rows["label"] = self.check_labels(y, len(x))
+                rows["label"] = self._label_rows(y, len(x), "y")
             y = rows
-            batch_size = batch_size or self.default_batch_size
+            batch_size = self.default_batch_size if batch_size is None else batch_size
             check_integer("batch_size", batch_size)
             if normalizes:
                 batch_size = batch_watch.untrimmed_batch_size(len(x), batch_size)
@@ -289,6 +292,66 @@ class Trainable(keras.Model):
             name = "validation_data" if is_validation else "x"
             raise ValueError(f"`{name}` must have rows. Received none.")
         return values
+
+    def train_on_batch(
+        self,
+        x: Any,
+        y: Any = None,
+        sample_weight: Any = None,
+        class_weight: Any = None,
+        return_dict: bool = False,
+    ) -> Any:
+        """Make one training step, as `keras.Model.train_on_batch` does.
+
+        Args:
+            x, y: arrays, as for `fit`.
+            sample_weight, class_weight: None; weights are not supported.
+            return_dict: as for `keras.Model.train_on_batch`.
+
+        Returns:
+            As `keras.Model.train_on_batch`.
+
+        Raises:
+            TypeError, ValueError: if the data are wrong, or the method must pass over
+                all training rows before the first step.
+        """
+        if not self.trains_by_batch:
+            raise ValueError(
+                f"`train_on_batch` is not supported by `{type(self).__name__}`, which "
+                "first passes over all training rows. Call `fit`."
+            )
+        x, y = self._evaluation_data(x, y, self._watch())
+        return super().train_on_batch(x, y, sample_weight, class_weight, return_dict)
+
+    def test_on_batch(
+        self,
+        x: Any,
+        y: Any = None,
+        sample_weight: Any = None,
+        return_dict: bool = False,
+    ) -> Any:
+        """Compute the method's loss on one batch, as `keras.Model.test_on_batch` does.
+
+        Args:
+            x, y: arrays, as for `evaluate`.
+            sample_weight: None; weights are not supported.
+            return_dict: as for `keras.Model.test_on_batch`.
+
+        Returns:
+            As `keras.Model.test_on_batch`.
+
+        Raises:
+            TypeError, ValueError: if the method has no loss on the data.
+        """
+        if type(self).test_step is Trainable.test_step:
+            self.test_step(None)  # raises
+        x, y = self._evaluation_data(x, y, self._watch())
+        return super().test_on_batch(x, y, sample_weight, return_dict)
+
+    @property
+    def trains_by_batch(self) -> bool:
+        """Whether a training step needs nothing of the other training rows."""
+        return not self.needs_index
 
     def test_step(self, data: Any) -> dict[str, tf.Tensor]:
         raise ValueError(
@@ -386,7 +449,18 @@ class Trainable(keras.Model):
             if x.cardinality() == 0:
                 raise ValueError("`x` must have batches. Received an empty data set.")
             x = watch.over(x)
-            return x, tf.TensorShape(getattr(x.element_spec[0], "shape", None))
+            received, shape = x.element_spec[0].shape, self._batch_shape()
+            if shape is not None and not received.is_compatible_with(shape):
+                if received.is_compatible_with(shape[1:]):
+                    raise ValueError(
+                        "`x` must be batched, `dataset.batch(128)`. Received elements "
+                        f"of shape {received}."
+                    )
+                raise ValueError(
+                    f"`x` must yield batches of shape {shape}. "
+                    f"Received shape: {received}."
+                )
+            return x, received
         labels = self.check_labels if self.needs_labels else None
         check = BatchCheck(watch, self._batch_shape(), labels, owner)
         if isinstance(x, keras.utils.PyDataset):
@@ -394,29 +468,45 @@ class Trainable(keras.Model):
             return x, tf.TensorShape(x[0][0].shape)
         return (check(batch) for batch in x), tf.TensorShape(None)
 
-    def _evaluation_data(self, x: Any, y: Any, watch: batch_watch.BatchWatch) -> Any:
+    def _evaluation_data(
+        self,
+        x: Any,
+        y: Any,
+        watch: batch_watch.BatchWatch,
+        names: tuple[str, str] = ("x", "y"),
+    ) -> Any:
         """Check data on which the loss is computed; make label rows of class ids."""
         if isinstance(x, tf.data.Dataset | keras.utils.PyDataset) or is_stream(x):
             return self._batches(x, y, watch, needs_index=False)[0], None
-        x = checks.check_array(x, self._batch_shape())
+        x = checks.check_array(x, self._batch_shape(), names[0])
         watch.check_images(x)
         if not self.needs_labels:
             return x, {}
-        if isinstance(y, dict):
-            y = y.get("label")
-        return x, {"label": self.check_labels(y, len(x))}
+        return x, {"label": self._label_rows(y, len(x), names[1])}
+
+    def _label_rows(self, y: Any, n: int, name: str) -> npt.NDArray[np.float32]:
+        """Check the labels of arrays, which may be in a dict as in data sets."""
+        labels = y.get("label") if isinstance(y, dict) else y
+        if labels is None:
+            raise ValueError(
+                f"`{name}` must hold labels for a `{type(self).__name__}`. "
+                f"Received: {y if y is None else [*y]}."
+            )
+        return self.check_labels(labels, n, name)
 
     def _validation_data(self, data: Any, watch: batch_watch.BatchWatch) -> Any:
         """The validation data of `fit` in the form in which Keras takes it."""
-        if not isinstance(data, tuple | list):
+        if isinstance(data, tf.data.Dataset | keras.utils.PyDataset) or is_stream(data):
             return self._evaluation_data(data, None, watch)[0]
-        if len(data) != 2:
+        if not isinstance(data, tuple | list) or len(data) != 2:
+            length = f" of length {len(data)}" if hasattr(data, "__len__") else ""
             raise ValueError(
                 "`validation_data` must be a pair (x, y), a data set or a PyDataset. "
-                f"Received: {type(data).__name__} of length {len(data)}."
+                f"Received: {type(data).__name__}{length}."
             )
         x, y = data
-        return self._evaluation_data(x, y, watch)
+        names = ("validation_data[0]", "validation_data[1]")
+        return self._evaluation_data(x, y, watch, names)
 
     def _epoch_data(self, x: Any, y: Any) -> tuple[Any, Any]:
         """What `keras.Model.fit` passes over in each epoch: the training data."""
@@ -669,6 +759,8 @@ class Trainable(keras.Model):
                 "(x, y, sample_weight)."
             )
         index = y.get("index") if isinstance(y, dict) else None
+        if index is not None:
+            index = tf.cast(index, tf.int32)
         if not self.needs_labels:
             return Batch(x, None, index)
         labels = y["label"] if isinstance(y, dict) else y
@@ -726,17 +818,27 @@ class Trainable(keras.Model):
         gradients = replicas.for_optimizer(gradients, self.optimizer)
         self.optimizer.apply(gradients, variables)
 
-    def report(self, **values: tf.Tensor) -> dict[str, tf.Tensor]:
+    def report(
+        self, of: tf.Tensor | None = None, /, **values: tf.Tensor
+    ) -> dict[str, tf.Tensor]:
         """Update the running means of the epoch, and return them for `train_step`.
 
         Args:
+            of: tensor ``(batch, ...)`` with a row for each image of the batch, on all
+                devices, such as the continuous codes that `gather` gives: a batch
+                counts in the means by its number of rows. None: as any other.
             **values: scalar float tensors; each name is in ``reported``.
 
         Returns:
             dict of scalar float tensors: the mean of each value in the epoch so far.
         """
+        rows = tf.constant(1) if of is None else tf.shape(of)[0]
         for name, value in values.items():
-            self.trackers[name].update_state(value)
+            # Where a data set of unknown size ends, TensorFlow still runs what needs
+            # nothing of a batch, such as adding 1 to a count.
+            with tf.control_dependencies([tf.convert_to_tensor(value)]):
+                weight = tf.identity(rows)
+            self.trackers[name].update_state(value, weight)
         means = {name: self.trackers[name].result() for name in values}
         return {name: replicas.output(mean) for name, mean in means.items()}
 
@@ -761,7 +863,8 @@ class _EpochStep(keras.callbacks.Callback):
 
     def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
         # Keras says nothing of a data set that turns out to be empty.
-        self._had_batches = self._had_batches or "loss" in (logs or {})
+        reported = {*self.model.reported} & {*(logs or {})}
+        self._had_batches = self._had_batches or bool(reported)
         if not self._had_batches:
             raise ValueError("`x` must have batches. Received an empty data set.")
         values = self.model._end_epoch()

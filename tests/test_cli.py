@@ -12,7 +12,8 @@ import pytest
 from PIL import Image
 
 import kerashash
-from kerashash import cli, recipes, zoo
+from kerashash import CodeStore, cli, recipes, zoo
+from kerashash.cli.printing import print_json
 from kerashash.page import Limits
 
 
@@ -103,12 +104,48 @@ def test_a_mistake_of_ours_says_so_and_debug_shows_where(monkeypatch, capsys):
         cli.main(["--debug", "zoo", "info", "adalabel-cifar10-48"])
 
 
-def test_a_reader_that_stops_is_no_error(tmp_path):
-    command = f"{sys.executable} -m kerashash zoo list | true; echo ${{PIPESTATUS[0]}}"
+@pytest.mark.parametrize("words", ["zoo list", "--help"])
+def test_a_reader_that_stops_is_no_error(tmp_path, words):
+    command = f"{sys.executable} -m kerashash {words} | true; echo ${{PIPESTATUS[0]}}"
     result = subprocess.run(
         ["bash", "-c", command], capture_output=True, text=True, cwd=tmp_path
     )
     assert (result.stdout, result.stderr) == ("0\n", "")
+
+
+@pytest.mark.skipif(not os.path.exists("/dev/full"), reason="there is no /dev/full")
+@pytest.mark.parametrize("words", ["zoo list", "--help", "--version"])
+def test_an_output_that_is_full_is_one_line(tmp_path, words):
+    result = subprocess.run(
+        ["bash", "-c", f"{sys.executable} -m kerashash {words} >/dev/full"],
+        capture_output=True,
+        text=True,
+        cwd=tmp_path,
+    )
+    assert result.returncode == 2
+    assert result.stderr == "kerashash: [Errno 28] No space left on device\n"
+
+
+@pytest.mark.parametrize(("name", "status"), [("adalabel-cifar10-48", 0), ("no", 2)])
+def test_files_take_no_place_of_an_output_that_is_closed(tmp_path, name, status):
+    """What a command opens is not standard output, which would be written into it."""
+    program = f"""
+import os, sys
+from kerashash import cli
+status = cli.main(["zoo", "info", "{name}"])
+os._exit(status if os.open("some", os.O_CREAT) > 2 else 99)
+"""
+    (tmp_path / "program.py").write_text(program)
+    command = f"{sys.executable} program.py <&- >&- 2>&-"
+    result = subprocess.run(["bash", "-c", command], cwd=tmp_path)
+    assert result.returncode == status
+
+
+def test_json_is_valid_whatever_the_numbers(capsys):
+    value = {"a": [np.float64("nan"), 1.5, (np.arange(2),)], "b": np.array([np.inf])}
+    print_json([value, {"c": b"x", "d": None}])
+    expected = [{"a": [None, 1.5, [[0, 1]]], "b": [None]}, {"c": "eA==", "d": None}]
+    assert json.loads(capsys.readouterr().out, parse_constant=pytest.fail) == expected
 
 
 @pytest.mark.slow
@@ -174,6 +211,24 @@ def test_search_prints_the_neighbours_that_the_store_finds(photographs, capsys):
         {"id": path, "distance": 0, "year": paths.index(path)}
         for path in ("22.png", "copy.png")
     ]
+
+
+def test_names_of_files_are_printed_on_one_line(photographs, tmp_path, capsys):
+    """Whatever they hold: an escape sequence could clear the screen."""
+    folder, store, _ = photographs
+    some = CodeStore.create(tmp_path / "some.khs", "adalabel-cifar10-48")
+    some.add(store.codes()[:3], ids=["a\nb", "c\x1b[2J", "d\u2028\x9b é"])
+    query = shutil.copy(folder / "22.png", f"{tmp_path}/q\n\x1b.png")
+    assert cli.main(["search", query, "--in", some.path]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0].startswith(f"{tmp_path}/q\\n\\x1b.png: 3 of 3")
+    assert {line.split(maxsplit=1)[1] for line in lines[1:]} == {
+        "a\\nb",
+        "c\\x1b[2J",
+        "d\\u2028\\x9b é",
+    }
+    assert cli.main(["duplicates", some.path, "--radius", "48"]) == 0
+    assert len(capsys.readouterr().out.splitlines()) == 5
 
 
 def test_search_draws_the_neighbours(photographs, tmp_path, monkeypatch, capsys):

@@ -184,6 +184,36 @@ def test_new_and_changed_files_are_encoded_and_bad_ones_named(
     assert store.columns("mtime = 5")["id"].tolist() == [str(photos / "2.png")]
 
 
+def test_the_code_of_what_can_no_longer_be_read_stays_and_is_told(
+    photos, model, tmp_path
+):
+    store = CodeStore.create(tmp_path / "p.khs", model)
+    encode_files(photos, store)
+    before = rows(store)
+    (photos / "0.png").write_bytes(b"words")
+    (photos / "1.png").unlink()
+    os.mkfifo(photos / "1.png")
+    encoded = encode_files(photos, store)
+    stays = "; the store keeps the code of its old content"
+    assert encoded.skipped == {
+        str(photos / "0.png"): f"not a readable image{stays}",
+        str(photos / "1.png"): f"not a regular file{stays}",
+        str(photos / "3.png"): "not an image, or truncated",
+        str(photos / "deep" / "6.png"): "empty",
+    }
+    assert (encoded.new, encoded.changed, encoded.unchanged) == (0, 0, 5)
+    assert rows(store) == before
+
+
+def test_an_index_of_nothing_is_refused_before_a_store_is_made(model, tmp_path):
+    (tmp_path / "empty").mkdir()
+    (tmp_path / "empty" / "notes.txt").touch()
+    for x in (tmp_path / "empty", [str(tmp_path / "empty")], f"{tmp_path}/empty/*"):
+        with pytest.raises(ValueError, match=r"`x` must hold images.*empty"):
+            model.index(x, tmp_path / "p.khs")
+    assert not (tmp_path / "p.khs").exists()
+
+
 def test_an_interrupted_call_is_completed_by_the_next(
     photos, model, tmp_path, monkeypatch
 ):
@@ -248,7 +278,18 @@ def test_the_command_encodes_and_says_what_it_skipped(
     assert lines[3] == (
         "p.khs: 7 new, 0 changed, 0 unchanged, 2 skipped; 7 images in all"
     )
-    (photos / "3.png").unlink()
+    assert cli.main([*arguments[:1], f"{photos}/3.png", *arguments[2:]]) == 2
+    captured = capsys.readouterr()
+    assert "0 unchanged, 1 skipped" in captured.out
+    assert captured.err == (
+        "kerashash: PATH must hold images that can be read. All were skipped.\n"
+    )
+    name = photos / "line\nfeed.png"
+    (photos / "3.png").rename(name)
+    assert cli.main([*arguments[:1], f"{photos}/0.png", str(name), *arguments[2:]]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[1] == rf"  {photos}/line\nfeed.png: not an image, or truncated"
+    name.unlink()
     assert cli.main([*arguments[:2], f"{photos}/deep/*", *arguments[2:]]) == 0
     assert "0 new, 0 changed, 7 unchanged, 1 skipped" in capsys.readouterr().out
     store = CodeStore.open("p.khs", model)

@@ -7,6 +7,7 @@ import os
 import platform
 import sys
 from collections.abc import Sequence
+from typing import Any
 
 import click
 
@@ -44,6 +45,28 @@ def _use_onednn() -> None:
         os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "1")
 
 
+def _open_streams() -> None:
+    """Let the process have all three standard files, whoever has closed them.
+
+    After ``>&-``, the next file that is opened, a store's perhaps, would be taken for
+    standard output, and Python has none at all.
+    """
+    for number in range(3):
+        try:
+            os.fstat(number)
+        except OSError:
+            # It takes the lowest number that is free, which is this one.
+            os.set_inheritable(os.open(os.devnull, os.O_RDWR), True)
+    for name in ("stdout", "stderr"):
+        if getattr(sys, name) is None:
+            setattr(sys, name, open(os.devnull, "w"))  # noqa: SIM115, to the end
+
+
+def _drop_output() -> None:
+    """Let what is yet to be written go nowhere: its reader has gone."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line.
 
@@ -60,6 +83,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         ...
         0
     """
+    _open_streams()
     quiet_tensorflow()
     _use_onednn()
     for stream in (sys.stdout, sys.stderr):
@@ -93,6 +117,23 @@ class _Commands(click.Group):
         """Name the commands in the order in which they were added."""
         return [*self.commands]
 
+    def make_context(
+        self,
+        info_name: str | None,
+        args: list[str],
+        parent: click.Context | None = None,
+        **extra: Any,
+    ) -> click.Context:
+        """Read the arguments; this prints what --help and --version do."""
+        try:
+            return super().make_context(info_name, args, parent, **extra)
+        except BrokenPipeError:
+            _drop_output()
+            raise click.exceptions.Exit(0) from None
+        except OSError as error:
+            print(f"kerashash: {error}", file=sys.stderr)
+            raise click.exceptions.Exit(2) from error
+
     def invoke(self, ctx: click.Context) -> None:
         """Run the command that has been asked for."""
         try:
@@ -103,7 +144,7 @@ class _Commands(click.Group):
         except KeyboardInterrupt:
             ctx.exit(130)
         except BrokenPipeError:  # who reads has seen enough, as with "| head"
-            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            _drop_output()
         except Exception as error:
             if ctx.params["debug"]:
                 raise

@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING
 import click
 
 from kerashash.cli.options import json_option, model_option
-from kerashash.cli.printing import print_json
+from kerashash.cli.printing import one_line, print_json
 
 if TYPE_CHECKING:
-    from kerashash.store import CodeStore
+    from kerashash.store import CodeStore, Encoded
 
 
 @click.command("encode")
@@ -95,15 +95,22 @@ def _encode(
                 ],
             }
         )
-        return
+    else:
+        _print_counts(out, encoded, len(store))
+    if len(encoded.skipped) and not encoded.new + encoded.changed + encoded.unchanged:
+        raise ValueError("PATH must hold images that can be read. All were skipped.")
+
+
+def _print_counts(out: str, encoded: "Encoded", count: int) -> None:
+    """Print what became of images, and how many a store has."""
     if encoded.skipped:
         print(f"Skipped {len(encoded.skipped)}:")
         for path, reason in encoded.skipped.items():
-            print(f"  {path}: {reason}")
+            print(f"  {one_line(path)}: {one_line(reason)}")
     print(
         f"{out}: {encoded.new} new, {encoded.changed} changed, "
         f"{encoded.unchanged} unchanged, {len(encoded.skipped)} skipped; "
-        f"{len(store)} images in all"
+        f"{count} images in all"
     )
 
 

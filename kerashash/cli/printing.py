@@ -2,6 +2,8 @@
 
 import base64
 import json
+import math
+import unicodedata
 from typing import Any
 
 
@@ -27,11 +29,38 @@ def print_data(title: str, data: dict[str, Any]) -> None:
 
 
 def print_json(value: Any) -> None:
-    """Print a value as JSON; arrays as lists, bytes in base 64."""
+    """Print a value as JSON; arrays as lists, bytes in base 64, NaN as null."""
 
     def plain(value: Any) -> Any:
+        if isinstance(value, dict):
+            return {name: plain(item) for name, item in value.items()}
+        if isinstance(value, list | tuple):
+            return [plain(item) for item in value]
         if isinstance(value, bytes):
             return base64.b64encode(value).decode()
-        return value.tolist()
+        if isinstance(value, float):
+            return value if math.isfinite(value) else None
+        return plain(value.tolist()) if hasattr(value, "tolist") else value
 
-    print(json.dumps(value, indent=1, default=plain))
+    print(json.dumps(plain(value), indent=1))
+
+
+def one_line(text: Any) -> str:
+    """Return text in which nothing moves the cursor or begins a line.
+
+    Args:
+        text: any value, such as the name of a file.
+
+    Returns:
+        str; control characters, and what is no valid text, are escaped.
+
+    Example:
+        >>> one_line("a\\nb \\x1b[31m.jpg")
+        'a\\\\nb \\\\x1b[31m.jpg'
+    """
+    return "".join(
+        letter.encode("unicode_escape").decode()
+        if unicodedata.category(letter) in ("Cc", "Cs", "Zl", "Zp")
+        else letter
+        for letter in str(text)
+    )

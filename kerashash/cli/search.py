@@ -8,7 +8,7 @@ from typing import Any
 import click
 
 from kerashash.cli.options import json_option, model_option, where_option
-from kerashash.cli.printing import print_json
+from kerashash.cli.printing import one_line, print_json
 
 _PAGE = """<!doctype html>
 <html lang="en">
@@ -91,9 +91,10 @@ def _search(
         print(f"Wrote {html}")
     else:
         for query, rows in zip(queries, results, strict=True):
-            print(f"{query}: {len(rows)} of {len(store):,}, by distance in bits")
+            name = one_line(query)
+            print(f"{name}: {len(rows)} of {len(store):,}, by distance in bits")
             for row in rows:
-                print(f"  {row['distance']:3}  {row['id']}")
+                print(f"  {row['distance']:3}  {one_line(row['id'])}")
 
 
 @click.command("duplicates")
@@ -112,7 +113,7 @@ def _duplicates(path: str, radius: int, where: str | None, as_json: bool) -> Non
         print_json(groups)
         return
     for group in groups:
-        print("\n".join(map(str, group)), end="\n\n")
+        print("\n".join(map(one_line, group)), end="\n\n")
     print(
         f"{len(groups):,} groups of {sum(map(len, groups)):,} rows within "
         f"{in_bits(radius)}, of {len(store):,} rows"

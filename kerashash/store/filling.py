@@ -17,7 +17,7 @@ from kerashash.backbones.images import input_size
 from kerashash.checks import check_choices, check_integer, listing
 from kerashash.codes import packed_width
 from kerashash.data import inputs
-from kerashash.data.finding import ImageFile, find_images
+from kerashash.data.finding import ImageFile, find_images, image_paths
 from kerashash.data.image_reading import content, printable, read_ahead
 from kerashash.data.progress import progress
 from kerashash.engines import ENGINES
@@ -31,6 +31,8 @@ Item = TypeVar("Item")
 
 # A commit is due after so many rows or seconds: what a kill can cost.
 _COMMIT_ROWS, _COMMIT_SECONDS = 4096, 10.0
+# What is said of a file that has changed and cannot be read.
+_OLD_STAYS = "; the store keeps the code of its old content"
 # Metadata of a row, by which a file that has changed is known.
 FILE_COLUMNS = ("size", "mtime")
 
@@ -44,7 +46,8 @@ class Encoded:
         changed: int; image files whose size or time of change was another.
         unchanged: int; images that the store had, and that were not encoded again.
         skipped: dict of str; what is wrong with each image that was left out, by path
-            or key.
+            or key. If the store has a code of its old content, that stays, and the
+            reason says so.
 
     Example:
         >>> encoded = Encoded(3, 1, 0, {"photos/a.jpg": "empty"})
@@ -85,7 +88,7 @@ def encode_files(
 
     Keys are absolute paths; the metadata are "size", in bytes, and "mtime", in
     nanoseconds since 1970. A file is encoded again if one of them is another than in
-    the store. Rows of files that are no longer there stay.
+    the store. Rows of files that are no longer there, or can no longer be read, stay.
 
     Commits take place every 4,096 images or 10 seconds. A call that is interrupted, or
     killed, is completed by the next one.
@@ -174,6 +177,14 @@ def index(
         >>> len(index(model, np.zeros((5, 4))))
         5
     """
+    first, x = inputs.looked_at([x] if isinstance(x, str | os.PathLike) else x)
+    are_files = isinstance(first, str | os.PathLike)
+    if are_files:  # before a store is made of nothing
+        x = [*x]
+        if next(image_paths(x, "x"), None) is None:
+            raise ValueError(
+                f"`x` must hold images. Received: {listing(map(repr, x))}, without any."
+            )
     if path is None:
         with contextlib.ExitStack() as unwinding:
             folder = unwinding.enter_context(tempfile.TemporaryDirectory("-kerashash"))
@@ -182,8 +193,7 @@ def index(
             weakref.finalize(store, unwinding.pop_all().close)
     else:
         store = open_or_create(path, model, model)
-    first, x = inputs.looked_at([x] if isinstance(x, str | os.PathLike) else x)
-    if not isinstance(first, str | os.PathLike):
+    if not are_files:
         store.add(x)
         return store
     skipped = encode_files(x, store, batch_size, verbose).skipped
@@ -198,7 +208,8 @@ class PendingFiles(NamedTuple):
 
     Attributes:
         files: list of `ImageFile`; those to encode.
-        changed: set of str; paths of those that the store has, with other content.
+        changed: set of str; paths of those that the store has, with other content, and
+            of those of `skipped` that it has.
         unchanged: int; the number of others.
         skipped: dict; reasons by path, of files that cannot be looked at.
     """
@@ -212,9 +223,11 @@ class PendingFiles(NamedTuple):
         """What became of the files, given the reasons of those that were left out."""
         done = [file.path for file in self.files if file.path not in skipped]
         changed = sum(path in self.changed for path in done)
-        return Encoded(
-            len(done) - changed, changed, self.unchanged, {**self.skipped, **skipped}
-        )
+        reasons = {
+            path: reason + _OLD_STAYS if path in self.changed else reason
+            for path, reason in (self.skipped | skipped).items()
+        }
+        return Encoded(len(done) - changed, changed, self.unchanged, reasons)
 
 
 def pending_files(
@@ -238,7 +251,7 @@ def pending_files(
     stamps = zip(*(columns.get(name, nothing) for name in FILE_COLUMNS), strict=True)
     stored = dict(zip(columns["id"], stamps, strict=True))
     pending = [file for file in files if stored.get(file.path) != file[1:]]
-    changed = {file.path for file in pending if file.path in stored}
+    changed = {*(file.path for file in pending), *skipped} & stored.keys()
     return PendingFiles(pending, changed, len(files) - len(pending), skipped)
 
 

@@ -352,6 +352,10 @@ def test_a_store_of_the_zoo_finds_its_model(tmp_path):
                     {"u": [[1, 2], [3]]},
                     r"`columns\['u'\]` must have rows of one length",
                 ),
+                (
+                    {"u": np.array(5)},
+                    r"`columns\['u'\]` must have a value for each of 2 rows",
+                ),
                 ({"u": 5}, r"`columns\['u'\]` must have a value for each of 2 rows"),
                 ({"u": "ab"}, r"`columns\['u'\]` must have a value for each of 2 rows"),
                 ({"u": ["a", "\ud800"]}, r"`columns\['u'\]` must hold text of UTF-8"),

@@ -445,13 +445,14 @@ def identified(file: BinaryIO) -> Any:
     """
     from PIL import Image
 
-    names, start = known_formats(), file.read(16)
-    for factory, accepts in map(Image.OPEN.get, names):
-        # A decoder that is not installed answers by a text.
-        if accepts is not None and accepts(start) is not True:
-            continue
-        file.seek(0)
+    start = file.read(16)
+    for factory, accepts in map(Image.OPEN.__getitem__, known_formats()):
         try:
+            is_this = accepts is None or accepts(start)
+            # A decoder that is not installed answers by a text.
+            if not is_this or isinstance(is_this, str):
+                continue
+            file.seek(0)
             return factory(file, "")
         except Image.DecompressionBombError:
             raise

@@ -105,12 +105,14 @@ def create_app(
     searcher = Searcher(store, limits)
     photographs = None if images is None else Photographs(store, images, limits)
     searcher.warm_up()
-    keys = store.columns()["id"] if photographs else []
-    if photographs and len(keys) and not photographs.has_any(keys):
-        raise ValueError(
-            "`images` must be the folder of the store's photographs, whose keys are "
-            f"paths in it. Received: '{images}', which has none like {keys[0]!r}."
-        )
+    if photographs:
+        keys = store.columns()["id"]
+        if len(keys) and not photographs.has_any(keys):
+            raise ValueError(
+                "`images` must be the folder of the store's photographs, whose keys "
+                f"are paths in it. Received: '{images}', which has none like "
+                f"{keys[0]!r}."
+            )
     cores = os.cpu_count() or 1
     # Threads for short work; what runs long has one of its own.
     work = concurrent.futures.ThreadPoolExecutor(cores, "requests")

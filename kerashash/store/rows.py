@@ -3,7 +3,7 @@
 import collections
 import dataclasses
 import os
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence, Sized
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -73,12 +73,16 @@ class Columns:
                     "`columns` must have names that are str, of UTF-8 without a null "
                     f"character, and none of {_RESERVED}. Received: {name!a:.100}."
                 )
-            if isinstance(column, str | bytes) or not isinstance(column, Iterable):
+            if (
+                isinstance(column, str | bytes)
+                or not isinstance(column, Iterable)
+                or getattr(column, "ndim", 1) == 0  # iterable by its type alone
+            ):
                 raise TypeError(
                     f"`columns[{name!r}]` must have a value for each of {n} rows. "
                     f"Received: {column!r:.100}."
                 )
-            if hasattr(column, "__len__") and len(column) != n:
+            if isinstance(column, Sized) and len(column) != n:
                 raise ValueError(
                     f"`columns[{name!r}]` must have a value for each of {n} rows. "
                     f"Received: {len(column)}."

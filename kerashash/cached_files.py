@@ -65,5 +65,6 @@ def write(
     # The next call takes as long as if there were no cache.
     with contextlib.suppress(OSError):
         file.parent.mkdir(parents=True, exist_ok=True)
+        files.remove_link(file)
         with files.replacing(file) as stream:
             stream.write(head + content)

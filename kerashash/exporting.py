@@ -85,7 +85,8 @@ def export_encoder(
             "`model` must be built, so that the shape of its inputs is known. "
             f"Received: {model.name}, which is not built."
         )
-    target, suffix = pathlib.Path(os.path.abspath(path)), _SUFFIXES[format]
+    target = pathlib.Path(os.path.abspath(files.as_path(path)))
+    suffix = _SUFFIXES[format]
     if suffix and target.suffix != suffix:
         raise ValueError(
             f"`path` must end in {suffix!r} for format={format!r}. Received: "

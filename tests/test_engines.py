@@ -335,6 +335,8 @@ def test_wrong_engines(monkeypatch, tmp_path):
         model.encode(images(), engine="gpu")
     with pytest.raises(ValueError, match="`calibration` must be None"):
         model.encoder("auto", calibration=images())
+    with pytest.raises(ValueError, match="`calibration` must have shape"):
+        model.encoder("openvino-int8", calibration=np.zeros((2, 5)))
     unbuilt = kerashash.AdaLabelHash(
         keras.Sequential([keras.layers.Flatten()]), bits=8, num_classes=2
     )

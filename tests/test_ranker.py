@@ -315,3 +315,9 @@ def test_damaged_files_are_named(tmp_path):
             HammingRanker.load(tmp_path / name)
     with pytest.raises(FileNotFoundError):
         HammingRanker.load(tmp_path / "none")
+
+
+@pytest.mark.parametrize("path", [5, None, b"codes.ranker"])
+def test_a_ranker_is_loaded_from_a_path(path):
+    with pytest.raises(TypeError, match="`path` must be a path"):
+        HammingRanker.load(path)

@@ -260,6 +260,7 @@ def _codewords(entry: "Entry", out: str, data_dir: str | None) -> None:
     from kerashash.zoo import loading
 
     model: Any = loading.build_model(entry)
+    loading.warn_of_surrogate(entry)
     if not hasattr(model, "codewords"):
         raise ValueError(
             "ENTRY must be of AdaLabelHash, which has codewords. Received: "

@@ -217,8 +217,12 @@ def encoder_of(
 
 def _rows(model: "HashModel", x: Any) -> npt.NDArray[Any]:
     """All inputs as one array."""
-    source, _ = model._inputs(x, _BATCH_SIZE)
-    parts = [np.asarray(batch) for batch in source]
+    try:
+        source, _ = model._inputs(x, _BATCH_SIZE)
+        parts = [np.asarray(batch) for batch in source]
+    except (TypeError, ValueError) as error:
+        named = str(error).replace("`x`", "`calibration`")
+        raise type(error)(named) from error
     try:
         return np.concatenate(parts)
     except ValueError as error:

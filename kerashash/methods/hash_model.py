@@ -531,8 +531,11 @@ class HashModel(Trainable):
             )
         super().save(filepath, overwrite, zipped, **kwargs)
 
-    def quantize(self, *args: Any, **kwargs: Any) -> None:
+    def quantize(self, mode: Any = None, config: Any = None, **kwargs: Any) -> None:
         """Refuse: Keras could not load what it saves of a model so quantized.
+
+        Args:
+            mode, config, **kwargs: as for `keras.Model.quantize`.
 
         Raises:
             ValueError: always.

@@ -493,7 +493,7 @@ class HammingRanker:
             >>> len(HammingRanker.load("codes.ranker"))
             2
         """
-        block_size = _check_block_size(block_size)
+        block_size, path = _check_block_size(block_size), files.as_path(path)
         try:
             # `save` compresses nothing: a file is as large as its codes.
             arrays = files.read_npz(path, compressed=False)

@@ -818,3 +818,11 @@ def test_duplicates_are_keys_of_the_selected_rows(tmp_path, engine):
     assert store.duplicates(radius=2) == [["b", "e"], ["c", "d", "f"]]
     with pytest.raises(ValueError, match="`radius` must be"):
         store.duplicates(radius=9)
+
+
+def test_a_model_is_a_model(tmp_path):
+    for call in (CodeStore.create, CodeStore.open):
+        if call == CodeStore.open:
+            CodeStore.create(tmp_path / "codes.khs", bits=8)
+        with pytest.raises(TypeError, match="`model` must be a HashModel or the name"):
+            call(tmp_path / "codes.khs", model=5)

@@ -202,7 +202,7 @@ class BatchWatch:
         Args:
             x: array or tensor ``(n, ...)``.
         """
-        if self._takes_pixels and len(x) and _is_float_images(x):
+        if self._takes_pixels and _is_float_images(x) and np.size(x):
             x = np.asarray(x)
             self._check_limits(x.min(), x.max())
 

@@ -10,6 +10,7 @@ import matplotlib.ticker
 import numpy as np
 import numpy.typing as npt
 
+from kerashash.monitoring import figure_files
 from kerashash.monitoring.curves import COLOURS
 
 # The dashes and the open marks tell the two apart without colours.
@@ -110,7 +111,7 @@ def against_bits(
         frameon=False,
     )
     if path is not None:
-        figure.savefig(path, dpi=150)
+        figure_files.save(figure, path, dpi=150)
     return figure
 
 

@@ -11,6 +11,7 @@ import numpy.typing as npt
 
 from kerashash.checks import check_labels
 from kerashash.codes import as_packed, unpack
+from kerashash.monitoring import figure_files
 from kerashash.monitoring.curves import COLOURS
 
 # Of about the same size. With the colours, 7 x 6 classes differ, each in both from the
@@ -131,5 +132,5 @@ def code_map(
         else:
             boxes.append(box)
     if path is not None:
-        figure.savefig(path, dpi=150)
+        figure_files.save(figure, path, dpi=150)
     return figure

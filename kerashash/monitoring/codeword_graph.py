@@ -10,6 +10,7 @@ import numpy.typing as npt
 
 from kerashash.codes import check_codes, in_bits
 from kerashash.maths.communities import find_communities
+from kerashash.monitoring import figure_files
 from kerashash.monitoring.curves import COLOURS
 
 _MARKERS = "os^Dv"
@@ -143,7 +144,7 @@ def codeword_graph(
         title_fontsize=9,
     )
     if path is not None:
-        figure.savefig(path, dpi=150)
+        figure_files.save(figure, path, dpi=150)
     return figure
 
 

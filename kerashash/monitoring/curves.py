@@ -10,6 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from kerashash.checks import check_choices
+from kerashash.monitoring import figure_files
 
 # Colours that people with any kind of colour blindness tell apart (Okabe and Ito, Color
 # Universal Design, 2008), without yellow, which is pale on white. With the line styles,
@@ -92,5 +93,5 @@ def retrieval_curves(
     axes.spines[["top", "right"]].set_visible(False)
     figure.legend(loc="outside lower center", ncols=2, fontsize=8, frameon=False)
     if path is not None:
-        figure.savefig(path, dpi=150)
+        figure_files.save(figure, path, dpi=150)
     return figure

@@ -8,6 +8,7 @@ import matplotlib.ticker
 import numpy as np
 import numpy.typing as npt
 
+from kerashash.monitoring import figure_files
 from kerashash.monitoring.curves import COLOURS
 
 _ARRAYS = ("k", "similar", "precision")
@@ -93,7 +94,7 @@ def neighbourhood_precision(
         axes.set_title(title, fontsize=11)
     figure.legend(loc="outside lower center", ncols=1, fontsize=9, frameon=False)
     if path is not None:
-        figure.savefig(path, dpi=150)
+        figure_files.save(figure, path, dpi=150)
     return figure
 
 

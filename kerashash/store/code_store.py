@@ -14,7 +14,7 @@ import numpy.typing as npt
 from kerashash.checks import check_choices, check_integer
 from kerashash.codes import as_packed, packed_width
 from kerashash.store.folder import FolderEngine
-from kerashash.store.identity import model_identity
+from kerashash.store.identity import check_is_model, model_identity
 from kerashash.store.rows import (
     MOST_BITS,
     Columns,
@@ -128,6 +128,7 @@ class CodeStore:
                 raise ValueError("`bits` or `model` must be given. Received: neither.")
             identity = None
         else:
+            check_is_model(model)
             if bits is not None and bits != model.bits:
                 raise ValueError(
                     f"`bits` must be the model's, {model.bits}. Received: {bits}."
@@ -176,6 +177,7 @@ class CodeStore:
 
             model = zoo.load(model)
         if model is not None:
+            check_is_model(model)
             store._check_model(model)
             store._model = model
         return store

@@ -9,6 +9,29 @@ if TYPE_CHECKING:
     from kerashash.methods import HashModel
 
 
+def check_is_model(model: object) -> None:
+    """Check that a value is a model.
+
+    Args:
+        model: the value received.
+
+    Raises:
+        TypeError: if it is no `HashModel`.
+
+    Example:
+        >>> check_is_model(5)
+        Traceback (most recent call last):
+        TypeError: `model` must be a HashModel or the name of an entry. Received: 5.
+    """
+    from kerashash.methods import HashModel
+
+    if not isinstance(model, HashModel):
+        raise TypeError(
+            "`model` must be a HashModel or the name of an entry. "
+            f"Received: {model!r:.100}."
+        )
+
+
 def model_identity(model: "HashModel", entry: str | None = None) -> dict[str, Any]:
     """Describe what decides the codes of a model.
 

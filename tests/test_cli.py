@@ -26,6 +26,7 @@ def cache(tmp_path_factory):
 
 
 @pytest.mark.slow
+@pytest.mark.long
 def test_demo(tmp_path, capsys):
     assert cli.main(["demo", "--output", str(tmp_path)]) == 0
     output = capsys.readouterr().out
@@ -501,3 +502,11 @@ def test_zoo_prints_one_json_document(capsys):
     card = json.loads(capsys.readouterr().out)
     assert card == zoo.entry(name).card
     assert rows[name]["metrics"] == card["metrics"]
+
+
+def test_errors_move_no_cursor(capsys):
+    assert cli.main(["zoo", "info", "no\x1b[2Jsuch"]) == 2
+    error = capsys.readouterr().err
+    assert "\x1b" not in error
+    assert "\\x1b[2J" in error
+    assert error.startswith("kerashash: `name` must be")

@@ -25,6 +25,7 @@ from kerashash.cli import (
     zoo,
 )
 from kerashash.cli.completion import install
+from kerashash.cli.printing import lines
 from kerashash.cli.quiet import quiet_tensorflow
 
 # In the order of a newcomer's use.
@@ -149,10 +150,10 @@ class _Commands(click.Group):
             if ctx.params["debug"]:
                 raise
             if isinstance(error, _MISTAKES):
-                print(f"kerashash: {error}", file=sys.stderr)
+                print(f"kerashash: {lines(error)}", file=sys.stderr)
                 ctx.exit(2)
             print(
-                f"kerashash: {type(error).__name__}: {error}\n"
+                f"kerashash: {type(error).__name__}: {lines(error)}\n"
                 "This is a mistake in kerashash; `kerashash --debug ...` shows where.",
                 file=sys.stderr,
             )

@@ -64,3 +64,19 @@ def one_line(text: Any) -> str:
         else letter
         for letter in str(text)
     )
+
+
+def lines(text: Any) -> str:
+    """Return text of several lines, each as `one_line` gives it.
+
+    Args:
+        text: any value, such as an error that quotes a stranger's file.
+
+    Returns:
+        str.
+
+    Example:
+        >>> lines("a \\x1b[2J\\nb")
+        'a \\\\x1b[2J\\nb'
+    """
+    return "\n".join(map(one_line, str(text).split("\n")))

@@ -129,7 +129,7 @@ def test_tensors_that_onnx_cannot_have_are_named(tmp_path):
 @pytest.mark.parametrize(
     ("name", "format"),
     [
-        ("adalabel-cifar10-48", "litert"),
+        pytest.param("adalabel-cifar10-48", "litert", marks=pytest.mark.long),
         *(("ddh-ldl-natural-scene-128", format) for format in SUFFIXES),
     ],
 )

@@ -230,6 +230,7 @@ def test_fine_tuning_resumes_where_it_was_stopped(small_world, monkeypatch):
 
 
 @pytest.mark.slow
+@pytest.mark.long
 def test_entries_on_frozen_features_share_a_backbone(small_world):
     data, folder, seeds = small_world
     network = f"{backbone(folder)}\nencoding = 'standardized'\nhidden_units = 8"
@@ -283,6 +284,7 @@ def test_entries_on_frozen_features_share_a_backbone(small_world):
 
 
 @pytest.mark.slow
+@pytest.mark.long
 def test_mirror_images_have_the_codes_of_an_entry_on_mirrored_features(small_world):
     data, folder, _ = small_world
     cache = folder / "cache"
@@ -312,6 +314,7 @@ def test_mirror_images_have_the_codes_of_an_entry_on_mirrored_features(small_wor
 
 
 @pytest.mark.slow
+@pytest.mark.long
 def test_another_seed_trains_the_backbone_of_an_entry_anew(small_world):
     _, folder, seeds = small_world
     cache = folder / "cache"

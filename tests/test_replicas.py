@@ -420,6 +420,7 @@ def free_ports(count):
 
 
 @pytest.mark.slow
+@pytest.mark.long
 def test_two_processes_learn_what_one_learns(tmp_path):
     addresses = [f"127.0.0.1:{port}" for port in free_ports(2)]
     finish(

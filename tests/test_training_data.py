@@ -389,12 +389,12 @@ def test_evaluation_has_the_penalties_of_layers(method, options):
     )
 
 
-@pytest.mark.parametrize("value", [np.nan, np.inf])
-def test_data_sets_must_be_finite(value):
+@pytest.mark.parametrize(("value", "eager"), [(np.nan, False), (np.inf, True)])
+def test_data_sets_must_be_finite(value, eager):
     """ReLU hides NaN from the loss, and every weight before it is lost."""
     x = np.where(np.arange(N)[:, None] == 9, np.float32(value), X)
     data = tf.data.Dataset.from_tensor_slices((x, IDS)).batch(8)
-    model = build(AdaLabelHash, eager=False)
+    model = build(AdaLabelHash, eager=eager)
     for call in (model.fit, model.evaluate):
         with pytest.raises(ValueError, match=r"`x` must be finite\. Received NaN"):
             call(data, verbose=0)

@@ -101,7 +101,18 @@ def _run_tests(folder: str, tests: str, select: str, log: str, results) -> None:
 
     assert pathlib.Path(kerashash.__file__).parent == pathlib.Path(folder, "kerashash")
     failures = _Failures()
-    options = ["-x", "-q", "-n", "0", "-p", "no:cacheprovider", "--tb", "line"]
+    options = [
+        "-x",
+        "-q",
+        "-n",
+        "0",
+        "-m",
+        "",
+        "-p",
+        "no:cacheprovider",
+        "--tb",
+        "line",
+    ]
     status = pytest.main([*options, tests, "-k", select], plugins=[failures])
     results.put((int(status), failures.names))
 

@@ -7,6 +7,7 @@ file system or an operating system has no locks, they are stale after a day.
 """
 
 import contextlib
+import errno
 import io
 import math
 import os
@@ -91,6 +92,32 @@ def _as_text(path: str | os.PathLike[str], argument: str) -> str:
             f"{argument}={path!r}."
         )
     return text
+
+
+def make_folder(path: str | os.PathLike[str], argument: str) -> None:
+    """Make a folder, if it is not there, in which files are to be written later.
+
+    Args:
+        path: path of the folder.
+        argument: str; the argument to name in an error.
+
+    Raises:
+        TypeError: if `path` is no path.
+        ValueError: if there cannot be such a folder, or none can be written in it.
+
+    Example:
+        >>> make_folder("logs", "log_dir")
+    """
+    folder = as_path(path, argument)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        if not os.access(folder, os.W_OK | os.X_OK):
+            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(folder))
+    except OSError as error:
+        raise ValueError(
+            f"`{argument}` must be a folder in which one can write. Received: "
+            f"{argument}={os.fspath(path)!r}: {error}."
+        ) from error
 
 
 def remove_link(path: pathlib.Path) -> None:
@@ -600,6 +627,10 @@ def _read_npy(archive: zipfile.ZipFile, member: zipfile.ZipInfo) -> npt.NDArray[
 def _replaced(path: str | os.PathLike[str]) -> tuple[pathlib.Path, int | None]:
     """The file that a path points to, and its mode; None if there is none yet."""
     target = pathlib.Path(os.path.realpath(_as_text(path, "path")))
+    if not target.parent.is_dir():
+        # By the name that the user gave, not that of the file which takes its place.
+        reason = os.strerror(errno.ENOENT)
+        raise FileNotFoundError(errno.ENOENT, reason, os.fspath(path))
     if not target.exists():
         return target, None
     mode = target.stat().st_mode

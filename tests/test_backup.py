@@ -194,3 +194,43 @@ def test_wrong_arguments(tmp_path):
     backup.set_model(model)
     with pytest.raises(ValueError, match="`model` must be built"):
         backup.on_train_begin()
+
+
+@pytest.mark.parametrize("keep", [False, True])
+def test_folders_that_are_no_backups_stay(tmp_path, keep):
+    """Also those with the name of one, which is refused before the training."""
+    for name in ("epoch-02", "epoch-0", "epochs"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "notes.txt").write_text("mine")
+    fit_plain(Backup(tmp_path, keep=keep))
+    assert {*(path.parent.name for path in tmp_path.glob("*/notes.txt"))} == {
+        "epoch-02",
+        "epoch-0",
+        "epochs",
+    }
+    other = tmp_path / "other"
+    (other / "epoch-1").mkdir(parents=True)
+    (other / "epoch-1" / "notes.txt").write_text("mine")
+    with pytest.raises(ValueError, match=r"`folder` must hold backups alone.*notes"):
+        fit_plain(Backup(other))
+    assert (other / "epoch-1" / "notes.txt").read_text() == "mine"
+
+
+def test_a_folder_that_cannot_be_is_refused_before_the_training(tmp_path):
+    (tmp_path / "file").write_text("")
+    steps = []
+    count = keras.callbacks.LambdaCallback(
+        on_train_batch_end=lambda *_: steps.append(1)
+    )
+    with pytest.raises(ValueError, match="`folder` must be a folder in which one can"):
+        fit_plain(count, Backup(tmp_path / "file"))
+    assert not steps
+    with pytest.raises(TypeError, match="`folder` must be a path"):
+        Backup(None)
+
+
+def fit_plain(*callbacks):
+    model = AdaLabelHash("features", bits=8, num_classes=3)
+    model.build((None, 4))
+    model.compile(keras.optimizers.SGD(0.1), run_eagerly=True)
+    model.fit(np.ones((6, 4)), np.arange(6) % 3, callbacks=[*callbacks], verbose=0)

@@ -619,3 +619,37 @@ def test_thumbnails_of_files_are_decoded_in_their_size(colours):
     images = thumbnails.thumbnails(data, np.array([7, 3]), side=8)
     np.testing.assert_array_equal(images, colours.x[[7, 3]])
     assert sizes == [8]
+
+
+@pytest.mark.parametrize(
+    "name", ["RetrievalEvaluation", "CodeHealth", "CodeProjector", "HParams"]
+)
+def test_a_log_folder_that_cannot_be_is_refused_before_the_training(
+    name, colours, tmp_path
+):
+    file = tmp_path / "file"
+    file.write_text("")
+    callback = getattr(kerashash.callbacks, name)(colours, log_dir=file)
+    check_refused([callback], colours)
+
+
+def test_all_callbacks_refuse_a_log_folder_that_cannot_be(colours, tmp_path):
+    file = tmp_path / "file"
+    file.write_text("")
+    check_refused(kerashash.callbacks.monitor(colours, file), colours)
+
+
+def check_refused(callbacks, data):
+    model = kerashash.AdaLabelHash(
+        keras.Sequential([keras.Input(data.x.shape[1:]), keras.layers.Flatten()]),
+        bits=8,
+        num_classes=data.num_classes,
+    )
+    model.compile(keras.optimizers.SGD(0.0), run_eagerly=True)
+    steps = []
+    count = keras.callbacks.LambdaCallback(
+        on_train_batch_end=lambda *_: steps.append(1)
+    )
+    with pytest.raises(ValueError, match="`log_dir` must be a folder in which one can"):
+        model.fit(data.train.batch(8), callbacks=[count, *callbacks], verbose=0)
+    assert not steps

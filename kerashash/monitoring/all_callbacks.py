@@ -92,6 +92,8 @@ class _TensorBoard(keras.callbacks.TensorBoard):
 
     def set_model(self, model: Any) -> None:
         writes = is_chief(model.distribute_strategy)
+        if writes:
+            event_files.make_run_folder(self.log_dir)
         folder = os.path.join(self.log_dir, "train")
         self._earlier = event_files.earlier_files(folder) if writes else []
         if not writes:

@@ -16,7 +16,7 @@ from kerashash.checks import check_integer
 from kerashash.methods import replicas
 
 _STATE, _WEIGHTS = "backup.json", "model.weights.h5"
-_GENERATION = re.compile(r"epoch-([0-9]+)")
+_GENERATION = re.compile(r"epoch-([1-9][0-9]*)")
 _GENERATIONS = 2  # that are kept
 # What has names of layers in a config of Keras.
 _NAMING = ("name", "keras_history", "input_layers", "output_layers")
@@ -52,9 +52,10 @@ class Backup(keras.callbacks.Callback):
             complete is then not repeated, but loads the result.
 
     Raises:
-        TypeError, ValueError: if `every` is not a number of epochs. In `fit`, if the
-            backups are of another model: of another class, with other options, weights
-            or optimizer.
+        TypeError, ValueError: if `folder` is no path or `every` not a number of epochs.
+            In `fit`, if the folder cannot be written or has a folder of that name which
+            is no backup, or the backups are of another model: of another class, with
+            other options, weights or optimizer.
 
     Example:
         >>> import numpy as np
@@ -74,7 +75,7 @@ class Backup(keras.callbacks.Callback):
     ) -> None:
         super().__init__()
         check_integer("every", every)
-        self.folder = self._own_folder = pathlib.Path(folder)
+        self.folder = self._own_folder = files.as_path(folder, "folder")
         self.every = every
         self.keep = keep
         self._epoch = self._saved_epoch = 0
@@ -90,6 +91,9 @@ class Backup(keras.callbacks.Callback):
         number = replicas.process_number(strategy)
         self._own_folder = self.folder / f"worker-{number}" if number else self.folder
         self._epoch = self._saved_epoch = 0
+        files.make_folder(self._own_folder, "folder")
+        for path in self._generations():
+            _check_own(path)
         epoch, path = self._newest(None)
         common = int(replicas.of_all_processes(strategy, epoch).min())
         if common < epoch:
@@ -169,6 +173,21 @@ class Backup(keras.callbacks.Callback):
             if (match := _GENERATION.fullmatch(path.name))
         ]
         return [path for _, path in sorted(found, reverse=True)]
+
+
+def _check_own(path: pathlib.Path) -> None:
+    """Refuse what has the name of a backup and is none: it would be removed."""
+    if path.is_symlink() or not path.is_dir():
+        raise ValueError(
+            f"`folder` must hold backups alone under such names. Received: {path}, "
+            "which is no folder."
+        )
+    others = sorted({file.name for file in path.iterdir()} - {_STATE, _WEIGHTS})
+    if others:
+        raise ValueError(
+            f"`folder` must hold backups alone under such names. Received: {path}, "
+            f"with {others[0]!r}."
+        )
 
 
 def _damage(path: pathlib.Path) -> str | None:

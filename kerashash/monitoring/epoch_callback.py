@@ -59,6 +59,8 @@ class EpochCallback(keras.callbacks.Callback):
         self._is_first_epoch = True
         self.codes.forget()
         self._close()
+        if self._writes and self.log_dir is not None:
+            event_files.make_run_folder(self.log_dir)
 
     def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
         is_first, self._is_first_epoch = self._is_first_epoch, False

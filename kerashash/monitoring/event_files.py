@@ -32,6 +32,23 @@ def run_folder(log_dir: str | os.PathLike[str]) -> str:
     return folder if "://" in folder else os.path.abspath(folder)
 
 
+def make_run_folder(log_dir: str | os.PathLike[str]) -> None:
+    """Make the folder of a run, before a training that would fail without it.
+
+    Args:
+        log_dir: path of the log folder.
+
+    Raises:
+        TypeError, ValueError: if there cannot be such a folder of this machine.
+
+    Example:
+        >>> make_run_folder("logs")
+    """
+    folder = run_folder(log_dir)
+    if "://" not in folder:
+        files.make_folder(folder, "log_dir")
+
+
 def writer(log_dir: str | os.PathLike[str], step: int) -> Any:
     """Return the writer of a log folder, which is made if it is not open.
 

@@ -76,6 +76,8 @@ class HParams(keras.callbacks.Callback):
             )
         event_files.close(self.log_dir)
         self._is_written = False
+        if is_chief(self.model.distribute_strategy):
+            event_files.make_run_folder(self.log_dir)
 
     def on_epoch_begin(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
         # Not `on_train_begin`: later callbacks may restore weights and rates there.

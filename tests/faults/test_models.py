@@ -286,3 +286,10 @@ def test_nothing_is_written_to_what_is_no_path():
             files.replacing(path),
         ):
             pass
+
+
+def test_a_folder_that_is_missing_is_named_by_the_path_given(tmp_path):
+    path = tmp_path / "none" / "model.keras"
+    with pytest.raises(FileNotFoundError) as caught, files.replacing(path):
+        pass
+    assert caught.value.filename == str(path)

@@ -327,3 +327,15 @@ def test_plot_draws_the_precision_of_neighbourhoods(tmp_path, monkeypatch):
         [2, 5, 10],
         [1, 2, 4, 6, 10],
     ]
+
+
+@pytest.mark.parametrize("command", ["evaluate", "compare"])
+@pytest.mark.parametrize("option", ["--protocol", "--seed", "--data-dir"])
+def test_options_without_effect_are_refused(command, option, capsys):
+    assert cli.main([command, "ssdh-digits-48", option, "7"]) == 2
+    assert f"{option} goes with --data" in capsys.readouterr().err
+
+
+def test_a_definition_goes_with_data(capsys):
+    assert cli.main(["evaluate", "ssdh-digits-48", "--definition", "dcdh@5000"]) == 2
+    assert "--definition goes with --data" in capsys.readouterr().err

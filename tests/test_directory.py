@@ -1,6 +1,7 @@
 import numpy as np
 import pytest
 import tensorflow as tf
+from PIL import Image
 
 import kerashash
 from kerashash.data import from_directory
@@ -211,3 +212,13 @@ def test_links_out_of_the_folder_are_not_followed(pets, tmp_path):
     (pets / "cat" / "link.png").symlink_to(tmp_path / "secret.png")
     with pytest.raises(ValueError, match=r"`path` must hold images.*'cat/link\.png'"):
         from_directory(pets)
+
+
+def test_images_are_left_to_train_on(tmp_path, rng):
+    for name in ("a", "b"):
+        (tmp_path / name).mkdir()
+        for number in range(3):
+            pixels = rng.integers(0, 255, (8, 8, 3)).astype(np.uint8)
+            Image.fromarray(pixels).save(tmp_path / name / f"{number}.png")
+    with pytest.raises(ValueError, match=r"`query_share` must leave images.*0\.95"):
+        kerashash.data.from_directory(tmp_path, query_share=0.95)

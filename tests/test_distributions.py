@@ -135,3 +135,26 @@ def test_a_data_set_by_name_is_its_file(tmp_path, rng):
         np.testing.assert_array_equal(actual, expected)
     with pytest.raises(DatasetUnavailableError, match=r"(?s)movie.*Movie\.mat"):
         kerashash.data.load("ldl/movie", data_dir=tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("options", "error", "message"),
+    [
+        ({"seed": -1}, ValueError, "`seed` must be at least 0"),
+        ({"seed": 1.5}, TypeError, "`seed` must be an integer"),
+        ({"seed": None}, TypeError, "`seed` must be an integer"),
+        ({"query_share": 0.01}, ValueError, "`query_share` must draw a row"),
+        ({"query_share": "a"}, TypeError, "`query_share` must be a number"),
+    ],
+)
+def test_draws_are_checked(options, error, message, rng):
+    pair = (rng.normal(size=(9, 3)), rng.dirichlet(np.ones(4), 9))
+    with pytest.raises(error, match=message):
+        kerashash.data.load_distributions(pair, **options)
+
+
+def test_a_field_that_is_too_long_is_no_csv(tmp_path):
+    file = tmp_path / "long.csv"
+    file.write_text("1" * 200_000 + ",1\n")
+    with pytest.raises(ValueError, match=r"long\.csv must be a CSV file"):
+        kerashash.data.load_distributions(file, num_classes=1)

@@ -9,7 +9,7 @@ from click.core import ParameterSource
 
 from kerashash.cli import models
 from kerashash.cli.completion import complete_data, complete_entry
-from kerashash.cli.options import data_options, json_option
+from kerashash.cli.options import data_options, json_option, refuse_without_data
 from kerashash.cli.printing import print_data, print_json
 
 # Images that are encoded to measure a rate, after as many that warm up.
@@ -80,6 +80,8 @@ def _compare(
     from kerashash.cli.evaluate import measured
     from kerashash.codes import packed_width
 
+    if data is None:
+        refuse_without_data("protocol", "seed", "data_dir")
     rows = None if data is None else models.load_rows(data, protocol, seed, data_dir)
     columns: list[dict[str, Any]] = []
     for name in names:

@@ -6,7 +6,7 @@ import click
 
 from kerashash.cli import models
 from kerashash.cli.completion import complete_data, complete_entry
-from kerashash.cli.options import data_options, json_option
+from kerashash.cli.options import data_options, json_option, refuse_without_data
 from kerashash.cli.printing import print_data, print_json, print_metrics
 
 
@@ -42,6 +42,7 @@ def _evaluate(
     entry are computed again, from the codes that it stores.
     """
     if name is None:
+        refuse_without_data("protocol", "seed", "data_dir", "definition")
         result = _of_codes(model)
     else:
         from kerashash.evaluation.choices import PROTOCOLS

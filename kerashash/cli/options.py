@@ -4,6 +4,7 @@ from collections.abc import Callable
 from typing import Any, TypeVar
 
 import click
+from click.core import ParameterSource
 
 from kerashash.cli.completion import complete_entry
 
@@ -42,3 +43,18 @@ def data_options(command: Command) -> Command:
     ):
         command = option(command)
     return command
+
+
+def refuse_without_data(*names: str) -> None:
+    """Refuse options of the running command that have no effect without ``--data``.
+
+    Args:
+        *names: str; the parameters of these options.
+
+    Raises:
+        click.UsageError: if the user has given one.
+    """
+    context = click.get_current_context()
+    for name in names:
+        if context.get_parameter_source(name) is ParameterSource.COMMANDLINE:
+            raise click.UsageError(f"--{name.replace('_', '-')} goes with --data.")

@@ -150,6 +150,11 @@ def from_directory(
             f"query. Received in {folder}: one image of each of {len(class_names)} "
             "classes."
         )
+    if not len(splits["train"]):
+        raise ValueError(
+            "`query_share` must leave images to train on. Received: "
+            f"query_share={query_share} of {len(names)} images, all of them queries."
+        )
     splits = protocols.with_validation(source, splits, validation, int(seed))
     rule = "of each class are queries, the rest trains and is the database"
     protocol = f"{query_share:g} {rule}"

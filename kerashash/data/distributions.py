@@ -131,6 +131,7 @@ def load_distributions(
     """
     from kerashash.data.builders import ldl
 
+    check_integer("seed", seed, least=0)
     check_number("query_share", query_share)
     if not 0 < query_share < 1:
         raise ValueError(f"`query_share` must be in (0, 1). Received: {query_share}.")
@@ -174,7 +175,12 @@ def _read_csv(path: str, num_classes: int | None) -> dict[str, npt.NDArray[Any]]
         )
     check_integer("num_classes", num_classes)
     with open(path, newline="", encoding="utf-8-sig", errors="replace") as file:
-        lines = [line for line in csv.reader(file) if line]
+        try:
+            lines = [line for line in csv.reader(file) if line]
+        except csv.Error as error:
+            raise ValueError(
+                f"{path} must be a CSV file. Received: {error}."
+            ) from error
     if lines and not _is_number(lines[0][0]):
         del lines[0]  # the header
     try:
@@ -210,6 +216,11 @@ def _split(
     order = np.random.default_rng(seed).permutation(len(x))
     queries = int(query_share * len(x))
     train, query = order[queries:], order[:queries]
+    if not len(query) or not len(train):
+        raise ValueError(
+            "`query_share` must draw a row, and leave one. Received: "
+            f"query_share={query_share} of {len(x)} rows."
+        )
     if not validation:
         return DistributionData(x[train], d[train], x[query], d[query])
     held_out = int(validation * len(train))

@@ -40,7 +40,7 @@ def indexed(dataset: tf.data.Dataset, start: int = 0) -> tf.data.Dataset:
             "`dataset` must be a tf.data.Dataset. Received type: "
             f"{type(dataset).__name__}."
         )
-    check_integer("start", start, least=0)
+    check_integer("start", start, least=0, most=2**31 - 1)
     if isinstance(dataset.element_spec, tf.TensorSpec):
         return dataset.enumerate(start).map(
             lambda index, x: (x, {"index": tf.cast(index, tf.int32)})

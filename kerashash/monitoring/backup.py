@@ -92,8 +92,8 @@ class Backup(keras.callbacks.Callback):
         self._own_folder = self.folder / f"worker-{number}" if number else self.folder
         self._epoch = self._saved_epoch = 0
         files.make_folder(self._own_folder, "folder")
-        for path in self._generations():
-            _check_own(path)
+        for folder in self._generations():
+            _check_own(folder)
         epoch, path = self._newest(None)
         common = int(replicas.of_all_processes(strategy, epoch).min())
         if common < epoch:

@@ -301,3 +301,81 @@ def test_precision_of_neighbourhoods_stands_at_how_many_are_similar(tmp_path):
         plots.neighbourhood_precision({})
     with pytest.raises(ValueError, match=r"`curves` must hold the arrays \['k'"):
         plots.neighbourhood_precision({"a": {"k": [1], "similar": [1.0]}})
+
+
+def test_names_of_the_user_are_drawn_as_they_are(rng, tmp_path):
+    names = ["_a $x^{", "$\\b$"]
+    curve = {"precision_at": [1.0, 0.5], "recall_at": [0.5, 1.0]}
+    pairs = {"k": [5, 10], "similar": [7.0, 14.0], "precision": [0.9, 0.8]}
+    codes, words = rng.choice([-1, 1], (20, 8)), rng.choice([-1, 1], (4, 8))
+    bits = {"bits": [8], "measured": [0.5]}
+    images = np.zeros((1, 2, 2)), np.zeros((1, 2, 2, 2))
+    path = tmp_path / "names.png"
+    figures = [
+        plots.retrieval_curves(dict.fromkeys(names, curve), "pr", path, title="$_{"),
+        plots.neighbourhood_precision(dict.fromkeys(names, pairs), "$_{", path),
+        plots.code_map(codes, np.arange(20) % 2, names, "$_{", path, perplexity=5),
+    ]
+    for figure in figures:
+        assert [text.get_text() for text in figure.legends[0].texts] == names
+        # Not as a formula, without the signs.
+        assert not any(text.get_parse_math() for text in figure.legends[0].texts)
+    plots.codeword_graph(words, [*names, "_", "$"], "$_{$", path)
+    plots.against_bits(dict.fromkeys(names, bits), "$_{$", "$_{$", path)
+    plots.bit_correlations(np.eye(2), "$_{$", path)
+    plots.retrieval_grid(*images, None, path, [["$_{$", "_"]], "$_{$")
+
+
+@pytest.mark.parametrize("name", ["queries", "neighbours"])
+@pytest.mark.parametrize(
+    "image", [np.full((8, 8), 200), np.full((8, 8), 2.0), np.full((8, 8), np.nan)]
+)
+def test_images_that_would_be_saturated_are_refused(name, image):
+    images = {"queries": np.zeros((1, 8, 8)), "neighbours": np.zeros((1, 1, 8, 8))}
+    images[name] = np.broadcast_to(image, images[name].shape)
+    with pytest.raises((TypeError, ValueError), match=f"`{name}` must be uint8, or"):
+        plots.retrieval_grid(**images)
+
+
+def test_each_array_of_images_has_its_own_scale():
+    figure = plots.retrieval_grid(
+        np.zeros((1, 8, 8), np.uint8), np.ones((1, 1, 8, 8), np.float32)
+    )
+    limits = [axis.images[0].get_clim() for axis in figure.axes]
+    assert limits == [(0, 255), (0, 1)]
+
+
+def test_a_grid_needs_queries():
+    with pytest.raises(ValueError, match="`queries` must hold one or more"):
+        plots.retrieval_grid(np.zeros((0, 8, 8)), np.zeros((0, 3, 8, 8)))
+    with pytest.raises(ValueError, match="`queries`, `neighbours` and `relevant`"):
+        plots.retrieval_grid(np.zeros((1, 8, 8)), np.zeros((1, 3, 8, 8)), [True])
+
+
+@pytest.mark.parametrize(
+    ("options", "named"),
+    [
+        ({"seed": -1}, "`seed` must be at least 0"),
+        ({"seed": "x"}, "`seed` must be an integer"),
+        ({"seed": 1.5}, "`seed` must be an integer"),
+        ({"perplexity": "5"}, "`perplexity` must be a number"),
+        ({"codes": np.ones((1, 8)), "perplexity": 0.5}, "`codes` must be 2 or more"),
+    ],
+)
+def test_options_of_the_map_are_named(options, named):
+    options = {"codes": np.ones((20, 8)), "perplexity": 5, **options}
+    labels = np.zeros(len(options["codes"]), int)
+    with pytest.raises((TypeError, ValueError), match=named):
+        plots.code_map(labels=labels, class_names=["a"], **options)
+
+
+def test_curves_without_names_or_values_are_named():
+    for plot in (plots.retrieval_curves, plots.neighbourhood_precision):
+        with pytest.raises(TypeError, match="`curves` must be a dict by name"):
+            plot([{"k": [1]}])
+        with pytest.raises(TypeError, match="`curves` must be a dict by name"):
+            plot({"a": [1]})
+    with pytest.raises(TypeError, match="`methods` must be a dict by name"):
+        plots.against_bits([{"bits": [8]}])
+    with pytest.raises(ValueError, match="`methods` must hold one or more values"):
+        plots.against_bits({"a": {"bits": [], "measured": []}})

@@ -55,6 +55,8 @@ def test_bad_input_is_named_and_nothing_written(model, tmp_path):
         ranker.to_saved_model(model, tmp_path / "new", k=4)
     with pytest.raises(ValueError, match=r"`model` must have bits=8.*bits=12"):
         kerashash.HammingRanker(np.ones((3, 8))).to_saved_model(model, "new", k=1)
+    with pytest.raises(TypeError, match="`model` must be a HashModel"):
+        ranker.to_saved_model(mlp(6), tmp_path / "new", k=1)
     unbuilt = kerashash.AdaLabelHash("features", bits=12, num_classes=3)
     with pytest.raises(ValueError, match="`model` must be built"):
         ranker.to_saved_model(unbuilt, tmp_path / "new", k=1)

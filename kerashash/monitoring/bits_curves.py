@@ -44,15 +44,15 @@ def against_bits(
         `matplotlib.figure.Figure`, with a panel for each method, on equal axes.
 
     Raises:
-        ValueError: if there are no methods, or arrays do not match.
+        TypeError: if `methods` is no dict of dicts.
+        ValueError: if there are no methods or no values, or arrays do not match.
 
     Example:
         >>> dpsh = {"bits": [12, 48], "measured": [0.6, 0.7], "printed": [0.71, 0.76]}
         >>> against_bits({"DPSH": dpsh}).axes[0].get_title()
         'DPSH'
     """
-    if not methods:
-        raise ValueError("`methods` must hold one or more methods. Received: none.")
+    figure_files.check_dicts("methods", methods)
     columns = min(_COLUMNS, len(methods))
     rows = -(-len(methods) // columns)
     figure = matplotlib.figure.Figure(
@@ -68,6 +68,10 @@ def against_bits(
                 f"{ {key: np.shape(array) for key, array in values.items()} }."
             )
     lengths = sorted({float(n) for v in methods.values() for n in np.ravel(v["bits"])})
+    if not lengths:
+        raise ValueError(
+            "`methods` must hold one or more values of `bits`. Received: none."
+        )
     for axis, (name, values) in zip(panels.flat, methods.items(), strict=False):
         bits = np.asarray(values["bits"], float)
         for key, look in (("printed", _PRINTED), ("measured", _MEASURED)):
@@ -81,7 +85,7 @@ def against_bits(
             axis.errorbar(
                 bits[there], y[there], spread[there], **look, markersize=4, capsize=2
             )
-        axis.set_title(name, fontsize=10)
+        axis.set_title(str(name), fontsize=10, **figure_files.AS_IT_IS)
         axis.grid(color="0.9")
         axis.spines[["top", "right"]].set_visible(False)
     for axis in panels.flat[len(methods) :]:
@@ -93,9 +97,9 @@ def against_bits(
     for axis in panels.flat[max(len(methods) - columns, 0) : len(methods)]:
         axis.tick_params(labelbottom=True)
         axis.set_xlabel("bits", fontsize=9)
-    figure.supylabel(label, fontsize=10)
+    figure.supylabel(label, fontsize=10, **figure_files.AS_IT_IS)
     if title:
-        figure.suptitle(title, fontsize=11)
+        figure.suptitle(title, fontsize=11, **figure_files.AS_IT_IS)
     handles = [
         matplotlib.lines.Line2D([], [], label=name, **look)
         for name, look in (

@@ -9,7 +9,7 @@ import matplotlib.patheffects
 import numpy as np
 import numpy.typing as npt
 
-from kerashash.checks import check_labels
+from kerashash.checks import check_integer, check_labels, check_number
 from kerashash.codes import as_packed, unpack
 from kerashash.monitoring import figure_files
 from kerashash.monitoring.curves import COLOURS
@@ -38,7 +38,7 @@ def code_map(
 
     Args:
         codes: uint8 array ``(n, ceil(bits / 8))``, or array ``(n, bits)`` over
-            {-1, +1}; more than `perplexity` of them.
+            {-1, +1}; 2 or more, and more than `perplexity` of them.
         labels: integer array ``(n,)`` of class ids, or label rows ``(n, classes)`` with
             one 1 in each.
         class_names: list of str; the names of the classes. Those of which there is no
@@ -47,7 +47,7 @@ def code_map(
         path: path of a PNG file to write, or None.
         bits: int or None; the code length, required for packed codes.
         perplexity: float; about how many neighbours a code has.
-        seed: int; of t-SNE.
+        seed: int; of t-SNE, from 0 to 2**32 - 1.
 
     Returns:
         `matplotlib.figure.Figure`, with a colour and a mark for each class. Its name
@@ -70,6 +70,8 @@ def code_map(
     # Here, because it takes seconds, and other figures do without.
     from sklearn.manifold import TSNE
 
+    check_number("perplexity", perplexity)
+    seed = check_integer("seed", seed, 0, 2**32 - 1)
     packed, bits = as_packed(codes, bits)
     signs = unpack(packed, bits)  # (n, bits)
     rows = check_labels(labels, len(class_names), len(signs), name="labels")
@@ -78,6 +80,8 @@ def code_map(
             "`labels` must give one class to each code. Received a row of "
             f"{int(rows.sum(axis=1).min())} and one of {int(rows.sum(axis=1).max())}."
         )
+    if len(signs) < 2:
+        raise ValueError(f"`codes` must be 2 or more. Received: {len(signs)}.")
     if not 0 < perplexity < len(signs):
         raise ValueError(
             f"`perplexity` must be above 0 and below the number of codes, {len(signs)}."
@@ -111,8 +115,16 @@ def code_map(
     axes.set_aspect("equal", adjustable="datalim")
     axes.spines[:].set_color("0.8")
     if title:
-        axes.set_title(title, fontsize=11)
-    figure.legend(loc="outside right center", frameon=False, fontsize=9, markerscale=2)
+        axes.set_title(title, fontsize=11, **figure_files.AS_IT_IS)
+    figure_files.legend(
+        figure,
+        axes.collections,
+        [name for name, _ in classes],
+        loc="outside right center",
+        frameon=False,
+        fontsize=9,
+        markerscale=2,
+    )
     figure.draw_without_rendering()  # now it is known where the points are
     boxes: list[Any] = []
     for name, chosen in classes:
@@ -125,6 +137,7 @@ def code_map(
             path_effects=[
                 matplotlib.patheffects.withStroke(linewidth=3, foreground="white")
             ],
+            **figure_files.AS_IT_IS,
         )
         box = text.get_window_extent()
         if any(box.overlaps(other) for other in boxes):

@@ -119,12 +119,13 @@ def codeword_graph(
             ha="right" if left else "left",
             va="center",
             fontsize=10,
+            **figure_files.AS_IT_IS,
         )
     limits = (-side / radius, side / radius)
     axes.set(xlim=limits, ylim=limits, aspect="equal")
     axes.axis("off")
     if title:
-        axes.set_title(title, fontsize=11)
+        axes.set_title(title, fontsize=11, **figure_files.AS_IT_IS)
     figure.legend(
         handles=[
             matplotlib.lines.Line2D(

@@ -48,6 +48,7 @@ def retrieval_curves(
         `matplotlib.figure.Figure`, with the names below the curves.
 
     Raises:
+        TypeError: if `curves` is no dict of dicts.
         ValueError: if there are no curves, one lacks an array, or two do not match.
 
     Example:
@@ -57,8 +58,7 @@ def retrieval_curves(
     """
     check_choices({"kind": [*_AXES], "scale": _SCALES}, kind=kind, scale=scale)
     key, x_label, y_label = _AXES[kind]
-    if not curves:
-        raise ValueError("`curves` must hold one or more curves. Received: none.")
+    figure_files.check_dicts("curves", curves)
     figure = matplotlib.figure.Figure(
         figsize=(6, 4.2 + 0.2 * -(-len(curves) // 2)), layout="constrained"
     )
@@ -77,7 +77,7 @@ def retrieval_curves(
                 f"`curves` must hold arrays of one shape (n,). Received in {name!r}: "
                 f"{x.shape} and {y.shape}."
             )
-        axes.plot(x, y, linestyle=style, color=colour, linewidth=1.8, label=name)
+        axes.plot(x, y, linestyle=style, color=colour, linewidth=1.8, label=str(name))
     if kind == "pn":
         axes.set_xscale(scale)
         axes.xaxis.set_major_formatter(matplotlib.ticker.StrMethodFormatter("{x:,.0f}"))
@@ -88,10 +88,18 @@ def retrieval_curves(
     axes.set_xlabel(x_label)
     axes.set_ylabel(y_label)
     if title:
-        axes.set_title(title, fontsize=11)
+        axes.set_title(title, fontsize=11, **figure_files.AS_IT_IS)
     axes.grid(color="0.9")
     axes.spines[["top", "right"]].set_visible(False)
-    figure.legend(loc="outside lower center", ncols=2, fontsize=8, frameon=False)
+    figure_files.legend(
+        figure,
+        axes.lines,
+        curves,
+        loc="outside lower center",
+        ncols=2,
+        fontsize=8,
+        frameon=False,
+    )
     if path is not None:
         figure_files.save(figure, path, dpi=150)
     return figure

@@ -1,11 +1,17 @@
-"""Figures in files."""
+"""Figures: their files, the names in them, and the values to draw."""
 
 import os
 import pathlib
+from collections.abc import Iterable, Mapping
+from typing import Any
 
 import matplotlib.figure
+import matplotlib.legend
 
 from kerashash import files
+
+#: Options of a text of the user: matplotlib would read "$" as the start of a formula.
+AS_IT_IS: dict[str, Any] = {"parse_math": False}
 
 
 def save(
@@ -35,3 +41,68 @@ def save(
     kind = pathlib.Path(path).suffix[1:] or "png"
     with files.replacing(path) as file:
         figure.savefig(file, format=kind, dpi=dpi or "figure")
+
+
+def legend(
+    figure: matplotlib.figure.Figure,
+    handles: Iterable[Any],
+    names: Iterable[object],
+    **options: Any,
+) -> matplotlib.legend.Legend:
+    """Add a legend with each name as it is.
+
+    By itself, matplotlib would leave out names that begin with "_", and read "$" as the
+    start of a formula.
+
+    Args:
+        figure: `matplotlib.figure.Figure`.
+        handles: iterable of artists.
+        names: iterable; the name of each.
+        **options: further arguments of `matplotlib.figure.Figure.legend`.
+
+    Returns:
+        `matplotlib.legend.Legend`.
+
+    Example:
+        >>> import matplotlib.lines
+        >>> line = matplotlib.lines.Line2D([], [])
+        >>> added = legend(matplotlib.figure.Figure(), [line], ["_$"])
+        >>> [text.get_text() for text in added.texts]
+        ['_$']
+    """
+    handles = [*handles]
+    added = figure.legend(handles=handles, labels=[""] * len(handles), **options)
+    for text, name in zip(added.texts, names, strict=True):
+        text.set(text=str(name), **AS_IT_IS)
+    return added
+
+
+def check_dicts(name: str, value: object) -> None:
+    """Check that a value is a dict by name of dicts, and not empty.
+
+    Args:
+        name: str; the argument to name in the error.
+        value: the value received.
+
+    Raises:
+        TypeError: if it is no such dict.
+        ValueError: if it is empty.
+
+    Example:
+        >>> check_dicts("curves", [])
+        Traceback (most recent call last):
+        TypeError: `curves` must be a dict by name of dicts. Received type: list.
+    """
+    if not isinstance(value, Mapping):
+        raise TypeError(
+            f"`{name}` must be a dict by name of dicts. "
+            f"Received type: {type(value).__name__}."
+        )
+    if not value:
+        raise ValueError(f"`{name}` must hold one or more {name}. Received: none.")
+    for key, arrays in value.items():
+        if not isinstance(arrays, Mapping):
+            raise TypeError(
+                f"`{name}` must be a dict by name of dicts. Received in {key!r}: "
+                f"{type(arrays).__name__}."
+            )

@@ -34,6 +34,7 @@ def neighbourhood_precision(
         `matplotlib.figure.Figure`, with the names below the curves.
 
     Raises:
+        TypeError: if `curves` is no dict of dicts.
         ValueError: if there are no curves, one lacks an array, or two do not match.
 
     Example:
@@ -46,8 +47,7 @@ def neighbourhood_precision(
         DDH (J. Song et al., Deep Discrete Hashing with Self-supervised Pairwise Labels,
         ECML PKDD 2017), figure 2.
     """
-    if not curves:
-        raise ValueError("`curves` must hold one or more curves. Received: none.")
+    figure_files.check_dicts("curves", curves)
     figure = matplotlib.figure.Figure(figsize=(6, 4.6), layout="constrained")
     axes = figure.subplots()
     for number, (name, curve) in enumerate(curves.items()):
@@ -67,7 +67,7 @@ def neighbourhood_precision(
             marker=mark,
             markersize=5,
             color=colour,
-            label=name,
+            label=str(name),
         )
         others = [other for key, other in curves.items() if key != name]
         for value, point in zip(k, zip(x, y, strict=True), strict=True):
@@ -91,8 +91,16 @@ def neighbourhood_precision(
     axes.grid(color="0.9")
     axes.spines[["top", "right"]].set_visible(False)
     if title:
-        axes.set_title(title, fontsize=11)
-    figure.legend(loc="outside lower center", ncols=1, fontsize=9, frameon=False)
+        axes.set_title(title, fontsize=11, **figure_files.AS_IT_IS)
+    figure_files.legend(
+        figure,
+        axes.lines,
+        curves,
+        loc="outside lower center",
+        ncols=1,
+        fontsize=9,
+        frameon=False,
+    )
     if path is not None:
         figure_files.save(figure, path, dpi=150)
     return figure

@@ -9,6 +9,7 @@ import matplotlib.ticker
 import numpy as np
 import numpy.typing as npt
 
+from kerashash.checks import as_array
 from kerashash.monitoring import figure_files
 from kerashash.monitoring.bits_curves import against_bits
 from kerashash.monitoring.code_map import code_map
@@ -70,7 +71,8 @@ def bit_correlations(
     axis = figure.subplots()
     axis.set_facecolor("0.6")  # seen through NaN
     image = axis.imshow(correlations, cmap="RdBu_r", vmin=-1, vmax=1)
-    axis.set(xlabel="bit", ylabel="bit", title=title)
+    axis.set(xlabel="bit", ylabel="bit")
+    axis.set_title(title, **figure_files.AS_IT_IS)
     for ticks in (axis.xaxis, axis.yaxis):
         ticks.set_major_locator(matplotlib.ticker.MaxNLocator(integer=True))
     figure.colorbar(image, label="correlation")
@@ -93,8 +95,8 @@ def retrieval_grid(
     says so.
 
     Args:
-        queries: array ``(q, height, width)`` or ``(q, height, width, 3)``; uint8, or
-            float in [0, 1].
+        queries: array ``(q, height, width)`` or ``(q, height, width, 3)``, of one or
+            more; uint8, or float in [0, 1].
         neighbours: array ``(q, k, ...)`` of images like `queries`, nearest first.
         relevant: bool array ``(q, k)``, whether each neighbour is relevant; or None if
             that is not known, and there are no frames.
@@ -106,7 +108,8 @@ def retrieval_grid(
         `matplotlib.figure.Figure`.
 
     Raises:
-        ValueError: if the shapes do not match.
+        ValueError: if the shapes do not match, or there are no queries.
+        TypeError, ValueError: if images are neither uint8 nor float in [0, 1].
 
     Example:
         >>> figure = retrieval_grid(
@@ -115,18 +118,21 @@ def retrieval_grid(
         >>> len(figure.axes)
         8
     """
-    queries, neighbours = np.asarray(queries), np.asarray(neighbours)
+    queries = _check_images("queries", queries)
+    neighbours = _check_images("neighbours", neighbours)
     marks = None if relevant is None else np.asarray(relevant)
     words = None if captions is None else np.asarray(captions)
-    q, k = neighbours.shape[:2] if marks is None else marks.shape
     shapes = [neighbours.shape[:2]]
     shapes += [given.shape for given in (marks, words) if given is not None]
-    if len(queries) != q or {*shapes} != {(q, k)}:
+    if len(shapes[0]) != 2 or {*shapes} != {(len(queries), shapes[0][1])}:
         raise ValueError(
             "`queries`, `neighbours` and `relevant` must have shapes (q, ...), (q, k, "
             "...) and (q, k), as `captions` if there are any. Received: "
             f"{queries.shape}, {neighbours.shape}, {', '.join(map(str, shapes[1:]))}."
         )
+    q, k = shapes[0]
+    if q == 0:
+        raise ValueError("`queries` must hold one or more images. Received: none.")
     height = 0.9 if words is None else 1.1
     figure = matplotlib.figure.Figure(
         figsize=(
@@ -136,7 +142,7 @@ def retrieval_grid(
         layout="constrained",
     )
     if title is not None:
-        figure.suptitle(title, fontsize=10)
+        figure.suptitle(title, fontsize=10, **figure_files.AS_IT_IS)
     if marks is not None:
         frames = {"relevant": _RELEVANT, "not relevant": _IRRELEVANT}
         handles = [
@@ -153,19 +159,14 @@ def retrieval_grid(
     # An empty column separates the queries from their neighbours.
     widths = [1, 0.3, *[1] * k]
     axes = figure.subplots(q, k + 2, squeeze=False, width_ratios=widths)
-    image_options: dict[str, Any] = {
-        "cmap": "gray_r",
-        "vmin": 0,
-        "vmax": 255 if queries.dtype == np.uint8 else 1,
-    }
     for row in range(q):
-        axes[row, 0].imshow(queries[row], **image_options)
+        _draw(axes[row, 0], queries[row])
         axes[row, 1].remove()
         for rank in range(k):
             axis = axes[row, rank + 2]
-            axis.imshow(neighbours[row, rank], **image_options)
+            _draw(axis, neighbours[row, rank])
             if words is not None:
-                axis.set_xlabel(words[row, rank], fontsize=7)
+                axis.set_xlabel(words[row, rank], fontsize=7, **figure_files.AS_IT_IS)
             if marks is not None:
                 frame = _RELEVANT if marks[row, rank] else _IRRELEVANT
                 for spine in axis.spines.values():
@@ -178,3 +179,31 @@ def retrieval_grid(
     if path is not None:
         figure_files.save(figure, path, dpi=120)
     return figure
+
+
+def _check_images(name: str, images: npt.ArrayLike) -> npt.NDArray[Any]:
+    """Check that images are uint8, or from 0 to 1: others would be drawn saturated."""
+    array = as_array(images, name)
+    if array.ndim == 0:
+        raise ValueError(f"`{name}` must be an array of images. Received: {images!r}.")
+    if array.dtype == bool:
+        return array.astype(np.float32)
+    if array.dtype != np.uint8 and array.dtype.kind != "f":
+        raise TypeError(
+            f"`{name}` must be uint8, or float in [0, 1]. "
+            f"Received dtype: {array.dtype}."
+        )
+    # Not `array < 0`, which is False for NaN.
+    if array.dtype != np.uint8 and not ((array >= 0) & (array <= 1)).all():
+        raise ValueError(
+            f"`{name}` must be uint8, or float in [0, 1]. Received values from "
+            f"{array.min():g} to {array.max():g}."
+        )
+    return array
+
+
+def _draw(axis: Any, image: npt.NDArray[Any]) -> None:
+    """Draw an image, black on white if it is gray."""
+    axis.imshow(
+        image, cmap="gray_r", vmin=0, vmax=255 if image.dtype == np.uint8 else 1
+    )

@@ -25,6 +25,10 @@ def save(
     k: int,
 ) -> None:
     """Write the SavedModel, atomically; see `HammingRanker.to_saved_model`."""
+    from kerashash.methods import HashModel  # which imports rankers
+
+    if not isinstance(model, HashModel):
+        raise TypeError(f"`model` must be a HashModel. Received: {model!r}.")
     shape = model._batch_shape()
     if shape is None or not model.built:
         raise ValueError(

@@ -182,3 +182,12 @@ def test_focal_losses_stay_finite(loss):
         value = loss(t([[1, 0], [1, 0]]), logits)
     assert np.isfinite(value)
     assert np.isfinite(tape.gradient(value, logits)).all()
+
+
+@pytest.mark.parametrize("loss", [losses.sigmoid_focal, losses.softmax_focal])
+@pytest.mark.parametrize("gamma", [0.0, 0.5, 1.0, 2.0])
+def test_focal_gradients_are_finite_where_nothing_is_missed(loss, gamma):
+    logits = tf.Variable([[120.0, 0.0], [-120.0, 1.0]])
+    with tf.GradientTape() as tape:
+        value = loss(tf.constant([[1.0, 0.0], [0.0, 1.0]]), logits, gamma=gamma)
+    assert np.isfinite(tape.gradient(value, logits)).all()

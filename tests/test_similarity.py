@@ -2,6 +2,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
+from kerashash.maths import similarity
 from kerashash.maths.similarity import (
     LabelSimilarity,
     may_share_label,
@@ -95,3 +96,12 @@ def test_an_image_without_labels_is_similar_to_nothing():
 
 def test_one_kind_of_pair_needs_no_balance():
     assert LabelSimilarity(np.ones((4, 2)), balanced=True).dissimilar == 1.0
+
+
+@pytest.mark.parametrize("block", [0, -1, 1.5])
+def test_blocks_have_rows(block, rng):
+    features = rng.random((5, 3))
+    with pytest.raises((TypeError, ValueError), match="`block` must be"):
+        similarity.nearest_neighbours(features, 2, block=block)
+    with pytest.raises((TypeError, ValueError), match="`block` must be"):
+        similarity.expanded_neighbours(features, 2, 2, block=block)

@@ -230,8 +230,16 @@ def sigmoid_focal(
     p_true = labels * p + (1.0 - labels) * (1.0 - p)
     weight = known * (labels * alpha + (1.0 - labels) * (1.0 - alpha))
     cross_entropy = tf.nn.sigmoid_cross_entropy_with_logits(labels, logits)
-    focal = weight * (1.0 - p_true) ** gamma * cross_entropy
+    focal = weight * _discount(1.0 - p_true, gamma) * cross_entropy
     return tf.reduce_mean(tf.reduce_sum(focal, axis=1))
+
+
+def _discount(miss: tf.Tensor, gamma: float) -> tf.Tensor:
+    """miss^gamma of probabilities, whose gradient is finite also where they are 0."""
+    if gamma >= 1:
+        return miss**gamma
+    # The derivative of 0^gamma is infinite, and times the cross-entropy of 0, NaN.
+    return tf.ones_like(miss) if gamma == 0 else tf.maximum(miss, 1e-7) ** gamma
 
 
 def softmax_focal(
@@ -268,8 +276,8 @@ def softmax_focal(
     p = tf.exp(log_p)
     # Clipped, so that the logarithm is finite where p rounds to 1.
     log_not_p = tf.math.log(tf.maximum(1.0 - p, 1e-7))
-    present = tf.nn.relu(labels) * (1.0 - p) ** gamma * -log_p
-    absent = (1.0 - tf.abs(labels)) * p**gamma * -log_not_p
+    present = tf.nn.relu(labels) * _discount(1.0 - p, gamma) * -log_p
+    absent = (1.0 - tf.abs(labels)) * _discount(p, gamma) * -log_not_p
     return tf.reduce_mean(tf.reduce_sum(present + absent, axis=1))
 
 

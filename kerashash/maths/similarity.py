@@ -17,6 +17,8 @@ import numpy.typing as npt
 import scipy.sparse
 import tensorflow as tf
 
+from kerashash.checks import check_integer
+
 __all__ = [
     "LabelSimilarity",
     "expanded_neighbours",
@@ -227,6 +229,7 @@ def nearest_neighbours(
                [1, 0],
                [2, 1]], dtype=int32)
     """
+    check_integer("block", block)
     n = len(features)
     if not 1 <= k < n:
         raise ValueError(
@@ -304,6 +307,7 @@ def expanded_neighbours(
     """
     if lists < 1:
         raise ValueError(f"`lists` must be at least 1. Received: lists={lists}.")
+    check_integer("block", block)
     neighbour_lists = nearest_neighbours(features, neighbours, block)
     n, length = neighbour_lists.shape
     # Row i of `membership` has ones in the columns L_i.

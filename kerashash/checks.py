@@ -184,7 +184,11 @@ def check_choices(allowed: Mapping[str, Container[Any]], **values: object) -> No
         ValueError: `mode` must be one of ('train', 'test'). Received: 'all'.
     """
     for name, value in values.items():
-        if value not in allowed[name]:
+        try:
+            is_allowed = value in allowed[name]
+        except (TypeError, ValueError):  # lists have no hash, arrays no truth
+            is_allowed = False
+        if not is_allowed:
             raise ValueError(
                 f"`{name}` must be one of {allowed[name]}. Received: {value!r}."
             )
@@ -362,6 +366,30 @@ def as_array(x: Any, name: str) -> npt.NDArray[Any]:
         raise ValueError(
             f"`{name}` must be one array. Received a {kind} of parts of several shapes."
         ) from None
+
+
+def as_floats(x: Any, name: str) -> npt.NDArray[np.floating[Any]]:
+    """Make an array of floats: integers become float64, floats keep their precision.
+
+    Args:
+        x: array, or nested lists of numbers.
+        name: str; the argument to name in the error.
+
+    Returns:
+        Float array of the shape of `x`.
+
+    Raises:
+        TypeError: if the values are not numbers.
+        ValueError: if rows have different lengths.
+
+    Example:
+        >>> as_floats([1, 2], "x")
+        array([1., 2.])
+    """
+    x = as_array(x, name)
+    if x.dtype.kind not in "uifb":
+        raise TypeError(f"`{name}` must hold numbers. Received dtype: {x.dtype}.")
+    return x if x.dtype.kind == "f" else x.astype(np.float64)
 
 
 def check_labels(

@@ -8,7 +8,7 @@ a uint8 row of ``ceil(bits / 8)`` bytes: most significant bit first, 1 for +1 an
 import numpy as np
 import numpy.typing as npt
 
-from kerashash.checks import check_integer
+from kerashash.checks import as_array, check_integer
 
 __all__ = [
     "as_packed",
@@ -57,6 +57,7 @@ def check_codes(
         int8 array ``(n, bits)``.
 
     Raises:
+        TypeError: if the values are not numbers.
         ValueError: if the shape is wrong or a value is neither -1 nor +1.
 
     Example:
@@ -65,7 +66,11 @@ def check_codes(
     """
     if bits is not None:
         check_integer("bits", bits)
-    codes = np.asarray(codes)
+    codes = as_array(codes, name)
+    if codes.dtype.kind not in "uifb":
+        raise TypeError(
+            f"`{name}` must hold numbers, -1 and +1. Received dtype: {codes.dtype}."
+        )
     if codes.ndim != 2 or codes.shape[1] == 0:
         raise ValueError(
             f"`{name}` must have shape (n, bits). Received shape: {codes.shape}."
@@ -105,7 +110,7 @@ def check_packed(
         array([[128]], dtype=uint8)
     """
     width = packed_width(bits)
-    packed = np.asarray(packed)
+    packed = as_array(packed, name)
     if packed.dtype != np.uint8:
         raise TypeError(
             f"`{name}` must be packed codes of dtype uint8. "
@@ -135,6 +140,7 @@ def pack(codes: npt.ArrayLike) -> npt.NDArray[np.uint8]:
         uint8 array ``(n, ceil(bits / 8))``, most significant bit first.
 
     Raises:
+        TypeError: if the values are not numbers.
         ValueError: if the shape is wrong or a value is neither -1 nor +1.
 
     Example:
@@ -186,7 +192,7 @@ def as_packed(
         ``(packed, bits)``: a uint8 array ``(n, ceil(bits / 8))`` and the code length.
 
     Raises:
-        TypeError: if `bits` is not an integer.
+        TypeError: if `bits` is not an integer, or the values are not numbers.
         ValueError: if the codes are wrong or do not match `bits`, or if `bits` is None
             for packed codes.
 
@@ -194,15 +200,15 @@ def as_packed(
         >>> as_packed([[1, -1, -1]])
         (array([[128]], dtype=uint8), 3)
     """
-    codes = np.asarray(codes)
+    codes = as_array(codes, name)
     if codes.dtype != np.uint8:
         codes = check_codes(codes, bits, name)
         return np.packbits(codes > 0, axis=1), codes.shape[1]
     if bits is None:
+        width = codes.shape[-1] if codes.ndim else 1
         raise ValueError(
-            f"`bits` is required for packed codes: {codes.shape[-1]} bytes hold "
-            f"between {8 * codes.shape[-1] - 7} and {8 * codes.shape[-1]} bits. "
-            "Received: bits=None."
+            f"`bits` is required for packed codes: {width} bytes hold between "
+            f"{8 * width - 7} and {8 * width} bits. Received: bits=None."
         )
     return check_packed(codes, bits, name), int(bits)
 

@@ -46,6 +46,11 @@ def test_bit_imbalance_is_0_for_halves_and_1_for_equal_codes():
             ValueError,
             "between 9 and 16",
         ),
+        (lambda: codes.as_packed(np.uint8(3)), ValueError, "`bits` is required"),
+        (lambda: codes.as_packed(np.uint8(3), 8), ValueError, r"shape \(n, 1\)"),
+        (lambda: codes.pack([[1, -1], [1]]), ValueError, "`codes` must be one array"),
+        (lambda: codes.pack([["1", "-1"]]), TypeError, "`codes` must hold numbers"),
+        (lambda: codes.pack([[None, {}]]), TypeError, "`codes` must hold numbers"),
     ],
 )
 def test_bad_input_is_named(call, error, message):

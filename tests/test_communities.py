@@ -70,9 +70,29 @@ def test_nodes_without_links_stay_alone():
     np.testing.assert_array_equal(find_communities([[0.0]]), [0])
 
 
-@pytest.mark.parametrize("w", [[1.0], [[0, 1], [2, 0]], [[0, -1], [-1, 0]]])
+@pytest.mark.parametrize("unit", [1e-300, 1e-200, 1e200, 1e300])
+def test_groups_do_not_depend_on_the_unit(unit, rng):
+    w = weights(rng, 12, 3)
+    np.testing.assert_array_equal(find_communities(unit * w), find_communities(w))
+    groups = np.arange(12) % 3
+    assert modularity(unit * w, groups) == pytest.approx(modularity(w, groups))
+
+
+@pytest.mark.parametrize(
+    "w",
+    [
+        [1.0],
+        [[0, 1], [2, 0]],
+        [[0, -1], [-1, 0]],
+        [[0, np.inf], [np.inf, 0]],
+        [[0, np.nan], [np.nan, 0]],
+        [[0, 1e-12], [2e-12, 0]],
+        [["a", "b"], ["b", "a"]],
+        [[0, 1], [1]],
+    ],
+)
 def test_wrong_weights_are_named(w):
-    with pytest.raises(ValueError, match="`weights` must"):
+    with pytest.raises((TypeError, ValueError), match="`weights` must"):
         find_communities(w)
     with pytest.raises(ValueError, match="`groups` must have shape"):
         modularity(np.zeros((2, 2)), [0])

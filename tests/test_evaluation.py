@@ -242,6 +242,22 @@ def test_svm_accuracy_counts_right_labels():
 
 
 @pytest.mark.parametrize(
+    ("train", "message"),
+    [
+        (([[1, 1], [1, -1]], [1, 1]), "two classes or more"),
+        ((np.zeros((0, 2)), np.zeros(0, int)), "must have codes"),
+        (([[1, 1], [1, -1]], [0.0, np.nan]), "integer class ids or label rows"),
+        (([[1, 1], [1, -1]], [[1, 0], [0, 2]]), "must contain only 0, 1"),
+        (([[1, 1], [1, -1]], [[1, 0], [1]]), "must be one array"),
+    ],
+)
+def test_svm_accuracy_names_what_it_cannot_learn_from(train, message):
+    rows = [[1, 1], [1, -1]], [0, 1]
+    with pytest.raises(ValueError, match=f"`train` .*{message}"):
+        evaluation.svm_accuracy(train, rows, rows)
+
+
+@pytest.mark.parametrize(
     ("database", "labels", "expected"),
     [
         # Nothing relevant within radius 0 or 1: the curve starts at precision 0.
@@ -290,5 +306,9 @@ def test_no_pairs_have_no_precision():
     }
     with pytest.raises(ValueError, match="`similar` must have shape"):
         evaluation.pairwise_label_precision(nothing[:2], [0, 1])
+    with pytest.raises(ValueError, match="`similar` must have shape"):
+        evaluation.pairwise_label_precision([1, 2], [0, 1])
+    with pytest.raises(ValueError, match="`similar` must have shape"):
+        evaluation.pairwise_label_precision(np.zeros((0, 0)), [])
     with pytest.raises(ValueError, match="one row for each of the 3"):
         evaluation.pairwise_label_precision(nothing, [0, 1])

@@ -51,6 +51,23 @@ def test_aggregates_equal_the_graph_in_full(
     np.testing.assert_allclose(actual, a @ x, rtol=1e-4, atol=1e-5)
 
 
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"adjacency": "bogus"}, "`adjacency` must be one of"),
+        ({"threshold": "x"}, "`threshold` must be a number"),
+        ({"d": np.zeros((0,))}, "`d` must have shape"),
+        ({"d": np.ones((40, 5))}, "`d` must have rows that sum to 1"),
+        ({"x": np.ones((39, 7))}, r"`x` must have shape \(n, any\)"),
+        ({"x": np.full((40, 7), np.nan)}, "`x` must be finite"),
+    ],
+)
+def test_wrong_arguments_are_named(rows, arguments, message):
+    d, x = rows
+    with pytest.raises((TypeError, ValueError), match=message):
+        label_graph.aggregate(**{"d": d, "x": x, **arguments})
+
+
 def test_graph_convolution_needs_no_graph(rows):
     """Rows of A X, in batches, give what Spektral's layer gives with all of A."""
     d, x = rows

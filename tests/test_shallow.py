@@ -270,6 +270,28 @@ def test_itq_loss_never_rises_and_each_step_is_the_best(rng):
     assert losses[-1] < 0.9 * losses[0]
 
 
+def test_integers_are_taken_as_the_numbers_they_are(rng):
+    v = rng.integers(-9, 9, size=(30, 3))
+    rotation, x = projections.random_rotation(3, seed=0), rng.normal(size=(30, 2))
+    for of_integers, of_floats in (
+        (itq.quantization_loss(v, rotation), itq.quantization_loss(1.0 * v, rotation)),
+        (itq.rotation_step(v, rotation), itq.rotation_step(1.0 * v, rotation)),
+        (
+            projections.ridge_regression(v, x, 0.5),
+            projections.ridge_regression(1.0 * v, x, 0.5),
+        ),
+        (
+            projections.principal_components(v, 2)[1],
+            projections.principal_components(1.0 * v, 2)[1],
+        ),
+    ):
+        np.testing.assert_array_equal(of_integers, of_floats)
+    with pytest.raises(TypeError, match="`v` must hold numbers"):
+        itq.quantization_loss(v.astype(str), rotation)
+    with pytest.raises(ValueError, match="`penalty` must be above 0"):
+        projections.ridge_regression(v, x, 0)
+
+
 def test_itq_of_faiss_differs_by_a_transposed_factor(rng):
     faiss = pytest.importorskip("faiss")
     v = (rng.normal(size=(500, 6)) * [5, 3, 2, 2, 1, 1]).astype(np.float32)

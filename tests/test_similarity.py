@@ -98,6 +98,48 @@ def test_one_kind_of_pair_needs_no_balance():
     assert LabelSimilarity(np.ones((4, 2)), balanced=True).dissimilar == 1.0
 
 
+@pytest.mark.parametrize("scale", [1e-300, 1e-30, 1e25, 1e300])
+def test_neighbours_do_not_depend_on_the_scale(scale, rng):
+    features = rng.normal(size=(20, 3))
+    np.testing.assert_array_equal(
+        similarity.nearest_neighbours(scale * features, 5),
+        similarity.nearest_neighbours(features, 5),
+    )
+
+
+@pytest.mark.parametrize(
+    ("features", "k", "message"),
+    [
+        ([[1.0], [np.nan], [2.0]], 1, "`features` must be finite.*rows \\[1\\]"),
+        ([[1.0], [np.inf], [2.0]], 1, "`features` must be finite"),
+        ([1.0, 2.0], 1, "`features` must have shape"),
+        ([["a"], ["b"]], 1, "`features` must hold"),
+        (np.eye(3), 3, "`k` must be from 1 to n - 1 = 2"),
+        (np.eye(3), 0, "`k` must be"),
+        (np.eye(3), 1.0, "`k` must be an integer"),
+    ],
+)
+def test_wrong_features_are_named(features, k, message):
+    with pytest.raises((TypeError, ValueError), match=message):
+        similarity.nearest_neighbours(features, k)
+
+
+@pytest.mark.parametrize("labels", [[0, 1], [[0.5, 1]], [[0, 1], [1]]])
+def test_wrong_labels_are_named(labels):
+    with pytest.raises(ValueError, match="`labels` must"):
+        LabelSimilarity(labels, balanced=True)
+
+
+@pytest.mark.parametrize("kind", [list, np.array, np.uint8, bool])
+def test_pairs_of_labels_of_every_type(kind):
+    a, b = np.array([[1, 0], [0, 1]]), np.array([[1, 1], [0, 1], [0, 0]])
+    convert = (lambda y: y.astype(kind)) if isinstance(kind, type) else kind
+    a, b = (y.tolist() if kind is list else convert(y) for y in (a, b))
+    expected = [[True, False, False], [True, True, False]]
+    np.testing.assert_array_equal(similarity.shares_label(a, b), expected)
+    assert not np.any(similarity.may_share_label(a, b))
+
+
 @pytest.mark.parametrize("block", [0, -1, 1.5])
 def test_blocks_have_rows(block, rng):
     features = rng.random((5, 3))

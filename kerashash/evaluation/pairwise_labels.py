@@ -4,6 +4,7 @@ import numpy as np
 import numpy.typing as npt
 import scipy.sparse
 
+from kerashash.checks import as_array
 from kerashash.evaluation.relevance import Relevance
 
 # Pairs that are compared at a time.
@@ -20,8 +21,8 @@ def pairwise_label_precision(
     learn; too many, and much of it is wrong.
 
     Args:
-        similar: sparse array of bool ``(n, n)``; True where two images count as
-            similar. The diagonal is left out.
+        similar: sparse array of bool ``(n, n)``, n at least 1; True where two images
+            count as similar. The diagonal is left out.
         labels: label rows ``(n, classes)`` of 0 and 1, or class ids ``(n,)``.
 
     Returns:
@@ -42,8 +43,10 @@ def pairwise_label_precision(
         DDH (J. Song et al., Deep Discrete Hashing with Self-supervised Pairwise Labels,
         ECML PKDD 2017), figure 2.
     """
-    n = similar.shape[0]
-    if similar.shape != (n, n):
+    if not scipy.sparse.issparse(similar):
+        similar = as_array(similar, "similar")
+    n = similar.shape[0] if similar.ndim else 0
+    if similar.shape != (n, n) or not n:
         raise ValueError(
             f"`similar` must have shape (n, n). Received shape: {similar.shape}."
         )

@@ -175,7 +175,7 @@ def _pack(
 
 def _check_labels(labels: npt.ArrayLike, n: int, name: str) -> npt.NDArray[Any]:
     """Class ids ``(n,)`` unchanged, or label rows ``(n, classes)`` of 0 and 1."""
-    labels = np.asarray(labels)
+    labels = checks.as_array(labels, name)
     if labels.ndim == 2 and labels.dtype.kind in "uifb":
         if labels.dtype.kind in "ub" and len(labels) == n and labels.max(initial=0) < 2:
             return labels  # right as they are; to convert them takes long
@@ -190,7 +190,7 @@ def _check_labels(labels: npt.ArrayLike, n: int, name: str) -> npt.NDArray[Any]:
             f"`{name}` must have one row for each of the {n} inputs. Received shape: "
             f"{labels.shape}."
         )
-    if labels.min() < 0:
+    if labels.min(initial=0) < 0:
         raise ValueError(
             f"`{name}` must hold class ids of at least 0. Received: {labels.min()}."
         )

@@ -5,6 +5,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from kerashash import checks
 from kerashash import codes as hash_codes
 
 
@@ -30,7 +31,8 @@ def svm_accuracy(
 
     Raises:
         TypeError: if `bits` is not an integer.
-        ValueError: if codes or labels are invalid, or their numbers differ.
+        ValueError: if codes or labels are invalid, their numbers differ, a split has no
+            rows, or the training rows are all of one class.
 
     Example:
         >>> rows = [[1, 1], [1, -1], [-1, 1], [-1, -1]], [0, 0, 1, 1]
@@ -49,6 +51,11 @@ def svm_accuracy(
         packed, bits = hash_codes.as_packed(codes, bits, name)
         class_ids = _class_ids(labels, len(packed), name)
         splits.append((hash_codes.unpack(packed, bits).astype(np.float32), class_ids))
+    if np.all(splits[0][1] == splits[0][1][0]):
+        raise ValueError(
+            "`train` must have rows of two classes or more. Received one class, "
+            f"{splits[0][1][0]}."
+        )
     fitted = (
         SVC(kernel="linear", C=penalty).fit(*splits[0])
         for penalty in 10.0 ** np.arange(-5, 1)
@@ -59,18 +66,24 @@ def svm_accuracy(
 
 def _class_ids(labels: npt.ArrayLike, num_codes: int, name: str) -> npt.NDArray[Any]:
     """Class ids ``(num_codes,)`` of class ids or one-hot label rows."""
-    class_ids = np.asarray(labels)
+    class_ids = checks.as_array(labels, name)
     if class_ids.ndim == 2:
-        wrong = np.flatnonzero(np.count_nonzero(class_ids, axis=1) != 1)
+        rows = checks.check_labels(class_ids, class_ids.shape[1], name=name)
+        wrong = np.flatnonzero(rows.sum(axis=1) != 1)
         if wrong.size:
             raise ValueError(
                 f"`{name}` must have one label for each row. Received no label, or "
                 f"more than one, in rows {wrong[:5].tolist()}."
             )
-        class_ids = class_ids.argmax(axis=1)
-    if class_ids.shape != (num_codes,):
+        class_ids = rows.argmax(axis=1)
+    if class_ids.shape != (num_codes,) or not num_codes:
         raise ValueError(
-            f"`{name}` must have as many labels as codes. Received: {num_codes} codes "
-            f"and labels of shape {class_ids.shape}."
+            f"`{name}` must have codes, and as many labels. Received: {num_codes} "
+            f"codes and labels of shape {class_ids.shape}."
+        )
+    if class_ids.dtype.kind not in "ui":
+        raise ValueError(
+            f"`{name}` must have integer class ids or label rows. Received dtype: "
+            f"{class_ids.dtype}."
         )
     return class_ids

@@ -3,6 +3,8 @@
 import numpy as np
 import numpy.typing as npt
 
+from kerashash.checks import as_array, as_floats
+
 __all__ = ["find_communities", "modularity"]
 __dir__ = __all__.copy  # what completion offers
 
@@ -22,8 +24,9 @@ def modularity(weights: npt.ArrayLike, groups: npt.ArrayLike) -> float:
         float in [-0.5, 1]; 0 if all nodes are in one group, or if nothing links them.
 
     Raises:
-        ValueError: if `weights` is not symmetric, or negative, or does not match
-            `groups`.
+        TypeError: if `weights` are not numbers.
+        ValueError: if `weights` is not symmetric, or negative, or not finite, or does
+            not match `groups`.
 
     Example:
         >>> two_pairs = np.kron(np.eye(2), 1 - np.eye(2))
@@ -33,7 +36,7 @@ def modularity(weights: npt.ArrayLike, groups: npt.ArrayLike) -> float:
     Reference:
         M. E. J. Newman, Analysis of weighted networks, Physical Review E 2004.
     """
-    weights, groups = _checked(weights), np.asarray(groups)
+    weights, groups = _checked(weights), as_array(groups, "groups")
     if groups.shape != weights.shape[:1]:
         raise ValueError(
             f"`groups` must have shape ({len(weights)},), as `weights`. Received "
@@ -59,7 +62,9 @@ def find_communities(weights: npt.ArrayLike) -> npt.NDArray[np.intp]:
         nodes.
 
     Raises:
-        ValueError: if `weights` is not square and symmetric, or negative.
+        TypeError: if `weights` are not numbers.
+        ValueError: if `weights` is not square and symmetric, or negative, or not
+            finite.
 
     Example:
         >>> two_pairs = np.kron(np.eye(2), 1 - np.eye(2))
@@ -114,15 +119,19 @@ def _gains(weights: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
 
 
 def _checked(weights: npt.ArrayLike) -> npt.NDArray[np.float64]:
-    weights = np.asarray(weights, float)
-    if weights.ndim != 2 or len({*weights.shape}) != 1 or weights.size == 0:
+    """The weights as a share of the largest: groups do not depend on their unit."""
+    values = as_floats(weights, "weights").astype(np.float64)
+    if values.ndim != 2 or len({*values.shape}) != 1 or values.size == 0:
         raise ValueError(
-            f"`weights` must have shape (n, n). Received shape: {weights.shape}."
+            f"`weights` must have shape (n, n). Received shape: {values.shape}."
         )
-    if not (weights >= 0).all() or not np.allclose(weights, weights.T):
+    if not np.isfinite(values).all():
+        raise ValueError("`weights` must be finite. Received NaN or infinity.")
+    shares = values / (np.abs(values).max() or 1.0)
+    if not (shares >= 0).all() or not np.allclose(shares, shares.T):
         raise ValueError(
             "`weights` must be symmetric and at least 0. Received values from "
-            f"{weights.min()} to {weights.max()}, and differences of up to "
-            f"{np.abs(weights - weights.T).max()} to the transposed array."
+            f"{values.min()} to {values.max()}, and differences of up to "
+            f"{np.abs(values - values.T).max()} to the transposed array."
         )
-    return weights
+    return shares

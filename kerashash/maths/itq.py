@@ -1,19 +1,16 @@
 """Iterative quantization: the rotation that makes projections most like codes."""
 
-from typing import Any
-
 import numpy as np
 import numpy.typing as npt
 
+from kerashash.checks import as_floats
 from kerashash.maths.projections import signs
 
 __all__ = ["quantization_loss", "rotation_step"]
 __dir__ = __all__.copy  # what completion offers
 
-Floats = npt.NDArray[np.floating[Any]]
 
-
-def quantization_loss(v: Floats, rotation: Floats) -> float:
+def quantization_loss(v: npt.ArrayLike, rotation: npt.ArrayLike) -> float:
     """How far rotated projections are from codes.
 
     Formula:
@@ -30,12 +27,13 @@ def quantization_loss(v: Floats, rotation: Floats) -> float:
         >>> quantization_loss(np.array([[1.0, -1.0]]), np.eye(2))
         0.0
     """
-    rotated = v @ rotation.astype(v.dtype)
+    v = as_floats(v, "v")
+    rotated = v @ np.asarray(rotation).astype(v.dtype)
     # (|u| - 1)^2 is the distance to the nearer of +1 and -1.
     return float(np.square(np.abs(rotated) - 1.0).mean(dtype=np.float64))
 
 
-def rotation_step(v: Floats, rotation: Floats) -> npt.NDArray[np.float64]:
+def rotation_step(v: npt.ArrayLike, rotation: npt.ArrayLike) -> npt.NDArray[np.float64]:
     """One iteration: the codes of a rotation, then the best rotation for these codes.
 
     Solves:
@@ -61,6 +59,7 @@ def rotation_step(v: Floats, rotation: Floats) -> npt.NDArray[np.float64]:
         Y. Gong, S. Lazebnik, Iterative Quantization: A Procrustean Approach to Learning
         Binary Codes, CVPR 2011, section 3.2.
     """
-    codes = signs(v @ rotation.astype(v.dtype)).astype(v.dtype)  # (n, bits)
+    v = as_floats(v, "v")
+    codes = signs(v @ np.asarray(rotation).astype(v.dtype)).astype(v.dtype)
     u, _, w = np.linalg.svd((v.T @ codes).astype(np.float64))
     return u @ w

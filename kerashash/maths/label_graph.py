@@ -8,8 +8,16 @@ sets of the zoo, 45 to 100 % of the cosines are at least 0.5.
 
 from collections.abc import Iterator
 
+import numpy as np
 import numpy.typing as npt
 import tensorflow as tf
+
+from kerashash.checks import (
+    check_array,
+    check_choices,
+    check_distributions,
+    check_number,
+)
 
 __all__ = [
     "adjacency_blocks",
@@ -19,6 +27,8 @@ __all__ = [
 ]
 __dir__ = __all__.copy  # what completion offers
 
+#: How the adjacency matrix can be normalised.
+ADJACENCIES = ("sym", "row", "raw")
 # Rows of the n x n matrix in memory at a time.
 _BLOCK_ROWS = 1024
 
@@ -75,6 +85,10 @@ def adjacency_blocks(
     Yields:
         float32 tensors ``(rows, n)``, of 1024 rows; the last has the rest.
 
+    Raises:
+        TypeError: if the values of `d` or `threshold` are not numbers.
+        ValueError: if a row of `d` is not a distribution, or `adjacency` is no choice.
+
     Example:
         >>> d = [[1.0, 0.0], [1.0, 0.0], [0.0, 1.0]]
         >>> next(adjacency_blocks(d)).numpy().round(3)
@@ -88,7 +102,16 @@ def adjacency_blocks(
         Convolutional Networks, ICLR 2017. It needs no self-loops to be added: the
         diagonal of S~ is 1.
     """
-    d = tf.math.l2_normalize(tf.cast(d, tf.float32), axis=1)
+    check_choices({"adjacency": ADJACENCIES}, adjacency=adjacency)
+    check_number("threshold", threshold)
+    return _blocks(check_distributions(d), threshold, adjacency)
+
+
+def _blocks(
+    d: npt.NDArray[np.float32], threshold: float, adjacency: str
+) -> Iterator[tf.Tensor]:
+    """The blocks of `adjacency_blocks`, one after the other."""
+    d = tf.math.l2_normalize(tf.constant(d), axis=1)
     threshold = tf.constant(threshold, tf.float32)
     ones = tf.ones((d.shape[0], 1))
     left = right = ones  # A_ij = left_i S~_ij right_j
@@ -134,6 +157,10 @@ def aggregate(
     Returns:
         float32 tensor ``(n, dim)``.
 
+    Raises:
+        TypeError, ValueError: as `adjacency_blocks`; and if `x` has another number of
+            rows, or values that are not finite.
+
     Example:
         >>> aggregate(tf.eye(2), tf.constant([[2.0], [3.0]])).numpy()
         array([[2.],
@@ -142,7 +169,8 @@ def aggregate(
     Reference:
         DDH-LDL (Zhang et al., IEEE SPL 2022), eq. 2 and 3.
     """
-    x = tf.cast(x, tf.float32)
+    d = check_distributions(d)
+    x = check_array(x, (len(d), None)).astype(np.float32, copy=False)
     blocks = adjacency_blocks(d, threshold, adjacency)
     return tf.concat([tf.matmul(a, x) for a in blocks], axis=0)
 

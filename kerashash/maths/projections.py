@@ -5,7 +5,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from kerashash.checks import check_integer
+from kerashash.checks import as_floats, check_above, check_array, check_integer
 
 __all__ = ["principal_components", "random_rotation", "ridge_regression", "signs"]
 __dir__ = __all__.copy  # what completion offers
@@ -49,7 +49,8 @@ def principal_components(
         directions, largest first. The largest entry of each column of W is positive.
 
     Raises:
-        ValueError: if `dim` is more than d.
+        TypeError: if the values are not numbers.
+        ValueError: if `dim` is more than d, or a value is not finite.
 
     Example:
         >>> x = np.array([[0.0, 1.0], [0.0, -1.0], [0.5, 0.0], [-0.5, 0.0]])
@@ -57,7 +58,7 @@ def principal_components(
         array([[0.],
                [1.]], dtype=float32)
     """
-    x = np.asarray(x, np.float32)
+    x = check_array(as_floats(x, "x"), (None, None), "x")
     check_integer("dim", dim, most=x.shape[1])
     mean = x.mean(axis=0, dtype=np.float64).astype(np.float32)
     centred = x - mean
@@ -92,25 +93,31 @@ def random_rotation(dim: int, seed: int) -> npt.NDArray[np.float64]:
     return q * np.where(np.diag(r) < 0, -1.0, 1.0)
 
 
-def ridge_regression(x: Floats, y: Floats, penalty: float) -> Floats:
+def ridge_regression(x: npt.ArrayLike, y: npt.ArrayLike, penalty: float) -> Floats:
     """Ridge regression: linear, with a penalty on large weights.
 
     Solves:
         argmin ||Y - X W||_F^2 + penalty ||W||_F^2
 
     Args:
-        x: float array ``(n, d)``; X.
-        y: float array ``(n, c)``; Y.
+        x: array ``(n, d)``; X.
+        y: array ``(n, c)``; Y.
         penalty: float; above 0.
 
     Returns:
-        Float array ``(d, c)``: W.
+        Float array ``(d, c)``: W, of the precision of `x`; float64 if `x` has integers.
+
+    Raises:
+        TypeError: if the values are not numbers.
+        ValueError: if `penalty` is not above 0.
 
     Example:
         >>> ridge_regression(np.eye(2), np.array([[2.0], [4.0]]), penalty=1.0)
         array([[1.],
                [2.]])
     """
+    x, y = as_floats(x, "x"), as_floats(y, "y")
+    check_above(0, penalty=penalty)
     gram = (x.T @ x).astype(np.float64)
     gram.flat[:: len(gram) + 1] += penalty
     return np.linalg.solve(gram, (x.T @ y).astype(np.float64)).astype(x.dtype)

@@ -17,7 +17,7 @@ import numpy.typing as npt
 import scipy.sparse
 import tensorflow as tf
 
-from kerashash.checks import check_integer
+from kerashash.checks import as_array, check_array, check_integer, check_labels
 
 __all__ = [
     "LabelSimilarity",
@@ -53,7 +53,9 @@ def shares_label(
         >>> shares_label([[1.0, 0.0]], [[1.0, 1.0], [0.0, 1.0]]).numpy()
         array([[ True, False]])
     """
-    present, other = tf.nn.relu(labels), tf.nn.relu(other_labels)
+    present, other = (
+        tf.nn.relu(tf.cast(y, tf.float32)) for y in (labels, other_labels)
+    )
     return tf.matmul(present, other, transpose_b=True) > 0.5
 
 
@@ -78,7 +80,7 @@ def may_share_label(
         >>> may_share_label([[1.0, -1.0]], others).numpy()
         array([[ True, False, False]])
     """
-    labels, other_labels = (tf.convert_to_tensor(y) for y in (labels, other_labels))
+    labels, other_labels = (tf.cast(y, tf.float32) for y in (labels, other_labels))
     present, other = tf.nn.relu(labels), tf.nn.relu(other_labels)
     unknown, other_unknown = tf.nn.relu(-labels), tf.nn.relu(-other_labels)
     open_labels = tf.matmul(present, other_unknown, transpose_b=True)
@@ -115,6 +117,9 @@ class LabelSimilarity:
         dissimilar: float; r.
         unknown: float; S_ij of an unknown pair; 0 if S is balanced.
 
+    Raises:
+        ValueError: if `labels` has another shape or holds other values.
+
     Example:
         >>> s = LabelSimilarity(np.eye(4), balanced=True)
         >>> round(s.dissimilar, 4)  # 4 similar pairs, 12 dissimilar ones
@@ -125,7 +130,9 @@ class LabelSimilarity:
     """
 
     def __init__(self, labels: npt.ArrayLike, balanced: bool) -> None:
-        labels = np.asarray(labels)
+        labels = as_array(labels, "labels")
+        width = labels.shape[-1] if labels.ndim == 2 else 0
+        labels = check_labels(labels, width, unknown=True, name="labels")
         _, first, pattern_of, counts = np.unique(
             np.hstack([np.packbits(part, axis=1) for part in (labels > 0, labels < 0)]),
             axis=0,
@@ -133,7 +140,7 @@ class LabelSimilarity:
             return_inverse=True,
             return_counts=True,
         )
-        self.patterns = tf.constant(labels[first].astype(np.float32))
+        self.patterns = tf.constant(labels[first])
         self.pattern_of = tf.constant(pattern_of.reshape(-1).astype(np.int32))
         self.counts = tf.constant(counts.astype(np.float32))
         self.has_unknown = bool((labels < 0).any())
@@ -221,7 +228,8 @@ def nearest_neighbours(
         comes first.
 
     Raises:
-        ValueError: if `k` is not in 1 to n - 1.
+        TypeError: if the features are not numbers, or `k` is not an integer.
+        ValueError: if `k` is not in 1 to n - 1, or a feature is not finite.
 
     Example:
         >>> nearest_neighbours(np.array([[1.0, 0.0], [1.0, 0.1], [0.0, 1.0]]), k=1)
@@ -230,8 +238,12 @@ def nearest_neighbours(
                [2, 1]], dtype=int32)
     """
     check_integer("block", block)
+    features = as_array(features, "features")
+    if features.dtype.kind == "f":
+        features = _of_size_one(features)
+    features = check_array(features, (None, None), "features")
     n = len(features)
-    if not 1 <= k < n:
+    if check_integer("k", k) >= n:
         raise ValueError(
             f"`k` must be from 1 to n - 1 = {n - 1}, the number of other rows. "
             f"Received: k={k}."
@@ -245,6 +257,16 @@ def nearest_neighbours(
             unit, tf.constant(start), tf.constant(size), tf.constant(k)
         )
     return neighbours
+
+
+def _of_size_one(rows: npt.NDArray[Any]) -> npt.NDArray[Any]:
+    """Rows scaled so that their largest entries are from 0.5 to 1.
+
+    By powers of two, which round nothing: the squares of very large or small features
+    are out of the range of floats, and cosines do not depend on the scale.
+    """
+    _, exponents = np.frexp(np.abs(rows).max(axis=-1, keepdims=True, initial=0))
+    return np.ldexp(rows, -exponents)
 
 
 @tf.function(reduce_retracing=True)
@@ -287,7 +309,9 @@ def expanded_neighbours(
         diagonal: True where S_ij = +1.
 
     Raises:
-        ValueError: if `neighbours` or `lists` is out of range.
+        TypeError: if the features are not numbers, or an option is not an integer.
+        ValueError: if `neighbours` or `lists` is out of range, or a feature is not
+            finite.
 
     Example:
         >>> s = expanded_neighbours(np.array([[1, 0], [1, 0.1], [0, 1.0]]), 1, 1)
@@ -305,8 +329,8 @@ def expanded_neighbours(
         text has the inverse distance between index lists, which has no meaning. Of
         rows with equal scores, row i itself comes first, then the lower index.
     """
-    if lists < 1:
-        raise ValueError(f"`lists` must be at least 1. Received: lists={lists}.")
+    check_integer("lists", lists)
+    check_integer("neighbours", neighbours)
     check_integer("block", block)
     neighbour_lists = nearest_neighbours(features, neighbours, block)
     n, length = neighbour_lists.shape
@@ -363,7 +387,7 @@ def neighbourhood_agreement(
         float, at most 1, for equal matrices; about 0 for unrelated ones.
 
     Raises:
-        ValueError: if the shapes differ.
+        ValueError: if the shapes differ, or there are no rows.
 
     Example:
         >>> first = scipy.sparse.csr_array(np.eye(4, dtype=bool))
@@ -374,9 +398,9 @@ def neighbourhood_agreement(
         J. Cohen, A Coefficient of Agreement for Nominal Scales, Educational and
         Psychological Measurement 1960.
     """
-    if first.shape != second.shape:
+    if first.shape != second.shape or not first.shape[0]:
         raise ValueError(
-            "`first` and `second` must have the same shape. Received: "
+            "`first` and `second` must have the same shape, and rows. Received: "
             f"{first.shape} and {second.shape}."
         )
     pairs = first.shape[0] * first.shape[1]

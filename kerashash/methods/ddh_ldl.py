@@ -32,7 +32,7 @@ from kerashash.methods.layers import GraphConvolution
 from kerashash.retrieval.prediction import hashed_distribution
 
 CHOICES = {
-    "adjacency": ("sym", "row", "raw"),
+    "adjacency": label_graph.ADJACENCIES,
     "target": ("thresholded", "cosine"),
     "teacher": ("train", "inference"),
 }

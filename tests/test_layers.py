@@ -100,6 +100,45 @@ def test_graph_convolution_trains_and_round_trips(rng):
     np.testing.assert_array_equal(round_trip(layer, [x, a])([x, a]), layer([x, a]))
 
 
+NODES, GRAPH = np.ones((3, 2), "float32"), np.eye(3, dtype="float32")
+
+
+@pytest.mark.parametrize(
+    ("call", "message"),
+    [
+        (lambda: GraphConvolution(0), "`channels` must be at least 1"),
+        (lambda: GraphConvolution("4"), "`channels` must be an integer"),
+        (lambda: GraphConvolution(4)(NODES), "a list of 1 or 2 inputs"),
+        (lambda: GraphConvolution(4)([NODES, GRAPH, GRAPH]), "a list of 1 or 2 inputs"),
+        (lambda: GraphConvolution(4)([NODES, np.eye(4)]), "a column for each node"),
+        (lambda: GraphConvolution(4).compute_output_shape((3, 2)), "1 or 2 inputs"),
+        (lambda: LabelCodewords(0, 8), "`num_classes` must be at least 1"),
+        (lambda: LabelCodewords(3, None), "`bits` must be an integer"),
+        (lambda: LabelCodewords(3, 8)(NODES), r"expected axis -1 .* value 8"),
+        (lambda: OuterProductFusion()(NODES), "a list of 2 inputs"),
+        (lambda: OuterProductFusion()([NODES, NODES, NODES]), "a list of 2 inputs"),
+        (lambda: OuterProductFusion()([NODES, NODES[:2]]), r"shapes \(batch, p\) and"),
+        (lambda: OuterProductFusion()([NODES, NODES[None]]), r"shapes \(batch, p\)"),
+        (lambda: OuterProductFusion().compute_output_shape((3, 2)), "list of 2 inputs"),
+    ],
+)
+def test_wrong_calls_are_named(call, message):
+    with pytest.raises((TypeError, ValueError), match=message):
+        call()
+
+
+@pytest.mark.parametrize(
+    ("shapes", "expected"),
+    [
+        ([(3, 2), (5, 3)], (5, 4)),
+        ([(None, 8, 2), (None, 8, 8)], (None, 8, 4)),
+        ([(None, 2)], (None, 4)),
+    ],
+)
+def test_graph_convolution_tells_the_shape_of_its_output(shapes, expected):
+    assert GraphConvolution(4).compute_output_shape(shapes) == expected
+
+
 def table():
     rng = np.random.default_rng(0)
     x = np.stack([rng.random(200) > 0.5, rng.exponential(size=200)], axis=1)

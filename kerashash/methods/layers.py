@@ -8,6 +8,7 @@ import tensorflow as tf
 from spektral.layers import GCNConv
 
 from kerashash import codes as hash_codes
+from kerashash.checks import check_integer
 from kerashash.deprecation import moved_names
 from kerashash.maths import discrete
 
@@ -78,6 +79,10 @@ class LabelCodewords(keras.layers.Layer):
     Call:
         continuous codes ``(batch, bits)`` -> scores ``(batch, num_classes)``.
 
+    Raises:
+        TypeError, ValueError: if `num_classes` or `bits` is not an integer of at least
+            1, or the codes have another width.
+
     Example:
         >>> codewords = LabelCodewords(num_classes=10, bits=48)
         >>> codewords(tf.zeros((2, 48))).shape
@@ -93,8 +98,9 @@ class LabelCodewords(keras.layers.Layer):
     def __init__(self, num_classes: int, bits: int, **kwargs: Any) -> None:
         kwargs["dtype"] = "float32"
         super().__init__(**kwargs)
-        self.num_classes = num_classes
-        self.bits = bits
+        self.num_classes = check_integer("num_classes", num_classes)
+        self.bits = check_integer("bits", bits)
+        self.input_spec = keras.layers.InputSpec(min_ndim=2, axes={-1: self.bits})
         self.embedding = keras.layers.Embedding(
             num_classes,
             bits,
@@ -138,6 +144,9 @@ class OuterProductFusion(keras.layers.Layer):
         ``(batch, p * q)``, in row-major order: entry ``i * q + j`` is
         ``a_i * b_j``.
 
+    Raises:
+        ValueError: if it is not called with two streams of as many rows.
+
     Example:
         >>> pair = [tf.constant([[1.0, 2.0]]), tf.constant([[3.0, 5.0]])]
         >>> OuterProductFusion()(pair).numpy()
@@ -148,13 +157,20 @@ class OuterProductFusion(keras.layers.Layer):
     """
 
     def call(self, inputs: Any) -> tf.Tensor:
+        self.compute_output_shape(_shapes(self, inputs, 2))
         a, b = (tf.convert_to_tensor(value) for value in inputs)
         product = tf.einsum("bi,bj->bij", a, b)  # (batch, p, q)
         return tf.reshape(product, (-1, a.shape[-1] * b.shape[-1]))
 
     def compute_output_shape(self, input_shape: Any) -> tuple[int | None, int]:
-        (batch, p), (_, q) = input_shape
-        return (batch, p * q)
+        shapes = _shapes(self, input_shape, 2)
+        a, b = shapes
+        if len(a) != 2 or len(b) != 2 or _differ(a[0], b[0]):
+            raise ValueError(
+                f"`{self.name}` must be called with inputs of shapes (batch, p) and "
+                f"(batch, q). Received shapes: {shapes}."
+            )
+        return (a[0], a[1] * b[1])
 
 
 @keras.saving.register_keras_serializable(package="kerashash")
@@ -179,6 +195,10 @@ class GraphConvolution(GCNConv):
         ``(m, channels)``. ``[ax]``: rows of A X, ``(batch, d)`` -> ``(batch,
         channels)``.
 
+    Raises:
+        TypeError, ValueError: if `channels` is not an integer of at least 1, or the
+            layer is called with anything but a list of one or two inputs.
+
     Example:
         >>> layer = GraphConvolution(4, use_bias=False)
         >>> layer([tf.ones((3, 2)), tf.eye(3)]).shape
@@ -189,19 +209,58 @@ class GraphConvolution(GCNConv):
         Convolutional Networks, ICLR 2017, eq. 2.
     """
 
+    def __init__(self, channels: int, **kwargs: Any) -> None:
+        super().__init__(check_integer("channels", channels), **kwargs)
+
     def build(self, input_shape: Any) -> None:
         # Spektral requires two shapes and uses the first.
-        super().build([input_shape[0], None])
+        super().build([_shapes(self, input_shape, 1, 2)[0], None])
 
     # Keras 3 passes `mask=[None, None]` to a call that takes a mask, and Spektral
     # multiplies by the first entry. This signature takes no mask.
     def call(self, inputs: Any) -> tf.Tensor:
+        self.compute_output_shape(_shapes(self, inputs, 1, 2))
         if len(inputs) == 2:
             return super().call(inputs)
         # Each row holds its messages: a graph of one node, with an edge to itself.
         nodes = inputs[0][:, None]  # (batch, 1, d)
         edges = tf.ones_like(nodes[..., :1])  # (batch, 1, 1)
         return super().call([nodes, edges])[:, 0]
+
+    def compute_output_shape(self, input_shape: Any) -> tuple[int | None, ...]:
+        shapes = _shapes(self, input_shape, 1, 2)
+        x, rows = shapes[0], shapes[-1]  # of A, or of A X
+        if len(shapes) == 2 and _differ(x[-2], rows[-1]):
+            raise ValueError(
+                f"`{self.name}` must be called with an adjacency that has a column for "
+                f"each node. Received shapes: {shapes}."
+            )
+        return (*x[:-2], rows[-2], self.channels)
+
+
+def _shapes(
+    layer: keras.layers.Layer, inputs: Any, *counts: int
+) -> list[tuple[Any, ...]]:
+    """The shapes of so many inputs, each of two axes or more; or such shapes."""
+    parts = inputs if isinstance(inputs, list | tuple) else [inputs]
+    shapes: list[Any] = [getattr(part, "shape", part) for part in parts]
+    if (
+        not isinstance(inputs, list | tuple)
+        or len(shapes) not in counts
+        or not all(isinstance(s, list | tuple | tf.TensorShape) for s in shapes)
+        or any(len(shape) < 2 for shape in shapes)
+    ):
+        many = " or ".join(map(str, counts))
+        raise ValueError(
+            f"`{layer.name}` must be called with a list of {many} inputs, each of two "
+            f"axes or more. Received shapes: {shapes}."
+        )
+    return [tuple(shape) for shape in shapes]
+
+
+def _differ(one: int | None, other: int | None) -> bool:
+    """Whether two lengths are known and differ."""
+    return None not in (one, other) and one != other
 
 
 __getattr__ = moved_names(__name__, {"QuantileEncoding": "kerashash.backbones"})

@@ -93,6 +93,40 @@ def test_a_model_trains_and_encodes(pets, tmp_path):
     assert len([*(tmp_path / "features").iterdir()]) == 2
 
 
+@pytest.mark.parametrize("damage", ["removed", "cut", "no image"])
+def test_a_file_that_is_lost_after_it_was_found_is_named(pets, tmp_path, damage):
+    data = from_directory(pets, image_size=16, query_share=0.25)
+    net = keras_network()
+    model = kerashash.AdaLabelHash(net, bits=8, num_classes=3)
+    model.compile("adam")
+    for split in ("train", "query"):
+        file = pets / str(data.names[data.splits[split][1]])
+        content = file.read_bytes()
+        file.unlink()
+        if damage != "removed":
+            file.write_bytes(content[:-20] if damage == "cut" else b"hello")
+    name = r"`x` must hold images that can be read\. Received: '(cat|dog|newt)/"
+    for use in (
+        lambda: model.fit(data.train.batch(8), verbose=0),
+        lambda: model.evaluate(data.train.batch(8), verbose=0),
+        lambda: model.encode(data.query, verbose=0),
+        lambda: model.predict(data.query.batch(8), verbose=0),
+        lambda: kerashash.evaluate(model, data),
+        lambda: data.arrays("query"),
+        lambda: kerashash.data.cache_features(data, net, tmp_path / "features"),
+    ):
+        with pytest.raises(ValueError, match=name):
+            use()
+
+
+def test_images_are_read_from_where_they_were_found(pets, tmp_path, monkeypatch):
+    monkeypatch.chdir(pets.parent)
+    data = from_directory("pets", image_size=16, query_share=0.25)
+    expected = data.x[:3]
+    monkeypatch.chdir("/")
+    np.testing.assert_array_equal(data.x[:3], expected)
+
+
 def keras_network():
     import keras
 
@@ -150,6 +184,12 @@ def test_bad_arguments_are_named(pets, tmp_path):
         from_directory(pets)
     with pytest.raises(ValueError, match="`labels` must be a CSV file"):
         from_directory(pets, tmp_path / "labels.csv")
+    for path in (None, 3, b"pets", ["pets"]):
+        with pytest.raises(TypeError, match="`path` must be a path"):
+            from_directory(path)
+        if path is not None:
+            with pytest.raises(TypeError, match="`labels` must be a path"):
+                from_directory(pets, labels=path)
     for options, name in (
         ({"query_share": 1.0}, "query_share"),
         ({"image_size": 0}, "image_size"),

@@ -11,6 +11,7 @@ import numpy.typing as npt
 import tensorflow as tf
 
 from kerashash.backbones.images import ResizeImages, input_size, leaves
+from kerashash.data.images import naming_unreadable
 from kerashash.data.photographs import as_taken
 
 
@@ -140,8 +141,11 @@ class BatchWatch:
         self._error = None
 
     def __exit__(self, kind: Any, error: BaseException | None, traceback: Any) -> None:
-        if self._error is not None and isinstance(error, tf.errors.OpError):
-            raise self._error from None
+        if isinstance(error, tf.errors.OpError):
+            if self._error is not None:
+                raise self._error from None
+            with naming_unreadable():
+                raise error
 
     @contextlib.contextmanager
     def keeping_errors(self) -> Iterator[None]:

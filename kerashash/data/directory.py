@@ -12,12 +12,13 @@ import numpy as np
 
 from kerashash.checks import check_choices, check_integer, check_number, listing
 from kerashash.data import protocols
-from kerashash.data.image_reading import SUFFIXES, decode, printable
+from kerashash.data.image_reading import SUFFIXES, content, decode, printable
 from kerashash.data.images import EncodedImages
 from kerashash.data.progress import progress
 from kerashash.data.resizing import FITS
 from kerashash.data.retrieval_data import RetrievalData
 from kerashash.data.sources import Source
+from kerashash.files import as_path
 
 CHOICES = {"corrupt": ("raise", "skip")}
 
@@ -100,7 +101,9 @@ def from_directory(
     check_number("query_share", query_share)
     if not 0 < query_share < 1:
         raise ValueError(f"`query_share` must be in (0, 1). Received: {query_share}.")
-    folder = pathlib.Path(path).expanduser()
+    folder = as_path(path)
+    if labels is not None:
+        labels = as_path(labels, "labels")
     if not folder.is_dir():
         raise ValueError(f"`path` must be a folder. Received: {os.fspath(path)!r}.")
     labels_of = (
@@ -128,13 +131,15 @@ def from_directory(
     label_rows = np.zeros((len(names), len(class_names)), np.uint8)
     for row, name in enumerate(names):
         label_rows[row, [column[label] for label in labels_of[name]]] = 1
+    root = folder.absolute()  # the process may change its folder
     source = Source(
         EncodedImages(
-            lambda rows: [(folder / names[row]).read_bytes() for row in rows],
+            lambda rows: [content(root / names[row]) for row in rows],
             len(names),
             image_size,
             _stamp(folder, names),
             fit,
+            names,
         ),
         label_rows,
         np.zeros(len(names), bool),
@@ -230,11 +235,8 @@ def _check_inside(folder: pathlib.Path, names: Iterable[str], argument: str) -> 
         name_of[file] = name
 
 
-def _read_csv(
-    folder: pathlib.Path, path: str | os.PathLike[str]
-) -> dict[str, list[str]]:
+def _read_csv(folder: pathlib.Path, path: pathlib.Path) -> dict[str, list[str]]:
     """Map the name of each image in a CSV file to its labels."""
-    path = pathlib.Path(path).expanduser()
     try:
         lines = list(csv.reader(path.read_text("utf-8-sig").splitlines()))
     except (OSError, UnicodeDecodeError, csv.Error) as error:

@@ -1,14 +1,57 @@
 """Images that stay encoded until they are read."""
 
-from collections.abc import Callable
+import collections
+import contextlib
+import weakref
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import tensorflow as tf
 
-from kerashash.data.image_reading import DEFAULT_SIZE, decode_tensor
+from kerashash.data.image_reading import (
+    DEFAULT_SIZE,
+    decode,
+    decode_tensor,
+    printable,
+)
 from kerashash.data.resizing import FITS, resize_tensor
+
+# What was read last: whose images, and which. Data sets read some thousands ahead.
+_READ: collections.deque[tuple[weakref.ref[Any], npt.NDArray[np.int64]]]
+_READ = collections.deque(maxlen=64)
+
+
+@contextlib.contextmanager
+def naming_unreadable() -> Iterator[None]:
+    """Name the image file that cannot be read, if that fails a block.
+
+    An error in a data set reaches the reader as one of TensorFlow's, without the name
+    of the file that was removed or damaged since it was found.
+
+    Raises:
+        ValueError: in place of an error of TensorFlow, if an image that was read last
+            cannot be read.
+
+    Example:
+        >>> images = EncodedImages(lambda rows: [b""], 1, 6, "", names=["a.png"])
+        >>> with naming_unreadable():
+        ...     next(iter(tf.data.Dataset.range(1).map(
+        ...         lambda row: images.decode(tf.numpy_function(
+        ...             lambda row: images.encoded([row])[0], [row], tf.string
+        ...         ))
+        ...     )))
+        Traceback (most recent call last):
+        ValueError: `x` must hold images that can be read. Received: 'a.png' (empty).
+    """
+    try:
+        yield
+    except tf.errors.OpError:
+        for reference, rows in reversed([*_READ]):
+            if (images := reference()) is not None:
+                images.check(rows)
+        raise
 
 
 class EncodedImages:
@@ -29,6 +72,7 @@ class EncodedImages:
             `kerashash.data.cache_features` takes the images to be the same.
         fit: str or None; how images become squares, as for `read_images`. None is the
             fit of the model to which they are passed, and otherwise "squash".
+        names: sequence of n str, or None; the names of the images, for errors.
 
     Attributes:
         shape: ``(n, image_size, image_size, 3)``.
@@ -52,8 +96,9 @@ class EncodedImages:
         image_size: int | None,
         stamp: str,
         fit: str | None = None,
+        names: Sequence[str] | None = None,
     ) -> None:
-        self.fit, self._size = fit, image_size
+        self.fit, self._size, self._names = fit, image_size, names
         self.is_open = image_size is None or fit is None
         side = DEFAULT_SIZE if image_size is None else image_size
         self.shape = (n, side, side, 3)
@@ -72,6 +117,7 @@ class EncodedImages:
         Returns:
             Object array ``(m,)`` of bytes.
         """
+        _READ.append((weakref.ref(self), rows))
         files = np.empty(len(rows), object)
         files[:] = self._read(rows)
         return files
@@ -99,13 +145,37 @@ class EncodedImages:
         """
         size = size if self._size is None else self._size
         fit = fit if self.fit is None else self.fit
-        return EncodedImages(self._read, len(self), size, self.stamp, fit)
+        return EncodedImages(self._read, len(self), size, self.stamp, fit, self._names)
+
+    def check(self, rows: npt.NDArray[np.int64]) -> None:
+        """Check that the files of some images can be read and decoded.
+
+        Args:
+            rows: int array ``(m,)``, the numbers of the images.
+
+        Raises:
+            ValueError: if one cannot, since it was found; the error names the image.
+        """
+        for row in rows:
+            try:
+                decode(self._read(np.array([row]))[0])
+            except (OSError, ValueError) as error:
+                name = f"image {row}" if self._names is None else self._names[row]
+                reason = getattr(error, "strerror", None) or error
+                raise ValueError(
+                    "`x` must hold images that can be read. Received: "
+                    f"{printable(str(name))!r} ({reason})."
+                ) from error
 
     def __getitem__(self, rows: Any) -> npt.NDArray[np.uint8]:
         rows = np.arange(len(self))[rows]
         pixels = np.empty((rows.size, *self.shape[1:]), self.dtype)
-        files = tf.data.Dataset.from_tensor_slices(self.encoded(rows.ravel()))
-        images = files.map(self.decode, num_parallel_calls=tf.data.AUTOTUNE)
-        for row, image in enumerate(images.as_numpy_iterator()):
-            pixels[row] = image
+        try:
+            files = tf.data.Dataset.from_tensor_slices(self.encoded(rows.ravel()))
+            images = files.map(self.decode, num_parallel_calls=tf.data.AUTOTUNE)
+            for row, image in enumerate(images.as_numpy_iterator()):
+                pixels[row] = image
+        except (OSError, tf.errors.OpError):
+            self.check(rows.ravel())
+            raise
         return pixels.reshape(*rows.shape, *self.shape[1:])

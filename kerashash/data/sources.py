@@ -188,7 +188,7 @@ def photographs(
     # The size too: copies with the same names may hold images of another resolution.
     stamp = f"{builder.info.dataset_size} {names}"
     return Source(
-        EncodedImages(read, n, image_size, stamp, fit),
+        EncodedImages(read, n, image_size, stamp, fit, names),
         labels,
         np.repeat([split == "test" for split in splits], [*map(len, parts)]),
         class_names,

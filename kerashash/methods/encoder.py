@@ -12,6 +12,7 @@ from kerashash import engines
 from kerashash.checks import check_choices
 from kerashash.codes import packed_width, unpack
 from kerashash.data import batch_watch
+from kerashash.data.images import naming_unreadable
 from kerashash.data.progress import progress
 
 if TYPE_CHECKING:
@@ -118,15 +119,16 @@ class Encoder:
 
     def _checked(self, batches: Iterable[Any]) -> Iterator[Any]:
         watch = batch_watch.BatchWatch(self._model.backbone)
-        for number, batch in enumerate(batches):
-            watch.check_images(batch)
-            # Inputs are checked as well: on some processors, ReLU turns NaN into 0.
-            if not _is_finite(batch):
-                raise ValueError(
-                    "`x` must give finite codes. Received NaN or infinity in batch "
-                    f"{number} of the input."
-                )
-            yield batch
+        with naming_unreadable():
+            for number, batch in enumerate(batches):
+                watch.check_images(batch)
+                # Inputs as well: on some processors, ReLU turns NaN into 0.
+                if not _is_finite(batch):
+                    raise ValueError(
+                        "`x` must give finite codes. Received NaN or infinity in batch "
+                        f"{number} of the input."
+                    )
+                yield batch
 
     def _finite(
         self, continuous: Iterable[npt.NDArray[np.float32]]

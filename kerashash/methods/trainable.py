@@ -13,6 +13,7 @@ from kerashash import checks
 from kerashash.backbones.images import leaves
 from kerashash.checks import check_integer
 from kerashash.data import batch_watch, inputs
+from kerashash.data.images import naming_unreadable
 from kerashash.data.streams import BatchCheck, NumberedBatches, is_stream
 from kerashash.methods import replicas
 from kerashash.methods.forks import check_not_forked
@@ -292,6 +293,23 @@ class Trainable(keras.Model):
             name = "validation_data" if is_validation else "x"
             raise ValueError(f"`{name}` must have rows. Received none.")
         return values
+
+    def predict(self, x: Any, *args: Any, **kwargs: Any) -> Any:
+        """Compute continuous codes, as `keras.Model.predict` does.
+
+        `encode` gives hash codes.
+
+        Args:
+            x, *args, **kwargs: as for `keras.Model.predict`.
+
+        Returns:
+            float32 array ``(n, bits)``.
+
+        Raises:
+            ValueError: if an image file cannot be read any more.
+        """
+        with naming_unreadable():
+            return super().predict(x, *args, **kwargs)
 
     def train_on_batch(
         self,

@@ -127,6 +127,12 @@ def test_an_output_that_is_full_is_one_line(tmp_path, words):
     assert result.stderr == "kerashash: [Errno 28] No space left on device\n"
 
 
+@pytest.mark.skipif(not os.path.exists("/dev/full"), reason="there is no /dev/full")
+def test_an_error_that_nobody_can_read_has_its_status(tmp_path):
+    command = f"{sys.executable} -m kerashash nonsense 2>/dev/full"
+    assert subprocess.run(["bash", "-c", command], cwd=tmp_path).returncode == 2
+
+
 @pytest.mark.parametrize(("name", "status"), [("adalabel-cifar10-48", 0), ("no", 2)])
 def test_files_take_no_place_of_an_output_that_is_closed(tmp_path, name, status):
     """What a command opens is not standard output, which would be written into it."""

@@ -10,6 +10,7 @@ import kerashash
 PLAN = [
     "deprecation",
     "installed",
+    "notes",
     "files",
     "cached_files",
     "mat_files",

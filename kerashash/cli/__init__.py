@@ -27,6 +27,7 @@ from kerashash.cli import (
 from kerashash.cli.completion import install
 from kerashash.cli.printing import lines
 from kerashash.cli.quiet import quiet_tensorflow
+from kerashash.notes import note
 
 # In the order of a newcomer's use.
 _MODULES = (
@@ -101,10 +102,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 2
     except click.UsageError as error:
         command = error.ctx.command_path if error.ctx else "kerashash"
-        print(
-            f"{command}: {error.format_message()} `{command} --help` says more.",
-            file=sys.stderr,
-        )
+        note(f"{command}: {error.format_message()} `{command} --help` says more.")
         return 2
     except click.Abort:
         return 130
@@ -132,7 +130,7 @@ class _Commands(click.Group):
             _drop_output()
             raise click.exceptions.Exit(0) from None
         except OSError as error:
-            print(f"kerashash: {error}", file=sys.stderr)
+            note(f"kerashash: {error}")
             raise click.exceptions.Exit(2) from error
 
     def invoke(self, ctx: click.Context) -> None:
@@ -150,12 +148,11 @@ class _Commands(click.Group):
             if ctx.params["debug"]:
                 raise
             if isinstance(error, _MISTAKES):
-                print(f"kerashash: {lines(error)}", file=sys.stderr)
+                note(f"kerashash: {lines(error)}")
                 ctx.exit(2)
-            print(
+            note(
                 f"kerashash: {type(error).__name__}: {lines(error)}\n"
-                "This is a mistake in kerashash; `kerashash --debug ...` shows where.",
-                file=sys.stderr,
+                "This is a mistake in kerashash; `kerashash --debug ...` shows where."
             )
             ctx.exit(1)
 

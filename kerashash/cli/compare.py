@@ -1,7 +1,6 @@
 """The command ``kerashash compare``: several entries, or methods, side by side."""
 
 import shutil
-import sys
 from typing import Any
 
 import click
@@ -11,6 +10,7 @@ from kerashash.cli import models
 from kerashash.cli.completion import complete_data, complete_entry
 from kerashash.cli.options import data_options, json_option, refuse_without_data
 from kerashash.cli.printing import print_data, print_json
+from kerashash.notes import note
 
 # Images that are encoded to measure a rate, after as many that warm up.
 _IMAGES = 128
@@ -134,7 +134,7 @@ def _compare_table(
         folder,
         data=data,
         data_dir=data_dir,
-        report=lambda line: print(line, file=sys.stderr, flush=True),
+        report=note,
         **given,
     )
     print(text, end="")

@@ -1,13 +1,13 @@
 """The command ``kerashash encode``."""
 
 import os
-import sys
 from typing import TYPE_CHECKING
 
 import click
 
 from kerashash.cli.options import json_option, model_option
 from kerashash.cli.printing import one_line, print_json
+from kerashash.notes import note
 
 if TYPE_CHECKING:
     from kerashash.store import CodeStore, Encoded
@@ -78,7 +78,7 @@ def _encode(
                 paths, store, actors=actors, address=cluster
             )
     except KeyboardInterrupt:
-        print(f"{out} has what was encoded; the same command goes on.", file=sys.stderr)
+        note(f"{out} has what was encoded; the same command goes on.")
         raise
     keep(store)  # for the first search
     if as_json:

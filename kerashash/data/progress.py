@@ -1,10 +1,11 @@
 """A progress bar for long work."""
 
-import sys
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator
 from typing import TYPE_CHECKING, Any, TypeVar
+
+from kerashash.notes import note
 
 if TYPE_CHECKING:
     from rich.progress import Task
@@ -92,7 +93,7 @@ class _Bar:
                 self._bar.start()
             elif self._in_lines:
                 of = "" if self._total is None else f": {self._total:,} {self._unit}s"
-                print(f"{self._title}{of}", file=sys.stderr, flush=True)
+                note(f"{self._title}{of}")
 
     def add(self, rows: int) -> None:
         with self._lock:
@@ -107,11 +108,7 @@ class _Bar:
                 self._bar.update(self._bar.task_ids[0], total=self._done)
             elif self._in_lines:
                 seconds = time.monotonic() - self._start
-                print(
-                    f"{self._title}: {self._done:,} {self._unit}s in {seconds:.0f} s",
-                    file=sys.stderr,
-                    flush=True,
-                )
+                note(f"{self._title}: {self._done:,} {self._unit}s in {seconds:.0f} s")
 
     def close(self) -> None:
         """Give the terminal back, whatever ended the work."""

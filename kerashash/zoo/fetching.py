@@ -17,6 +17,7 @@ from collections.abc import Callable, Iterator
 from typing import Any, BinaryIO, TypeVar
 
 from kerashash.files import open_in_place
+from kerashash.notes import note
 
 if sys.platform != "win32":
     import fcntl
@@ -259,7 +260,7 @@ def _append(url: str, stream: BinaryIO, size: int, deadline: float) -> None:
 def _show_progress(url: str, received: int, size: int) -> None:
     name = url.rpartition("/")[-1]
     text = f"\rFetching {name}: {received >> 20} of {size >> 20} MiB"
-    print(text, end="\n" if received == size else "", file=sys.stderr, flush=True)
+    note(text, end="\n" if received == size else "")
 
 
 def _open(url: str, deadline: float, start: int = 0) -> Any:

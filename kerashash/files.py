@@ -67,15 +67,31 @@ def as_path(path: str | os.PathLike[str], argument: str = "path") -> pathlib.Pat
         TypeError: `folder` must be a path, a str. Received: folder=None.
     """
     try:
-        return pathlib.Path(_as_text(path, argument)).expanduser()
+        return pathlib.Path(path_text(path, argument)).expanduser()
     except RuntimeError as error:
         raise ValueError(
             f"`{argument}` must be a path. Received: {argument}={path!r}: {error}"
         ) from error
 
 
-def _as_text(path: str | os.PathLike[str], argument: str) -> str:
-    """A path as it is given, if it can be one."""
+def path_text(path: str | os.PathLike[str], argument: str) -> str:
+    """Check a path that a user gives, and leave it as it is.
+
+    Args:
+        path: str or path-like object of str.
+        argument: str; the argument to name in an error.
+
+    Returns:
+        str.
+
+    Raises:
+        TypeError: if `path` is no path.
+        ValueError: if no file can have it.
+
+    Example:
+        >>> path_text("~/a", "path")
+        '~/a'
+    """
     text = os.fspath(path) if isinstance(path, os.PathLike) else path
     # Neither an integer, which would be an open file, nor bytes.
     if not isinstance(text, str):
@@ -626,7 +642,7 @@ def _read_npy(archive: zipfile.ZipFile, member: zipfile.ZipInfo) -> npt.NDArray[
 
 def _replaced(path: str | os.PathLike[str]) -> tuple[pathlib.Path, int | None]:
     """The file that a path points to, and its mode; None if there is none yet."""
-    target = pathlib.Path(os.path.realpath(_as_text(path, "path")))
+    target = pathlib.Path(os.path.realpath(path_text(path, "path")))
     if not target.parent.is_dir():
         # By the name that the user gave, not that of the file which takes its place.
         reason = os.strerror(errno.ENOENT)

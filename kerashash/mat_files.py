@@ -18,6 +18,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from kerashash import files
+
 # Data types of elements; text is decoded from UTF-8 and from UTF-16 in BMP.
 _TYPES = {
     1: "i1",
@@ -71,6 +73,7 @@ def read_mat(path: str | os.PathLike[str], squeeze: bool = False) -> dict[str, A
         Other kinds of values, such as sparse arrays, are left out.
 
     Raises:
+        TypeError: if `path` is no path.
         ValueError: if it is no such file, or damaged, or if its arrays are larger than
             its size justifies; the error names the file.
         OSError: if the file cannot be read.
@@ -81,8 +84,7 @@ def read_mat(path: str | os.PathLike[str], squeeze: bool = False) -> dict[str, A
         >>> read_mat("pair.mat")
         {'pair': array([[1, 2]]), 'name': 'a pair'}
     """
-    # `fspath` refuses integers, which `open` would take for file descriptors.
-    path = os.fspath(path)
+    path = files.as_path(path)
     with open(path, "rb") as file:
         content = file.read()
     try:
@@ -93,6 +95,8 @@ def read_mat(path: str | os.PathLike[str], squeeze: bool = False) -> dict[str, A
                 raise ValueError("not of version 7 or older; save it with -v7")
             reader = _Reader(content, order, squeeze)
             return reader.variables()
+        if content.startswith(b"\x89HDF"):
+            raise ValueError("HDF5, as of version 7.3; save it with -v7")
         return _read_version_4(content, squeeze)
     except (ValueError, TypeError, struct.error, zlib.error, MemoryError) as error:
         raise ValueError(

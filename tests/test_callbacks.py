@@ -100,6 +100,22 @@ def test_bad_arguments_are_named(options, message, digits):
         kerashash.callbacks.RetrievalEvaluation(**{"data": digits, **options})
 
 
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"log_dir": None}, "`log_dir` must be a path"),
+        ({"log_dir": b"logs"}, "`log_dir` must be a path"),
+        ({"data": None}, "`data` must be a RetrievalData"),
+        ({"queries": 0}, "`queries` must be at least 1"),
+        ({"top": "x"}, "`top` must be an integer"),
+        ({"hparams": [1]}, "`values` must be a dict or None"),
+    ],
+)
+def test_bad_arguments_of_monitor_are_named(options, message, digits):
+    with pytest.raises((TypeError, ValueError), match=message):
+        kerashash.callbacks.monitor(**{"data": digits, "log_dir": "logs", **options})
+
+
 def test_models_and_data_that_do_not_fit_are_named_before_training(digits):
     callback = kerashash.callbacks.RetrievalEvaluation(digits)
     x, y = np.zeros((4, 6), np.float32), np.arange(4) % 2

@@ -63,6 +63,12 @@ def test_bad_files_are_named(arrays, tmp_path):
         with pytest.raises(ValueError, match=f"{message}.*") as error:
             load_distributions(path)
         assert "bad.mat" in str(error.value)
+    for path in (None, 3, b"some.mat"):
+        with pytest.raises(TypeError, match="`name` must be a path"):
+            load_distributions(path)
+    (tmp_path / "new.mat").write_bytes(b"\x89HDF\r\n\x1a\n" + bytes(200))
+    with pytest.raises(ValueError, match=r"HDF5, as of version 7\.3; save it"):
+        load_distributions(tmp_path / "new.mat")
     path = write(tmp_path / "good.mat", **arrays)
     for share in (0, 1, -0.1):
         with pytest.raises(ValueError, match="`query_share` must be in"):

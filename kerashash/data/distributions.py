@@ -7,10 +7,10 @@ from typing import Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
+from kerashash import files
 from kerashash.checks import check_integer, check_number
 from kerashash.data import protocols
 from kerashash.data.sources import DatasetUnavailableError, prepared
-from kerashash.files import read_npz
 
 #: The data sets of the TensorFlow Datasets builder ``ldl``.
 NAMES = (
@@ -136,6 +136,8 @@ def load_distributions(
     if not 0 < query_share < 1:
         raise ValueError(f"`query_share` must be in (0, 1). Received: {query_share}.")
     protocols.check_share("validation", validation)
+    if data_dir is not None:
+        files.path_text(data_dir, "data_dir")  # a check: it may be a URL
     if isinstance(name, tuple | list):
         if len(name) != 2:
             raise ValueError(
@@ -146,13 +148,13 @@ def load_distributions(
             {"features": np.asarray(name[0]), "labels": np.asarray(name[1])}, "`name`"
         )
         return _split(x, d, seed, query_share, validation)
-    path = os.path.expanduser(os.fspath(name))
+    path = str(files.as_path(name, "name"))
     if name in NAMES:
         rows = prepared(f"ldl/{name}", data_dir).as_dataset("train", batch_size=-1)
         x, d = rows["features"].numpy(), rows["distribution"].numpy()
     elif os.path.isfile(path):
         if path.lower().endswith(".npz"):
-            x, d = ldl.checked(read_npz(path), path)
+            x, d = ldl.checked(files.read_npz(path), path)
         elif path.lower().endswith(".csv"):
             x, d = ldl.checked(_read_csv(path, num_classes), path)
         else:

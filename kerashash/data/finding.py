@@ -96,6 +96,11 @@ def image_paths(
     """
     if isinstance(paths, str | os.PathLike):
         paths = [paths]
+    if not isinstance(paths, Iterable):
+        raise TypeError(
+            f"`{argument}` must be a path, or hold paths. Received type: "
+            f"{type(paths).__name__}."
+        )
     for path in paths:
         if not isinstance(path, str | os.PathLike):
             raise TypeError(

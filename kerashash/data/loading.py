@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
+from kerashash import files
 from kerashash.checks import check_choices, check_integer, close_names
 from kerashash.data import distributions, protocols, sources
 from kerashash.data.distributions import load_distributions
@@ -205,10 +206,8 @@ def load(
         protocol = datasets[name][0]
     _check_choice("protocol", protocol, datasets[name])
     check_integer("seed", seed, least=0, most=2**32 - 1)
-    if not isinstance(data_dir, str | os.PathLike | None):
-        raise TypeError(
-            f"`data_dir` must be a path or None. Received: data_dir={data_dir!r}."
-        )
+    if data_dir is not None:
+        files.path_text(data_dir, "data_dir")  # a check: it may be a URL
     if image_size is not None:
         check_integer("image_size", image_size)
     if fit is not None:

@@ -9,6 +9,7 @@ import numpy as np
 import numpy.typing as npt
 import tensorflow as tf
 
+from kerashash.checks import check_choices
 from kerashash.data.images import EncodedImages
 from kerashash.data.photographs import (
     Photographs,
@@ -203,10 +204,7 @@ class RetrievalData:
         Raises:
             ValueError: if the protocol has no such split.
         """
-        if split not in self.splits:
-            raise ValueError(
-                f"`split` must be one of {sorted(self.splits)}. Received: {split!r}."
-            )
+        check_choices({"split": sorted(self.splits)}, split=split)
         rows = self.splits[split]
         return self.x[rows], self.labels[rows]
 

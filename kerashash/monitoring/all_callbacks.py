@@ -6,6 +6,7 @@ from typing import Any
 import keras
 import tensorflow as tf
 
+from kerashash.checks import check_integer
 from kerashash.data import RetrievalData
 from kerashash.methods.replicas import is_chief
 from kerashash.monitoring import event_files
@@ -73,6 +74,8 @@ def monitor(
         >>> sorted(history.history)
         ['bit_flips', 'bit_imbalance', 'loss', 'mAP@ALL', 'quantization_error']
     """
+    check_integer("queries", queries)
+    check_integer("top", top)
     codes = EpochCodes(data, max_queries, max_database, batch_size, seed)
     callbacks = [
         HParams(codes, log_dir, hparams),

@@ -46,6 +46,8 @@ class EpochCallback(keras.callbacks.Callback):
                     )
         else:
             self.codes = EpochCodes(data, **options)
+        if log_dir is not None:
+            event_files.run_folder(log_dir)  # a check: nothing is written yet
         self.log_dir = log_dir
         self.every = check_integer("every", every)
         self._is_first_epoch = True

@@ -24,11 +24,20 @@ _writers: dict[str, Any] = {}
 def run_folder(log_dir: str | os.PathLike[str]) -> str:
     """The folder in a log folder to which callbacks write.
 
+    Args:
+        log_dir: path of the log folder, or a URL that TensorFlow knows.
+
+    Returns:
+        str.
+
+    Raises:
+        TypeError, ValueError: if it is no path.
+
     Example:
         >>> os.path.basename(run_folder("logs")), run_folder("gs://bucket/logs")
         ('retrieval', 'gs://bucket/logs/retrieval')
     """
-    folder = os.path.join(os.fspath(log_dir), _RUN)
+    folder = os.path.join(files.path_text(log_dir, "log_dir"), _RUN)
     return folder if "://" in folder else os.path.abspath(folder)
 
 

@@ -2,6 +2,7 @@
 
 import inspect
 import os
+from collections.abc import Mapping
 from typing import Any
 
 import keras
@@ -58,7 +59,12 @@ class HParams(keras.callbacks.Callback):
             raise TypeError(
                 f"`data` must be a RetrievalData. Received type: {type(data).__name__}."
             )
+        event_files.run_folder(log_dir)  # a check: nothing is written yet
         self.log_dir = log_dir
+        if not isinstance(values, Mapping | None):
+            raise TypeError(
+                f"`values` must be a dict or None. Received: values={values!r}."
+            )
         self.values = dict(values or {})
         for name, value in self.values.items():
             if not isinstance(name, str) or not isinstance(value, Value):

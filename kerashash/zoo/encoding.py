@@ -4,7 +4,6 @@ A model without codes predicts label distributions in their place.
 """
 
 import os
-import pathlib
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -98,7 +97,7 @@ def load_data(
         return data.load(**choices, data_dir=data_dir)
     options = {**choices}
     named = options.pop("folder")
-    folder = pathlib.Path(data_dir or named).expanduser()
+    folder = files.as_path(data_dir or named, "data_dir")
     if "labels" in options:
         options["labels"] = folder / options["labels"]
     return data.from_directory(folder, **options)

@@ -64,7 +64,7 @@ def checked(
     if "features" not in arrays or name not in arrays:
         raise ValueError(
             f"{source} must hold the arrays `features` and `labels` (or "
-            "`label_distribution`). Received: "
+            "`label_distribution`), neither sparse nor complex. Received: "
             f"{sorted(key for key in arrays if not key.startswith('__'))}."
         )
     features = check_array(arrays["features"], (None, None), f"features of {source}")

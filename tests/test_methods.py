@@ -737,6 +737,7 @@ def test_dcdh_running_statistics_are_those_of_u_and_b(digit_pairs):
 
 
 @pytest.mark.slow
+@pytest.mark.long
 def test_dcdh_needs_the_right_solver(digit_pairs, monkeypatch):
     """Coordinate descent is better than sgn(U), and sgn(U) is better than the bit
     update with the sign that eq. 11 prints."""

@@ -142,7 +142,7 @@ def check_learned(codes, model, data):
 @pytest.mark.parametrize(
     ("method", "database", "options"),
     [
-        ("AdaLabelHash", "encoded", "margin = 3.0"),
+        pytest.param("AdaLabelHash", "encoded", "margin = 3.0", marks=pytest.mark.long),
         ("DCDH", "learned", DCDH),
     ],
 )

@@ -59,6 +59,7 @@ def one_block(monkeypatch):
 
 
 @pytest.mark.slow
+@pytest.mark.long
 @METHODS
 def test_methods_on_images(method, options, one_block, rng):
     images = rng.integers(0, 256, (ROWS, 9, 12, 3)).astype(np.uint8)

@@ -326,6 +326,22 @@ def test_names_of_the_user_are_drawn_as_they_are(rng, tmp_path):
     plots.retrieval_grid(*images, None, path, [["$_{$", "_"]], "$_{$")
 
 
+def test_long_names_leave_room_for_the_figure(rng, tmp_path):
+    codes, names = rng.choice([-1, 1], (40, 8)), ["tench, " * 20, "b\nb"]
+    figure = plots.code_map(
+        codes, np.arange(40) % 2, names, "of " * 99, tmp_path / "map.png", perplexity=5
+    )
+    shown = [text.get_text() for text in figure.legends[0].texts]
+    assert shown == ["tench, tench, tench, tench, ten…", "b b"]
+    assert len(figure.axes[0].get_title()) == 64
+    assert figure.axes[0].get_position().width > 0.4  # the rest is the legend's
+
+
+def test_panels_without_values_are_refused():
+    with pytest.raises(ValueError, match="`measured` or `printed`"):
+        plots.against_bits({"a": {"bits": [8], "value": [0.5]}})
+
+
 @pytest.mark.parametrize("name", ["queries", "neighbours"])
 @pytest.mark.parametrize(
     "image", [np.full((8, 8), 200), np.full((8, 8), 2.0), np.full((8, 8), np.nan)]

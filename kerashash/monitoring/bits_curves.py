@@ -61,9 +61,11 @@ def against_bits(
     panels = figure.subplots(rows, columns, sharex=True, sharey=True, squeeze=False)
     for name, values in methods.items():
         shapes = {np.shape(array) for array in values.values()}
-        if "bits" not in values or len(shapes) != 1 or len(shapes.pop()) != 1:
+        known = {"printed", "measured"} & {*values}
+        is_one = len(shapes) == 1 and len(shapes.pop()) == 1
+        if "bits" not in values or not known or not is_one:
             raise ValueError(
-                "`methods` must hold `bits` and further arrays of its shape (n,). "
+                "`methods` must hold `bits`, and `measured` or `printed` of its shape. "
                 f"Received in {name!r}: "
                 f"{ {key: np.shape(array) for key, array in values.items()} }."
             )
@@ -85,7 +87,7 @@ def against_bits(
             axis.errorbar(
                 bits[there], y[there], spread[there], **look, markersize=4, capsize=2
             )
-        axis.set_title(str(name), fontsize=10, **figure_files.AS_IT_IS)
+        axis.set_title(figure_files.name(name), fontsize=10, **figure_files.AS_IT_IS)
         axis.grid(color="0.9")
         axis.spines[["top", "right"]].set_visible(False)
     for axis in panels.flat[len(methods) :]:
@@ -97,9 +99,9 @@ def against_bits(
     for axis in panels.flat[max(len(methods) - columns, 0) : len(methods)]:
         axis.tick_params(labelbottom=True)
         axis.set_xlabel("bits", fontsize=9)
-    figure.supylabel(label, fontsize=10, **figure_files.AS_IT_IS)
+    figure.supylabel(figure_files.name(label), fontsize=10, **figure_files.AS_IT_IS)
     if title:
-        figure.suptitle(title, fontsize=11, **figure_files.AS_IT_IS)
+        figure.suptitle(figure_files.title(title), fontsize=11, **figure_files.AS_IT_IS)
     handles = [
         matplotlib.lines.Line2D([], [], label=name, **look)
         for name, look in (

@@ -115,7 +115,7 @@ def code_map(
     axes.set_aspect("equal", adjustable="datalim")
     axes.spines[:].set_color("0.8")
     if title:
-        axes.set_title(title, fontsize=11, **figure_files.AS_IT_IS)
+        axes.set_title(figure_files.title(title), fontsize=11, **figure_files.AS_IT_IS)
     figure_files.legend(
         figure,
         axes.collections,
@@ -129,7 +129,7 @@ def code_map(
     boxes: list[Any] = []
     for name, chosen in classes:
         text = axes.annotate(
-            name,
+            figure_files.name(name),
             np.median(chosen, axis=0),
             ha="center",
             va="center",

@@ -112,7 +112,7 @@ def codeword_graph(
         # Along the radius, so that no name runs into the next; none upside down.
         left = x < -1e-9
         axes.annotate(
-            str(name),
+            figure_files.name(name),
             (_NAMES * x, _NAMES * y),
             rotation=np.degrees(angle) + 180 * left,
             rotation_mode="anchor",
@@ -125,7 +125,7 @@ def codeword_graph(
     axes.set(xlim=limits, ylim=limits, aspect="equal")
     axes.axis("off")
     if title:
-        axes.set_title(title, fontsize=11, **figure_files.AS_IT_IS)
+        axes.set_title(figure_files.title(title), fontsize=11, **figure_files.AS_IT_IS)
     figure.legend(
         handles=[
             matplotlib.lines.Line2D(

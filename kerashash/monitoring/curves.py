@@ -88,7 +88,7 @@ def retrieval_curves(
     axes.set_xlabel(x_label)
     axes.set_ylabel(y_label)
     if title:
-        axes.set_title(title, fontsize=11, **figure_files.AS_IT_IS)
+        axes.set_title(figure_files.title(title), fontsize=11, **figure_files.AS_IT_IS)
     axes.grid(color="0.9")
     axes.spines[["top", "right"]].set_visible(False)
     figure_files.legend(

@@ -12,6 +12,8 @@ from kerashash import files
 
 #: Options of a text of the user: matplotlib would read "$" as the start of a formula.
 AS_IT_IS: dict[str, Any] = {"parse_math": False}
+# Letters for which there is room: of a title, of a name beside or in a figure.
+_TITLE, _NAME = 64, 32
 
 
 def save(
@@ -72,9 +74,46 @@ def legend(
     """
     handles = [*handles]
     added = figure.legend(handles=handles, labels=[""] * len(handles), **options)
-    for text, name in zip(added.texts, names, strict=True):
-        text.set(text=str(name), **AS_IT_IS)
+    for text, given in zip(added.texts, names, strict=True):
+        text.set(text=name(given), **AS_IT_IS)
     return added
+
+
+def title(text: object) -> str:
+    """A title, without what would not fit above a figure.
+
+    Args:
+        text: the title.
+
+    Returns:
+        str of one line, of at most 64 letters.
+
+    Example:
+        >>> title("my\\nphotographs")
+        'my photographs'
+    """
+    return _shortened(text, _TITLE)
+
+
+def name(text: object) -> str:
+    """The name of a class or a curve, without what would leave no room for the rest.
+
+    Args:
+        text: the name.
+
+    Returns:
+        str of one line, of at most 32 letters.
+
+    Example:
+        >>> name("x" * 50)
+        'xxxxxxxxxxxxxxxxxxxxxxxxxxxxxxx…'
+    """
+    return _shortened(text, _NAME)
+
+
+def _shortened(text: object, most: int) -> str:
+    line = " ".join(str(text).split())
+    return line if len(line) <= most else f"{line[: most - 1]}…"
 
 
 def check_dicts(name: str, value: object) -> None:

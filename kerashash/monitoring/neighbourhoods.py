@@ -91,7 +91,7 @@ def neighbourhood_precision(
     axes.grid(color="0.9")
     axes.spines[["top", "right"]].set_visible(False)
     if title:
-        axes.set_title(title, fontsize=11, **figure_files.AS_IT_IS)
+        axes.set_title(figure_files.title(title), fontsize=11, **figure_files.AS_IT_IS)
     figure_files.legend(
         figure,
         axes.lines,

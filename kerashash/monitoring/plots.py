@@ -72,7 +72,7 @@ def bit_correlations(
     axis.set_facecolor("0.6")  # seen through NaN
     image = axis.imshow(correlations, cmap="RdBu_r", vmin=-1, vmax=1)
     axis.set(xlabel="bit", ylabel="bit")
-    axis.set_title(title, **figure_files.AS_IT_IS)
+    axis.set_title(figure_files.title(title), **figure_files.AS_IT_IS)
     for ticks in (axis.xaxis, axis.yaxis):
         ticks.set_major_locator(matplotlib.ticker.MaxNLocator(integer=True))
     figure.colorbar(image, label="correlation")
@@ -142,7 +142,7 @@ def retrieval_grid(
         layout="constrained",
     )
     if title is not None:
-        figure.suptitle(title, fontsize=10, **figure_files.AS_IT_IS)
+        figure.suptitle(figure_files.title(title), fontsize=10, **figure_files.AS_IT_IS)
     if marks is not None:
         frames = {"relevant": _RELEVANT, "not relevant": _IRRELEVANT}
         handles = [
@@ -166,7 +166,8 @@ def retrieval_grid(
             axis = axes[row, rank + 2]
             _draw(axis, neighbours[row, rank])
             if words is not None:
-                axis.set_xlabel(words[row, rank], fontsize=7, **figure_files.AS_IT_IS)
+                caption = figure_files.name(words[row, rank])
+                axis.set_xlabel(caption, fontsize=7, **figure_files.AS_IT_IS)
             if marks is not None:
                 frame = _RELEVANT if marks[row, rank] else _IRRELEVANT
                 for spine in axis.spines.values():

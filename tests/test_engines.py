@@ -12,7 +12,7 @@ import tensorflow as tf
 
 import kerashash
 from kerashash import engines
-from kerashash.backbones.images import ResizeImages
+from kerashash.backbones.images import ResizeImages, has_own_code
 from kerashash.engines import preparing
 from kerashash.methods import encoder as encoders
 
@@ -132,6 +132,48 @@ def test_a_network_is_converted_once_for_its_weights(engine, cache, monkeypatch)
     file.write_bytes(content[:-1] + bytes([content[-1] ^ 1]))
     np.testing.assert_array_equal(hasher().encoder(engine).encode(x), model.encode(x))
     assert file.read_bytes().startswith(b"kerashash engine 1\n")
+
+
+class Signed(keras.layers.Layer):
+    """A layer of a user, whose code may change while its config stays."""
+
+    sign = 1.0
+
+    def call(self, x):
+        return self.sign * x
+
+
+@each
+def test_networks_with_code_of_users_are_not_kept(engine, cache, monkeypatch):
+    def with_layer():
+        net = network()
+        own = keras.Sequential([*net.layers[:-1], Signed(name="own"), net.layers[-1]])
+        return kerashash.AdaLabelHash(own, bits=12, num_classes=3)
+
+    x = images()
+    for sign in (1.0, -1.0):  # as in two processes, the code edited between them
+        monkeypatch.setattr(Signed, "sign", sign)
+        model = with_layer()
+        expected = model.encode(x, engine="tensorflow")
+        np.testing.assert_array_equal(model.encode(x, engine=engine), expected)
+    assert not cache.exists()
+
+
+@pytest.mark.parametrize(
+    ("layer", "expected"),
+    [
+        (keras.layers.Dense(2, activation="gelu", kernel_regularizer="l2"), False),
+        (ResizeImages(8), False),
+        (Signed(), True),
+        (keras.layers.Lambda(lambda x: x), True),
+        (keras.layers.Dense(2, activation=lambda x: x), True),
+        (keras.Sequential([keras.Sequential([Signed()])]), True),
+    ],
+    ids=lambda value: getattr(value, "name", value),
+)
+def test_code_of_users_is_known(layer, expected):
+    assert has_own_code(layer) == expected
+    assert has_own_code(keras.Sequential([keras.Input((9, 9, 3)), layer])) == expected
 
 
 @each
@@ -343,7 +385,7 @@ def test_wrong_engines(monkeypatch, tmp_path):
     assert unbuilt.encoder().engine == "tensorflow"
     with monkeypatch.context() as patch:
         patch.setattr(preparing, "is_installed", lambda engine: True)
-        patch.setattr(preparing, "_file", lambda digest, engine: tmp_path / "none")
+        patch.setattr(preparing, "_file", lambda *_: tmp_path / "none")
         with pytest.raises(ValueError, match="not built"):
             unbuilt.encoder("litert")
         with pytest.raises(ValueError, match="calibration=images"):

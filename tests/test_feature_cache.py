@@ -122,6 +122,23 @@ def test_two_writers_are_noticed(tmp_path):
     assert not file.exists()
 
 
+def test_features_of_code_that_has_changed_are_computed_again(digits, tmp_path):
+    class Scaled(keras.layers.Layer):
+        factor = 1.0
+
+        def call(self, x):
+            return self.factor * x
+
+    def features(layer):
+        net = keras.Sequential([keras.Input((64,)), layer])
+        return kerashash.data.cache_features(digits, net, tmp_path, verbose=0).x[:9]
+
+    np.testing.assert_allclose(features(Scaled()), digits.x[:9])
+    Scaled.factor = 2.0
+    np.testing.assert_allclose(features(Scaled()), 2 * digits.x[:9])
+    assert len(files(tmp_path)) == 1
+
+
 def test_bad_arguments_are_named(digits, tmp_path):
     with pytest.raises(ValueError, match="`batch_size` must be at least 1"):
         kerashash.data.cache_features(digits, network(), tmp_path, batch_size=0)

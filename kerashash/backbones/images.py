@@ -229,6 +229,43 @@ def leaves(network: keras.layers.Layer) -> list[keras.layers.Layer]:
     return [leaf for layer in network.layers for leaf in leaves(layer)]
 
 
+def has_own_code(network: keras.layers.Layer) -> bool:
+    """Whether a network has layers or functions of the user.
+
+    The config of these is not all that they are: their code may change.
+
+    Args:
+        network: `keras.layers.Layer`, such as a model.
+
+    Returns:
+        bool; True too for what Keras cannot write to a file.
+
+    Example:
+        >>> has_own_code(keras.Sequential([keras.layers.Dense(2)]))
+        False
+        >>> has_own_code(keras.Sequential([keras.layers.Lambda(lambda x: x + 1)]))
+        True
+    """
+    try:
+        return _names_own_code(keras.saving.serialize_keras_object(network))
+    except Exception:  # of layers of users
+        return True
+
+
+def _names_own_code(config: Any) -> bool:
+    """Whether an object in a config is neither Keras' nor this package's."""
+    if isinstance(config, list | tuple):
+        return any(map(_names_own_code, config))
+    if not isinstance(config, dict):
+        return False
+    if {"class_name", "module", "registered_name"} <= {*config}:
+        known = str(config["module"]).split(".")[0] in ("keras", "kerashash")
+        registered = str(config["registered_name"]).startswith("kerashash>")
+        if config["class_name"] == "Lambda" or not (known or registered):
+            return True
+    return any(map(_names_own_code, config.values()))
+
+
 @contextlib.contextmanager
 def statistics_inlined(network: keras.layers.Layer) -> Iterator[None]:
     """Let graphs hold the statistics of `Normalization` layers as constants.

@@ -1,8 +1,8 @@
 """A model's network, converted for an engine, checked against TensorFlow, and kept.
 
 What an engine needs of a model is kept in ``engines/`` of the cache, by a digest of the
-model's weights and config, and may be deleted at any time. Without a cache, networks
-are converted for each process.
+model's weights and config, and may be deleted at any time. Without a cache, and with
+layers of users, whose code may change, networks are converted for each process.
 """
 
 import contextlib
@@ -26,7 +26,7 @@ import numpy.typing as npt
 import tensorflow as tf
 
 from kerashash import cached_files, files, installed
-from kerashash.backbones.images import input_size, statistics_inlined
+from kerashash.backbones.images import has_own_code, input_size, statistics_inlined
 from kerashash.checks import check_array
 from kerashash.engines.network import Model, Network
 from kerashash.retrieval.layout import on_accelerator
@@ -164,7 +164,7 @@ def prepared(model: Model, engine: str, run: _Run) -> Prepared:
 
 def _prepared(model: Model, engine: str, digest: str, run: _Run) -> Prepared:
     shape = _shape(model)
-    file = _file(digest, engine)
+    file = _file(model, digest, engine)
     kept = cached_files.read(file, _KIND) if file else None
     if kept is not None:
         return _finished(model, engine, digest, *kept, run)
@@ -235,7 +235,7 @@ def _finished(
             network = openvino_network.OpenVINONetwork(content)
         if not {"rows", "differing", "speed"} <= {*about}:
             about = _measured(model, network, run)
-            _keep(_file(digest, engine), about, content)
+            _keep(_file(model, digest, engine), about, content)
     except Exception as error:  # runtimes have types of their own
         raise _cannot_run(engine, error) from error
     result = Prepared(
@@ -328,9 +328,11 @@ def _digest(model: Model) -> str:
     return digest.hexdigest()
 
 
-def _file(digest: str, engine: str) -> pathlib.Path | None:
-    """Where a network is kept, for this machine and these versions; None if there is no
-    cache."""
+def _file(model: Model, digest: str, engine: str) -> pathlib.Path | None:
+    """Where a network is kept, for this machine and these versions; None if it is not:
+    there is no cache, or the code of a layer is the user's and may change."""
+    if has_own_code(model):
+        return None
     runtime = "ai-edge-litert" if engine == "litert" else "openvino"
     packages = ("kerashash", "tensorflow", runtime)
     about = [

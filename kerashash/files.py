@@ -110,6 +110,30 @@ def path_text(path: str | os.PathLike[str], argument: str) -> str:
     return text
 
 
+def check_place(path: str | os.PathLike[str], argument: str) -> None:
+    """Check that a folder is there or can be made, and that one can write in it.
+
+    Args:
+        path: path of the folder, which is not made.
+        argument: str; the argument to name in an error.
+
+    Raises:
+        TypeError: if `path` is no path.
+        ValueError: if there cannot be such a folder, or none can be written in it.
+
+    Example:
+        >>> check_place("cache/features", "cache_dir")
+    """
+    place = as_path(path, argument).absolute()
+    # The folder in which the others are to be made.
+    folder = next(p for p in (place, *place.parents) if os.path.lexists(p))
+    if not folder.is_dir() or not os.access(folder, os.W_OK | os.X_OK):
+        raise ValueError(
+            f"`{argument}` must lie in a folder in which one can write. Received: "
+            f"{os.fspath(folder)!r}."
+        )
+
+
 def make_folder(path: str | os.PathLike[str], argument: str) -> None:
     """Make a folder, if it is not there, in which files are to be written later.
 

@@ -290,6 +290,16 @@ def test_a_folder_of_photographs_is_compared(tmp_path, monkeypatch, rng):
     text = digits(tmp_path, bits=[4], **choices)
     assert "## pets" in text
     assert "| ITQ | 1.000 |" in text
+    # Values of photographs that were there before are not those of the new ones.
+    for number in range(20):
+        dark, light = (tmp_path / "pets" / name for name in ("dark", "light"))
+        (dark / f"{number}.png").rename(tmp_path / "moved.png")
+        if number % 2:
+            (light / f"{number}.png").rename(dark / f"{number}.png")
+            (tmp_path / "moved.png").rename(light / f"{number}.png")
+        else:
+            (tmp_path / "moved.png").rename(dark / f"{number}.png")
+    assert "| ITQ | 1.000 |" not in digits(tmp_path, bits=[4], **choices)
 
 
 def test_recipes_and_folders_are_data(tmp_path):
@@ -303,6 +313,12 @@ def test_recipes_and_folders_are_data(tmp_path):
     assert own.data == {"name": "mirflickr25k", "allow_missing": True}
     assert own.features["image_size"] == 224
     assert own.metric == "kerashash"  # all ranks, not the first 1,000
+    with pytest.raises(
+        ValueError, match=r"`data` must be a recipe whose backbone .*of"
+    ):
+        results._own_part(
+            table("ddh-2").parts[0], zoo.recipe_path("dcdh-full-cifar10-48")
+        )
 
 
 def test_values_are_drawn_beside_the_printed_ones(tmp_path, monkeypatch):

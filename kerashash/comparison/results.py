@@ -1,6 +1,9 @@
 """Fill a table: train what is still missing, keep it in a CSV file, write the table."""
 
+import contextlib
 import dataclasses
+import hashlib
+import json
 import math
 import os
 import pathlib
@@ -88,10 +91,11 @@ def compare(
 
     check_integer("seeds", seeds)
     chosen = _choose(table(name), methods, bits, features, image_size, data)
-    folder = pathlib.Path(folder).expanduser()
-    folder.mkdir(parents=True, exist_ok=True)
+    folder = files.as_path(folder, "folder")
     file = folder / f"{name}.csv"
-    cache_dir = pathlib.Path(cache_dir or "~/.cache/kerashash").expanduser()
+    cache_dir = files.as_path(cache_dir or "~/.cache/kerashash", "cache_dir")
+    files.check_place(cache_dir, "cache_dir")
+    files.make_folder(folder, "folder")
     curves = folder / f"{name}-curves.csv"
     for path in (file, curves):
         repair(path)
@@ -281,6 +285,12 @@ def _own_part(part: Part, data: str | os.PathLike[str]) -> Part:
         chosen["data"] = {"folder": str(path.resolve())}
     elif path.suffix == ".toml":
         recipe = read(path)
+        if "of" in recipe.backbone.network or recipe.backbone.mirrored:
+            raise ValueError(
+                "`data` must be a recipe whose backbone is a network with a name, not "
+                "that of an entry nor mirrored. Received: "
+                f"{text!r}, with {recipe.backbone.table()}."
+            )
         chosen["data"] = dict(recipe.data)
         if "folder" in chosen["data"]:
             own = path.parent / pathlib.Path(chosen["data"]["folder"]).expanduser()
@@ -296,6 +306,21 @@ def _own_part(part: Part, data: str | os.PathLike[str]) -> Part:
             "`data` must be a folder of images, a recipe (.toml) or a data set of "
             f"`kerashash.data.list`. Received: {text!r}."
         )
+    if "folder" in chosen["data"]:
+        chosen["content"] = _content(pathlib.Path(chosen["data"]["folder"]))
     for key in ("seed", "validation"):  # each run draws its own splits
         chosen["data"].pop(key, None)
     return dataclasses.replace(part, name=path.stem, **chosen)
+
+
+def _content(folder: pathlib.Path) -> str:
+    """A digest of the names, sizes and times of the files of a folder."""
+    digest = hashlib.sha256()
+    for file in sorted(folder.rglob("*")):
+        # A link may lead nowhere, and a file be removed meanwhile.
+        with contextlib.suppress(OSError):
+            stat = file.stat()
+            if file.is_file():
+                about = [str(file.relative_to(folder)), stat.st_size, stat.st_mtime_ns]
+                digest.update(json.dumps(about).encode())
+    return digest.hexdigest()[:16]

@@ -33,6 +33,7 @@ class Part:
             that are trained by gradients.
         measures: list of str; the columns for label distributions, else empty.
         neighbours: int; how many neighbours predict a label distribution.
+        content: str; a digest of the files of a folder of the user, which may change.
 
     Example:
         >>> part = table("ddh-2").parts[0]
@@ -48,6 +49,7 @@ class Part:
     training: Mapping[str, Any]
     measures: Sequence[str] = ()
     neighbours: int = 30
+    content: str = ""
 
 
 @dataclasses.dataclass(frozen=True)

@@ -46,9 +46,10 @@ class Task(NamedTuple):
         """What identifies the cell in the CSV file."""
         training = {**self.part.training, **self.row.training}
         training["metric"] = self.part.metric
+        content = {"content": self.part.content} if self.part.content else {}
         return (
             self.part.name,
-            in_words(self.part.data),
+            in_words({**self.part.data, **content}),
             in_words(self.part.features),
             self.row.name,
             in_words({**self.row.options, **(self.row.self_train or {}), **training}),

@@ -73,6 +73,27 @@ def check_number(name: str, value: Any) -> None:
         raise TypeError(f"`{name}` must be a number. Received: {name}={value!r}.")
 
 
+def check_flag(**values: Any) -> None:
+    """Check that values are True or False: of a text, "false" would count as True.
+
+    Args:
+        **values: the values, each under the name of its argument.
+
+    Raises:
+        TypeError: if a value is no bool, Python's or NumPy's.
+
+    Example:
+        >>> check_flag(floor="false")
+        Traceback (most recent call last):
+        TypeError: `floor` must be True or False. Received: floor='false'.
+    """
+    for name, value in values.items():
+        if not isinstance(value, bool | np.bool_):
+            raise TypeError(
+                f"`{name}` must be True or False. Received: {name}={value!r}."
+            )
+
+
 def check_least(least: float, **values: float) -> None:
     """Check that numbers are finite and not below a limit.
 
@@ -350,13 +371,19 @@ def as_array(x: Any, name: str) -> npt.NDArray[Any]:
         Array.
 
     Raises:
-        ValueError: if rows have different lengths.
+        ValueError: if rows have different lengths, or a masked array lacks values.
 
     Example:
         >>> as_array([[1, 2], [3]], "x")
         Traceback (most recent call last):
         ValueError: `x` must be one array. Received a list of parts of several shapes.
     """
+    if np.ma.is_masked(x):  # NumPy would take what is behind the mask
+        rows = np.unique(np.nonzero(np.atleast_1d(np.ma.getmaskarray(x)))[0])
+        raise ValueError(
+            f"`{name}` must have a value everywhere. Received masked values in rows "
+            f"{rows[:5].tolist()}."
+        )
     try:
         return np.asarray(x)
     except ValueError as error:

@@ -3,8 +3,9 @@
 import tracemalloc
 
 import numpy as np
+import pytest
 
-from kerashash.checks import check_labels
+from kerashash.checks import as_array, check_labels
 
 
 def test_class_ids_of_many_classes_take_the_memory_of_their_rows():
@@ -26,3 +27,11 @@ def test_class_ids_of_any_integer_type_are_taken():
     for dtype in (np.uint8, np.int64, np.uint64):
         labels = check_labels(np.array([1, 0], dtype), num_classes=2)
         np.testing.assert_array_equal(labels, [[0, 1], [1, 0]])
+
+
+def test_what_is_masked_is_not_read_behind_the_mask():
+    x = np.ma.masked_array(np.arange(6).reshape(3, 2), mask=False)
+    np.testing.assert_array_equal(as_array(x, "x"), x.data)
+    x[1, 0] = np.ma.masked
+    with pytest.raises(ValueError, match=r"`x` must have a value .* rows \[1\]"):
+        as_array(x, "x")

@@ -314,6 +314,8 @@ def test_compile_takes_no_losses_or_metrics(name, value):
     model = build(SSDH)
     with pytest.raises(ValueError, match=f"`{name}` must be None.*Received: {name}="):
         model.compile("sgd", **{name: value})
+    with pytest.raises(ValueError, match="`optimizer` must be"):
+        model.compile(optimizer=None)
     # Version 0.1 took them, and its models load.
     model.compile_from_config({"optimizer": "adam", name: value})
     assert isinstance(model.optimizer, keras.optimizers.Adam)
@@ -441,11 +443,26 @@ def pairs(x=X, y=IDS):
         ((X, IDS), {"epochs": -1}, "`epochs` must be at least 0"),
         ((X, IDS), {"steps_per_epoch": 0}, "`steps_per_epoch` must be at least 1"),
         ((X.astype(float) * 1e300, IDS), {}, "out of the range of float32"),
+        ((np.ma.masked_equal(X, X[3, 0]), IDS), {}, r"`x` must have .* rows \[3\]"),
+        ((X, np.ma.masked_equal(IDS, 2)), {}, "`y` must have a value everywhere"),
+        ((X, IDS), {"callbacks": ["tensorboard"]}, "`callbacks` must be a list of"),
+        ((X, IDS), {"callbacks": [None]}, "`callbacks` must be a list of"),
+        ((X, IDS), {"callbacks": keras.callbacks.History}, "`callbacks` must be"),
+        ((X, IDS), {"initial_epoch": 0.5}, "`initial_epoch` must be an integer"),
+        ((X, IDS), {"initial_epoch": -3}, "`initial_epoch` must be at least 0"),
+        ((X, IDS), {"validation_freq": 0}, "`validation_freq` must be at least 1"),
+        ((X, IDS), {"validation_batch_size": -1}, "`validation_batch_size` must be"),
     ],
 )
 def test_mistakes_in_data_are_named(data, options, message):
-    with pytest.raises(ValueError, match=message):
+    with pytest.raises((TypeError, ValueError), match=message):
         build(AdaLabelHash).fit(*data, verbose=0, **options)
+
+
+def test_masked_inputs_are_not_encoded():
+    masked = np.ma.masked_equal(X, X[3, 0])
+    with pytest.raises(ValueError, match=r"`x` must have a value .* rows \[3\]"):
+        build(AdaLabelHash).encode(masked, verbose=0)
 
 
 def test_single_batches_are_for_methods_that_need_no_others():

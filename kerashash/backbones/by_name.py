@@ -3,6 +3,7 @@
 import contextlib
 import contextvars
 import difflib
+import inspect
 import itertools
 from collections.abc import Iterator
 from typing import Any
@@ -78,6 +79,19 @@ def get(
             "`backbone` must be a name or a keras.Model, or a list of these. Received: "
             f"{name!r}."
         )
+    own: dict[str, Any] = {
+        "efficientnet-lite0": EfficientNetLite,
+        "efficientnet-lite2": EfficientNetLite,
+        "cnn-f": CNNF,
+        "features": lambda: None,
+    }
+    if name in own:
+        known = {*inspect.signature(own[name]).parameters} - {"variant"}
+        if unknown := sorted({*options} - known):
+            raise TypeError(
+                f"`backbone` {name!r} may have the options {sorted(known)}. Received: "
+                f"{unknown}."
+            )
     if name in ("efficientnet-lite0", "efficientnet-lite2"):
         return EfficientNetLite(name.removeprefix("efficientnet-"), **options)
     if name == "cnn-f":

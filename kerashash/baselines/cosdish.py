@@ -8,7 +8,7 @@ import numpy as np
 
 from kerashash.baselines.lfh import draw_columns
 from kerashash.baselines.shallow import Floats, ShallowHash
-from kerashash.checks import check_above, check_integer
+from kerashash.checks import check_above, check_flag, check_integer
 from kerashash.maths import cosdish
 from kerashash.maths.projections import ridge_regression, signs
 from kerashash.methods.training_state import Arrays
@@ -84,6 +84,7 @@ class COSDISH(ShallowHash):
         if columns is not None:
             check_integer("columns", columns)
         check_integer("turns", turns)
+        check_flag(balanced=balanced)
         check_above(0, penalty=penalty)
         options = {
             "columns": columns,

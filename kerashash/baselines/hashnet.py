@@ -6,7 +6,7 @@ import keras
 import tensorflow as tf
 
 from kerashash.baselines.gradient import GradientHash
-from kerashash.checks import check_integer, check_least, refuse_arguments
+from kerashash.checks import check_flag, check_integer, check_least, refuse_arguments
 from kerashash.maths import losses, similarity
 
 
@@ -82,13 +82,14 @@ class HashNet(GradientHash):
     ) -> None:
         refuse_arguments("HashNet", kwargs, "num_train", "hash_activation")
         check_integer("num_classes", num_classes)
+        check_flag(weighted=weighted, continuous_similarity=continuous_similarity)
         check_least(0, growth=growth, **({} if scale is None else {"scale": scale}))
         super().__init__(backbone, bits, num_classes, hash_activation=None, **kwargs)
         self.options = {
             "scale": scale,
             "growth": growth,
-            "weighted": weighted,
-            "continuous_similarity": continuous_similarity,
+            "weighted": bool(weighted),
+            "continuous_similarity": bool(continuous_similarity),
         }
         self.build_if_known()
 

@@ -6,6 +6,7 @@ import keras
 import numpy as np
 
 from kerashash.baselines.shallow import Floats, ShallowHash
+from kerashash.checks import check_flag
 from kerashash.maths.projections import signs
 from kerashash.methods.training_state import Arrays
 
@@ -64,6 +65,7 @@ class LSH(ShallowHash):
         seed: int = 0,
         **kwargs: Any,
     ) -> None:
+        check_flag(center=center)
         options = {"center": bool(center), "seed": seed}
         super().__init__(backbone, bits, num_classes, options=options, **kwargs)
 

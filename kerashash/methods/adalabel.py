@@ -7,6 +7,7 @@ import tensorflow as tf
 
 from kerashash.checks import (
     check_above,
+    check_flag,
     check_integer,
     check_least,
     from_preset,
@@ -101,6 +102,7 @@ class AdaLabelHash(HashModel):
         super().__init__(backbone, bits, num_classes, **kwargs)
         margin = from_preset(presets(bits), preset, margin=margin)["margin"]
         check_above(0, margin=margin)
+        check_flag(floor=floor)
         check_least(0, balance_weight=balance_weight)
         self.margin = float(margin)
         self.balance_weight = float(balance_weight)

@@ -10,6 +10,7 @@ import tensorflow as tf
 
 from kerashash.checks import (
     check_choices,
+    check_flag,
     check_least,
     check_widths,
     from_preset,
@@ -253,6 +254,7 @@ class DCDH(HashModel):
             "balance_weight": balance_weight,
         }
         check_least(0, **weights, code_rate=code_rate)
+        check_flag(detach_fusion=detach_fusion)
         check_widths(label_units=label_units, fusion_units=fusion_units)
         for name, value in (("num_classes", num_classes), ("num_train", num_train)):
             if value is None:

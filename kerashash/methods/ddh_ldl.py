@@ -16,6 +16,7 @@ from kerashash.checks import (
     FLOOR,
     check_choices,
     check_distributions,
+    check_flag,
     check_fraction,
     check_integer,
     check_least,
@@ -375,6 +376,7 @@ class DDHLDL(HashModel):
             code_units=code_units,
             function_units=function_units,
         )
+        check_flag(gcn=gcn, rotation=rotation)
         options = {
             "gcn": bool(gcn),
             "rotation": bool(rotation),

@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 import tensorflow as tf
 
-from kerashash import backbones, checks
+from kerashash import backbones, checks, files
 from kerashash.backbones.by_name import output_shape
 from kerashash.backbones.images import input_size, statistics_inlined
 from kerashash.checks import check_integer
@@ -501,7 +501,7 @@ class HashModel(Trainable):
             input_signature = [keras.InputSpec(shape=shape, dtype="float32", name="x")]
         with statistics_inlined(self):
             super().export(
-                os.fspath(filepath),
+                files.path_text(filepath, "filepath"),
                 format=format,
                 verbose=verbose,
                 input_signature=input_signature,

@@ -42,6 +42,33 @@ class Batch(NamedTuple):
     index: Any
 
 
+# Arguments of `keras.Model.fit` that are numbers, and the least that they may be.
+_FREQUENCY = "validation_freq"
+_COUNTS = {
+    "steps_per_epoch": 1,
+    "initial_epoch": 0,
+    "validation_steps": 1,
+    "validation_batch_size": 1,
+    _FREQUENCY: 1,
+}
+
+
+def _checked_callbacks(callbacks: Any) -> list[Any]:
+    """The callbacks of a `fit` as a list; what is none would fail in Keras' words."""
+    if isinstance(callbacks, keras.callbacks.CallbackList):
+        return [*callbacks.callbacks]
+    if callbacks is None or isinstance(callbacks, keras.callbacks.Callback):
+        return [] if callbacks is None else [callbacks]
+    if not isinstance(callbacks, list | tuple) or not all(
+        isinstance(callback, keras.callbacks.Callback) for callback in callbacks
+    ):
+        raise TypeError(
+            "`callbacks` must be a list of `keras.callbacks.Callback`. Received: "
+            f"callbacks={callbacks!r:.200}."
+        )
+    return [*callbacks]
+
+
 class Trainable(keras.Model):
     """A network that trains as methods of learning to hash do.
 
@@ -162,8 +189,12 @@ class Trainable(keras.Model):
                     f"Received: {name}={value!r:.60}."
                 )
         check_integer("epochs", epochs, least=0)
-        if kwargs.get("steps_per_epoch") is not None:
-            check_integer("steps_per_epoch", kwargs["steps_per_epoch"])
+        for name, least in _COUNTS.items():
+            if isinstance(kwargs.get(name), list | tuple) and name == _FREQUENCY:
+                continue  # the epochs themselves
+            if kwargs.get(name) is not None:
+                check_integer(name, kwargs[name], least)
+        callbacks = _checked_callbacks(callbacks)
         normalizing = _normalizing(leaves(self))
         normalizes = bool(normalizing)
         watch, validation_watch = self._watch(normalizing), self._watch()
@@ -228,9 +259,6 @@ class Trainable(keras.Model):
             x = self._cache_features(x)
         x, y = self._epoch_data(x, y)
         self.entry = None
-        callbacks = [] if callbacks is None else callbacks
-        if isinstance(callbacks, keras.callbacks.Callback):
-            callbacks = [callbacks]
         try:
             with watch, validation_watch:
                 history = super().fit(
@@ -397,7 +425,7 @@ class Trainable(keras.Model):
                 `steps_per_execution`, `jit_compile` and `auto_scale_loss`.
 
         Raises:
-            ValueError: if there is a loss or a metric.
+            ValueError: if there is a loss or a metric, or no optimizer.
 
         Example:
             >>> import kerashash
@@ -421,6 +449,10 @@ class Trainable(keras.Model):
                     f"`{name}` must be None. {reason.format(type(self).__name__)} "
                     f"Received: {name}={value!r:.60}."
                 )
+        if optimizer is None:
+            raise ValueError(
+                "`optimizer` must be an optimizer or the name of one. Received: None."
+            )
         # An optimizer that is made of a name has its state on all devices.
         with self.distribute_strategy.scope():
             super().compile(optimizer, **kwargs)

@@ -60,9 +60,9 @@ def export_encoder(
 
     Raises:
         TypeError: if `model` is no `HashModel`.
-        ValueError: if `model` is not built, `format` is none of these, or `path` has
-            another ending; or if ONNX cannot have tensors of a layer of your own that
-            are no weights.
+        ValueError: if `model` is not built, `format` is none of these or cannot hold
+            the network, `path` has another ending or lies in no folder; or if ONNX
+            cannot have tensors of a layer of your own that are no weights.
         FileExistsError: if `path` exists.
         ImportError: if the packages that the format needs are not installed.
 
@@ -98,6 +98,10 @@ def export_encoder(
     for output in outputs:
         if os.path.lexists(output):
             raise FileExistsError(f"`path` must not exist. Received: {str(output)!r}.")
+    if suffix and not target.parent.is_dir():
+        raise ValueError(
+            f"`path` must lie in a folder that is there. Received: {os.fspath(path)!r}."
+        )
     encoder = _Encoder(model, shape)
     if format == "saved_model":
         with files.staging(target, overwrite=False) as folder:
@@ -105,7 +109,16 @@ def export_encoder(
         return
     write = {"onnx": _write_onnx, "litert": _write_litert, "openvino": _write_openvino}
     with tempfile.TemporaryDirectory() as work, statistics_inlined(model):
-        written = write[format](encoder, pathlib.Path(work))
+        try:
+            written = write[format](encoder, pathlib.Path(work))
+        except (ImportError, ValueError):
+            raise
+        except Exception as error:  # converters have types of their own
+            what = f"{type(error).__name__}: {str(error).strip().splitlines()[:1]}"
+            raise ValueError(
+                "`format` must be one that can hold this network. Received: "
+                f"{format!r}: {what[:300]}."
+            ) from error
         # The file that names the format comes last: it is only there with the other.
         for source, output in reversed([*zip(written, outputs, strict=True)]):
             with open(source, "rb") as content, files.replacing(output) as file:

@@ -241,6 +241,8 @@ def test_names_of_folders_are_those_of_all_languages(tmp_path):
         (["--data", "x", "--data-dir", "y"], "--data and --data-dir exclude"),
         (["--data", "x", "--method", "ddhldl"], "'adalabel', 'dcdh', 'ddh', 'dsre'"),
         (["--data", "x", "--out", "my-entry"], "`name` must be <method>-<dataset>"),
+        (["--data", "x", "--out", "m.h5"], "`--out` must end in .keras"),
+        (["--data", "x", "--out", "dcdh-x-48"], "`name` must not be that of another"),
         (["--data", "x", "--epochs", "0"], "`epochs` must be at least 1"),
         (["--data", "none"], "`path` must be a folder"),
         (["--data", ".", "--out", "x.keras"], "`path` must hold a folder for each"),

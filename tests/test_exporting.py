@@ -178,6 +178,19 @@ def test_bad_arguments_are_named(tmp_path):
         kerashash.export_encoder(mlp(4), path)
     with pytest.raises(ValueError, match=r"`format` must be .*'tflite'"):
         kerashash.export_encoder(model, path, format="tflite")
+    built = kerashash.AdaLabelHash(mlp(4), bits=12, num_classes=3)
+    with pytest.raises(ValueError, match="`path` must lie in a folder that is there"):
+        kerashash.export_encoder(built, tmp_path / "no" / "x.tflite", format="litert")
+    with pytest.raises(TypeError, match="`filepath` must be a path"):
+        built.export(None)
+
+
+def test_a_network_that_a_format_cannot_hold_is_named(tmp_path):
+    net = keras.Sequential([keras.Input((5, 3)), keras.layers.LSTM(4)])
+    model = kerashash.AdaLabelHash(net, bits=12, num_classes=3)
+    with pytest.raises(ValueError, match=r"`format` must be one .*litert.*Converter"):
+        kerashash.export_encoder(model, tmp_path / "x.tflite", format="litert")
+    assert not any(tmp_path.iterdir())
 
 
 @pytest.mark.parametrize(

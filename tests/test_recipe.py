@@ -1036,6 +1036,11 @@ def test_files_that_are_no_recipe_are_refused(tmp_path, text, message):
             "hidden_units = 8\ndropout = 1.5",
             "`backbone.dropout` must be at least 0 and at most 1",
         ),
+        (
+            'name = "cifar10"',
+            'folder = "x"\nlabels = 3',
+            "`data.labels` must be a str, the name",
+        ),
         ("[data]", "[dat]", r"Missing: \['data'\]"),
         ("[model]", "[extra]\nx = 1\n[model]", r"`recipe` may.*Received: \['extra'\]"),
     ],
@@ -1163,6 +1168,31 @@ def test_metrics_that_do_not_fit_the_data_are_refused_before_training(
     )
     with pytest.raises(ValueError, match=message):
         recipes.train(path, tmp_path / "zoo", cache_dir=tmp_path / "cache")
+
+
+@pytest.mark.parametrize(
+    ("method", "model", "message"),
+    [
+        ("AdaLabelHash", 'preset = "x"', "`preset` must be one of"),
+        ("AdaLabelHash", 'margin = "a"', "`margin` must be a number"),
+        ("AdaLabelHash", "floor = -5", "`floor` must be True or False"),
+        ("DCDH", 'label_units = "big"', "`label_units` must be a list of widths"),
+    ],
+)
+def test_options_are_refused_before_the_features(
+    tmp_path, untrained, method, model, message
+):
+    tables = {"data": 'name = "digits"', "backbone": 'name = "features"'}
+    path = write(tmp_path, method, ON_FEATURES, model=model, **tables)
+    with pytest.raises((TypeError, ValueError), match=message):
+        recipes.train(path, tmp_path / "zoo", cache_dir=tmp_path / "cache")
+
+
+def test_a_file_in_place_of_the_logs_is_named_first(tmp_path, untrained):
+    path = write(tmp_path, "SSDH", ON_FEATURES, data='name = "digits"')
+    for name in ("log_dir", "cache_dir"):
+        with pytest.raises(ValueError, match=f"`{name}` must lie in a folder"):
+            recipes.train(path, tmp_path / "zoo", **{name: path})
 
 
 @pytest.mark.parametrize(

@@ -476,6 +476,8 @@ def test_codes_that_the_model_does_not_give_are_found(published, digits, tmp_pat
     path = tmp_path / entry.name
     zoo.save(model, entry.name, card, codes, **arguments)
     agreement = zoo.compare_codes(path, digits, verbose=0)
+    with pytest.raises(TypeError, match="`data` must be a RetrievalData"):
+        zoo.compare_codes(path, digits.x)
     assert agreement["database"] == (1497, 1495, pytest.approx(2 / 1497 / 12))
     with pytest.raises(ValueError, match="other query rows"):
         zoo.compare_codes(path)  # of another draw

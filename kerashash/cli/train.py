@@ -117,6 +117,11 @@ def _on_folder(
         choices["seed"] = options["seed"]
     is_file = out is not None and out.endswith(".keras")
     if out is not None and not is_file:
+        if pathlib.Path(out).suffix:
+            raise ValueError(
+                "`--out` must end in .keras, for the file of a model, or be the folder "
+                f"of an entry, <method>-<dataset>-<bits>. Received: {out!r}."
+            )
         choices["name"] = pathlib.Path(out).name
     text = recipes.for_folder(folder, **choices)
     name = tomllib.loads(text)["entry"]["name"]

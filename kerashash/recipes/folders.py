@@ -105,6 +105,11 @@ def for_folder(
     if name is None:
         name = f"{method}-{_plain(folder.name)}-{bits}"
     cards.check_name(name, bits)
+    if name.split("-")[0] in {*SHORT_NAMES} - {method}:
+        raise ValueError(
+            f"`name` must not be that of another method than {method!r}. Received: "
+            f"{name!r}."
+        )
     tables: dict[str, dict[str, Any]] = {
         "entry": {
             "name": name,

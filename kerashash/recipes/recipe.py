@@ -407,6 +407,11 @@ def _check_data(table: dict[str, Any]) -> None:
     source = "name" if "name" in table else "folder"
     if not isinstance(table[source], str):
         raise TypeError(f"`data.{source}` must be a str. Received: {table[source]!r}.")
+    if source == "folder" and not isinstance(table.get("labels", ""), str):
+        raise TypeError(
+            "`data.labels` must be a str, the name of a file in the folder. Received: "
+            f"{table['labels']!r}."
+        )
     loader: Callable[..., Any] = load if source == "name" else from_directory
     # A recipe is for other machines too: `data_dir` is an argument of `train`.
     others = {"data_dir", "path", "verbose"}

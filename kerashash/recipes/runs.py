@@ -42,6 +42,10 @@ _ENCODINGS = {
 }
 
 
+# More features than a network gives: some methods have no more bits than features.
+_WIDE = 2048
+
+
 class Run(NamedTuple):
     """The result of training.
 
@@ -113,12 +117,18 @@ def train(
             check_apart(target, files.as_path(data_dir, "data_dir"), "root")
     check_entry_folder(target, "root")
     cache_dir = files.as_path(cache_dir or installed.cache(), "cache_dir")
+    if recipe.backbone.network:  # columns of numbers have no features
+        files.check_place(cache_dir, "cache_dir")
+    if log_dir is not None and "://" not in files.path_text(log_dir, "log_dir"):
+        files.check_place(log_dir, "log_dir")
     metrics = recipe.entry["metrics"]
     values, minutes = [], []
     for number in range(first_seed, first_seed + seeds):
         keras.utils.set_random_seed(number)
         rows = encoding.load_data({"seed": number, **recipe.data}, data_dir)
         check_data(recipe, rows)
+        check_model(recipe, rows, number)
+        keras.utils.set_random_seed(number)
         start = time.monotonic()
         result = run(recipe, rows, number, cache_dir, log_dir, data_dir)
         minutes.append((time.monotonic() - start) / 60)
@@ -179,13 +189,7 @@ def check_entry_folder(target: pathlib.Path, argument: str) -> None:
         >>> check_entry_folder(pathlib.Path("dcdh-mine-48"), "root")
     """
     writing.check_replaceable(target)
-    places = (place for place in target.absolute().parents if os.path.lexists(place))
-    folder = next(places)  # that in which the others are to be made
-    if not folder.is_dir() or not os.access(folder, os.W_OK | os.X_OK):
-        raise ValueError(
-            f"`{argument}` must lie in a folder in which one can write. Received: "
-            f"{os.fspath(folder)!r}."
-        )
+    files.check_place(target.absolute().parent, argument)
 
 
 def check_apart(target: pathlib.Path, images: pathlib.Path, argument: str) -> None:
@@ -251,6 +255,25 @@ def check_data(
             if name in ("rule", "top_k", "bottom_k", "temperature")
         }
         self_training.pseudo_labels(np.zeros((1, rows.num_classes)), **rule)
+
+
+def check_model(recipe: Recipe, rows: Any, seed: int) -> None:
+    """Check the options of the method, before the features take minutes or hours.
+
+    Args:
+        recipe: `Recipe`.
+        rows: the data set, from `kerashash.data.load`.
+        seed: int.
+
+    Raises:
+        TypeError, ValueError: if the method does not take its options.
+
+    Example:
+        >>> recipe = read(zoo.recipe_path("ssdh-digits-48"))
+        >>> check_model(recipe, data.load("digits"), seed=0)
+    """
+    wide = max(_WIDE, recipe.model.get("bits", 0))
+    model_for(recipe, fitting.network(np.zeros((1, wide), np.float32)), rows, seed)
 
 
 def _machine() -> str:

@@ -197,6 +197,14 @@ def compare_codes(
         (300, True)
     """
     check_data_dir(data_dir)
+    if data is not None:
+        from kerashash.data import DistributionData, RetrievalData
+
+        if not isinstance(data, RetrievalData | DistributionData):
+            raise TypeError(
+                "`data` must be a RetrievalData or a DistributionData. Received type: "
+                f"{type(data).__name__}."
+            )
 
     def parts(
         found: Entry,

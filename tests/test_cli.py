@@ -221,21 +221,28 @@ def test_search_prints_the_neighbours_that_the_store_finds(photographs, capsys):
 
 
 def test_names_of_files_are_printed_on_one_line(photographs, tmp_path, capsys):
-    """Whatever they hold: an escape sequence could clear the screen."""
+    """Whatever they hold: an escape sequence could clear the screen, and a mark of
+    direction show another suffix."""
     folder, store, _ = photographs
     some = CodeStore.create(tmp_path / "some.khs", "adalabel-cifar10-48")
-    some.add(store.codes()[:3], ids=["a\nb", "c\x1b[2J", "d\u2028\x9b é"])
+    names = ["a\nb", "c\x1b[2J", "d\u2028\x9b é", "\u202egpj.exe", "\u2066\u200b\xad"]
+    # A name in Persian, and an emoji of several people.
+    names.append(joined := "می\u200cخواهم \U0001f468\u200d\U0001f469.jpg")
+    some.add(store.codes()[:6], ids=names)
     query = shutil.copy(folder / "22.png", f"{tmp_path}/q\n\x1b.png")
     assert cli.main(["search", query, "--in", some.path]) == 0
     lines = capsys.readouterr().out.splitlines()
-    assert lines[0].startswith(f"{tmp_path}/q\\n\\x1b.png: 3 of 3")
+    assert lines[0].startswith(f"{tmp_path}/q\\n\\x1b.png: 6 of 6")
     assert {line.split(maxsplit=1)[1] for line in lines[1:]} == {
         "a\\nb",
         "c\\x1b[2J",
         "d\\u2028\\x9b é",
+        "\\u202egpj.exe",
+        "\\u2066\\u200b\\xad",
+        joined,
     }
     assert cli.main(["duplicates", some.path, "--radius", "48"]) == 0
-    assert len(capsys.readouterr().out.splitlines()) == 5
+    assert len(capsys.readouterr().out.splitlines()) == 8
 
 
 def test_search_draws_the_neighbours(photographs, tmp_path, monkeypatch, capsys):
@@ -298,6 +305,27 @@ def test_a_picture_is_written_under_its_name_or_refused(
     assert error.startswith(f"kerashash: {option} must be the name of a file")
     assert error.endswith(f" Received: {name!r}.\n")
     assert sorted(path.name for path in tmp_path.rglob("*")) == ["folder.png", "out"]
+
+
+@pytest.mark.parametrize(
+    ("words", "name"),
+    [
+        ("search q.jpg --in none.khs --png", "no/such/x.png"),
+        ("search q.jpg --in none.khs --html", "no/such/x.html"),
+        ("search q.jpg --in none.khs --html", "dangling"),
+        ("plot none-12 --out", "no/such/a.png"),
+    ],
+)
+def test_a_folder_that_is_missing_is_named_before_the_work(
+    tmp_path, monkeypatch, capsys, words, name
+):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "dangling").symlink_to("no/such/x")
+    assert cli.main([*words.split(), name]) == 2
+    error = capsys.readouterr().err
+    option, folder = words.split()[-1], os.path.realpath("no/such")
+    assert error.startswith(f"kerashash: {option} must be the name of a file in a fold")
+    assert error.endswith(f" Received: {name!r}, in {folder!r}.\n")
 
 
 def test_duplicates_prints_groups(photographs, capsys):

@@ -219,6 +219,8 @@ def test_what_is_wrong_is_said(port):
     checksum = struct.pack(">I", zlib.crc32(header))
     wide = b"\x89PNG\r\n\x1a\n" + struct.pack(">I", 13) + header + checksum
     wide += b"\0\0\0\x63IDAT" + bytes(103)
+    form = multipart(image=data)[0]
+    assert post(port, form, "", f"{FORM[1]}; charset=UTF-8")[0] == 200
     cases = [
         (415, "no image file", post(port, b"words, not pixels")),
         (415, "no image file", post(port, eps)),
@@ -253,13 +255,17 @@ def test_what_is_wrong_is_said(port):
         (400, "`k` must be an integer", post(port, data, "?k=many")),
         (400, "`k` must be an integer", post(port, {"id": "1.jpg", "k": True})),
         (400, "`radius` must be at most 20", post(port, data, "?radius=21")),
-        (400, "`radius` must be an integer", post(port, data, "?radius=-1")),
+        (400, "`radius` must be at least 0", post(port, data, "?radius=-1")),
+        (400, "`k` must be at most 1000", post(port, data, f"?k={'9' * 30}")),
         (403, "`where` is not allowed", post(port, data, "?where=number%3D1")),
         (400, "`image` must be a file", post(port, *_form(image="text"))),
         (400, "`k` must be text, not a file", post(port, *_form(image=data, k=b"5"))),
         (400, "`id` must be text, not a file", post(port, *_form(id=b"1.jpg"))),
         (400, "It is empty, or cut off", post(port, _form(image=data)[0][:-20], *FORM)),
         (400, "", post(port, b"--edge", "", "multipart/form-data; boundary=edge")),
+        # Codecs that fail, or take minutes.
+        (400, "in UTF-8", post(port, form, "", f"{FORM[1]}; charset=undefined")),
+        (400, "in UTF-8", post(port, form, "", f'{FORM[1]}; charset="PUNYCODE"')),
         (400, "", post(port, b"", "", "multipart/form-data")),
         (400, "/v1/encode takes no `k`", ask(port, "POST", "/v1/encode?k=1", data)),
         (404, "Not Found", ask(port, "GET", "/v1/none")),
@@ -267,6 +273,11 @@ def test_what_is_wrong_is_said(port):
         (404, "no such photograph", ask(port, "GET", "/v1/photograph")),
         (400, "`side` must be", ask(port, "GET", "/v1/photograph?id=1.jpg&side=9999")),
         (400, "`radius` must be", ask(port, "GET", "/v1/duplicates?radius=x")),
+        (
+            400,
+            "`radius` must be at least 0",
+            ask(port, "GET", "/v1/duplicates?radius=-3"),
+        ),
     ]
     for number, (status, message, answer) in enumerate(cases):
         assert (answer[0], [*answer[1]]) == (status, ["error"]), number
@@ -435,6 +446,9 @@ def test_keys_that_lead_elsewhere_are_refused(folder, model, tmp_path):
             answer = ask(port, "GET", f"/v1/photograph?{query}")
             assert answer[0] == status, key
             assert SECRET not in bytes(str(answer[1]), "utf-8"), key
+        # SQL, by which codes are found, ends there.
+        status, answer = post(port, {"id": "a\0b"})
+        assert (status, [*answer]) == (400, ["error"])
 
 
 @needs_server
@@ -599,6 +613,35 @@ def test_a_full_queue_and_a_slow_answer_are_said(held):
             )
         model.free.set()
         assert post(port, photograph(4))[0] == 200
+
+
+@contextlib.contextmanager
+def uploading(port, content):
+    """A search of which more has still to be sent."""
+    with socket.create_connection(("127.0.0.1", port), 20) as connection:
+        connection.sendall(
+            b"POST /v1/search HTTP/1.1\r\nHost: localhost\r\n"
+            b"Content-Length: 1000\r\n\r\n" + content
+        )
+        yield connection
+
+
+@needs_server
+def test_uploads_take_no_place_until_they_have_arrived_and_bounded_memory(store):
+    words = b"words, not pixels" * 20
+    with (
+        served(store, limits=Limits(queue=2, upload=1000, seconds=20)) as port,
+        contextlib.ExitStack() as stack,
+    ):
+        for _ in range(6):
+            stack.enter_context(uploading(port, b"1"))
+        time.sleep(0.2)
+        assert post(port, photograph(1, (8, 6)))[0] == 200
+        with uploading(port, bytes(900)), uploading(port, bytes(900)):
+            # Together, they are nearly as large as two of the largest.
+            wait(lambda: post(port, words)[0] == 503)
+            assert post(port, b"words")[0] == 415
+        wait(lambda: post(port, words)[0] == 415)
 
 
 @needs_server
@@ -813,6 +856,10 @@ def test_the_page_in_a_browser(port, folder, store, model, tmp_path):
         for (alt, text), (key, distance) in zip(shown(), pairs, strict=True):
             assert alt == pathlib.PurePath(key).name
             assert text.startswith(f"{distance} bit")
+        # A name that runs from right to left turns nothing around it.
+        assert (
+            page.run("return document.querySelectorAll('figcaption bdi').length") == 4
+        )
         bits = page.run("return document.getElementById('bits').ariaLabel")
         assert bits.endswith("".join(map(str, np.unpackbits(code[0])[:BITS])))
         width = "document.documentElement.scrollWidth"
@@ -834,8 +881,27 @@ def test_the_page_in_a_browser(port, folder, store, model, tmp_path):
         groups = store.duplicates()
         says(f"{len(groups)} group{'s' * (len(groups) > 1)} with equal codes.")
         assert len(shown()) == sum(map(len, groups))
+        # Back through all of it: the row, the file, and the start.
+        shown_name = "return document.getElementById('name').innerText"
+        for name in (pairs[1][0], query.name):
+            page.run("history.back()")
+            says(" in ")
+            page.wait(lambda name=name: page.run(shown_name) == name)
+        page.run("history.back()")
+        page.wait(lambda: page.run("return document.getElementById('query').hidden"))
+        assert status() == ""
+        assert page.run("return document.querySelectorAll('.photographs').length") == 0
+        page.run("history.forward()")
+        says(" in ")
+        page.run("location.hash = '#null'")  # no key
+        page.wait(lambda: status() == "")
         page.keys("#file", words)
         says("This is no image file that is read here")
         assert page.run("return document.querySelectorAll('.photographs').length") == 0
         # Only the refusal itself: no error of a script, nothing blocked or missing.
         assert all("415" in message for message in page.log())
+        with served(store, folder, limits=Limits(k=3)) as other:
+            page.open(f"http://127.0.0.1:{other}/")
+            page.wait(lambda: page.run("return document.documentElement.dataset.ready"))
+            page.keys("#file", query)
+            says("3 photographs in ")

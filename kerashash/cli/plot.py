@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from kerashash.cli.completion import complete_entry
+from kerashash.cli.printing import check_output
 
 if TYPE_CHECKING:
     import numpy.typing as npt
@@ -62,8 +63,6 @@ def _plot(
     codewords   which labels of an AdaLabelHash entry have near codewords
     neighbours  how right labels are that neighbours give, on an entry's data
     """
-    from kerashash import zoo
-
     context = click.get_current_context()
     for option, kinds in (
         ("top", ("pn",)),
@@ -73,6 +72,9 @@ def _plot(
         if context.params[option] is not None and kind not in kinds:
             flag = option.replace("_", "-")
             raise click.UsageError(f"--{flag} goes with {' and '.join(kinds)}.")
+    check_output("--out", out)
+    from kerashash import zoo
+
     entries = [zoo.entry(name) for name in dict.fromkeys(names)]
     if kind in ("tsne", "codewords", "neighbours") and len(entries) > 1:
         raise click.UsageError(f"--kind {kind} takes one ENTRY.")

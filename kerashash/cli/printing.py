@@ -3,8 +3,15 @@
 import base64
 import json
 import math
+import os
 import unicodedata
 from typing import Any
+
+# Categories of Unicode of what is not shown: it acts on what is around it, as controls
+# and marks of direction do, or is no valid text.
+_ACTING = ("Cc", "Cf", "Cs", "Zl", "Zp")
+# Formats that names have in some scripts and in emoji: zero width (non-)joiners.
+_JOINERS = "\u200c\u200d"
 
 
 def print_metrics(metrics: list[dict[str, Any]]) -> None:
@@ -22,8 +29,8 @@ def print_metrics(metrics: list[dict[str, Any]]) -> None:
 
 def print_data(title: str, data: dict[str, Any]) -> None:
     """Print on what a model was measured: name, seed, protocol, sizes."""
-    print(f"{title} {data['name']}, seed {data['seed']}")
-    print(f"  {data['protocol']}")
+    print(one_line(f"{title} {data['name']}, seed {data['seed']}"))
+    print(f"  {one_line(data['protocol'])}")
     database = f", {data['database']:,} in the database" if "database" in data else ""
     print(f"  {data['query']:,} queries{database}")
 
@@ -46,13 +53,13 @@ def print_json(value: Any) -> None:
 
 
 def one_line(text: Any) -> str:
-    """Return text in which nothing moves the cursor or begins a line.
+    """Return text in which nothing moves the cursor, begins a line or turns it round.
 
     Args:
         text: any value, such as the name of a file.
 
     Returns:
-        str; control characters, and what is no valid text, are escaped.
+        str; control and format characters, and what is no valid text, are escaped.
 
     Example:
         >>> one_line("a\\nb \\x1b[31m.jpg")
@@ -60,7 +67,7 @@ def one_line(text: Any) -> str:
     """
     return "".join(
         letter.encode("unicode_escape").decode()
-        if unicodedata.category(letter) in ("Cc", "Cs", "Zl", "Zp")
+        if unicodedata.category(letter) in _ACTING and letter not in _JOINERS
         else letter
         for letter in str(text)
     )
@@ -80,3 +87,35 @@ def lines(text: Any) -> str:
         'a \\\\x1b[2J\\nb'
     """
     return "\n".join(map(one_line, str(text).split("\n")))
+
+
+def check_output(option: str, path: str | None, suffix: str = "") -> None:
+    """Check the name of a file to write, before the work that takes time.
+
+    Args:
+        option: str; the option to name in the error, such as "--out".
+        path: str or None; its value. None, that it was not given, is right.
+        suffix: str; how the name must end.
+
+    Raises:
+        ValueError: if no file can be written there.
+
+    Example:
+        >>> check_output("--html", "")
+        Traceback (most recent call last):
+        ValueError: --html must be the name of a file. Received: ''.
+    """
+    if path is None:
+        return
+    is_other = os.path.exists(path) and not os.path.isfile(path)
+    if not path or not path.lower().endswith(suffix) or is_other:
+        ending = f" that ends in {suffix}" if suffix else ""
+        raise ValueError(
+            f"{option} must be the name of a file{ending}. Received: {path!r}."
+        )
+    folder = os.path.dirname(os.path.realpath(path))  # a link is written through
+    if not os.path.isdir(folder) or not os.access(folder, os.W_OK | os.X_OK):
+        raise ValueError(
+            f"{option} must be the name of a file in a folder in which one can write. "
+            f"Received: {path!r}, in {folder!r}."
+        )

@@ -1,6 +1,5 @@
 """The commands ``kerashash search | duplicates``: they read a store of codes."""
 
-import os
 import pathlib
 from collections.abc import Sequence
 from typing import Any
@@ -8,7 +7,7 @@ from typing import Any
 import click
 
 from kerashash.cli.options import json_option, model_option, where_option
-from kerashash.cli.printing import one_line, print_json
+from kerashash.cli.printing import check_output, one_line, print_json
 
 _PAGE = """<!doctype html>
 <html lang="en">
@@ -56,15 +55,16 @@ def _search(
 
     QUERY is the path of an image file.
     """
+    if as_json + (png is not None) + (html is not None) > 1:
+        raise click.UsageError("--json, --png and --html exclude one another.")
+    # Before what takes seconds, of which TensorFlow is the first.
+    check_output("--png", png, ".png")
+    check_output("--html", html)
     from kerashash.checks import check_integer
     from kerashash.cli.models import load
     from kerashash.store import CodeStore
     from kerashash.store.kept_encoder import encode_queries
 
-    if as_json + (png is not None) + (html is not None) > 1:
-        raise click.UsageError("--json, --png and --html exclude one another.")
-    _check_output("--png", png, ".png")
-    _check_output("--html", html, "")
     store = CodeStore.open(path, None if model is None else load(model))
     if radius is None:
         radius = store.bits
@@ -118,17 +118,6 @@ def _duplicates(path: str, radius: int, where: str | None, as_json: bool) -> Non
         f"{len(groups):,} groups of {sum(map(len, groups)):,} rows within "
         f"{in_bits(radius)}, of {len(store):,} rows"
     )
-
-
-def _check_output(option: str, path: str | None, suffix: str) -> None:
-    """Check the name of a file to write, before the work."""
-    if path is None:
-        return
-    if not path.lower().endswith(suffix) or not path or os.path.isdir(path):
-        ending = f" that ends in {suffix}" if suffix else ""
-        raise ValueError(
-            f"{option} must be the name of a file{ending}. Received: {path!r}."
-        )
 
 
 def _draw_sheet(

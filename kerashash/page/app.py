@@ -9,6 +9,7 @@ import json
 import math
 import os
 import pathlib
+import re
 import time
 from collections.abc import AsyncIterator, Callable, Mapping
 from typing import TYPE_CHECKING, Any
@@ -30,11 +31,15 @@ if TYPE_CHECKING:
 
 _FILES = pathlib.Path(__file__).parent / "files"
 _MEDIA_TYPES = {".html": "text/html", ".css": "text/css", ".js": "text/javascript"}
+# An integer in a form or an address, of which few digits are read.
+_DIGITS = re.compile(r"\s*[+-]?\d{1,99}\s*")
 _OPTIONS = ("k", "radius", "where")
 # Groups of duplicates, and photographs of each, that are listed.
 _GROUPS, _OF_GROUP = 100, 24
 _DEFAULT_K = 10
 _DEFAULT_SIDE = 240
+# Those of forms: that of browsers, and those that libraries name by default.
+_CHARSETS = (b"utf-8", b"utf8", b"us-ascii", b"iso-8859-1")
 # What the schema says of requests; they are read by `_read`.
 _IMAGE = {"type": "string", "format": "binary", "description": "an image file"}
 _BODY = {
@@ -168,11 +173,11 @@ def create_app(
     @app.post("/v1/encode", openapi_extra=_BODY)
     async def encode(request: Request) -> Response:
         """The code of a photograph."""
-        with gates["search"]:
-            async with asyncio.timeout(limits.seconds):
-                query, options = await _read(request)
-                if options:
-                    raise Refused(400, f"/v1/encode takes no `{min(options)}`.")
+        async with asyncio.timeout(limits.seconds):
+            query, options = await _read(request)
+            if options:
+                raise Refused(400, f"/v1/encode takes no `{min(options)}`.")
+            with gates["search"]:  # not before: a slow upload would keep a place
                 clock = _Clock()
                 code = await encoded(query, clock)
                 return JSONResponse(answer(code, clock))
@@ -180,19 +185,17 @@ def create_app(
     @app.post("/v1/search", openapi_extra=_SEARCH)
     async def search(request: Request) -> Response:
         """The neighbours of a photograph, a code, or a row of the store."""
-        with gates["search"]:
-            async with asyncio.timeout(limits.seconds):
-                query, options = await _read(request)
-                k = _integer("k", options.get("k", _DEFAULT_K), 1, limits.k)
-                radius, where = options.get("radius"), options.get("where")
-                if radius is not None:
-                    radius = _integer("radius", radius, 0, store.bits)
-                if where is not None and not allow_where:
-                    raise Refused(403, "`where` is not allowed here: --allow-where.")
-                if not isinstance(where, str | None):
-                    raise Refused(
-                        400, f"`where` must be text. Received: {where!r:.100}."
-                    )
+        async with asyncio.timeout(limits.seconds):
+            query, options = await _read(request)
+            k = _integer("k", options.get("k", _DEFAULT_K), 1, limits.k)
+            radius, where = options.get("radius"), options.get("where")
+            if radius is not None:
+                radius = _integer("radius", radius, 0, store.bits)
+            if where is not None and not allow_where:
+                raise Refused(403, "`where` is not allowed here: --allow-where.")
+            if not isinstance(where, str | None):
+                raise Refused(400, f"`where` must be text. Received: {where!r:.100}.")
+            with gates["search"]:
                 clock = _Clock()
                 code = await encoded(query, clock)
                 rows = await run(work, searcher.search, code, k, radius, where)
@@ -269,7 +272,7 @@ def create_app(
 
     for route in ("/", "/page.css", "/page.js"):
         add_file(route, route[1:] or "page.html")
-    return Guard(app, limits.upload, hosts)
+    return Guard(app, limits, hosts)
 
 
 def _answer_errors(app: Any, limits: Limits) -> None:
@@ -311,6 +314,7 @@ async def _read(request: "Request") -> tuple[dict[str, Any], dict[str, Any]]:
     media_type = media_type.strip().lower()
     given: dict[str, Any]
     if media_type == "multipart/form-data":
+        _check_charset(request.headers["content-type"])
         # Of a part without an end, Starlette would say nothing.
         if not (await request.body()).rstrip().endswith(b"--"):
             raise Refused(400, "The form must be whole. It is empty, or cut off.")
@@ -355,6 +359,21 @@ async def _read(request: "Request") -> tuple[dict[str, Any], dict[str, Any]]:
     return given, options
 
 
+def _check_charset(content_type: str) -> None:
+    """Check that a form is in one of the encodings that can be read in no time.
+
+    Starlette takes any codec of Python by the name that a client sends.
+    """
+    from python_multipart.multipart import parse_options_header
+
+    charset = parse_options_header(content_type)[1].get(b"charset", b"utf-8")
+    if charset.lower() not in _CHARSETS:
+        received = charset.decode("latin-1")
+        raise Refused(
+            400, f"A form must be in UTF-8. Received: charset={received!r:.100}."
+        )
+
+
 def _json(body: bytes) -> dict[str, Any]:
     """A body in JSON, its image decoded."""
     try:
@@ -384,7 +403,7 @@ def _code(text: Any, bits: int) -> npt.NDArray[np.uint8]:
 
 def _integer(name: str, value: Any, least: int, most: int) -> int:
     """An integer of a client: of JSON, or digits."""
-    if isinstance(value, str) and value.strip().isdecimal() and len(value) < 20:
+    if isinstance(value, str) and _DIGITS.fullmatch(value):
         value = int(value)
     try:
         return check_integer(name, value, least, most)

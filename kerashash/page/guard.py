@@ -4,7 +4,7 @@ import re
 from collections.abc import Awaitable, Callable, MutableMapping
 from typing import Any
 
-from kerashash.page.limits import Refused
+from kerashash.page.limits import BUSY, Limits, Refused
 
 _Message = MutableMapping[str, Any]
 _Receive = Callable[[], Awaitable[_Message]]
@@ -31,12 +31,15 @@ class Guard:
 
     Args:
         app: ASGI application.
-        upload: int; bytes of a body at most.
+        limits: `Limits`; `upload` is of one body, and `queue` times as much of all that
+            are there at a time, be they still on their way. That bounds memory, and
+            slow uploads, of which little has arrived, take little of it.
         hosts: tuple of str, the server's names; None takes any.
     """
 
-    def __init__(self, app: Any, upload: int, hosts: tuple[str, ...] | None) -> None:
-        self._app, self._upload = app, upload
+    def __init__(self, app: Any, limits: Limits, hosts: tuple[str, ...] | None) -> None:
+        self._app, self._upload = app, limits.upload
+        self._most_held, self._held = limits.queue * limits.upload, 0
         self._hosts = None if hosts is None else {host.lower() for host in hosts}
 
     async def __call__(self, scope: _Message, receive: _Receive, send: _Send) -> None:
@@ -60,9 +63,13 @@ class Guard:
         async def receive_bounded() -> _Message:
             nonlocal received
             message = await receive()
-            received += len(message.get("body", b""))
+            size = len(message.get("body", b""))
+            received += size
+            self._held += size
             if received > self._upload:
                 raise self._too_large()
+            if self._held > self._most_held:
+                raise Refused(503, BUSY)
             return message
 
         headers = dict(scope["headers"])
@@ -78,7 +85,10 @@ class Guard:
             response = JSONResponse({"error": error.message}, error.status)
             await response(scope, receive, send_guarded)
             return
-        await self._app(scope, receive_bounded, send_guarded)
+        try:
+            await self._app(scope, receive_bounded, send_guarded)
+        finally:
+            self._held -= received
 
     def _check_host(self, host: str) -> None:
         match = _HOST.fullmatch(host.lower())

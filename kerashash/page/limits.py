@@ -5,6 +5,9 @@ from typing import Self
 
 from kerashash.checks import check_integer, check_least
 
+#: What a client is told by status 503.
+BUSY = "The server is busy. Try again in a second."
+
 
 @dataclasses.dataclass(frozen=True)
 class Limits:
@@ -12,7 +15,9 @@ class Limits:
 
     Args:
         batch: int; photographs that are encoded at once. 1 encodes each alone.
-        queue: int; requests at work or waiting. One more is answered by 503.
+        queue: int; requests at work or waiting, once their bodies have arrived. One
+            more is answered by 503, as is a body when all that are there together are
+            larger than so many of the largest.
         upload: int; bytes of a request's body. A larger one is answered by 413.
         pixels: int; pixels of a photograph, encoded or shown. A larger one is answered
             by 413.
@@ -77,7 +82,7 @@ class Gate:
 
     def __enter__(self) -> Self:
         if self._inside >= self._most:
-            raise Refused(503, "The server is busy. Try again in a second.")
+            raise Refused(503, BUSY)
         self._inside += 1
         return self
 

@@ -107,9 +107,13 @@ class Searcher:
             uint8 array ``(ceil(bits / 8),)``.
 
         Raises:
-            Refused: if there is no such row.
+            Refused: if there is no such row, or SQL cannot hold its key.
         """
         if key in self.store:
+            if isinstance(key, str) and "\0" in key:
+                raise Refused(
+                    400, f"`id` must have no zero byte. Received: {key!r:.200}."
+                )
             quoted = "'" + key.replace("'", "''") + "'" if isinstance(key, str) else key
             for code in self.store.codes(where=f"id = {quoted}"):
                 return np.asarray(code)

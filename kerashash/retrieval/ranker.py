@@ -12,7 +12,7 @@ import numpy.typing as npt
 
 from kerashash import codes as hash_codes
 from kerashash import files
-from kerashash.checks import check_choices, check_integer
+from kerashash.checks import as_array, check_choices, check_integer
 from kerashash.retrieval import kernels, layout, serving
 from kerashash.retrieval.blocks import Block, merged
 from kerashash.retrieval.index import MODES, Index
@@ -117,7 +117,7 @@ class HammingRanker:
         check_choices({"index": MODES}, index=index)
         self.devices = layout.check_devices(devices)
         self._block_size = _check_block_size(block_size)
-        codes = np.asarray(codes)
+        codes = as_array(codes, "codes")
         _check_count(codes)
         if bits is not None:
             kernels.check_bits(bits)
@@ -218,7 +218,7 @@ class HammingRanker:
             >>> len(ranker)
             3
         """
-        codes = np.asarray(codes)
+        codes = as_array(codes, "codes")
         _check_count(codes)
         packed, _ = hash_codes.as_packed(codes, self.bits)
         with self._writing:
@@ -241,7 +241,8 @@ class HammingRanker:
 
         Raises:
             TypeError: if the indices are not integers of shape ``(m,)``.
-            ValueError: if an index is out of range, or if no code would be left.
+            ValueError: if they are no array, if one is out of range, or if no code
+                would be left.
 
         Example:
             >>> ranker = HammingRanker([[1, 1], [1, -1]])
@@ -249,7 +250,7 @@ class HammingRanker:
             >>> len(ranker)
             1
         """
-        indices = np.asarray(indices)
+        indices = as_array(indices, "indices")
         if indices.ndim != 1 or (indices.size and indices.dtype.kind not in "iu"):
             raise TypeError(
                 "`indices` must be integers of shape (m,). Received shape: "

@@ -2,8 +2,12 @@
 
 const byId = (id) => document.getElementById(id);
 let info = null;
-let asked = null; // what is searched for: {file} or {id}
+let asked = null; // what is searched for: {file}, {id} or {duplicates: true}
 let turn = 0; // answers that come after a later question are dropped
+// The history has numbers of files, which are of one visit: once the page is loaded
+// anew, the files are gone.
+const visit = Date.now();
+const files = [];
 
 function element(tag, properties = {}, ...children) {
   const node = Object.assign(document.createElement(tag), properties);
@@ -37,18 +41,23 @@ async function ask(work) {
     const show = await work();
     if (mine === turn) show();
   } catch (error) {
-    if (mine === turn) {
-      byId("results").replaceChildren();
-      byId("query").hidden = true;
-      say(error.message, true);
-    }
+    if (mine === turn) empty(error.message, true);
   } finally {
     if (mine === turn) byId("results").removeAttribute("aria-busy");
   }
 }
 
+// Nothing is found, or searched for.
+function empty(text, wrong) {
+  byId("results").replaceChildren();
+  byId("query").hidden = true;
+  say(text, wrong);
+}
+
 const url = (id, side) => `/v1/photograph?side=${side}&id=${encodeURIComponent(id)}`;
 const short = (id) => String(id).split("/").pop();
+// A file's name may have letters that run from right to left, and turn those around it.
+const isolated = (text) => element("bdi", {}, text);
 const many = (count, thing) =>
   `${count.toLocaleString("en")} ${thing}${count === 1 ? "" : "s"}`;
 
@@ -66,7 +75,14 @@ function search() {
     say("Choose a photograph first.", true);
     return;
   }
-  if (!byId("form").reportValidity()) return;
+  if (asked.duplicates) {
+    findDuplicates();
+    return;
+  }
+  if (!byId("form").reportValidity()) {
+    say("Correct the number of results, or of bits.", true);
+    return;
+  }
   const { file, id } = asked;
   const options = { k: byId("k").value };
   if (byId("radius").value) options.radius = byId("radius").value;
@@ -75,8 +91,11 @@ function search() {
       throw new Error(`A photograph must have at most ${info.limits.upload / 1e6} MB. ` +
         `${file.name} has ${(file.size / 1e6).toFixed(1)}.`);
     }
+    const content = file && await file.arrayBuffer().catch(() => {
+      throw new Error(`${file.name} cannot be read, or not any more.`);
+    });
     const body = await answer(`/v1/search?${new URLSearchParams(options)}`, file
-      ? { method: "POST", headers: { "Content-Type": "application/octet-stream" }, body: file }
+      ? { method: "POST", headers: { "Content-Type": "application/octet-stream" }, body: content }
       : { method: "POST", headers: { "Content-Type": "application/json" },
           body: JSON.stringify({ id }) });
     return () => showResults(body, file, id);
@@ -99,7 +118,7 @@ function showResults(body, file, id) {
   const list = element("ol", { className: "photographs" });
   for (const row of body.neighbours) {
     const distance = element("strong", {}, many(row.distance, "bit"));
-    list.append(card(row.id, [distance, ` ${short(row.id)}`]));
+    list.append(card(row.id, [distance, " ", isolated(short(row.id))]));
   }
   byId("results").replaceChildren(list);
   const count = body.neighbours.length;
@@ -116,7 +135,7 @@ function findDuplicates() {
       byId("query").hidden = true;
       byId("results").replaceChildren(...body.groups.flatMap(({ size, ids }) => [
         element("h2", {}, many(size, "photograph") + (size > ids.length ? `, ${ids.length} shown` : "")),
-        element("ol", { className: "photographs" }, ...ids.map((id) => card(id, [short(id)]))),
+        element("ol", { className: "photographs" }, ...ids.map((id) => card(id, [isolated(short(id))]))),
       ]));
       const more = body.count > body.groups.length ? `, ${body.groups.length} shown` : "";
       const near = radius === "0" ? "equal codes" : `codes that differ in at most ${many(+radius, "bit")}`;
@@ -127,22 +146,41 @@ function findDuplicates() {
   });
 }
 
-// Searches for rows have addresses, so that the browser's Back goes back.
+// Every question has its place in the history, so that the browser's Back goes back.
+// Those for rows have addresses too.
 function open(next) {
   asked = next;
   const hash = next.id === undefined ? "" : `#${encodeURIComponent(JSON.stringify(next.id))}`;
-  history.pushState(null, "", location.pathname + hash);
+  const { duplicates } = next;
+  const state = next.file ? { visit, number: files.push(next.file) - 1 } : { duplicates };
+  history.pushState(state, "", location.pathname + hash);
   search();
   window.scrollTo({ top: 0 });
 }
 
-function fromAddress() {
+// What the address and the history ask for; null at the start.
+function inAddress() {
+  const { visit: of, number, duplicates } = history.state || {};
+  if (duplicates) return { duplicates };
+  if (of === visit) return { file: files[number] };
+  if (location.hash.length < 2) return null;
   try {
-    asked = { id: JSON.parse(decodeURIComponent(location.hash.slice(1))) };
+    const id = JSON.parse(decodeURIComponent(location.hash.slice(1)));
+    return typeof id === "string" || Number.isInteger(id) ? { id } : null;
   } catch {
+    return null;
+  }
+}
+
+function fromAddress() {
+  asked = inAddress();
+  if (asked) {
+    search();
     return;
   }
-  search();
+  turn++; // what is on its way is no longer asked for
+  byId("results").removeAttribute("aria-busy");
+  empty("");
 }
 
 async function start() {
@@ -153,10 +191,11 @@ async function start() {
     return;
   }
   byId("k").max = info.limits.k;
+  byId("k").value = Math.min(byId("k").value, info.limits.k) || 1;
   byId("radius").max = info.bits;
   const by = info.model ? ` by ${info.model.name}` : "";
-  byId("store").textContent =
-    `${info.store}: ${many(info.count, "photograph")}, codes of ${info.bits} bits${by}`;
+  byId("store").replaceChildren(isolated(info.store),
+    `: ${many(info.count, "photograph")}, codes of ${info.bits} bits${by}`);
   byId("form").addEventListener("submit", (event) => {
     event.preventDefault();
     search();
@@ -165,7 +204,10 @@ async function start() {
     if (event.target.files.length) open({ file: event.target.files[0] });
     event.target.value = ""; // so that the same file can be chosen again
   });
-  byId("duplicates").addEventListener("click", findDuplicates);
+  byId("duplicates").addEventListener("click", () => {
+    if (asked?.duplicates) search();
+    else open({ duplicates: true });
+  });
   for (const kind of ["dragover", "dragleave", "drop"]) {
     document.addEventListener(kind, (event) => {
       event.preventDefault();

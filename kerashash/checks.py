@@ -3,9 +3,10 @@
 An error names the argument, the rule it breaks and the value received.
 """
 
+import contextlib
 import difflib
 import numbers
-from collections.abc import Container, Iterable, Mapping, Sequence
+from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -187,6 +188,30 @@ def check_widths(**values: Any) -> None:
             )
         for width in widths:
             check_integer(name, width)
+
+
+@contextlib.contextmanager
+def renamed(argument: str, to: str) -> Iterator[None]:
+    """Name an argument in errors as the caller of a function knows it.
+
+    Args:
+        argument: str; the name in the errors of the block.
+        to: str; the name of the caller's argument.
+
+    Example:
+        >>> with renamed("x", "data"):
+        ...     check_array([float("nan")])  # doctest: +ELLIPSIS
+        Traceback (most recent call last):
+        ValueError: `data` must be finite. Received NaN or infinity, ...
+    """
+    try:
+        yield
+    except (TypeError, ValueError) as error:
+        text = str(error)
+        # Classes of their own may take other arguments.
+        if type(error) not in (TypeError, ValueError) or f"`{argument}`" not in text:
+            raise
+        raise type(error)(text.replace(f"`{argument}`", f"`{to}`")) from error
 
 
 def check_choices(allowed: Mapping[str, Container[Any]], **values: object) -> None:

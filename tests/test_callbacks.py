@@ -123,7 +123,7 @@ def test_models_and_data_that_do_not_fit_are_named_before_training(digits):
     narrow.compile("sgd")
     before = narrow.get_weights()
     with pytest.raises(
-        ValueError, match=r"`x` must yield batches of shape \(None, 6\)"
+        ValueError, match=r"`data` must yield batches of shape \(None, 6\)"
     ):
         narrow.fit(x, y, verbose=0, callbacks=[callback])
     for old, new in zip(before, narrow.get_weights(), strict=True):

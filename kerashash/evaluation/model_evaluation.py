@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Any
 import numpy.typing as npt
 
 from kerashash import codes as hash_codes
+from kerashash.checks import renamed
 from kerashash.evaluation.average_precision import Ranking
 from kerashash.evaluation.choices import check_at, metric_name, resolve_protocol
 
@@ -124,8 +125,9 @@ def evaluate(
                 f"{len(learned)}: was it trained on another protocol?"
             )
 
-    query = model.encode(data.query, batch_size, verbose=verbose)
-    database = model.encode(data.database, batch_size, verbose=verbose)
+    with renamed("x", "data"):
+        query = model.encode(data.query, batch_size, verbose=verbose)
+        database = model.encode(data.database, batch_size, verbose=verbose)
     if learned is not None:
         in_database = data.train_rows >= 0
         database[data.train_rows[in_database]] = learned[in_database]

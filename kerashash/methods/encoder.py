@@ -9,7 +9,7 @@ import numpy.typing as npt
 import tensorflow as tf
 
 from kerashash import engines
-from kerashash.checks import check_choices
+from kerashash.checks import check_choices, renamed
 from kerashash.codes import packed_width, unpack
 from kerashash.data import batch_watch
 from kerashash.data.images import naming_unreadable
@@ -219,12 +219,9 @@ def encoder_of(
 
 def _rows(model: "HashModel", x: Any) -> npt.NDArray[Any]:
     """All inputs as one array."""
-    try:
+    with renamed("x", "calibration"):
         source, _ = model._inputs(x, _BATCH_SIZE)
         parts = [np.asarray(batch) for batch in source]
-    except (TypeError, ValueError) as error:
-        named = str(error).replace("`x`", "`calibration`")
-        raise type(error)(named) from error
     try:
         return np.concatenate(parts)
     except ValueError as error:

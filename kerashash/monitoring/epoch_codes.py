@@ -8,7 +8,7 @@ import numpy as np
 import numpy.typing as npt
 import tensorflow as tf
 
-from kerashash.checks import check_integer
+from kerashash.checks import check_integer, renamed
 from kerashash.data import RetrievalData
 from kerashash.evaluation.average_precision import Ranking
 from kerashash.methods import HashModel
@@ -41,10 +41,12 @@ class Encoder:
 
     def __call__(self, name: str, x: tf.data.Dataset) -> npt.NDArray[np.float32]:
         if self._frozen is None:
-            return self.model.continuous_codes(x, self._batch_size, verbose=0)
+            with renamed("x", "data"):
+                return self.model.continuous_codes(x, self._batch_size, verbose=0)
         if name not in self._outputs:
             below = tf.function(self._frozen.below, reduce_retracing=True)
-            batches, _ = self.model._inputs(x, self._batch_size)
+            with renamed("x", "data"):
+                batches, _ = self.model._inputs(x, self._batch_size)
             parts = [below(batch).numpy() for batch in batches]
             self._outputs[name] = np.concatenate(parts)
         outputs, size = self._outputs[name], self._batch_size

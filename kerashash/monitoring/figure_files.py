@@ -86,13 +86,13 @@ def title(text: object) -> str:
         text: the title.
 
     Returns:
-        str of one line, of at most 64 letters.
+        str of one or two lines, of at most 64 letters each.
 
     Example:
-        >>> title("my\\nphotographs")
+        >>> title("my   photographs")
         'my photographs'
     """
-    return _shortened(text, _TITLE)
+    return "\n".join(_shortened(line, _TITLE) for line in str(text).split("\n", 1))
 
 
 def name(text: object) -> str:

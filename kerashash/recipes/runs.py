@@ -242,6 +242,12 @@ def check_data(
             f"`backbone` must {must}. Received: {recipe.backbone.table()}, and the "
             f"data {recipe.data}."
         )
+    shape = () if isinstance(rows, data.DistributionData) else rows.x.shape
+    if recipe.backbone.network.get("name") == "features" and len(shape) > 2:
+        raise ValueError(
+            "`backbone` must be a network of images for images. Received: 'features', "
+            f"which takes vectors, and inputs of shape {shape}."
+        )
     card_metrics.check_data(recipe.entry["metrics"], rows)
     if recipe.self_train:
         if not len(getattr(rows, "splits", {}).get("unlabelled", ())):

@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from kerashash import files
-from kerashash.checks import check_distributions
+from kerashash.checks import check_distributions, renamed
 from kerashash.zoo import loading
 from kerashash.zoo.entries import Entry, reading
 
@@ -148,7 +148,9 @@ def encode_splits(
             )
     codes = {}
     for split, (x, labels) in _splits(data).items():
-        codes[f"{split}_codes"] = model.encode(x, verbose=verbose, engine="tensorflow")
+        with renamed("x", "data"):
+            made = model.encode(x, verbose=verbose, engine="tensorflow")
+        codes[f"{split}_codes"] = made
         codes[f"{split}_labels"] = labels
     if learned:
         inside = rows >= 0  # training images outside the database have the row -1

@@ -466,7 +466,11 @@ def read_npz(
         >>> read_npz("two.npz")
         {'a': array([1, 2])}
     """
-    with open(path, "rb") as file:
+    with open(path, "rb", opener=_open_at_once) as file:
+        if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
+            raise ValueError(
+                f"{os.fspath(path)} must be a regular file, to be read. It is none."
+            )
         try:
             with zipfile.ZipFile(file) as archive:
                 members = zip_members(archive, _MAX_RATIO if compressed else 1)
@@ -481,6 +485,11 @@ def read_npz(
                 f"{os.fspath(path)} is not a file of arrays, or is damaged. Received: "
                 f"{type(error).__name__}: {error}."
             ) from error
+
+
+def _open_at_once(path: str, flags: int) -> int:
+    """An opener that does not wait for the writer of a pipe."""
+    return os.open(path, flags | getattr(os, "O_NONBLOCK", 0))
 
 
 def write_npz(

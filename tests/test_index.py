@@ -1,4 +1,5 @@
 import copy
+import os
 import pickle
 import threading
 
@@ -300,6 +301,14 @@ def test_saved_copied_and_shared(rng, tmp_path):
     check(loaded, database[:2], database, [9], [4])
     assert tables_of(loaded) is not None
     assert HammingRanker.load(tmp_path / "codes").index == "auto"
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="there are no pipes")
+def test_a_file_without_end_is_refused_at_once(tmp_path):
+    os.mkfifo(tmp_path / "pipe")
+    for path in (tmp_path / "pipe", "/dev/zero"):
+        with pytest.raises(ValueError, match="must be a regular file"):
+            HammingRanker.load(path)
 
 
 @pytest.mark.usefixtures("always")

@@ -1,11 +1,13 @@
 """CodeStore on both engines: what is written is read, whole and in order."""
 
+import copy
 import errno
 import importlib.util
 import itertools
 import multiprocessing
 import os
 import pathlib
+import pickle
 import shutil
 import signal
 import sqlite3
@@ -85,6 +87,12 @@ def test_a_column_that_comes_later_is_missing_in_earlier_rows(store):
     columns = store.columns()
     assert columns["name"].tolist() == [None, None, "x"]
     assert columns["row_of"].tolist() == [[0, 0], [0, 0], [1, 1]]
+    store.add(random_codes(2), columns={"seen": [True, False]})
+    store.search(random_codes(1), k=5)
+    assert str(store.columns()["seen"].tolist()) == "[None, None, None, True, False]"
+    assert store.columns("id > 2")["seen"].tolist() == [True, False]
+    old = reopened(store, version=store.versions()[1].version)
+    assert "seen" not in old.columns()
 
 
 def test_numbers_come_back_as_they_were(store):
@@ -104,8 +112,11 @@ def test_numbers_come_back_as_they_were(store):
     # No condition is true of what is not there.
     assert store.columns("score > 0 OR score <= 0")["id"].tolist() == [0, 2]
     assert store.columns("score IS NULL")["id"].tolist() == [1, 3]
-    (first,) = store.search(store.codes()[:1], k=1, where="id = 0").rows()
+    found = store.search(store.codes()[:1], k=1, where="id = 0")
+    (first,) = found.rows()
     assert type(first["id"]) is int
+    with pytest.raises(ValueError, match="`query` must be at most 0"):
+        found.rows(3)
 
 
 def test_search_is_that_of_the_ranker(store):
@@ -193,8 +204,26 @@ def test_an_older_version_is_read_as_it_was_until_compaction(store):
     store.compact()
     np.testing.assert_array_equal(store.codes(), codes[1:])
     store.check()
-    with pytest.raises(ValueError, match="`version` must be one of"):
-        reopened(store, version=999)
+    for unknown in (999, 2**63 - 1):
+        with pytest.raises(ValueError, match="`version` must be one of"):
+            reopened(store, version=unknown)
+    with pytest.raises(ValueError, match="`version` must be at most"):
+        reopened(store, version=2**70)
+    newest = store.versions()[-1].version
+    assert len(reopened(store, version=np.int64(newest))) == 5
+
+
+def test_a_version_that_is_compacted_later_says_so(tmp_path):
+    store = CodeStore.create(tmp_path / "codes.khs", bits=BITS)
+    store.add(random_codes(3))
+    old = reopened(store, version=1)
+    store.compact()
+    for use in (lambda: len(old), old.codes, lambda: old.search(random_codes(1))):
+        with pytest.raises(
+            ValueError, match="`version` 1 has been dropped by `compact"
+        ):
+            use()
+    assert repr(old).endswith("codes.khs', unreadable)")
 
 
 def test_images_vectors_and_data_sets_are_encoded(tmp_path, model):
@@ -214,6 +243,91 @@ def test_images_vectors_and_data_sets_are_encoded(tmp_path, model):
     store = CodeStore.create(tmp_path / "y.khs", model=model)
     store.add(tf.data.Dataset.from_tensor_slices((x, np.arange(10))).batch(3))
     assert store.columns()["label"].tolist() == [*range(10)]
+
+
+@pytest.mark.parametrize(
+    ("batches", "message"),
+    [
+        # Labels were shifted to other rows, or dropped.
+        (
+            [(3, [0, 1]), (2, [2, 3, 4])],
+            "a y for each row. Received: 3 rows in batch 0",
+        ),
+        ([(2, {"a": [1, 2]}), (1, {"b": [1]})], "the same y.*'b'. in batch 1, .'a'"),
+        ([(2, {"a": [1, 2], "b": [1, 2]}), (1, {"a": [1]})], "the same y"),
+        ([(2, None), (1, [1])], "the same y"),
+        ([(2, [1, 2], [1, 1])], r"batches x or \(x, y\).*tuple of 3: \(ndarray, list"),
+        ([(2,)], r"batches x or \(x, y\)"),
+        ([(2, ([1, 2], [1, 2]))], r"batches x or \(x, y\)"),
+        ([[2, [1, 2]]], "be one array"),
+        ([(2, 5)], "a y for each row"),
+        ([(2, np.array(5))], "a y for each row"),
+        ([(2, {1, 2})], "a y for each row"),
+        ([(2, np.ones((2, 2))), (1, np.ones((1, 3)))], "rows of one length"),
+        ([(2, [[1], [1, 2]])], "rows of one length"),
+        ([(2, [1, 2]), (1, ["a"])], "hold str, bytes, numbers"),
+        ([None], r"batches x or \(x, y\)"),
+    ],
+)
+def test_wrong_batches_are_named_and_add_nothing(tmp_path, batches, message):
+    store = CodeStore.create(tmp_path / "codes.khs", bits=BITS)
+
+    def given():
+        for batch in batches:
+            if batch is None:
+                yield None
+            else:
+                yield type(batch)([random_codes(batch[0]), *batch[1:]])
+
+    with pytest.raises(
+        (TypeError, ValueError), match=f"`(x|columns.*)` must.*{message}"
+    ):
+        store.add(given())
+    assert len(store) == 0
+
+
+@pytest.mark.parametrize(
+    "x", [None, 5, {"a": 1}, {1, 2}, b"ab", np.array(5), pathlib.Path("a.jpg"), "a.jpg"]
+)
+def test_what_cannot_be_added_is_named(tmp_path, model, x):
+    store = CodeStore.create(tmp_path / "codes.khs", bits=BITS)
+    calls = [store.add, lambda x: store.upsert(x, ids=[1]), store.search, model.index]
+    for call in calls:
+        with pytest.raises((TypeError, ValueError), match="`x` must "):
+            call(x)
+    assert len(store) == 0
+
+
+def test_batches_of_keras_and_text_of_tensorflow_are_added(tmp_path, model):
+    import tensorflow as tf
+
+    x = np.random.default_rng(0).normal(size=(5, 4)).astype(np.float32)
+
+    class Numbered(keras.utils.PyDataset):
+        num_batches = 2
+
+        def __len__(self):
+            return self.num_batches
+
+        def __getitem__(self, number):
+            rows = slice(3 * number, 3 * number + 3)
+            return x[rows], {"label": np.arange(5)[rows]}
+
+    store = model.index(Numbered())
+    np.testing.assert_array_equal(store.codes(), model.encode(x))
+    assert store.columns()["label"].tolist() == [*range(5)]
+    endless = Numbered()
+    endless.num_batches = None
+    with pytest.raises(ValueError, match="`x` must be finite"):
+        store.add(endless)
+    store = CodeStore.create(tmp_path / "text.khs", model=model)
+    y = {"label": ["cat", "dog", "ü", "cat", "dog"], "raw": [b"\xff\0"] * 5}
+    store.add(tf.data.Dataset.from_tensor_slices((x, y)).batch(3))
+    assert store.columns("label = 'cat'")["id"].tolist() == [0, 3]
+    assert store.columns()["raw"].tolist() == y["raw"]
+    # Bytes of NumPy and Python are what they are; as NumPy's, they would lose zeros.
+    store.add(iter([(x[:1], {"bytes": [b"a\0"]}), (x[1:2], {"bytes": [b"b"]})]))
+    assert store.columns("bytes IS NOT NULL")["bytes"].tolist() == [b"a\0", b"b"]
 
 
 def test_paths_are_keys(tmp_path):
@@ -247,8 +361,15 @@ def test_codes_of_another_model_are_refused(tmp_path, model):
     CodeStore.create(tmp_path / "b.khs", bits=BITS)
     with pytest.raises(ValueError, match="was created without one"):
         CodeStore.open(tmp_path / "b.khs", model=model)
-    with pytest.raises(ValueError, match="`bits` must be the model's"):
-        CodeStore.create(tmp_path / "c.khs", model=model, bits=3)
+    for bits in (3, str(BITS)):
+        with pytest.raises(ValueError, match=f"`bits` must be the .*: {bits!r}."):
+            CodeStore.create(tmp_path / "c.khs", model=model, bits=bits)
+    for call in (CodeStore.create, CodeStore.open):
+        path = tmp_path / ("c.khs" if call == CodeStore.create else "a.khs")
+        with pytest.raises(
+            ValueError, match=r"`model` must be .*load_model.*'my\.keras'"
+        ):
+            call(path, model="my.keras")
     with pytest.raises(ValueError, match="`bits` or `model`"):
         CodeStore.create(tmp_path / "c.khs")
     assert not (tmp_path / "c.khs").exists()
@@ -277,6 +398,86 @@ def test_a_store_in_the_place_of_another_is_noticed(tmp_path, model):
         with pytest.raises(ValueError, match="replaced by a store of other codes"):
             use(random_codes(1))
     assert len(other) == 0
+
+
+def test_a_store_that_is_made_again_is_searched_anew(store):
+    """Of the same path, and with as many rows and versions."""
+    codes, engine = random_codes(6), store._engine
+    store.add(codes[:3])
+    assert store.search(codes[:1], k=1).distances.tolist() == [[0]]
+    snapshot = engine.snapshot()
+    shutil.rmtree(store.path)
+    again = CodeStore.create(
+        store.path,
+        bits=BITS,
+        engine=type(engine).__name__.removesuffix("Engine").lower(),
+    )
+    again.add(codes[:0:-2], ids=["a", "b", "c"])
+    assert again._engine.snapshot().identity != snapshot.identity
+    for each in (store, again):
+        found = each.search(codes[5:], k=1)
+        assert found.ids.tolist() == [["a"]]
+        assert found.distances.tolist() == [[0]]
+
+
+def test_a_store_of_an_earlier_release_is_read_and_written(tmp_path):
+    """It has no name of its own, nor the versions of its columns."""
+    stores = [CodeStore.create(tmp_path / f"{i}.khs", bits=BITS) for i in range(2)]
+    for store, codes in zip(
+        stores, (random_codes(4)[:2], random_codes(4)[2:]), strict=True
+    ):
+        store.add(codes, ids=["a", "b"], columns={"name": ["x", "y"]})
+        with sqlite3.connect(f"{store.path}/rows.sqlite") as connection:
+            connection.execute("DELETE FROM meta WHERE name IN ('store', 'since')")
+        connection.close()
+    store = reopened(stores[0])
+    assert store.search(random_codes(4)[:1], k=1).distances.tolist() == [[0]]
+    store.add(random_codes(1), ids=["c"], columns={"size": [1]})
+    assert [*reopened(store, version=1).columns()] == ["id", "name"]
+    shutil.rmtree(store.path)
+    os.rename(stores[1].path, store.path)
+    assert store.search(random_codes(4)[3:], k=1).distances.tolist() == [[0]]
+
+
+def test_a_search_goes_on_through_a_replacement(tmp_path, monkeypatch):
+    """Codes of one store have no keys of another."""
+    store = CodeStore.create(tmp_path / "codes.khs", bits=BITS)
+    store.add(random_codes(3))
+    snapshots = iter([store._engine.snapshot()])
+    shutil.rmtree(store.path)
+    CodeStore.create(store.path, bits=BITS).add(random_codes(3), ids=[*"abc"])
+    original = store._engine.snapshot
+    monkeypatch.setattr(
+        store._engine, "snapshot", lambda: next(snapshots, None) or original()
+    )
+    assert {*store.search(random_codes(1), k=3).ids[0]} == {*"abc"}
+
+
+def test_a_store_stays_where_it_was_opened(tmp_path, monkeypatch):
+    for engine in ["folder", "lance"][: 1 + HAS_LANCE]:
+        for folder in ("a", "b"):
+            (tmp_path / engine / folder).mkdir(parents=True)
+        monkeypatch.chdir(tmp_path / engine / "a")
+        store = CodeStore.create("codes.khs", bits=BITS, engine=engine)
+        opened = CodeStore.open("codes.khs")
+        monkeypatch.chdir(tmp_path / engine / "b")
+        other = CodeStore.create("codes.khs", bits=BITS, engine=engine)
+        for each in (store, opened, copy.deepcopy(store)):
+            each.add(random_codes(1))
+        assert (len(store), len(opened), len(other)) == (3, 3, 0)
+        assert store.path == "codes.khs"
+
+
+def test_a_store_can_be_copied_and_pickled(tmp_path, model):
+    store = CodeStore.create(tmp_path / "codes.khs", model=model)
+    x = np.random.default_rng(0).normal(size=(3, 4)).astype(np.float32)
+    store.add(x)
+    old = CodeStore.open(store.path, version=0)
+    assert len(pickle.loads(pickle.dumps(old))) == 0
+    for again in (copy.copy(store), pickle.loads(pickle.dumps(store))):
+        assert again.search(x[1:2], k=1).distances.tolist() == [[0]]
+    again.add(x)
+    assert len(store) == 6
 
 
 def test_keys_are_in_a_store(store):
@@ -329,6 +530,10 @@ def test_a_store_of_the_zoo_finds_its_model(tmp_path):
     [
         ({"ids": ["a"]}, "`ids` must have a key for each of 2"),
         ({"ids": ["a", "a"]}, "`ids` must be distinct. Received: 'a' twice"),
+        *(
+            ({"ids": ids}, "`ids` must have a key for each of 2 rows, in a list")
+            for ids in ("ab", b"ab", {"a", "b"}, {"a": 1, "b": 2}, 5, np.array(5))
+        ),
         ({"ids": ["a", 1]}, "`ids` must all be str, or all int"),
         ({"ids": ["a", "\udcff"]}, "UTF-8"),
         ({"ids": ["a", ""]}, "at least one character"),
@@ -357,7 +562,11 @@ def test_a_store_of_the_zoo_finds_its_model(tmp_path):
                     r"`columns\['u'\]` must have a value for each of 2 rows",
                 ),
                 ({"u": 5}, r"`columns\['u'\]` must have a value for each of 2 rows"),
-                ({"u": "ab"}, r"`columns\['u'\]` must have a value for each of 2 rows"),
+                *(
+                    ({"u": u}, r"`columns\['u'\]` must have a value for each of 2 rows")
+                    for u in ("ab", b"ab", {1, 2}, {1: 2, 3: 4}, iter([1]), iter("abc"))
+                ),
+                *((c, "`columns` must be a dict") for c in ([1], "ab", np.ones(2))),
                 ({"u": ["a", "\ud800"]}, r"`columns\['u'\]` must hold text of UTF-8"),
                 ({"u\0": [1, 2]}, "`columns` must have names"),
                 ({"\ud800": [1, 2]}, "`columns` must have names"),
@@ -398,6 +607,12 @@ def test_wrong_rows_are_refused_and_leave_the_store_as_it_was(
         "id = 1; id = 2",
         "id = ?",
         "id IN (SELECT name FROM meta)",
+        "id IN (select id FROM rows)",
+        # SQLite would take them for text, which equals nothing.
+        '"no_such" != 3',
+        '"id" = 1 AND "i""d" = 1',
+        'id = "\'" OR "it\'s" = 1',
+        "[no_such] = 3",
         "id = '\ud800'",
         "id = 1\0",
     ],
@@ -419,6 +634,21 @@ def test_a_condition_may_hold_parentheses_in_text_and_a_comment(store):
         assert store.columns(where)["id"].tolist() == ["a) OR (b"]
     assert store.delete("id = 'it''s' OR id = 'c' -- and (no more") == 2
     assert store.columns()["id"].tolist() == ["a) OR (b"]
+
+
+def test_names_may_be_quoted_and_text_may_look_like_them(store):
+    columns = {"select": [1, 2], "it's": [1, 2], "name": ['"x"', "select 1"]}
+    store.add(random_codes(2), columns=columns)
+    for where in (
+        """name = '"x"' -- select "y\"""",
+        "name != 'select 1'",
+        '"select" = 1',
+        '"it\'s" = 1 AND "id" = 0',
+    ):
+        assert store.columns(where)["id"].tolist() == [0]
+    if "codes.lance" not in os.listdir(store.path):  # whose names have cases
+        store.add(random_codes(1), columns={'a"b': [1]})
+        assert store.columns('"A""b" = 1 /* "y" */')["id"].tolist() == [2]
 
 
 def test_what_is_removed_is_not_removed_again(tmp_path, monkeypatch):
@@ -509,6 +739,9 @@ def test_what_is_no_store_is_named(tmp_path):
         CodeStore.open(tmp_path / "empty")
     with pytest.raises(FileExistsError):
         CodeStore.create(tmp_path / "empty", bits=8)
+    (tmp_path / "file").touch()
+    with pytest.raises(NotADirectoryError, match="`path` must be in a folder"):
+        CodeStore.create(tmp_path / "file" / "x.khs", bits=8)
     with pytest.raises(ValueError, match="`engine` must be one of"):
         CodeStore.create(tmp_path / "x.khs", bits=8, engine="postgres")
 
@@ -524,6 +757,10 @@ def test_a_damaged_store_is_named(tmp_path):
         file.truncate(100)
     with pytest.raises(ValueError, match=r"cut\.khs.*too short for its 200 codes"):
         store.search(random_codes(1))
+    # Which an addition would hide.
+    with pytest.raises(ValueError, match=r"cut\.khs.*too short for its 200 codes"):
+        store.add(random_codes(1))
+    assert (folder / "codes-0.bin").stat().st_size == 100
     store, folder = fresh("flipped.khs")
     content = bytearray((folder / "codes-0.bin").read_bytes())
     content[10] ^= 1
@@ -542,8 +779,19 @@ def test_a_damaged_store_is_named(tmp_path):
         reopened(store)
     store, folder = fresh("gone.khs")
     (folder / "codes-0.bin").unlink()
-    with pytest.raises(ValueError, match=r"gone\.khs.*codes are missing"):
-        store.codes()
+    for use in (
+        store.codes,
+        store.check,
+        store.compact,
+        lambda: store.add(random_codes(1)),
+        lambda: store.upsert(random_codes(1), ids=[0]),
+    ):
+        with pytest.raises(ValueError, match=r"gone\.khs.*codes are missing"):
+            use()
+    shutil.rmtree(folder)
+    for use in (lambda: len(store), lambda: store.add(random_codes(1)), store.compact):
+        with pytest.raises(FileNotFoundError, match=r"The store is gone.*gone\.khs"):
+            use()
 
 
 def add_many(path, writer, commits):

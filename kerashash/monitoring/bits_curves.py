@@ -87,7 +87,8 @@ def against_bits(
             axis.errorbar(
                 bits[there], y[there], spread[there], **look, markersize=4, capsize=2
             )
-        axis.set_title(figure_files.name(name), fontsize=10, **figure_files.AS_IT_IS)
+        heading = "\n".join(map(figure_files.name, str(name).split("\n", 1)))
+        axis.set_title(heading, fontsize=10, **figure_files.AS_IT_IS)
         axis.grid(color="0.9")
         axis.spines[["top", "right"]].set_visible(False)
     for axis in panels.flat[len(methods) :]:

@@ -1,17 +1,18 @@
 """CodeStore: hash codes that last, with keys and metadata."""
 
+import contextlib
 import dataclasses
 import os
 import pathlib
 import sys
 import threading
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Self, TypeAlias, cast
 
 import numpy as np
 import numpy.typing as npt
 
-from kerashash.checks import check_choices, check_integer
+from kerashash.checks import as_array, check_choices, check_integer
 from kerashash.codes import as_packed, packed_width
 from kerashash.store.folder import FolderEngine
 from kerashash.store.identity import check_is_model, model_identity
@@ -21,7 +22,9 @@ from kerashash.store.rows import (
     Compacted,
     Neighbours,
     Version,
+    as_mapping,
     checked_ids,
+    in_order,
 )
 from kerashash.store.scan import Scan
 
@@ -120,9 +123,7 @@ class CodeStore:
         check_choices({"engine": ENGINES}, engine=engine)
         name = None
         if isinstance(model, str):
-            from kerashash import zoo
-
-            name, model = model, zoo.load(model)
+            name, model = model, _loaded(model)
         if model is None:
             if bits is None:
                 raise ValueError("`bits` or `model` must be given. Received: neither.")
@@ -131,7 +132,7 @@ class CodeStore:
             check_is_model(model)
             if bits is not None and bits != model.bits:
                 raise ValueError(
-                    f"`bits` must be the model's, {model.bits}. Received: {bits}."
+                    f"`bits` must be the model's, {model.bits}. Received: {bits!r:.40}."
                 )
             bits, identity = model.bits, model_identity(model, name or model.entry)
         bits = check_integer("bits", bits, most=MOST_BITS)
@@ -169,13 +170,11 @@ class CodeStore:
         else:
             is_lance = True
         if version is not None:
-            check_integer("version", version, least=0)
+            version = check_integer("version", version, least=0, most=2**63 - 1)
         engine = _engine_class("lance" if is_lance else "folder", path)
         store = cls(engine(location, version), os.fspath(path), None)
         if isinstance(model, str):
-            from kerashash import zoo
-
-            model = zoo.load(model)
+            model = _loaded(model)
         if model is not None:
             check_is_model(model)
             store._check_model(model)
@@ -185,7 +184,18 @@ class CodeStore:
     def __repr__(self) -> str:
         made_by = (self._engine.model or {}).get("name")
         by = f", model={made_by!r}" if made_by else ""
-        return f"{type(self).__name__}({self.path!r}, {len(self)} rows{by})"
+        try:
+            rows = f"{len(self)} rows"
+        except Exception:  # a debugger must be able to show what is gone or damaged
+            rows = "unreadable"
+        return f"{type(self).__name__}({self.path!r}, {rows}{by})"
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        # A copy opens the same folder, whatever its working directory is.
+        engine = self._engine
+        in_zoo = (engine.model or {}).get("in_zoo")
+        model = None if in_zoo else self._model  # the copy loads it if it needs it
+        return type(self).open, (engine.location, model, engine.version)
 
     def __len__(self) -> int:
         return int(self._engine.count())
@@ -245,19 +255,21 @@ class CodeStore:
         What is encoded is committed every 4,096 rows, codes in one commit.
 
         Args:
-            x: list of paths of image files, array of inputs, or `tf.data.Dataset` of
-                batches ``x`` or ``(x, y)``, as for `HashModel.encode`; or codes: uint8
-                array ``(n, ceil(bits / 8))`` of packed ones, or int8 array ``(n,
-                bits)`` over {-1, +1}.
+            x: list of paths of image files, or one path; array of inputs; or
+                `tf.data.Dataset`, `keras.utils.PyDataset` or generator of batches ``x``
+                or ``(x, y)``, as for `HashModel.encode`. Or codes: uint8 array ``(n,
+                ceil(bits / 8))`` of packed ones, or int8 array ``(n, bits)`` over {-1,
+                +1}.
             ids: sequence of n distinct keys, all str or paths, or all int. None is the
                 paths, or the numbers of the rows.
             columns: dict of metadata by name, each with n values: str, bytes, numbers,
-                or rows of numbers. The y of a data set is added as "label", or by name
-                if it is a dict.
+                or rows of numbers. The y of batches is added as "label", or by name if
+                it is a dict; text of a `tf.data.Dataset`, which are bytes of UTF-8, as
+                str.
 
         Raises:
-            ValueError: if a key is in the store already or occurs twice, or an argument
-                is wrong.
+            TypeError, ValueError: if a key is in the store already or occurs twice, or
+                an argument is wrong.
             OSError: if the store cannot be written.
         """
         self._write(x, ids, columns, replace=False)
@@ -274,12 +286,8 @@ class CodeStore:
             x, ids, columns: as for `add`; `ids` may be None only for paths.
 
         Raises:
-            ValueError, OSError: as for `add`.
+            TypeError, ValueError, OSError: as for `add`.
         """
-        if ids is None and not are_paths(x):
-            raise ValueError(
-                "`ids` must be given for what has no paths. Received: None."
-            )
         self._write(x, ids, columns, replace=True)
 
     def delete(self, where: str) -> int:
@@ -287,7 +295,8 @@ class CodeStore:
 
         Args:
             where: str; an SQL condition on "id" and the metadata, such as ``"label = 3
-                AND id LIKE '%.png'"``.
+                AND id LIKE '%.png'"``: text in single quotes, names in double ones or
+                none, and no SELECT.
 
         Returns:
             int; how many rows were removed.
@@ -318,7 +327,10 @@ class CodeStore:
         return list(self._engine.versions())
 
     def check(self) -> None:
-        """Compare the whole store with its checksums.
+        """Compare the codes with their checksums, and look through the rows.
+
+        Keys and metadata have no checksums: of them, SQLite finds what it cannot read,
+        not every value that has changed. LanceDB checks what it reads.
 
         Raises:
             ValueError: if it is damaged; the error says what.
@@ -646,9 +658,15 @@ class CodeStore:
         columns: Mapping[str, Any] | None,
         replace: bool,
     ) -> None:
+        x = [x] if _is_path(x) else x
         if ids is None and are_paths(x):
             ids = [os.fspath(path) for path in x]
-        count = len(x) if hasattr(x, "__getitem__") else None
+        if ids is None and replace:
+            raise ValueError(
+                "`ids` must be given for what has no paths. Received: None."
+            )
+        check_is_input(x)
+        count = None if _is_stream(x) else len(x)
         if ids is not None:
             ids = checked_ids(ids, count)
             # Before hours of encoding, not after them.
@@ -658,6 +676,7 @@ class CodeStore:
                     "`ids` must be new to the store; `upsert` replaces rows. "
                     f"Received: {present[0]!r:.200}, which is there."
                 )
+        columns = as_mapping(columns)
         given = None if count is None else Columns(columns, count)
         if count is None and columns:
             raise ValueError(
@@ -688,16 +707,23 @@ class CodeStore:
         if self._are_codes(x):
             if len(x):
                 yield self._codes(x), None
-        elif hasattr(x, "__getitem__"):
+        elif not _is_stream(x):
             for start in range(0, len(x), _COMMIT_ROWS):
                 yield self._codes(x[start : start + _COMMIT_ROWS]), None
         else:
-            waiting: list[tuple[Any, Any]] = []
-            for element in x:
-                inputs, y = element if isinstance(element, tuple) else (element, {})
-                labels = y if isinstance(y, dict) else {"label": y}
-                codes = self._codes(np.asarray(inputs))
-                waiting.append((codes, {n: np.asarray(v) for n, v in labels.items()}))
+            waiting: list[tuple[Any, dict[str, Any]]] = []
+            names: set[Any] | None = None
+            for number, batch in enumerate(_batches(x)):
+                inputs, labels = _parts(batch)
+                codes = self._codes(as_array(inputs, "x"))
+                if names is not None and labels.keys() != names:
+                    raise ValueError(
+                        "`x` must yield batches with the same y, or all without. "
+                        f"Received: {sorted(map(str, labels))} in batch {number}, "
+                        f"{sorted(map(str, names))} before."
+                    )
+                names = {*labels}
+                waiting.append((codes, _checked_labels(labels, len(codes), number)))
                 if sum(len(codes) for codes, _ in waiting) >= _COMMIT_ROWS:
                     yield _joined(waiting)
                     waiting = []
@@ -743,12 +769,139 @@ def _is_path(x: Any) -> bool:
     return isinstance(x, str | os.PathLike)
 
 
+def _is_numbered(x: Any) -> bool:
+    """Whether `x` is a `keras.utils.PyDataset`."""
+    keras = sys.modules.get("keras")  # a store of codes needs none
+    return keras is not None and isinstance(x, keras.utils.PyDataset)
+
+
+def _is_stream(x: Any) -> bool:
+    """Whether `x` yields batches, and is not cut into them."""
+    return _is_numbered(x) or not hasattr(x, "__getitem__")
+
+
+def check_is_input(x: Any) -> None:
+    """Check that a value has rows, or yields batches of them.
+
+    Args:
+        x: value for `CodeStore.add`, and no single path.
+
+    Raises:
+        TypeError: if it is none of what can be added.
+        ValueError: if it never ends.
+
+    Example:
+        >>> check_is_input(None)
+        Traceback (most recent call last):
+        TypeError: `x` must be paths, inputs, codes or a data set. Received: NoneType.
+    """
+    is_other = isinstance(x, bytes | bytearray | set | frozenset | Mapping)
+    if is_other or not (isinstance(x, Iterable) if _is_stream(x) else _has_rows(x)):
+        raise TypeError(
+            "`x` must be paths, inputs, codes or a data set. Received: "
+            f"{_described(x)}."
+        )
+    if _is_numbered(x) and x.num_batches is None:
+        raise ValueError("`x` must be finite. Received a PyDataset without length.")
+
+
+def _has_rows(x: Any) -> bool:
+    try:
+        len(x)
+    except TypeError:  # as that of arrays without an axis
+        return False
+    return True
+
+
+def _batches(x: Any) -> Iterator[Any]:
+    """The batches of a stream."""
+    if _is_numbered(x):
+        return (x[number] for number in range(x.num_batches))
+    return iter(x)
+
+
+def _parts(batch: Any) -> tuple[Any, dict[Any, Any]]:
+    """The inputs of a batch, and its labels by name."""
+    parts = batch if isinstance(batch, tuple) else (batch, None)
+    inputs, y = parts if len(parts) == 2 else (None, None)
+    if inputs is None or isinstance(inputs, Mapping) or isinstance(y, tuple):
+        raise TypeError(
+            "`x` must yield batches x or (x, y), where x is an array, and y an array "
+            f"or a dict of arrays. Received: {_structure(batch)}."
+        )
+    if isinstance(y, Mapping):
+        return inputs, dict(y)
+    return inputs, {} if y is None else {"label": y}
+
+
+def _structure(batch: Any) -> str:
+    """The types of the parts of a batch."""
+    if not isinstance(batch, tuple):
+        return type(batch).__name__
+    return f"tuple of {len(batch)}: ({', '.join(map(_structure, batch))})"
+
+
+def _checked_labels(
+    labels: Mapping[Any, Any], rows: int, number: int
+) -> dict[Any, Any]:
+    """The labels of a batch, arrays or lists of a value for each row."""
+    checked = {}
+    for name, values in labels.items():
+        try:
+            checked[name] = _decoded(values, in_order("x", values, rows))
+        except (TypeError, ValueError) as error:
+            count = f"{len(values)}" if _has_rows(values) else f"{values!r:.100}"
+            raise type(error)(
+                "`x` must yield batches (x, y) of a y for each row. Received: "
+                f"{rows} rows in batch {number}, and of {name!r:.100}: {count}."
+            ) from error
+    return checked
+
+
+def _decoded(values: Any, rows: Any) -> Any:
+    """Text of a tensor, which is bytes, as str if it is UTF-8; other values as such."""
+    is_tensor = getattr(getattr(values, "dtype", None), "name", None) == "string"
+    if is_tensor and rows.ndim == 1 and all(isinstance(row, bytes) for row in rows):
+        with contextlib.suppress(UnicodeDecodeError):
+            return [row.decode() for row in rows]
+    return rows
+
+
 def _joined(
-    parts: Sequence[tuple[Any, dict[str, Any]]],
-) -> tuple[npt.NDArray[np.uint8], dict[str, Any]]:
-    codes = np.concatenate([codes for codes, _ in parts])
-    names = parts[0][1]
-    return codes, {n: np.concatenate([labels[n] for _, labels in parts]) for n in names}
+    parts: Sequence[tuple[npt.NDArray[np.uint8], dict[Any, Any]]],
+) -> tuple[npt.NDArray[np.uint8], dict[Any, Any]]:
+    """The codes and labels of batches as one."""
+    joined: dict[Any, Any] = {}
+    for name in parts[0][1]:
+        values = [labels[name] for _, labels in parts]
+        # Not of several kinds: NumPy would make text of numbers.
+        kinds = {getattr(part, "dtype", np.dtype(object)).kind for part in values}
+        if kinds <= {"O"} or len(kinds) > 1:
+            joined[name] = [value for part in values for value in part]
+            continue
+        shapes = {part.shape[1:] for part in values}
+        if len(shapes) > 1:
+            raise ValueError(
+                "`x` must yield batches whose y has rows of one length. Received, of "
+                f"{name!r:.100}, rows of the shapes {sorted(shapes)}."
+            )
+        joined[name] = np.concatenate(values)
+    return np.concatenate([codes for codes, _ in parts]), joined
+
+
+def _loaded(name: str) -> "HashModel":
+    """The model of an entry of the zoo."""
+    from kerashash import zoo
+
+    try:
+        return zoo.load(name)
+    except ValueError as error:
+        if not str(error).startswith("`name`"):
+            raise
+        raise ValueError(
+            "`model` must be a HashModel, as kerashash.load_model reads one from a "
+            f"file, or an entry of the zoo. {str(error).partition('. ')[2]}"
+        ) from error
 
 
 def open_or_create(

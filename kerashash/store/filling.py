@@ -22,7 +22,7 @@ from kerashash.data.image_reading import content, printable, read_ahead
 from kerashash.data.progress import progress
 from kerashash.engines import ENGINES
 from kerashash.methods.encoder import Encoder, encoder_of
-from kerashash.store.code_store import CodeStore, open_or_create
+from kerashash.store.code_store import CodeStore, check_is_input, open_or_create
 
 if TYPE_CHECKING:
     from kerashash.methods import HashModel
@@ -185,6 +185,8 @@ def index(
             raise ValueError(
                 f"`x` must hold images. Received: {listing(map(repr, x))}, without any."
             )
+    else:
+        check_is_input(x)
     if path is None:
         with contextlib.ExitStack() as unwinding:
             folder = unwinding.enter_context(tempfile.TemporaryDirectory("-kerashash"))

@@ -11,6 +11,7 @@ import contextlib
 import errno
 import os
 import pathlib
+import secrets
 import sqlite3
 import stat
 import zlib
@@ -54,10 +55,17 @@ class FolderEngine:
     Raises:
         FileNotFoundError: if there is no store.
         ValueError: if the folder is no store, is damaged, or has no such version.
+
+    Attributes:
+        path: `pathlib.Path`, as given.
+        location: `pathlib.Path`; the same, whatever the working directory is later.
+        version: int or None, as given.
+        bits: int; the code length.
+        model: dict or None; what is known of the model.
     """
 
     def __init__(self, path: pathlib.Path, version: int | None = None) -> None:
-        self.path, self._version = path, version
+        self.path, self.location, self.version = path, path.absolute(), version
         if not (path / _ROWS).exists():
             if not path.exists():
                 raise FileNotFoundError(
@@ -112,9 +120,12 @@ class FolderEngine:
             (folder / "codes-0.bin").touch()
             with sql.connected(folder / _ROWS, mode="rwc") as connection:
                 connection.executescript(sql.TABLES)
-                values = {"format": _FORMAT, "bits": bits, "model": model}
+                values: dict[str, Any] = {"format": _FORMAT, "bits": bits}
+                values |= {"model": model}
                 values |= {"generation": 0, "columns": {}}
-                values |= {"id_type": None, "next_id": 0}
+                values |= {"id_type": None, "next_id": 0, "since": {}}
+                # Tells it from another store that takes its place.
+                values |= {"store": secrets.token_hex(8)}
                 for name, value in values.items():
                     sql.set_meta(connection, name, value)
                 sql.add_version(connection, 0, rows=0, total=0, checksum=0)
@@ -140,27 +151,24 @@ class FolderEngine:
 
     def snapshot(self) -> "Snapshot":
         """The store as it is now, or at its version."""
-        while True:
-            with self._reading() as connection:
-                version = self._read_version(connection)
-                total = sql.counts(connection, version)[1]
-                generation = self._own_meta(connection)["generation"]
-                removed = sql.row_numbers(
-                    connection,
-                    # By the index of the few removed rows, not through all rows.
-                    "SELECT row FROM rows INDEXED BY removed_rows "
-                    "WHERE removed <= ? AND +row < ? ORDER BY row",
-                    (version, total),
-                    total,
-                )
-            try:
-                codes = self._map(generation, total)
-            except FileNotFoundError:
-                with self._reading() as connection:
-                    if sql.meta(connection)["generation"] == generation:
-                        raise self._damaged("its codes are missing") from None
-                continue  # compacted since
-            return Snapshot(self, version, generation, codes, removed)
+        with self._reading() as connection:
+            version = self._read_version(connection)
+            total = sql.counts(connection, version)[1]
+            meta = self._own_meta(connection)
+            removed = sql.row_numbers(
+                connection,
+                # By the index of the few removed rows, not through all rows.
+                "SELECT row FROM rows INDEXED BY removed_rows "
+                "WHERE removed <= ? AND +row < ? ORDER BY row",
+                (version, total),
+                total,
+            )
+            commit = sql.values(
+                connection, "SELECT * FROM versions WHERE version = ?", (version,)
+            )
+            # While it reads, no compaction can end and remove the codes.
+            codes = self._map(meta["generation"], total)
+        return Snapshot(self, version, meta, codes, removed, commit)
 
     def known(self, ids: Sequence[Any]) -> list[Any]:
         """Those of some keys that rows have."""
@@ -176,7 +184,9 @@ class FolderEngine:
         return known
 
     def check(self) -> None:
-        """Compare the codes and rows with their checksums.
+        """Compare the codes with their checksums, and count the rows.
+
+        SQLite looks through its file as well, but has no checksums of values.
 
         Raises:
             ValueError: if the store is damaged.
@@ -185,7 +195,7 @@ class FolderEngine:
             (answer,) = connection.execute("PRAGMA integrity_check").fetchone()
             if answer != "ok":
                 raise self._damaged(answer)
-            generation = sql.meta(connection)["generation"]
+            generation = self._own_meta(connection)["generation"]
             rows, total = sql.counts(connection, sql.newest(connection))
             numbers = sql.row_numbers(
                 connection, "SELECT row FROM rows ORDER BY row", (), total
@@ -207,7 +217,7 @@ class FolderEngine:
             ).fetchall()
             for commit in commits:
                 sql.check_numbers("versions", *commit)
-        codes, start = self._map(generation, total), 0
+            codes, start = self._map(generation, total), 0
         for stop, checksum in [*commits, (total, None)]:
             # Codes that no commit has written have no checksum either.
             part = codes[start:stop]
@@ -252,7 +262,7 @@ class FolderEngine:
             if len(ids) and not isinstance(ids[0], str):
                 sql.set_meta(connection, "next_id", max(meta["next_id"], max(ids) + 1))
             rows = live + len(codes)
-            self._add_columns(connection, meta["columns"], columns)
+            self._add_columns(connection, meta, columns, version + 1)
             if replace:
                 rows -= connection.executemany(
                     "UPDATE rows SET removed = ? WHERE id = ? AND removed IS NULL",
@@ -306,7 +316,7 @@ class FolderEngine:
     def compact(self) -> None:
         """Drop removed rows and all older versions."""
         with self._writing() as connection:
-            version, meta = sql.newest(connection), sql.meta(connection)
+            version, meta = sql.newest(connection), self._own_meta(connection)
             total, generation = (
                 sql.counts(connection, version)[1],
                 meta["generation"],
@@ -344,10 +354,11 @@ class FolderEngine:
     @contextlib.contextmanager
     def _reading(self) -> Iterator[sqlite3.Connection]:
         """A connection that reads one state of the rows, and cannot write."""
+        self._check_is_there()
         # Not with mode "ro": it must roll back what a killed writer left.
         with (
             sql.errors_named(self.path),
-            sql.connected(self.path / _ROWS) as connection,
+            sql.connected(self.location / _ROWS) as connection,
         ):
             connection.execute("PRAGMA query_only = ON")
             connection.execute("BEGIN")
@@ -356,19 +367,20 @@ class FolderEngine:
     @contextlib.contextmanager
     def _writing(self) -> Iterator[sqlite3.Connection]:
         """A connection that holds the lock of writers; commits at the end."""
-        if self._version is not None:
+        if self.version is not None:
             raise ValueError(
                 f"A store opened at a version is read-only. Received: '{self.path}', "
-                f"version={self._version}."
+                f"version={self.version}."
             )
-        if not os.access(self.path, os.W_OK):
+        self._check_is_there()
+        if not os.access(self.location, os.W_OK):
             # Before SQLite says "unable to open database file".
             raise PermissionError(
                 errno.EACCES, "The store cannot be written", str(self.path)
             )
         with (
             sql.errors_named(self.path),
-            sql.connected(self.path / _ROWS) as connection,
+            sql.connected(self.location / _ROWS) as connection,
         ):
             connection.execute("BEGIN IMMEDIATE")
             self._remove_other_codes(connection)
@@ -378,6 +390,10 @@ class FolderEngine:
                 connection.rollback()
                 raise
             connection.commit()
+
+    def _check_is_there(self) -> None:
+        if not (self.location / _ROWS).exists():
+            raise FileNotFoundError(errno.ENOENT, "The store is gone", str(self.path))
 
     def _own_meta(self, connection: sqlite3.Connection) -> dict[str, Any]:
         """What is known of the store, if it is the one that was opened.
@@ -393,7 +409,15 @@ class FolderEngine:
         return meta
 
     def _read_version(self, connection: sqlite3.Connection) -> int:
-        return sql.newest(connection) if self._version is None else self._version
+        if self.version is None:
+            return sql.newest(connection)
+        query = "SELECT 1 FROM versions WHERE version = ?"
+        if not sql.values(connection, query, (self.version,)):
+            raise ValueError(
+                f"`version` {self.version} has been dropped by `compact`. Received: "
+                f"'{self.path}', which was opened at it."
+            )
+        return self.version
 
     def _select(
         self, connection: sqlite3.Connection, where: str, version: int
@@ -428,17 +452,24 @@ class FolderEngine:
             connection.set_authorizer(None)
 
     def _codes_file(self, generation: int) -> pathlib.Path:
-        return self.path / f"codes-{generation}.bin"
+        return self.location / f"codes-{generation}.bin"
 
     def _map(self, generation: int, total: int) -> npt.NDArray[np.uint8]:
         """The first codes of the file, mapped into memory: ``(total, width)``."""
         file, width = self._codes_file(generation), packed_width(self.bits)
         if not total:
             return np.zeros((0, width), np.uint8)
-        self._check_file(file)
-        if file.stat().st_size < total * width:
-            raise self._damaged(f"{file.name} is too short for its {total} codes")
+        self._check_codes(file, total)
         return np.memmap(file, np.uint8, "r", shape=(total, width))
+
+    def _check_codes(self, file: pathlib.Path, total: int) -> None:
+        """Check that a file holds so many codes at least."""
+        try:
+            self._check_file(file)
+        except FileNotFoundError:
+            raise self._damaged("its codes are missing") from None
+        if file.stat().st_size < total * packed_width(self.bits):
+            raise self._damaged(f"{file.name} is too short for its {total} codes")
 
     def _check_file(self, file: pathlib.Path) -> None:
         """Refuse links, which lead out of the folder, and what is no file."""
@@ -450,8 +481,9 @@ class FolderEngine:
     ) -> None:
         """Write codes after the first `total`, and wait until they are on the disk."""
         file = self._codes_file(generation)
-        if os.path.lexists(file):
-            self._check_file(file)
+        # Behind the end of a file that was cut, zeros would stand for its codes.
+        if total or os.path.lexists(file):
+            self._check_codes(file, total)
         descriptor = os.open(file, os.O_RDWR | os.O_CREAT, 0o666)
         with open(descriptor, "r+b") as stream:
             stream.seek(total * packed_width(self.bits))
@@ -465,7 +497,7 @@ class FolderEngine:
         Readers keep what they have open.
         """
         present = self._codes_file(sql.meta(connection)["generation"])
-        for file in self.path.glob("codes-*.bin"):
+        for file in self.location.glob("codes-*.bin"):
             if file != present:
                 file.unlink(missing_ok=True)
 
@@ -485,9 +517,11 @@ class FolderEngine:
     def _add_columns(
         self,
         connection: sqlite3.Connection,
-        present: dict[str, Any],
+        meta: dict[str, Any],
         columns: Columns,
+        version: int,
     ) -> None:
+        present = meta["columns"]
         check_names(present, columns.specification)
         count = len({*present, *columns.specification})
         if count > _MOST_COLUMNS:
@@ -503,7 +537,10 @@ class FolderEngine:
                     f"`columns[{name!r}]` must be of the store's type, "
                     f"{present[name]}. Received: {specification}."
                 )
-        if not columns.specification.keys() <= present.keys():
+        new = columns.specification.keys() - present.keys()
+        if new:
+            since = meta.get("since", {}) | dict.fromkeys(sorted(new), version)
+            sql.set_meta(connection, "since", since)
             sql.set_meta(connection, "columns", {**present, **columns.specification})
 
     def _duplicate(
@@ -539,8 +576,13 @@ def _nothing_at(path: pathlib.Path) -> Iterator[None]:
         yield
     except OSError as error:
         # Of two processes that make a folder, the second finds one that is not empty.
-        if isinstance(error, FileExistsError) or error.errno == errno.ENOTEMPTY:
+        exists = isinstance(error, FileExistsError) or error.errno == errno.ENOTEMPTY
+        if exists and os.path.lexists(path):
             raise FileExistsError(rule) from error
+        if isinstance(error, FileExistsError):
+            raise NotADirectoryError(
+                f"`path` must be in a folder. Received: '{path}', in what is none."
+            ) from error
         raise
 
 
@@ -555,13 +597,15 @@ class Snapshot:
         self,
         engine: FolderEngine,
         version: int,
-        generation: int,
+        meta: dict[str, Any],
         codes: npt.NDArray[np.uint8],
         removed: npt.NDArray[np.int64],
+        commit: list[tuple[Any, ...]],
     ) -> None:
-        self._engine, self._version, self._generation = engine, version, generation
+        self._engine, self._version = engine, version
+        self._numbering = _numbering(meta)
         self._codes, self._removed = codes, removed
-        self.identity = (generation, len(codes), removed.tobytes())
+        self.identity = (self._numbering, commit, removed.tobytes())
 
     def select(
         self, where: str | None
@@ -581,7 +625,13 @@ class Snapshot:
         unique, inverse = np.unique(rows, return_inverse=True)
         values: list[tuple[Any, ...]] = []
         with self._reading() as connection:
-            specification = {"id": None, **sql.meta(connection)["columns"]}
+            meta = sql.meta(connection)
+            since = meta.get("since", {})
+            specification = {"id": None} | {
+                name: kind
+                for name, kind in meta["columns"].items()
+                if since.get(name, 0) <= self._version
+            }
             selected = ", ".join(sql.quoted(name) for name in specification)
             for start in range(0, len(unique), _MOST_PARAMETERS):
                 numbers = unique[start : start + _MOST_PARAMETERS].tolist()
@@ -606,6 +656,11 @@ class Snapshot:
     @contextlib.contextmanager
     def _reading(self) -> Iterator[sqlite3.Connection]:
         with self._engine._reading() as connection:
-            if sql.meta(connection)["generation"] != self._generation:
+            if _numbering(sql.meta(connection)) != self._numbering:
                 raise Compacted
             yield connection
+
+
+def _numbering(meta: dict[str, Any]) -> tuple[Any, ...]:
+    """What decides which rows the numbers of rows stand for."""
+    return meta.get("store"), meta["generation"]

@@ -71,15 +71,22 @@ class LanceEngine:
         FileNotFoundError: if there is no store.
         ValueError: if it is none of kerashash, or has no such version.
         ImportError: if LanceDB is not installed.
+
+    Attributes:
+        path: `pathlib.Path` or URL, as given.
+        location: the same, whatever the working directory is later.
+        version: int or None, as given.
+        bits: int; the code length.
+        model: dict or None; what is known of the model.
     """
 
     def __init__(
         self, location: pathlib.Path | str, version: int | None = None
     ) -> None:
-        self.path, self._version = location, version
+        self.path, self.location, self.version = location, _absolute(location), version
         self._next_number = 0  # after the largest key that is known
         with self._errors_named():
-            self._database = _connected(location)
+            self._database = _connected(self.location)
             # Not `list_tables`, which cannot tell a missing bucket from an empty one.
             try:
                 table = self._database.open_table(_TABLE)
@@ -120,7 +127,11 @@ class LanceEngine:
         database = _connected(location)
         import pyarrow as pa
 
-        meta = json.dumps({"format": _FORMAT, "bits": bits, "model": model})
+        meta = json.dumps(
+            # The last tells it from another store that takes its place.
+            {"format": _FORMAT, "bits": bits, "model": model}
+            | {"store": secrets.token_hex(8)}
+        )
         fields = {"code": pa.list_(pa.uint8(), packed_width(bits)), "row": pa.int64()}
         schema = pa.schema(fields, metadata={_META: meta})
         try:
@@ -272,25 +283,25 @@ class LanceEngine:
     def _table(self) -> Any:
         """The table, at the version that is read."""
         table = self._database.open_table(_TABLE)
-        if self._version is not None:
+        if self.version is not None:
             try:
-                table.checkout(self._version)
+                table.checkout(self.version)
             except Exception as error:  # LanceDB has none of its own
                 raise ValueError(
                     "`version` must be one of `versions`, which `compact` drops. "
-                    f"Received: {self._version!r}."
+                    f"Received: {self.version!r}."
                 ) from error
         return table
 
     @contextlib.contextmanager
     def _writing(self) -> Iterator[tuple[Any, bool]]:
         """The table, and whether other writers wait until this one has ended."""
-        if self._version is not None:
+        if self.version is not None:
             raise ValueError(
                 f"A store opened at a version is read-only. Received: '{self.path}', "
-                f"version={self._version}."
+                f"version={self.version}."
             )
-        with _locked(self.path) as alone:
+        with _locked(self.location) as alone:
             yield self._database.open_table(_TABLE), alone
 
     def _numbered(self, table: Any, count: int) -> range:
@@ -395,7 +406,7 @@ class LanceSnapshot:
 
     def __init__(self, engine: LanceEngine, table: Any) -> None:
         self._engine, self._table = engine, table
-        self.identity = table.version
+        self.identity = ((table.schema.metadata or {}).get(_META), table.version)
 
     def select(
         self, where: str | None
@@ -474,6 +485,10 @@ class LanceSnapshot:
         )
         order = np.argsort(taken["_rowid"].to_numpy())
         return {name: _values(taken[name])[order][inverse] for name in names}
+
+
+def _absolute(location: pathlib.Path | str) -> pathlib.Path | str:
+    return location.absolute() if isinstance(location, pathlib.Path) else location
 
 
 def _connected(location: pathlib.Path | str) -> Any:

@@ -3,16 +3,20 @@
 import collections
 import dataclasses
 import os
-from collections.abc import Iterable, Iterator, Mapping, Sequence, Sized
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
+from kerashash.checks import check_integer
+
 #: The longest code of a store, and of a `HammingRanker`.
 MOST_BITS = 65_534
 # Bytes of a row of numbers: what is larger is no metadata.
 _MOST_BYTES = 1 << 24
+# What holds no values in an order of its own.
+_UNORDERED = (str, bytes, bytearray, memoryview, set, frozenset, Mapping)
 _RESERVED = ("row", "id", "removed", "code", "distance")
 
 
@@ -60,8 +64,9 @@ class Columns:
     def __init__(self, values: Mapping[str, Any] | None, n: int) -> None:
         self._arrays: dict[str, Any] = {}
         self.specification: dict[str, Any] = {}
-        check_names((), values or {})
-        for name, column in (values or {}).items():
+        values = as_mapping(values)
+        check_names((), values)
+        for name, column in values.items():
             if (
                 not isinstance(name, str)
                 or not name
@@ -73,21 +78,8 @@ class Columns:
                     "`columns` must have names that are str, of UTF-8 without a null "
                     f"character, and none of {_RESERVED}. Received: {name!a:.100}."
                 )
-            if (
-                isinstance(column, str | bytes)
-                or not isinstance(column, Iterable)
-                or getattr(column, "ndim", 1) == 0  # iterable by its type alone
-            ):
-                raise TypeError(
-                    f"`columns[{name!r}]` must have a value for each of {n} rows. "
-                    f"Received: {column!r:.100}."
-                )
-            if isinstance(column, Sized) and len(column) != n:
-                raise ValueError(
-                    f"`columns[{name!r}]` must have a value for each of {n} rows. "
-                    f"Received: {len(column)}."
-                )
-            self._arrays[name], self.specification[name] = _checked(name, column)
+            rows = in_order(f"columns[{name!r}]", column, n)
+            self._arrays[name], self.specification[name] = _checked(name, rows)
 
     def __getitem__(self, rows: slice) -> "Columns":
         part = Columns(None, 0)
@@ -107,6 +99,30 @@ class Columns:
     def arrays(self) -> dict[str, Any]:
         """The values of each column."""
         return self._arrays
+
+
+def as_mapping(columns: Any) -> Mapping[str, Any]:
+    """Check that metadata are a dict.
+
+    Args:
+        columns: dict, or None for none.
+
+    Returns:
+        dict.
+
+    Raises:
+        TypeError: if they are no dict.
+
+    Example:
+        >>> as_mapping(None)
+        {}
+    """
+    if not isinstance(columns, Mapping | None):
+        raise TypeError(
+            "`columns` must be a dict of metadata by name. Received type: "
+            f"{type(columns).__name__}."
+        )
+    return columns or {}
 
 
 def check_names(present: Iterable[Any], new: Iterable[Any]) -> None:
@@ -137,9 +153,47 @@ def _is_utf_8(text: str) -> bool:
     return text == text.encode(errors="replace").decode()
 
 
-def _checked(name: str, column: Any) -> tuple[Any, Any]:
+def in_order(argument: str, values: Any, n: int | None, noun: str = "value") -> Any:
+    """Check that there is a value for each row, and in the order of rows.
+
+    Args:
+        argument: str; the argument to name in an error.
+        values: array, sequence or other iterable.
+        n: int or None; the number of rows, if it is known.
+        noun: str; what the values are, in an error.
+
+    Returns:
+        Array or list.
+
+    Raises:
+        TypeError: if the values have no order, or are none: the letters of a text are
+            no values of rows.
+        ValueError: if they are not so many.
+
+    Example:
+        >>> in_order("ids", range(2), 2)
+        [0, 1]
+    """
+    rule = f"a {noun} for each " + ("row" if n is None else f"of {n} rows")
+    if hasattr(values, "__array__") and not isinstance(values, np.generic):
+        values = np.asarray(values)
+    if (
+        isinstance(values, _UNORDERED)
+        or not isinstance(values, Iterable)
+        or getattr(values, "ndim", 1) == 0  # iterable by its type alone
+    ):
+        raise TypeError(
+            f"`{argument}` must have {rule}, in a list or an array. Received: "
+            f"{values!r:.100}."
+        )
+    values = values if isinstance(values, np.ndarray) else list(values)
+    if n is not None and len(values) != n:
+        raise ValueError(f"`{argument}` must have {rule}. Received: {len(values)}.")
+    return values
+
+
+def _checked(name: str, values: Any) -> tuple[Any, Any]:
     """The values of a column, and their type."""
-    values = column if isinstance(column, np.ndarray) else list(column)
     for kind in (str, bytes):
         if len(values) and all(isinstance(value, kind) for value in values):
             if kind is str and not _is_utf_8("".join(values)):
@@ -239,6 +293,8 @@ def column_values(values: Sequence[Any], specification: Any) -> npt.NDArray[Any]
     # SQLite knows no NaN, and holds none in its place.
     if specification == "float" or (specification in kinds and None not in values):
         return np.asarray(values, kinds[specification])
+    if specification == "bool":  # SQLite holds 0 and 1
+        values = [None if value is None else bool(value) for value in values]
     array = np.empty(len(values), object)
     array[:] = values
     return array
@@ -255,18 +311,15 @@ def checked_ids(ids: Iterable[Any], count: int | None) -> list[Any]:
         list of Python's own str or int, which are distinct.
 
     Raises:
-        TypeError: if they are neither str nor integers.
+        TypeError: if they are neither str nor integers, or have no order.
         ValueError: if they are not so many, not distinct, or no store can have them.
 
     Example:
         >>> checked_ids(np.arange(2), 2)
         [0, 1]
     """
-    values = [*map(_own_key, ids.tolist() if isinstance(ids, np.ndarray) else ids)]
-    if count is not None and len(values) != count:
-        raise ValueError(
-            f"`ids` must have a key for each of {count} rows. Received: {len(values)}."
-        )
+    rows = in_order("ids", ids, count, "key")
+    values = [*map(_own_key, rows.tolist() if isinstance(rows, np.ndarray) else rows)]
     wrong = {type(key).__name__ for key in values} - {"str", "int"}
     if wrong:
         raise TypeError(f"`ids` must be str or int. Received: {sorted(wrong)}.")
@@ -341,7 +394,12 @@ class Neighbours:
 
         Returns:
             list of dicts: "id", "distance" and the metadata of a row.
+
+        Raises:
+            TypeError, ValueError: if `query` is not the number of a query.
         """
+        last = len(self.ids) - 1
+        query = check_integer("query", query, least=-last - 1, most=last)
         named = {name: values[query] for name, values in self.columns.items()}
         return [
             {

@@ -8,6 +8,7 @@ import datetime
 import errno
 import json
 import pathlib
+import re
 import sqlite3
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
@@ -31,6 +32,12 @@ CREATE TABLE rows (
 CREATE UNIQUE INDEX live_ids ON rows (id) WHERE removed IS NULL;
 CREATE INDEX removed_rows ON rows (removed) WHERE removed IS NOT NULL;
 """
+# What can hold a name in double quotes or a word, and those two.
+_TOKENS = re.compile(
+    r"""'(?:[^']|'')*' | `(?:[^`]|``)*` | \[[^]]*] | --[^\n]* | /\*.*?(?:\*/|\Z)
+    | "(?P<name>(?:[^"]|"")*)" | (?P<word>[A-Za-z0-9_$\x80-\U0010ffff]+)""",
+    re.DOTALL | re.VERBOSE,
+)
 
 
 def authorize(action: int, table: str | None, *_: Any) -> int:
@@ -49,7 +56,9 @@ def check_condition(connection: sqlite3.Connection, where: str) -> None:
 
     As the end of a statement it must compile, so that it closes no parenthesis that it
     has not opened; and in parentheses, so that it has no further clauses, and leaves
-    no comment open.
+    no comment open. Names in double quotes must be columns: SQLite takes others for
+    text, and a misspelt one would be equal to no value. And there must be no SELECT,
+    which would see the rows of all versions.
 
     Args:
         connection: connection to a store, which is not changed.
@@ -60,6 +69,21 @@ def check_condition(connection: sqlite3.Connection, where: str) -> None:
     """
     for condition in (where, in_parentheses(where)):
         connection.execute(f"EXPLAIN SELECT 1 FROM rows WHERE {condition}")
+    columns = connection.execute("SELECT * FROM rows LIMIT 0").description
+    known = {_folded(column[0]) for column in columns}
+    for token in _TOKENS.finditer(where):
+        name = token["name"]
+        if name is not None and _folded(name.replace('""', '"')) not in known:
+            raise sqlite3.OperationalError(
+                f'no such column: "{name}" (text stands in single quotes)'
+            )
+        if (token["word"] or "").upper() == "SELECT":
+            raise sqlite3.OperationalError("it must have no SELECT")
+
+
+def _folded(name: str) -> bytes:
+    """A name as SQLite compares it: the case of ASCII letters does not count."""
+    return name.encode().lower()
 
 
 def in_parentheses(where: str) -> str:
@@ -155,6 +179,7 @@ def meta(connection: sqlite3.Connection) -> dict[str, Any]:
         except (ValueError, TypeError, RecursionError) as error:
             raise Damage(f"its {name!r:.40} is no JSON") from error
     model, columns = meta.get("model", ""), meta.get("columns")
+    since = meta.get("since", {})
     fields = ("name", "in_zoo", "method", "bits", "input", "weights")
     rules = {
         "bits": _is_number(meta.get("bits"), 1, MOST_BITS),
@@ -166,6 +191,10 @@ def meta(connection: sqlite3.Connection) -> dict[str, Any]:
         or (isinstance(model, dict) and all(name in model for name in fields)),
         "columns": isinstance(columns, dict)
         and all(map(is_specification, columns.values())),
+        # Stores of earlier releases have neither.
+        "store": isinstance(meta.get("store", ""), str),
+        "since": isinstance(since, dict)
+        and all(_is_number(version, 0, _MOST) for version in since.values()),
     }
     for name, is_right in rules.items():
         if not is_right:

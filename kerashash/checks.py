@@ -396,6 +396,7 @@ def as_array(x: Any, name: str) -> npt.NDArray[Any]:
         Array.
 
     Raises:
+        TypeError: if it is a sparse array.
         ValueError: if rows have different lengths, or a masked array lacks values.
 
     Example:
@@ -403,6 +404,13 @@ def as_array(x: Any, name: str) -> npt.NDArray[Any]:
         Traceback (most recent call last):
         ValueError: `x` must be one array. Received a list of parts of several shapes.
     """
+    if hasattr(x, "toarray"):
+        raise TypeError(
+            f"`{name}` must be a dense array, such as `toarray()` makes of a sparse "
+            f"one. Received: {type(x).__name__}."
+        )
+    if isinstance(x, list | tuple) and any(map(np.ma.is_masked, x)):
+        x = np.ma.stack([np.ma.asarray(row) for row in x])
     if np.ma.is_masked(x):  # NumPy would take what is behind the mask
         rows = np.unique(np.nonzero(np.atleast_1d(np.ma.getmaskarray(x)))[0])
         raise ValueError(

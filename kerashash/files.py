@@ -99,7 +99,8 @@ def path_text(path: str | os.PathLike[str], argument: str) -> str:
             f"`{argument}` must be a path, a str. Received: {argument}={path!r}."
         )
     try:
-        valid = b"\0" not in os.fsencode(text)
+        # An empty one is a mistake, such as a variable that is not set.
+        valid = text != "" and b"\0" not in os.fsencode(text)
     except UnicodeEncodeError:  # half of a character
         valid = False
     if not valid:

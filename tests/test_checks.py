@@ -4,6 +4,7 @@ import tracemalloc
 
 import numpy as np
 import pytest
+import scipy.sparse
 
 from kerashash.checks import as_array, check_labels
 
@@ -33,5 +34,11 @@ def test_what_is_masked_is_not_read_behind_the_mask():
     x = np.ma.masked_array(np.arange(6).reshape(3, 2), mask=False)
     np.testing.assert_array_equal(as_array(x, "x"), x.data)
     x[1, 0] = np.ma.masked
-    with pytest.raises(ValueError, match=r"`x` must have a value .* rows \[1\]"):
-        as_array(x, "x")
+    for masked in (x, [*x], [np.ma.masked_equal([1, 0], 9), x[1]]):
+        with pytest.raises(ValueError, match=r"`x` must have a value .* rows \[1\]"):
+            as_array(masked, "x")
+
+
+def test_sparse_arrays_are_named():
+    with pytest.raises(TypeError, match=r"`x` must be a dense array, such as `toarray"):
+        as_array(scipy.sparse.csr_array(np.eye(2)), "x")

@@ -225,6 +225,11 @@ def test_unknown_protocol_is_named(digits):
         kerashash.evaluate(None, digits, "coco")
     with pytest.raises(TypeError, match=r"`\*\*choices` must be among"):
         kerashash.evaluate(None, digits, R=10)
+    for model in (None, "adalabel-cifar10-48", np.eye(2)):
+        with pytest.raises(TypeError, match="`model` must be a HashModel"):
+            kerashash.evaluate(model, digits, at=np.int64(10))
+    definition = evaluation.evaluate_codes(*RANKED, at=np.int64(3))["definition"]
+    assert type(definition["at"]) is int  # as JSON takes it
 
 
 def test_svm_accuracy_counts_right_labels():
@@ -306,6 +311,12 @@ def test_no_pairs_have_no_precision():
     }
     with pytest.raises(ValueError, match="`similar` must have shape"):
         evaluation.pairwise_label_precision(nothing[:2], [0, 1])
+    twice = scipy.sparse.csr_array(
+        (np.ones(4, bool), np.array([1, 1, 0, 0]), np.array([0, 2, 4])), shape=(2, 2)
+    )
+    assert evaluation.pairwise_label_precision(twice, [0, 0])["recall"] == 1.0
+    with pytest.raises(ValueError, match="`similar` must be finite"):
+        evaluation.pairwise_label_precision(np.full((2, 2), np.nan), [0, 1])
     with pytest.raises(ValueError, match="`similar` must have shape"):
         evaluation.pairwise_label_precision([1, 2], [0, 1])
     with pytest.raises(ValueError, match="`similar` must have shape"):

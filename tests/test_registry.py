@@ -8,6 +8,7 @@ import pathlib
 import re
 import shutil
 import threading
+import time
 
 import pytest
 
@@ -596,6 +597,27 @@ def test_strictly_the_cache_does_not_take_the_place_of_the_server(server):
         zoo.entry(NAME, strict=True)
     with pytest.raises(ConnectionError):
         zoo.load(NAME, strict=True)
+
+
+def test_the_version_last_fetched_is_used_offline(server):
+    """A registry may go back to an earlier card."""
+    path = server.root / NAME / "card.json"
+    first = path.read_bytes()
+    zoo.entry(NAME)
+    edit(server.root / NAME, note="a mistake")
+    assert zoo.entry(NAME).card["note"] == "a mistake"
+    time.sleep(0.02)  # the times of files tell them apart
+    path.write_bytes(first)
+    zoo.entry(NAME)
+    server.stop()
+    assert "note" not in zoo.entry(NAME).card
+
+
+def test_a_cache_that_cannot_be_is_named(server, tmp_path, monkeypatch):
+    (tmp_path / "file").touch()
+    monkeypatch.setenv("KERASHASH_CACHE", str(tmp_path / "file"))
+    with pytest.raises(ValueError, match="`KERASHASH_CACHE` must lie in a folder"):
+        zoo.entry(NAME)
 
 
 def test_nothing_is_written_through_a_link_in_the_cache(server, tmp_path):

@@ -8,6 +8,7 @@ import json
 import pathlib
 import subprocess
 import sys
+import threading
 import types
 import warnings
 
@@ -686,6 +687,31 @@ def test_strictly_an_entry_is_what_it_says_or_an_error(tmp_path, rng, monkeypatc
         patch.setattr(loading, "build_model", warning)
         with pytest.raises(UserWarning, match="skipped"):
             zoo.load(entry.name, strict=True)
+
+    def while_another_warns(found):
+        other = threading.Thread(target=warnings.warn, args=["of another thread"])
+        other.start()
+        other.join()
+        return build(found)
+
+    def load_in_threads():
+        threads = [
+            threading.Thread(target=zoo.load, args=[entry.name, True]) for _ in range(3)
+        ]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+
+    filters = [*warnings.filters]
+    with monkeypatch.context() as patch:
+        patch.setattr(loading, "build_model", while_another_warns)
+        with pytest.warns(UserWarning, match="of another") as caught:
+            load_in_threads()
+    assert len(caught) == 3  # none ended a load, and none was lost
+    assert warnings.filters == filters
+    with pytest.raises(TypeError, match="`strict` must be True or False"):
+        zoo.entry(entry.name, strict="false")
 
     with np.load(entry.path / "golden.npz") as golden:
         changed = {**golden, "codes": golden["codes"] ^ 16}

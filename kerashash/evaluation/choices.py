@@ -163,11 +163,7 @@ def resolve_protocol(
         >>> definition["at"], definition["empty"], definition["source"]
         (10, 'skip', 'DDH, table 2, with other choices')
     """
-    # Looked up in a list, so that an unhashable value raises the same ValueError.
-    if protocol not in [*PROTOCOLS]:
-        raise ValueError(
-            f"`protocol` must be one of {[*PROTOCOLS]}. Received: {protocol!r}."
-        )
+    checks.check_choices({"protocol": [*PROTOCOLS]}, protocol=protocol)
     unknown = sorted(set(overrides) - {"at", *CHOICES})
     if unknown:
         raise TypeError(
@@ -178,5 +174,7 @@ def resolve_protocol(
         definition["source"] += ", with other choices"
     check_choices(**{name: definition[name] for name in CHOICES})
     at = check_at(definition["at"], database_size)
+    if definition["at"] is not None:
+        definition["at"] = at  # Python's own integer, which JSON takes
     check_ties(definition["ties"], definition["denominator"], at, database_size)
     return definition

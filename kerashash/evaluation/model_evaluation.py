@@ -115,6 +115,10 @@ def evaluate(
         )
     # Encoding takes long: every check that does not need the codes comes before it.
     definition = resolve_protocol(protocol, choices, data.num_database)
+    if isinstance(model, str) or not hasattr(model, "encode"):
+        raise TypeError(
+            f"`model` must be a HashModel. Received type: {type(model).__name__}."
+        )
     learned = None
     if definition["database"] == "learned":
         learned = hash_codes.pack(model.learned_codes())

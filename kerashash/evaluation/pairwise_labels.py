@@ -4,7 +4,7 @@ import numpy as np
 import numpy.typing as npt
 import scipy.sparse
 
-from kerashash.checks import as_array
+from kerashash.checks import check_array
 from kerashash.evaluation.relevance import Relevance
 
 # Pairs that are compared at a time.
@@ -32,6 +32,7 @@ def pairwise_label_precision(
         is 0.
 
     Raises:
+        TypeError: if `similar` is an array of other things than numbers.
         ValueError: if an argument has another shape, or the labels are invalid.
 
     Example:
@@ -44,12 +45,14 @@ def pairwise_label_precision(
         ECML PKDD 2017), figure 2.
     """
     if not scipy.sparse.issparse(similar):
-        similar = as_array(similar, "similar")
+        similar = check_array(similar, name="similar")
     n = similar.shape[0] if similar.ndim else 0
     if similar.shape != (n, n) or not n:
         raise ValueError(
             f"`similar` must have shape (n, n). Received shape: {similar.shape}."
         )
+    similar = scipy.sparse.csr_array(similar, copy=True)
+    similar.sum_duplicates()  # a pair that is listed twice is one
     rows, columns = similar.nonzero()
     others = rows != columns
     rows, columns = rows[others], columns[others]

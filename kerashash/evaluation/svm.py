@@ -45,9 +45,13 @@ def svm_accuracy(
     from sklearn.svm import SVC
 
     splits = []
-    for name, (codes, labels) in zip(
-        ("train", "validation", "test"), (train, validation, test), strict=True
-    ):
+    for name, pair in (("train", train), ("validation", validation), ("test", test)):
+        if not isinstance(pair, tuple | list) or len(pair) != 2:
+            raise TypeError(
+                f"`{name}` must be a pair (codes, labels). Received type: "
+                f"{type(pair).__name__}."
+            )
+        codes, labels = pair
         packed, bits = hash_codes.as_packed(codes, bits, name)
         class_ids = _class_ids(labels, len(packed), name)
         splits.append((hash_codes.unpack(packed, bits).astype(np.float32), class_ids))

@@ -172,6 +172,8 @@ def check(
     method = card.get("method", "")
     require(isinstance(method, str), "a `method`", "a str", method)
     check_texts(card, source)
+    surrogate = card.get("surrogate", False)
+    require(isinstance(surrogate, bool), "`surrogate`", "true or false", surrogate)
     for field in _DICTS:
         value = card.get(field, {})
         require(isinstance(value, dict), f"`{field}`", "a dict", value)

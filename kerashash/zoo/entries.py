@@ -11,7 +11,7 @@ from typing import Any, NamedTuple, TypeVar
 
 from kerashash import files as file_safety
 from kerashash import installed, notebook
-from kerashash.checks import close_names
+from kerashash.checks import check_flag, close_names
 from kerashash.zoo import cards, hub, registry, remote, weight_files
 
 T = TypeVar("T")
@@ -63,8 +63,11 @@ class Names(list[str]):
 
     def _repr_html_(self) -> str:
         listed = registry.list_cards()
-        table = []
+        table: list[list[Any]] = []
         for name in self:
+            if name not in listed:  # added by hand, or of a registry that has changed
+                table.append([name, *[""] * 6])
+                continue
             card = listed[name]
             first = cards.rows(card)[0]
             surrogate = " (surrogate)" if card.get("surrogate") else ""
@@ -153,6 +156,7 @@ def reading(
         >>> reading("adalabel-cifar10-48", lambda found: found.card["bits"])
         48
     """
+    check_flag(strict=strict)
     for _ in range(_TRIES):
         path = _find_folder(name, strict)
         before = _state(path)

@@ -15,6 +15,7 @@ import tempfile
 from collections.abc import Iterator
 from typing import Any, TypeGuard
 
+from kerashash.checks import check_flag
 from kerashash.zoo import cards, remote
 
 _PREFIX = "hf://"
@@ -155,6 +156,7 @@ def push(
     """
     from kerashash.zoo import writing
 
+    check_flag(private=private)
     address = f"{_PREFIX}{repository}"
     if not isinstance(repository, str) or not _ADDRESS.fullmatch(address + "@main"):
         raise ValueError(f"`repository` must be OWNER/NAME. Received: {repository!r}.")

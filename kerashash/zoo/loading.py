@@ -5,6 +5,7 @@ import importlib.metadata
 import math
 import os
 import pathlib
+import threading
 import warnings
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
@@ -54,8 +55,6 @@ def load(name: str | os.PathLike[str], strict: bool = False) -> "HashModel":
         >>> model.encode(np.zeros((1, 32, 32, 3), np.uint8), verbose=0).shape
         (1, 6)
     """
-    if not isinstance(strict, bool):
-        raise TypeError(f"`strict` must be True or False. Received: {strict!r}.")
     build = _build_strictly if strict else build_model
     found, model = reading(name, lambda found: (found, build(found)), strict)
     warn_of_surrogate(found)
@@ -87,11 +86,34 @@ def _build_strictly(found: Entry) -> "HashModel":
             f"`name` must be an entry of kerashash {own} or older with "
             f"strict=True. Received: {found.name!r}, whose card says {stated!r}."
         )
-    with warnings.catch_warnings():
-        warnings.simplefilter("error", UserWarning)
+    with _warnings_of_this_thread() as given:
         model = build_model(found)
+    if given:
+        raise given[0]
     check_golden(model, found.path)
     return model
+
+
+# Filters of warnings are of the whole process: two threads would keep each other's.
+_watching = threading.Lock()
+
+
+@contextlib.contextmanager
+def _warnings_of_this_thread() -> Iterator[list[Warning]]:
+    """Collect the `UserWarning`s of a block, and leave those of other threads."""
+    own, given = threading.get_ident(), []
+    with _watching, warnings.catch_warnings():
+        shown = warnings.showwarning
+        warnings.simplefilter("always", UserWarning)
+
+        def show(message: Any, category: Any, *where: Any) -> None:
+            if threading.get_ident() == own and issubclass(category, UserWarning):
+                given.append(message)
+            else:
+                shown(message, category, *where)
+
+        warnings.showwarning = show  # type: ignore[assignment]
+        yield given
 
 
 def verify(

@@ -234,7 +234,8 @@ def _location(text: str) -> pathlib.Path | str | None:
     if url and url.scheme == "file" and url.netloc in ("", "localhost"):
         text = urllib.request.url2pathname(url.path)
     folder = pathlib.Path(text).expanduser()
-    return folder if folder.is_dir() else None
+    # An entry that was found is still there when the process changes its folder.
+    return folder.absolute() if folder.is_dir() else None
 
 
 def _locate(

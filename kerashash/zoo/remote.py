@@ -10,7 +10,7 @@ from collections.abc import Collection, Iterable, Mapping
 from typing import Any, TypedDict
 
 from kerashash import installed
-from kerashash.files import remove_link, replacing
+from kerashash.files import check_place, remove_link, replacing
 from kerashash.zoo import cards
 from kerashash.zoo.cards import check, is_plain, parse_json
 from kerashash.zoo.fetching import fetch_file, fetch_text, is_whole
@@ -97,6 +97,8 @@ def entry(base: str, name: str, card_bytes: bytes) -> pathlib.Path:
     """
     versions = _cache(base) / name
     folder = versions / version_of(card_bytes)
+    if not (folder / "card.json").is_file():  # there is something to fetch
+        check_place(folder, "KERASHASH_CACHE")
     url = _url(base, name, "card.json")
     files, shared = listed_files(parse_json(card_bytes, url, dict), url)
     for file, expected in shared.items():
@@ -116,6 +118,9 @@ def entry(base: str, name: str, card_bytes: bytes) -> pathlib.Path:
         remove_link(path)
         with replacing(path) as stream:
             stream.write(card_bytes)
+    else:  # the server may have gone back to an earlier card
+        with contextlib.suppress(OSError):
+            os.utime(path)
     return folder
 
 

@@ -18,7 +18,7 @@ import numpy as np
 import numpy.typing as npt
 
 from kerashash import files
-from kerashash.checks import check_distributions, listing
+from kerashash.checks import check_distributions, check_flag, listing
 from kerashash.codes import bit_imbalance, check_packed
 from kerashash.zoo import cards, encoding, loading, weight_files
 from kerashash.zoo.entries import FILES, Entry, entry, reading, shared_files
@@ -354,6 +354,7 @@ def export(name: str | os.PathLike[str], root: str | os.PathLike[str]) -> Entry:
         'dcdh-cifar10-48'
     """
     root = files.as_path(root, "root")
+    files.check_place(root, "root")
     source = entry(name)
     # A version goes on to be one, in a folder beside that of the newest.
     _, number = cards.split_name(pathlib.Path(os.fsdecode(name)).name)
@@ -459,10 +460,8 @@ def _check_new(
 
     bits = model.bits if model.has_codes else None
     cards.check_name(name, bits)
-    if not isinstance(overwrite, bool):
-        raise TypeError(
-            f"`overwrite` must be True or False. Received: overwrite={overwrite!r}."
-        )
+    check_flag(overwrite=overwrite)
+    files.check_place(root, "root")
     target = root / name
     files.recover(target)
     if overwrite:

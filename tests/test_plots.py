@@ -1,7 +1,10 @@
+import fractions
 import itertools
+import xml.etree.ElementTree
 
 import matplotlib.colors
 import matplotlib.image
+import matplotlib.text
 import numpy as np
 import pytest
 
@@ -395,3 +398,258 @@ def test_curves_without_names_or_values_are_named():
         plots.against_bits([{"bits": [8]}])
     with pytest.raises(ValueError, match="`methods` must hold one or more values"):
         plots.against_bits({"a": {"bits": [], "measured": []}})
+
+
+CURVE = {"precision_at": [1.0, 0.5], "recall_at": [0.5, 1.0], "ranks": [1, 2]}
+PAIRS = {"k": [5, 10], "similar": [7.0, 14.0], "precision": [0.9, 0.8]}
+BITS = {"bits": [8, 16], "measured": [0.5, 0.6]}
+WORDS = [[1, 1, 1], [1, 1, -1], [-1, -1, 1]]
+PLOTS = {
+    "against_bits": {"methods": {"a": BITS}},
+    "bit_correlations": {"correlations": np.eye(2)},
+    "code_map": {"codes": WORDS, "labels": [0, 1, 2], "class_names": [*"abc"],
+                 "perplexity": 1},
+    "codeword_graph": {"codewords": WORDS, "class_names": [*"abc"]},
+    "neighbourhood_precision": {"curves": {"a": PAIRS}},
+    "retrieval_curves": {"curves": {"a": CURVE}},
+    "retrieval_grid": {"queries": np.zeros((1, 2, 2)),
+                       "neighbours": np.zeros((1, 2, 2, 2))},
+}  # fmt: skip
+
+
+def draw(name, **options):
+    return getattr(plots, name)(**{**PLOTS[name], **options})
+
+
+def masked(values):
+    return np.ma.masked_array(values, [True, *[False] * (len(values) - 1)])
+
+
+@pytest.mark.parametrize("name", PLOTS)
+@pytest.mark.parametrize(
+    ("path", "message"),
+    [
+        ("fig.v1.2", r"`path` must end in .*\.png"),
+        ("a.xyz", r"`path` must end in .*\.svg"),
+        ("", "`path` must be a"),
+        (".", "`path` must be a file"),
+        ("nodir/x.png", "`path` must lie in a folder that exists"),
+        ("file/x.png", "`path` must be one that a file can have"),
+        (f"{'x' * 300}.png", "`path` must be one that a file can have"),
+        ("folder", "`path` must be a file"),
+        ("~nobody-of-this-name/x.png", "`path` must be a path"),
+        (1, "`path` must be a path, a str"),
+        (b"x.png", "`path` must be a path, a str"),
+    ],
+)
+def test_paths_are_checked_before_the_work(name, path, message, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "file").touch()
+    (tmp_path / "folder").mkdir()
+    monkeypatch.setattr("matplotlib.figure.Figure.subplots", None)  # fails if called
+    monkeypatch.setattr("sklearn.manifold.TSNE.fit_transform", None)
+    with pytest.raises((TypeError, ValueError), match=message):
+        draw(name, path=path)
+
+
+def test_a_figure_is_written_below_home(tmp_path, monkeypatch):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    plots.bit_correlations(np.eye(2), path="~/bits.PNG")
+    assert (tmp_path / "bits.PNG").read_bytes().startswith(b"\x89PNG")
+
+
+@pytest.fixture
+def no_tsne(monkeypatch):
+    def points(self, x):
+        assert type(self.perplexity) is float  # as scikit-learn requires
+        return x[:, :2]
+
+    monkeypatch.setattr("sklearn.manifold.TSNE.fit_transform", points)
+
+
+@pytest.mark.usefixtures("no_tsne")
+@pytest.mark.parametrize("name", PLOTS)
+def test_titles_are_drawn_or_named(name, tmp_path):
+    path = tmp_path / "title.svg"
+    draw(name, title=None, path=path)
+    assert ">None<" not in path.read_text()
+    assert "<!-- None -->" not in path.read_text()
+    figure = draw(name, title="a\x01 \udcff", path=path)
+    xml.etree.ElementTree.parse(path)
+    shown = [text.get_text() for text in figure.findobj(matplotlib.text.Text)]
+    assert r"a\x01 \udcff" in shown
+    with pytest.raises(TypeError, match="`title` must be a str"):
+        draw(name, title=b"a")
+
+
+@pytest.mark.usefixtures("no_tsne")
+def test_names_that_cannot_be_drawn_are_escaped(tmp_path):
+    name = "\udcff\x01\ufffe"
+    path = tmp_path / "names.svg"
+    for plot, options in {
+        "against_bits": {"methods": {name: BITS}, "label": name},
+        "code_map": {"class_names": [name, "b", "c"]},
+        "codeword_graph": {"class_names": [name, "b", "c"]},
+        "neighbourhood_precision": {"curves": {name: PAIRS}},
+        "retrieval_curves": {"curves": {name: CURVE}},
+        "retrieval_grid": {"captions": [[name, "b"]]},
+    }.items():
+        figure = draw(plot, path=path, **options)
+        xml.etree.ElementTree.parse(path)
+        shown = [text.get_text() for text in figure.findobj(matplotlib.text.Text)]
+        assert r"\udcff\x01\ufffe" in shown
+
+
+@pytest.mark.usefixtures("no_tsne")
+@pytest.mark.parametrize("name", ["code_map", "codeword_graph"])
+@pytest.mark.parametrize(
+    "names",
+    [
+        {*"abc"},
+        {0: "a", 1: "b", 2: "c"},
+        [b"a", b"b", b"c"],
+        np.array([b"a", b"b", b"c"]),
+        np.array("abc"),
+        [0, 1, 2],
+        [*"ab", None],
+        "abc",
+        None,
+        iter("abc"),
+    ],
+)
+def test_class_names_are_a_list_of_texts(name, names):
+    with pytest.raises(TypeError, match="`class_names` must be a list of str"):
+        draw(name, class_names=names)
+    draw(name, class_names=np.array([*"abc"]))
+
+
+def test_long_class_names_leave_a_figure_of_its_size():
+    sizes = [
+        draw("codeword_graph", class_names=["x" * n] * 3).get_size_inches()
+        for n in (32, 5000)
+    ]
+    np.testing.assert_array_equal(*sizes)
+
+
+@pytest.mark.usefixtures("no_tsne")
+def test_perplexity_is_any_number():
+    draw("code_map", perplexity=fractions.Fraction(1))
+
+
+@pytest.mark.parametrize(
+    "relevant",
+    [
+        [["False", "False"]],
+        [[2, 0]],
+        [[-1, 0]],
+        [[np.nan, 1.0]],
+        [[None, True]],
+        np.ma.masked_array([[True, False]], [[True, False]]),
+        [[True], [True, False]],
+    ],
+)
+def test_relevance_is_true_or_false(relevant):
+    with pytest.raises((TypeError, ValueError), match="`relevant` must"):
+        draw("retrieval_grid", relevant=relevant)
+
+
+def test_relevance_may_be_zero_and_one():
+    figure = draw("retrieval_grid", relevant=[[1, 0]])
+    styles = [axis.spines["top"].get_linestyle() for axis in figure.axes[1:]]
+    assert styles[0] == "-" != styles[1]
+
+
+@pytest.mark.parametrize("captions", [[[b"a", b"b"]], [["a", None]], [["a"], "b"]])
+def test_captions_are_texts(captions):
+    with pytest.raises((TypeError, ValueError), match="`captions` must be"):
+        draw("retrieval_grid", captions=captions)
+
+
+WRONG = [["a", "b"], [None, 0.5], [0.5j, 0.5], masked([0.5, 0.5]), [[0.5], 0.5]]
+NAN, INF = [np.nan, 0.5], [np.inf, 0.5]
+
+
+@pytest.mark.parametrize(
+    ("key", "values"),
+    [
+        *(("precision_at", v) for v in (*WRONG, NAN, INF, [50, 90], [-0.1, 0.5])),
+        *(("recall_at", v) for v in (*WRONG, NAN, INF, [50, 90], [-0.1, 0.5])),
+        *(("ranks", v) for v in (*WRONG, NAN, [np.inf, 1], [0, 1], [-1, 1])),
+    ],
+)
+def test_values_of_retrieval_curves_are_checked(key, values):
+    curves, kind = {"a": {**CURVE, key: values}}, "pn" if key == "ranks" else "pr"
+    with pytest.raises((TypeError, ValueError), match=rf"`curves\['a'\]\['{key}'\]`"):
+        plots.retrieval_curves(curves, kind)
+
+
+@pytest.mark.parametrize(
+    ("key", "values"),
+    [
+        *(("precision", v) for v in (*WRONG, NAN, INF, [50, 90])),
+        *(("similar", v) for v in (*WRONG, NAN, INF, [0, 1], [-1, 1])),
+        *(("k", v) for v in (*WRONG, NAN, INF)),
+    ],
+)
+def test_values_of_neighbourhoods_are_checked(key, values):
+    curves = {"a": {**PAIRS, key: values}, "b": PAIRS}
+    with pytest.raises((TypeError, ValueError), match=rf"`curves\['a'\]\['{key}'\]`"):
+        plots.neighbourhood_precision(curves)
+
+
+@pytest.mark.parametrize(
+    ("key", "values"),
+    [
+        *(("bits", v) for v in (*WRONG, NAN, INF, [0, 8], [-8, 8])),
+        *(("measured", v) for v in (*WRONG, INF)),
+        *(("printed", v) for v in (*WRONG, INF)),
+        *(("spread", v) for v in (*WRONG, INF, [-0.1, 0.1])),
+    ],
+)
+def test_values_against_bits_are_checked(key, values):
+    methods = {"a": {**BITS, key: values}}
+    with pytest.raises((TypeError, ValueError), match=rf"`methods\['a'\]\['{key}'\]`"):
+        plots.against_bits(methods)
+
+
+def test_curves_without_points_are_refused():
+    with pytest.raises(ValueError, match="`curves` must hold arrays of one shape"):
+        plots.retrieval_curves({"a": {"precision_at": [], "recall_at": []}})
+    with pytest.raises(ValueError, match="`curves` must hold the arrays"):
+        plots.neighbourhood_precision({"a": {key: [] for key in PAIRS}, "b": PAIRS})
+    with pytest.raises(TypeError, match="`label` must be a str"):
+        plots.against_bits({"a": BITS}, label=None)
+
+
+@pytest.mark.parametrize(
+    "matrix",
+    [
+        [["a"]],
+        [[1j]],
+        [[None]],
+        [[1.0, 0.5], [0.5]],
+        [[50.0]],
+        [[np.inf]],
+        np.zeros((0, 0)),
+        0.5,
+        np.ma.masked_array(np.eye(2), np.eye(2)),
+    ],
+)
+def test_correlations_are_checked(matrix):
+    with pytest.raises((TypeError, ValueError), match="`correlations` must"):
+        plots.bit_correlations(matrix)
+
+
+def test_values_may_be_rounded_or_unknown():
+    plots.bit_correlations(np.array([[1 + 1e-6, np.nan], [np.nan, np.nan]], "f"))
+    above = {**CURVE, "precision_at": [np.nextafter(1, 2), 0.5]}
+    plots.retrieval_curves({"a": above})
+    plots.against_bits({"a": {**BITS, "printed": [np.nan, 0.5], "spread": NAN}})
+
+
+@pytest.mark.parametrize("name", ["queries", "neighbours"])
+@pytest.mark.parametrize("image", [(), (2,), (2, 2, 2), (0, 2), (2, 2, 3, 1)])
+def test_images_have_the_shape_of_images(name, image):
+    first = (1,) if name == "queries" else (1, 2)
+    with pytest.raises(ValueError, match=f"`{name}` must be an array of images"):
+        draw("retrieval_grid", **{name: np.zeros((*first, *image))})

@@ -22,11 +22,17 @@ _PRINTED: dict[str, Any] = {
     "markerfacecolor": "none",
 }
 _COLUMNS = 4
+_RULES = {
+    "bits": "above 0 and finite",
+    "measured": "finite or NaN",
+    "printed": "finite or NaN",
+    "spread": "at least 0 and finite, or NaN",
+}
 
 
 def against_bits(
     methods: Mapping[str, Mapping[str, npt.ArrayLike]],
-    title: str = "",
+    title: str | None = "",
     label: str = "mean average precision",
     path: str | os.PathLike[str] | None = None,
 ) -> matplotlib.figure.Figure:
@@ -36,16 +42,18 @@ def against_bits(
         methods: dict by name of dicts with float arrays ``(n,)``: ``bits``, and one or
             both of ``measured`` and ``printed``, where NaN is left out; with
             ``measured`` also ``spread``, the standard deviation over seeds.
-        title: str; a line above the panels.
+        title: str or None; a line above the panels.
         label: str; what the values are.
-        path: path of a PNG file to write, or None.
+        path: path of the file to write, whose suffix says the format, or PNG; or None.
 
     Returns:
         `matplotlib.figure.Figure`, with a panel for each method, on equal axes.
 
     Raises:
-        TypeError: if `methods` is no dict of dicts.
-        ValueError: if there are no methods or no values, or arrays do not match.
+        TypeError: if `methods` is no dict of dicts, or an array holds no numbers.
+        ValueError: if there are no methods or no values, arrays do not match, or a
+            value is infinite, or below 0 in ``bits`` or ``spread``; or if `path` cannot
+            be written.
 
     Example:
         >>> dpsh = {"bits": [12, 48], "measured": [0.6, 0.7], "printed": [0.71, 0.76]}
@@ -53,6 +61,19 @@ def against_bits(
         'DPSH'
     """
     figure_files.check_dicts("methods", methods)
+    path = figure_files.check_path(path)
+    title = figure_files.title(title)
+    figure_files.check_text("label", label)
+    methods = {
+        name: {
+            key: figure_files.check_values(
+                f"methods[{name!r}][{key!r}]", values[key], rule
+            )
+            for key, rule in _RULES.items()
+            if key in values
+        }
+        for name, values in methods.items()
+    }
     columns = min(_COLUMNS, len(methods))
     rows = -(-len(methods) // columns)
     figure = matplotlib.figure.Figure(
@@ -80,7 +101,7 @@ def against_bits(
             if key not in values:
                 continue
             y = np.asarray(values[key], float)
-            there = np.isfinite(y)
+            there = ~np.isnan(y)
             spread = np.zeros(len(y))
             if key == "measured" and "spread" in values:
                 spread = np.nan_to_num(np.asarray(values["spread"], float))
@@ -102,7 +123,7 @@ def against_bits(
         axis.set_xlabel("bits", fontsize=9)
     figure.supylabel(figure_files.name(label), fontsize=10, **figure_files.AS_IT_IS)
     if title:
-        figure.suptitle(figure_files.title(title), fontsize=11, **figure_files.AS_IT_IS)
+        figure.suptitle(title, fontsize=11, **figure_files.AS_IT_IS)
     handles = [
         matplotlib.lines.Line2D([], [], label=name, **look)
         for name, look in (
@@ -117,8 +138,7 @@ def against_bits(
         fontsize=8,
         frameon=False,
     )
-    if path is not None:
-        figure_files.save(figure, path, dpi=150)
+    figure_files.save(figure, path, dpi=150)
     return figure
 
 

@@ -23,7 +23,7 @@ def code_map(
     codes: npt.ArrayLike,
     labels: npt.ArrayLike,
     class_names: Sequence[str],
-    title: str = "",
+    title: str | None = "",
     path: str | os.PathLike[str] | None = None,
     *,
     bits: int | None = None,
@@ -43,8 +43,8 @@ def code_map(
             one 1 in each.
         class_names: list of str; the names of the classes. Those of which there is no
             code are left out.
-        title: str; a line above the points.
-        path: path of a PNG file to write, or None.
+        title: str or None; a line above the points.
+        path: path of the file to write, whose suffix says the format, or PNG; or None.
         bits: int or None; the code length, required for packed codes.
         perplexity: float; about how many neighbours a code has.
         seed: int; of t-SNE, from 0 to 2**32 - 1.
@@ -54,8 +54,8 @@ def code_map(
         stands amid its codes too, if no other does already.
 
     Raises:
-        TypeError, ValueError: if an argument is invalid, or a code has no class or
-            several.
+        TypeError, ValueError: if an argument is invalid, a code has no class or
+            several, or `path` cannot be written.
 
     Example:
         >>> codes = np.repeat([[1, 1, 1, -1], [-1, -1, 1, 1]], 10, axis=0)
@@ -67,6 +67,9 @@ def code_map(
         L. van der Maaten, G. Hinton, Visualizing Data using t-SNE, JMLR 2008; of codes
         in AdaLabelHash (H.-F. Yang et al., CVPRW 2019), figure 2.
     """
+    path = figure_files.check_path(path)
+    title = figure_files.title(title)
+    class_names = figure_files.check_class_names(class_names)
     # Here, because it takes seconds, and other figures do without.
     from sklearn.manifold import TSNE
 
@@ -89,11 +92,11 @@ def code_map(
         )
     # Codes that are all equal, or have one bit, have no two principal components.
     init = "pca" if bits > 1 and (signs != signs[0]).any() else "random"
-    embedding = TSNE(perplexity=perplexity, init=init, random_state=seed)
+    embedding = TSNE(perplexity=float(perplexity), init=init, random_state=seed)
     # Squared distances of codes with the entries +-1/2 are their Hamming distances.
     points = embedding.fit_transform(signs.astype(np.float32) / 2)
     classes = [
-        (str(name), points[column > 0])
+        (name, points[column > 0])
         for name, column in zip(class_names, rows.T, strict=True)
         if column.any()
     ]
@@ -115,7 +118,7 @@ def code_map(
     axes.set_aspect("equal", adjustable="datalim")
     axes.spines[:].set_color("0.8")
     if title:
-        axes.set_title(figure_files.title(title), fontsize=11, **figure_files.AS_IT_IS)
+        axes.set_title(title, fontsize=11, **figure_files.AS_IT_IS)
     figure_files.legend(
         figure,
         axes.collections,
@@ -144,6 +147,5 @@ def code_map(
             text.remove()
         else:
             boxes.append(box)
-    if path is not None:
-        figure_files.save(figure, path, dpi=150)
+    figure_files.save(figure, path, dpi=150)
     return figure

@@ -25,7 +25,7 @@ _NAMES = 1.07
 def codeword_graph(
     codewords: npt.ArrayLike,
     class_names: Sequence[str],
-    title: str = "",
+    title: str | None = "",
     path: str | os.PathLike[str] | None = None,
 ) -> matplotlib.figure.Figure:
     """Plot which labels have codewords near each other.
@@ -37,15 +37,16 @@ def codeword_graph(
     Args:
         codewords: array ``(classes, bits)`` over {-1, +1}; the signs of the codewords.
         class_names: list of str; the names of the classes.
-        title: str; a line above the circle.
-        path: path of a PNG file to write, or None.
+        title: str or None; a line above the circle.
+        path: path of the file to write, whose suffix says the format, or PNG; or None.
 
     Returns:
         `matplotlib.figure.Figure`; a legend gives the distances of three widths.
 
     Raises:
+        TypeError: if the codewords are no numbers, or the names no list of str.
         ValueError: if the codewords are no codes, fewer than 3, or the names are not as
-            many.
+            many; or if `path` cannot be written.
 
     Example:
         >>> codewords = [[1, 1, 1, 1], [1, 1, 1, -1], [-1, -1, 1, 1], [-1, -1, 1, -1]]
@@ -57,12 +58,15 @@ def codeword_graph(
         AdaLabelHash (H.-F. Yang et al., Adaptive Labeling for Deep Learning to Hash,
         CVPRW 2019), figure 3.
     """
+    path = figure_files.check_path(path)
+    title = figure_files.title(title)
+    names = [*map(figure_files.name, figure_files.check_class_names(class_names))]
     signs = check_codes(codewords, name="codewords")
     n = len(signs)
-    if n < 3 or len(class_names) != n:
+    if n < 3 or len(names) != n:
         raise ValueError(
             "`codewords` must be 3 or more, with a name in `class_names` for each. "
-            f"Received: {n} codewords, {len(class_names)} names."
+            f"Received: {n} codewords, {len(names)} names."
         )
     distances = (signs[:, None] != signs).sum(axis=-1)  # (n, n)
     pairs = np.triu_indices(n, 1)
@@ -81,7 +85,7 @@ def codeword_graph(
 
     # As large as the names need around the circle, and along its radii.
     radius = max(_RADIUS, _LINE * (all_places + _GAP) / (2 * np.pi * _NAMES))
-    longest = max(len(str(name)) for name in class_names)
+    longest = max(map(len, names))
     side = radius * _NAMES + _LETTER * (longest + 1)
     figure = matplotlib.figure.Figure(
         figsize=(2 * side, 2 * side + 0.8), layout="constrained"
@@ -108,11 +112,11 @@ def codeword_graph(
             markeredgecolor="white",
             zorder=3,
         )
-    for name, (x, y), angle in zip(class_names, points, angles, strict=True):
+    for name, (x, y), angle in zip(names, points, angles, strict=True):
         # Along the radius, so that no name runs into the next; none upside down.
         left = x < -1e-9
         axes.annotate(
-            figure_files.name(name),
+            name,
             (_NAMES * x, _NAMES * y),
             rotation=np.degrees(angle) + 180 * left,
             rotation_mode="anchor",
@@ -125,7 +129,7 @@ def codeword_graph(
     axes.set(xlim=limits, ylim=limits, aspect="equal")
     axes.axis("off")
     if title:
-        axes.set_title(figure_files.title(title), fontsize=11, **figure_files.AS_IT_IS)
+        axes.set_title(title, fontsize=11, **figure_files.AS_IT_IS)
     figure.legend(
         handles=[
             matplotlib.lines.Line2D(
@@ -144,8 +148,7 @@ def codeword_graph(
         fontsize=9,
         title_fontsize=9,
     )
-    if path is not None:
-        figure_files.save(figure, path, dpi=150)
+    figure_files.save(figure, path, dpi=150)
     return figure
 
 

@@ -6,7 +6,6 @@ from collections.abc import Mapping
 
 import matplotlib.figure
 import matplotlib.ticker
-import numpy as np
 import numpy.typing as npt
 
 from kerashash.checks import check_choices
@@ -22,6 +21,11 @@ _AXES = {
     "pn": ("ranks", "N, the number of retrieved items", "Precision at N"),
 }
 _SCALES = ("log", "linear")
+_RULES = {
+    "recall_at": "in [0, 1]",
+    "ranks": "at least 1 and finite",
+    "precision_at": "in [0, 1]",
+}
 
 
 def retrieval_curves(
@@ -30,26 +34,28 @@ def retrieval_curves(
     path: str | os.PathLike[str] | None = None,
     *,
     scale: str = "log",
-    title: str = "",
+    title: str | None = "",
 ) -> matplotlib.figure.Figure:
     """Plot precision against recall, or against the rank, of several models.
 
     Args:
         curves: dict by name of dicts with float arrays ``(n,)``: ``precision_at`` and,
             for "pr", ``recall_at``, as `kerashash.evaluation.precision_recall` returns
-            them; for "pn" ``ranks``, what that function took as `at`.
+            them; for "pn" ``ranks``, what that function took as `at`. Precision and
+            recall are in [0, 1], ranks at least 1.
         kind: str; "pr", precision and recall, or "pn", precision at N.
-        path: path of a PNG file to write, or None.
+        path: path of the file to write, whose suffix says the format, or PNG; or None.
         scale: str; of the ranks, for "pn": "log", or "linear", for the first hundreds
             of them. The axis of precision is then as long as the curves are high.
-        title: str; a line above the curves.
+        title: str or None; a line above the curves.
 
     Returns:
         `matplotlib.figure.Figure`, with the names below the curves.
 
     Raises:
-        TypeError: if `curves` is no dict of dicts.
-        ValueError: if there are no curves, one lacks an array, or two do not match.
+        TypeError: if `curves` is no dict of dicts, or an array holds no numbers.
+        ValueError: if there are no curves, one lacks an array, two do not match, or a
+            value is out of range; or if `path` cannot be written.
 
     Example:
         >>> curve = {"precision_at": [1.0, 0.5], "recall_at": [0.5, 1.0]}
@@ -59,6 +65,8 @@ def retrieval_curves(
     check_choices({"kind": [*_AXES], "scale": _SCALES}, kind=kind, scale=scale)
     key, x_label, y_label = _AXES[kind]
     figure_files.check_dicts("curves", curves)
+    path = figure_files.check_path(path)
+    title = figure_files.title(title)
     figure = matplotlib.figure.Figure(
         figsize=(6, 4.2 + 0.2 * -(-len(curves) // 2)), layout="constrained"
     )
@@ -71,11 +79,14 @@ def retrieval_curves(
                 f"`curves` must hold the arrays of kind={kind!r}. Missing in {name!r}: "
                 f"{missing}."
             )
-        x, y = np.asarray(curve[key]), np.asarray(curve["precision_at"])
-        if x.ndim != 1 or x.shape != y.shape:
+        x, y = (
+            figure_files.check_values(f"curves[{name!r}][{k!r}]", curve[k], _RULES[k])
+            for k in (key, "precision_at")
+        )
+        if x.ndim != 1 or x.shape != y.shape or not x.size:
             raise ValueError(
-                f"`curves` must hold arrays of one shape (n,). Received in {name!r}: "
-                f"{x.shape} and {y.shape}."
+                "`curves` must hold arrays of one shape (n,), n at least 1. "
+                f"Received in {name!r}: {x.shape} and {y.shape}."
             )
         axes.plot(x, y, linestyle=style, color=colour, linewidth=1.8, label=str(name))
     if kind == "pn":
@@ -88,7 +99,7 @@ def retrieval_curves(
     axes.set_xlabel(x_label)
     axes.set_ylabel(y_label)
     if title:
-        axes.set_title(figure_files.title(title), fontsize=11, **figure_files.AS_IT_IS)
+        axes.set_title(title, fontsize=11, **figure_files.AS_IT_IS)
     axes.grid(color="0.9")
     axes.spines[["top", "right"]].set_visible(False)
     figure_files.legend(
@@ -100,6 +111,5 @@ def retrieval_curves(
         fontsize=8,
         frameon=False,
     )
-    if path is not None:
-        figure_files.save(figure, path, dpi=150)
+    figure_files.save(figure, path, dpi=150)
     return figure

@@ -2,6 +2,7 @@
 
 import os
 from collections.abc import Mapping
+from typing import Any
 
 import matplotlib.figure
 import matplotlib.ticker
@@ -11,13 +12,13 @@ import numpy.typing as npt
 from kerashash.monitoring import figure_files
 from kerashash.monitoring.curves import COLOURS
 
-_ARRAYS = ("k", "similar", "precision")
+_RULES = {"k": "finite", "similar": "above 0 and finite", "precision": "in [0, 1]"}
 _STYLES = (("-", "o"), ("--", "s"), (":", "^"), ("-.", "D"))
 
 
 def neighbourhood_precision(
     curves: Mapping[str, Mapping[str, npt.ArrayLike]],
-    title: str = "",
+    title: str | None = "",
     path: str | os.PathLike[str] | None = None,
 ) -> matplotlib.figure.Figure:
     """Plot the precision of pairwise labels against how many images are similar.
@@ -27,15 +28,16 @@ def neighbourhood_precision(
             ``precision``, as `kerashash.evaluation.pairwise_label_precision` returns
             them; and ``k``, int, what varies along the curve and stands beside its
             points.
-        title: str; a line above the curves.
-        path: path of a PNG file to write, or None.
+        title: str or None; a line above the curves.
+        path: path of the file to write, whose suffix says the format, or PNG; or None.
 
     Returns:
         `matplotlib.figure.Figure`, with the names below the curves.
 
     Raises:
-        TypeError: if `curves` is no dict of dicts.
-        ValueError: if there are no curves, one lacks an array, or two do not match.
+        TypeError: if `curves` is no dict of dicts, or an array holds no numbers.
+        ValueError: if there are no curves, one lacks an array, two do not match, or a
+            value is out of range; or if `path` cannot be written.
 
     Example:
         >>> nearest = {"k": [5, 10], "similar": [7.0, 14.0], "precision": [0.9, 0.8]}
@@ -48,18 +50,15 @@ def neighbourhood_precision(
         ECML PKDD 2017), figure 2.
     """
     figure_files.check_dicts("curves", curves)
+    path = figure_files.check_path(path)
+    title = figure_files.title(title)
+    curves = {name: _checked(name, curve) for name, curve in curves.items()}
     figure = matplotlib.figure.Figure(figsize=(6, 4.6), layout="constrained")
     axes = figure.subplots()
     for number, (name, curve) in enumerate(curves.items()):
-        shapes = {key: np.shape(curve.get(key, 0)) for key in _ARRAYS}
-        if len({*shapes.values()}) != 1 or len(shapes["k"]) != 1:
-            raise ValueError(
-                f"`curves` must hold the arrays {[*_ARRAYS]} of one shape (n,). "
-                f"Received in {name!r}: {shapes}."
-            )
         style, mark = _STYLES[number % len(_STYLES)]
         colour = COLOURS[number % len(COLOURS)]
-        k, x, y = (np.asarray(curve[key]) for key in _ARRAYS)
+        k, x, y = (np.asarray(curve[key]) for key in _RULES)
         axes.plot(
             x,
             y,
@@ -91,7 +90,7 @@ def neighbourhood_precision(
     axes.grid(color="0.9")
     axes.spines[["top", "right"]].set_visible(False)
     if title:
-        axes.set_title(figure_files.title(title), fontsize=11, **figure_files.AS_IT_IS)
+        axes.set_title(title, fontsize=11, **figure_files.AS_IT_IS)
     figure_files.legend(
         figure,
         axes.lines,
@@ -101,9 +100,27 @@ def neighbourhood_precision(
         fontsize=9,
         frameon=False,
     )
-    if path is not None:
-        figure_files.save(figure, path, dpi=150)
+    figure_files.save(figure, path, dpi=150)
     return figure
+
+
+def _checked(
+    name: str, curve: Mapping[str, npt.ArrayLike]
+) -> dict[str, npt.NDArray[Any]]:
+    """The arrays of a curve, of one shape."""
+    arrays = {
+        key: figure_files.check_values(f"curves[{name!r}][{key!r}]", curve[key], rule)
+        for key, rule in _RULES.items()
+        if key in curve
+    }
+    shapes = {key: array.shape for key, array in arrays.items()}
+    n = arrays["k"].size if "k" in arrays else 0
+    if n == 0 or shapes != dict.fromkeys(_RULES, (n,)):
+        raise ValueError(
+            f"`curves` must hold the arrays {[*_RULES]} of one shape (n,), n at least "
+            f"1. Received in {name!r}: {shapes}."
+        )
+    return arrays
 
 
 def _is_below(

@@ -36,10 +36,13 @@ _IRRELEVANT: dict[str, Any] = {
     "linestyle": (0, (2, 1)),
 }
 
+# Channels of an image that can be drawn: gray, colours, and these with transparency.
+_DEPTHS = (1, 3, 4)
+
 
 def bit_correlations(
     correlations: npt.ArrayLike,
-    title: str = "Correlations of bits",
+    title: str | None = "Correlations of bits",
     path: str | os.PathLike[str] | None = None,
 ) -> matplotlib.figure.Figure:
     """Plot the correlations of each two bits of some codes.
@@ -47,37 +50,43 @@ def bit_correlations(
     Args:
         correlations: float array ``(bits, bits)`` in [-1, 1]; NaN, for a bit that never
             changes, is grey.
-        title: str.
-        path: path of a PNG file to write, or None.
+        title: str or None.
+        path: path of the file to write, whose suffix says the format, or PNG; or None.
 
     Returns:
         `matplotlib.figure.Figure`.
 
     Raises:
-        ValueError: if the array is not square.
+        TypeError: if the array holds no numbers.
+        ValueError: if the array is not square or is empty, or a value is out of range;
+            or if `path` cannot be written.
 
     Example:
         >>> figure = bit_correlations(np.eye(8))
         >>> [axis.get_ylabel() for axis in figure.axes]
         ['bit', 'correlation']
     """
-    correlations = np.asarray(correlations)
-    if correlations.ndim != 2 or len({*correlations.shape}) != 1:
+    path = figure_files.check_path(path)
+    title = figure_files.title(title)
+    correlations = figure_files.check_values(
+        "correlations", correlations, "in [-1, 1], or NaN"
+    )
+    bits = len(correlations) if correlations.ndim else 0
+    if correlations.shape != (bits, bits) or not bits:
         raise ValueError(
-            "`correlations` must have shape (bits, bits). Received shape: "
-            f"{correlations.shape}."
+            "`correlations` must have shape (bits, bits), bits at least 1. Received "
+            f"shape: {correlations.shape}."
         )
     figure = matplotlib.figure.Figure(figsize=(5, 4.2), dpi=120, layout="constrained")
     axis = figure.subplots()
     axis.set_facecolor("0.6")  # seen through NaN
     image = axis.imshow(correlations, cmap="RdBu_r", vmin=-1, vmax=1)
     axis.set(xlabel="bit", ylabel="bit")
-    axis.set_title(figure_files.title(title), **figure_files.AS_IT_IS)
+    axis.set_title(title, **figure_files.AS_IT_IS)
     for ticks in (axis.xaxis, axis.yaxis):
         ticks.set_major_locator(matplotlib.ticker.MaxNLocator(integer=True))
     figure.colorbar(image, label="correlation")
-    if path is not None:
-        figure_files.save(figure, path)
+    figure_files.save(figure, path)
     return figure
 
 
@@ -98,9 +107,10 @@ def retrieval_grid(
         queries: array ``(q, height, width)`` or ``(q, height, width, 3)``, of one or
             more; uint8, or float in [0, 1].
         neighbours: array ``(q, k, ...)`` of images like `queries`, nearest first.
-        relevant: bool array ``(q, k)``, whether each neighbour is relevant; or None if
-            that is not known, and there are no frames.
-        path: path of a PNG file to write, or None.
+        relevant: array ``(q, k)`` of bool, or of the integers 0 and 1, whether each
+            neighbour is relevant; or None if that is not known, and there are no
+            frames.
+        path: path of the file to write, whose suffix says the format, or PNG; or None.
         captions: array of str ``(q, k)`` to stand below the neighbours, or None.
         title: str or None; a line above them all.
 
@@ -108,8 +118,11 @@ def retrieval_grid(
         `matplotlib.figure.Figure`.
 
     Raises:
-        ValueError: if the shapes do not match, or there are no queries.
-        TypeError, ValueError: if images are neither uint8 nor float in [0, 1].
+        ValueError: if the shapes do not match, there are no queries, or `path` cannot
+            be written.
+        TypeError, ValueError: if images are neither uint8 nor float in [0, 1], or
+            `relevant` is neither bool nor 0 and 1.
+        TypeError: if a caption is no text.
 
     Example:
         >>> figure = retrieval_grid(
@@ -118,10 +131,12 @@ def retrieval_grid(
         >>> len(figure.axes)
         8
     """
-    queries = _check_images("queries", queries)
-    neighbours = _check_images("neighbours", neighbours)
-    marks = None if relevant is None else np.asarray(relevant)
-    words = None if captions is None else np.asarray(captions)
+    path = figure_files.check_path(path)
+    title = figure_files.title(title)
+    queries = _check_images("queries", queries, 1)
+    neighbours = _check_images("neighbours", neighbours, 2)
+    marks = None if relevant is None else as_array(relevant, "relevant")
+    words = None if captions is None else as_array(captions, "captions")
     shapes = [neighbours.shape[:2]]
     shapes += [given.shape for given in (marks, words) if given is not None]
     if len(shapes[0]) != 2 or {*shapes} != {(len(queries), shapes[0][1])}:
@@ -133,16 +148,20 @@ def retrieval_grid(
     q, k = shapes[0]
     if q == 0:
         raise ValueError("`queries` must hold one or more images. Received: none.")
+    if marks is not None:
+        _check_marks(marks)
+    if words is not None:
+        _check_words(words)
     height = 0.9 if words is None else 1.1
     figure = matplotlib.figure.Figure(
         figsize=(
             0.9 * (k + 1.3),
-            height * q + 0.35 + 0.3 * (marks is not None) + 0.3 * (title is not None),
+            height * q + 0.35 + 0.3 * (marks is not None) + 0.3 * bool(title),
         ),
         layout="constrained",
     )
-    if title is not None:
-        figure.suptitle(figure_files.title(title), fontsize=10, **figure_files.AS_IT_IS)
+    if title:
+        figure.suptitle(title, fontsize=10, **figure_files.AS_IT_IS)
     if marks is not None:
         frames = {"relevant": _RELEVANT, "not relevant": _IRRELEVANT}
         handles = [
@@ -177,16 +196,41 @@ def retrieval_grid(
     axes[0, 0].set_title("query", fontsize=9)
     for rank in range(k):
         axes[0, rank + 2].set_title(str(rank + 1), fontsize=9)
-    if path is not None:
-        figure_files.save(figure, path, dpi=120)
+    figure_files.save(figure, path, dpi=120)
     return figure
 
 
-def _check_images(name: str, images: npt.ArrayLike) -> npt.NDArray[Any]:
-    """Check that images are uint8, or from 0 to 1: others would be drawn saturated."""
+def _check_marks(marks: npt.NDArray[Any]) -> None:
+    """Check what says whether neighbours are relevant: the text "False" is true."""
+    if marks.dtype.kind not in "bui":
+        raise TypeError(
+            "`relevant` must be bool, or the integers 0 and 1. "
+            f"Received dtype: {marks.dtype}."
+        )
+    if not np.isin(marks, (0, 1)).all():
+        raise ValueError(
+            "`relevant` must be bool, or the integers 0 and 1. "
+            f"Received values: {np.unique(marks)[:5].tolist()}."
+        )
+
+
+def _check_words(words: npt.NDArray[Any]) -> None:
+    """Check captions; numbers are as good as their texts."""
+    others = [word for word in words.flat if not isinstance(word, str | int | float)]
+    if words.dtype.kind not in "uifUT" and others:
+        raise TypeError(f"`captions` must be str. Received in it: {others[0]!r}.")
+
+
+def _check_images(name: str, images: npt.ArrayLike, axes: int) -> npt.NDArray[Any]:
+    """Check that images, which begin after some axes, are uint8, or from 0 to 1: others
+    would be drawn saturated."""
     array = as_array(images, name)
-    if array.ndim == 0:
-        raise ValueError(f"`{name}` must be an array of images. Received: {images!r}.")
+    image = array.shape[axes:]
+    if 0 in image or not (len(image) == 2 or (len(image) == 3 and image[2] in _DEPTHS)):
+        raise ValueError(
+            f"`{name}` must be an array of images, (height, width) or (height, width, "
+            f"3) each. Received shape: {array.shape}."
+        )
     if array.dtype == bool:
         return array.astype(np.float32)
     if array.dtype != np.uint8 and array.dtype.kind != "f":

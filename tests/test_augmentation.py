@@ -51,6 +51,8 @@ def test_bad_arguments_are_named(pairs):
     for wrong in (dataset.batch(2), dataset.map(lambda x, y: x)):
         with pytest.raises(ValueError, match="`dataset` must have elements"):
             augmented(wrong)
+    with pytest.raises(TypeError, match="`flip` must be True or False"):
+        augmented(dataset, flip="false")
     for shift in (-1, 8):
         with pytest.raises(ValueError, match="`shift` must be"):
             augmented(dataset, shift=shift)

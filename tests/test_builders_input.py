@@ -1,6 +1,7 @@
 """What the builders refuse, and what they say."""
 
 import io
+import os
 import shutil
 
 import numpy as np
@@ -109,6 +110,8 @@ def test_jpeg_faults():
         ("-3\n", r"sky\.txt, line 1 must be an id.*'-3'"),
         ("4\n\n5\n", r"sky\.txt, line 2 must be an id.*''"),
         ("5\n4\n5\n", r"sky\.txt must hold each id once.*line 3: '5'"),
+        ("1" * 5000, r"sky\.txt, line 1 must be an id.*'1{50}"),
+        ("1\u20282\n", r"sky\.txt, line 1 must be an id"),
     ],
 )
 def test_wrong_annotations_are_named(tmp_path, content, message):
@@ -118,6 +121,31 @@ def test_wrong_annotations_are_named(tmp_path, content, message):
         mirflickr25k.read_annotations(folder, 24)
     with pytest.raises(ValueError, match=message):
         build(TinyMirflickr25k, tmp_path / "manual", tmp_path, allow_missing=True)
+
+
+@pytest.mark.parametrize("kind", ["folder", "pipe"])
+def test_what_is_no_file_is_named(tmp_path, kind):
+    make = os.mkdir if kind == "folder" else os.mkfifo
+    folder = write_mirflickr25k(tmp_path / "manual")
+    image = folder / "mirflickr" / "im3.jpg"
+    image.unlink()
+    make(image)
+    with pytest.raises(ValueError, match=r"im3\.jpg \(not a regular file\)"):
+        build(TinyMirflickr25k, tmp_path / "manual", tmp_path / "out")
+    labels = folder / "mirflickr25k_annotations_v080" / "sky.txt"
+    labels.unlink()
+    make(labels)
+    with pytest.raises(ValueError, match=r"sky\.txt must be a file.*not a regular"):
+        mirflickr25k.read_annotations(folder, 24)
+    make(tmp_path / "datasplits.mat")
+    with pytest.raises(ValueError, match=r"datasplits\.mat must be a file"):
+        flowers17.read_splits(tmp_path)
+    folder = write_nus_wide(tmp_path)
+    labels = folder / "ImageList" / "Imagelist.txt"
+    labels.unlink()
+    make(labels)
+    with pytest.raises(ValueError, match=r"Imagelist\.txt must be a file"):
+        nus_wide.read_ground_truth(folder, 5, 3)
 
 
 def test_missing_label_files_are_named(tmp_path):
@@ -139,6 +167,7 @@ def test_missing_label_files_are_named(tmp_path):
     [
         ("lake", "0 1 0 0 -1130179", r"_lake\.txt must hold 0 or 1.*5: '-1130179'"),
         ("lake", "0 1 2 0 0", r"_lake\.txt must hold 0 or 1.*line 3: '2'"),
+        ("lake", "0 1\0 0 0 0", r"_lake\.txt must hold 0 or 1.*line 2: '1.x00'"),
         ("lake", "0 1 0 0", r"_lake\.txt must have 5 lines.*Received: 4 lines"),
         ("lake", "", r"_lake\.txt must have 5 lines.*Received: 0 lines"),
         ("Train", "a/0000_077.jpg b/0001_177.jpg", r"Train.* must have 3 lines"),

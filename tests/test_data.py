@@ -391,7 +391,7 @@ def test_official_splits_are_those_of_the_publisher(small_cifar10):
         (("digits", None, -1), ValueError, "`seed` must be at least 0"),
         (("digits", None, 2**32), ValueError, "`seed` must be at most"),
         (("digits", ""), ValueError, "`protocol` must be one of"),
-        ((["digits"],), ValueError, "`name` must be one of"),
+        ((["digits"],), ValueError, r"`name` must be one of.*: \['digits'\]\.$"),
         (("cifar10", None, 0, 5), TypeError, "`data_dir` must be a path"),
         (
             ("cifar10", None, 0, None, 64),
@@ -407,6 +407,12 @@ def test_official_splits_are_those_of_the_publisher(small_cifar10):
             ("flowers17", None, 0, None, 0),
             ValueError,
             "`image_size` must be at least 1",
+        ),
+        (("flowers17", None, 0, None, 10**30), ValueError, "`image_size` must be at m"),
+        (
+            ("flowers17", None, 0, None, None, "false"),
+            TypeError,
+            "`allow_missing` must be True or False",
         ),
     ],
 )
@@ -447,6 +453,14 @@ def test_indexed_takes_images_without_labels():
     assert set(y) == {"index"}
 
 
+def test_indexed_keeps_other_items():
+    y = {"label": [0, 1], "weight": [2.0, 3.0]}
+    pairs = tf.data.Dataset.from_tensor_slices((np.zeros((2, 3)), y))
+    rows = [y for _, y in kerashash.data.indexed(pairs, 2**31 - 2).as_numpy_iterator()]
+    assert [row["index"] for row in rows] == [2**31 - 2, 2**31 - 1]
+    assert [row["weight"] for row in rows] == [2.0, 3.0]
+
+
 def test_indexed_names_bad_input():
     with pytest.raises(TypeError, match=r"`dataset` must be a tf\.data\.Dataset"):
         kerashash.data.indexed([1, 2])
@@ -461,6 +475,11 @@ def test_indexed_names_bad_input():
         kerashash.data.indexed(pairs, start=0.5)
     with pytest.raises(ValueError, match="`start` must be at least 0"):
         kerashash.data.indexed(pairs, start=-1)
+    for dataset in (pairs, pairs.map(lambda x, y: x)):
+        with pytest.raises(ValueError, match=r"`start` must leave .*, 4 elements"):
+            kerashash.data.indexed(dataset, start=2**31 - 3)
+    with pytest.raises(ValueError, match=r"`dataset` must .* not numbered yet"):
+        kerashash.data.indexed(kerashash.data.indexed(pairs))
 
 
 def test_manifests_are_small():
@@ -493,3 +512,70 @@ def test_an_example_without_arguments_says_what_it_takes(tmp_path):
     )
     assert done.returncode == 2
     assert "usage: own_images.py" in done.stderr
+
+
+def by_hand(**changes):
+    """A data set of 5 images as a user makes it, with changes."""
+    rows = np.arange(5, dtype=np.int32)
+    parts = {
+        "name": "mine",
+        "protocol": "none",
+        "seed": 0,
+        "class_names": ["a", "b"],
+        "splits": {"train": rows[1:], "query": [0], "database": range(1, 5)},
+        "x": np.ones((5, 3), np.float32),
+        "labels": np.eye(2)[rows % 2],
+    }
+    splits = changes.pop("of_splits", {})
+    return kerashash.data.RetrievalData(
+        **{**parts, "splits": {**parts["splits"], **splits}, **changes}
+    )
+
+
+def test_a_data_set_made_by_hand():
+    data = by_hand(of_splits={"unlabelled": [], "validation": np.array([4], np.uint64)})
+    assert data.class_names == ("a", "b")
+    assert data.labels.dtype == np.uint8
+    assert data.train_rows.tolist() == [0, 1, 2, 3]
+    assert [len([*data.query]), len([*data.unlabelled]), len([*data.train])] == [
+        1,
+        0,
+        4,
+    ]
+
+
+@pytest.mark.parametrize(
+    ("changes", "name"),
+    [
+        ({"of_splits": {"query": np.arange(5) < 2}}, "splits"),
+        ({"of_splits": {"query": [-1]}}, "splits"),
+        ({"of_splits": {"query": [5]}}, "splits"),
+        ({"of_splits": {"query": [0.0]}}, "splits"),
+        ({"of_splits": {"query": [[0]]}}, "splits"),
+        ({"of_splits": {"query": np.ma.masked_array([0, 1], [0, 1])}}, "splits"),
+        ({"splits": {"train": [0], "database": [1]}}, "splits"),
+        ({"splits": [0, 1]}, "splits"),
+        ({"labels": np.arange(5) % 2}, "labels"),
+        ({"labels": np.full((5, 2), 2)}, "labels"),
+        ({"labels": np.full((5, 2), "a")}, "labels"),
+        ({"labels": np.eye(2)}, "splits"),  # too short
+        ({"x": np.ma.masked_array(np.ones((5, 3)), np.eye(5, 3))}, "x"),
+        ({"x": ["0.png"] * 5}, "x"),
+        ({"seed": "a"}, "seed"),
+        ({"class_names": ("a", "b", "c")}, "class_names"),
+        ({"class_names": "ab"}, "class_names"),
+        ({"class_names": (0, 1)}, "class_names"),
+        ({"names": ["0.png"]}, "names"),
+    ],
+)
+def test_wrong_data_sets_made_by_hand_are_refused(changes, name):
+    with pytest.raises((TypeError, ValueError), match=f"^`{name}` must"):
+        by_hand(**changes)
+
+
+def test_a_data_set_without_training_images_does_not_train():
+    with pytest.raises(ValueError, match="`x` must have a row for each of the 5"):
+        by_hand(x=np.ones((4, 3)))
+    data = by_hand(of_splits={"train": []})
+    with pytest.raises(ValueError, match="`splits` must have training images"):
+        data.train  # noqa: B018

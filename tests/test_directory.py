@@ -1,3 +1,6 @@
+import fractions
+import os
+
 import numpy as np
 import pytest
 import tensorflow as tf
@@ -105,7 +108,7 @@ def test_a_file_that_is_lost_after_it_was_found_is_named(pets, tmp_path, damage)
         file.unlink()
         if damage != "removed":
             file.write_bytes(content[:-20] if damage == "cut" else b"hello")
-    name = r"`x` must hold images that can be read\. Received: '(cat|dog|newt)/"
+    name = r"`(x|data)` must hold images that can be read\. Received: '(cat|dog|newt)/"
     for use in (
         lambda: model.fit(data.train.batch(8), verbose=0),
         lambda: model.evaluate(data.train.batch(8), verbose=0),
@@ -165,17 +168,76 @@ def test_missing_files_are_listed_by_name(pets, tmp_path):
         ("file,labels\ncat/00.png,a,b\n", r"line 2 must be .*'cat/00\.png,a,b'"),
         ("file,labels\ncat/00.png,a\ncat/00.png,b\n", "Received again in line 3"),
         ("file,labels\ncat/00.png,\ncat/01.png,\n", "2 images, 0 labels"),
+        ('file,labels\ncat/00.png,a\ndog/02.png,"b\ncat/01.png,a\n', "line 3 .*end of"),
+        ('file,labels\ndog/02.png,"b\ncat/01.png,"a"\n', r"line 2 \('"),
+        ('file,labels\n"ca\nt/00.png",a\n', "line 2 .*a field with a line end"),
+        ("file,labels\ncat/00.png,a\u2028b\n", "line 2 .*a field with a line end"),
+        ("file,labels\ncat/00.png,a\x85b\n", "line 2 .*a field with a line end"),
+        ("file,labels\ncat/00.png,a\fb\n", "line 2 .*a field with a line end"),
+        ('file,labels\ncat/00.png,"a\n"\n', "line 2 .*a field with a line end"),
+        ("file,labels\n\ncat/00.png,a\0b\n", "line 3 .*a field with a line end or NUL"),
     ],
 )
 def test_a_wrong_table_is_named(pets, tmp_path, text, message):
-    (tmp_path / "labels.csv").write_text(text)
+    (tmp_path / "labels.csv").write_text(text, encoding="utf-8")
     with pytest.raises(ValueError, match=message):
         from_directory(pets, tmp_path / "labels.csv")
+
+
+def test_a_table_may_have_the_line_ends_of_any_system(pets, tmp_path):
+    table = tmp_path / "labels.csv"
+    for end in ("\r\n", "\r"):
+        lines = ["\ufefffile,labels", *(f'"cat/{i:02}.png","a;b"' for i in range(5))]
+        table.write_bytes(end.join(lines).encode())
+        assert from_directory(pets, table).class_names == ("a", "b")
+
+
+@pytest.mark.parametrize("kind", ["pipe", "/dev/zero"])
+def test_a_table_that_never_ends_is_refused(pets, tmp_path, kind):
+    table = tmp_path / "labels.csv"
+    os.mkfifo(table) if kind == "pipe" else table.symlink_to(kind)
+    with pytest.raises(ValueError, match=r"`labels` must be .*not a regular file"):
+        from_directory(pets, table)
+
+
+def test_files_that_have_changed_give_no_features(pets, tmp_path):
+    data = from_directory(pets, image_size=16)
+    net, folder = keras_network(), tmp_path / "features"
+    kerashash.data.cache_features(data, net, folder)
+    write(pets / "cat" / "00.png", (99, 99, 99), (9, 9))
+    message = r"`data` must hold the images that were found.* 1 file: cat/00\.png"
+    with pytest.raises(ValueError, match=message):
+        kerashash.data.cache_features(data, net, folder)
+    # One that changes while the features are computed.
+    data = from_directory(pets, image_size=16)
+    data.x._read, read = (
+        lambda rows: write(pets / "cat" / "00.png", 7, (5, 5)) or read(rows),
+        data.x._read,
+    )
+    before = {*folder.iterdir()}
+    with pytest.raises(ValueError, match=message):
+        kerashash.data.cache_features(data, net, folder)
+    assert {*folder.iterdir()} == before
+    again = from_directory(pets, image_size=16)
+    x = kerashash.data.cache_features(again, net, folder).x
+    np.testing.assert_allclose(x, net.predict(again.x[:], verbose=0), atol=1e-5)
+
+
+def test_images_of_no_class_are_counted(pets):
+    write(pets / "stray.png", (0, 0, 0))
+    write(pets / ".hidden.png", (0, 0, 0))
+    write(pets / "cat" / "20.jpe", (0, 0, 0))
+    with pytest.warns(UserWarning, match=r"in no class folder: 1 file: stray\.png"):
+        data = from_directory(pets, query_share=fractions.Fraction(1, 4))
+    assert "cat/20.jpe" in data.names
+    assert data.num_query == 8
 
 
 def test_bad_arguments_are_named(pets, tmp_path):
     with pytest.raises(ValueError, match=r"`path` must be a folder.*nowhere"):
         from_directory(tmp_path / "nowhere")
+    with pytest.raises(ValueError, match="`path` must be a"):
+        from_directory("")
     (tmp_path / "empty").mkdir()
     with pytest.raises(ValueError, match=r"`path` must hold a folder for each class"):
         from_directory(tmp_path / "empty")
@@ -193,6 +255,7 @@ def test_bad_arguments_are_named(pets, tmp_path):
     for options, name in (
         ({"query_share": 1.0}, "query_share"),
         ({"image_size": 0}, "image_size"),
+        ({"image_size": 4097}, "image_size"),
         ({"seed": -1}, "seed"),
         ({"corrupt": "ignore"}, "corrupt"),
     ):

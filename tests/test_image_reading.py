@@ -695,3 +695,12 @@ def test_names_that_are_not_utf_8_are_read_or_named(model, folder):
     with pytest.warns(UserWarning, match=message):
         data = kerashash.data.from_directory(folder, corrupt="skip")
     assert len(data.x) == 16
+
+
+@pytest.mark.parametrize(("size", "error"), [(10**9, ValueError), (None, TypeError)])
+def test_a_wrong_size_is_named(size, error):
+    with pytest.raises(error, match="`image_size` must be"):
+        kerashash.data.read_images(["a.png"], size)
+    if size is not None:
+        with pytest.raises(error, match="`image_size` must be"):
+            kerashash.data.EncodedImages(None, 1, size, stamp="")

@@ -594,7 +594,7 @@ def test_models_that_do_not_fit_are_named_before_training(colours, tmp_path):
 
 def test_thumbnails_of_gray_images_and_of_floats(colours):
     gray = np.linspace(0, 1, 2 * 6 * 4, dtype=np.float32).reshape(2, 6, 4, 1)
-    data = dataclasses.replace(colours, x=gray)
+    data = dataclasses.replace(colours, x=np.tile(gray, (30, 1, 1, 1)))
     images = thumbnails.thumbnails(data, np.array([1, 0]), side=3)
     assert images.shape == (2, 3, 3, 3)
     np.testing.assert_array_equal(images[..., 0], images[..., 2])

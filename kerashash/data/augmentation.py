@@ -4,7 +4,7 @@ from typing import Any
 
 import tensorflow as tf
 
-from kerashash.checks import check_integer
+from kerashash.checks import check_flag, check_integer
 
 
 def augmented(
@@ -23,7 +23,8 @@ def augmented(
         `tf.data.Dataset` with elements of the same structure and shapes.
 
     Raises:
-        TypeError: if `dataset` is not a `tf.data.Dataset` or `shift` not an integer.
+        TypeError: if `dataset` is not a `tf.data.Dataset`, `shift` not an integer or
+            `flip` not a bool.
         ValueError: if the elements of `dataset` are of another form, or `shift` is not
             less than the height and width of the images.
 
@@ -39,6 +40,7 @@ def augmented(
             f"{type(dataset).__name__}."
         )
     check_integer("shift", shift, least=0)
+    check_flag(flip=flip)
     spec = dataset.element_spec
     shape = spec[0].shape if isinstance(spec, tuple) and len(spec) == 2 else None
     if shape is None or shape.rank != 3 or None in shape[:2]:

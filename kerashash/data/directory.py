@@ -3,10 +3,11 @@
 import concurrent.futures
 import csv
 import hashlib
+import io
 import os
 import pathlib
 import warnings
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 
 import numpy as np
 
@@ -15,7 +16,7 @@ from kerashash.data import protocols
 from kerashash.data.image_reading import SUFFIXES, content, decode, printable
 from kerashash.data.images import EncodedImages
 from kerashash.data.progress import progress
-from kerashash.data.resizing import FITS
+from kerashash.data.resizing import FITS, check_image_size
 from kerashash.data.retrieval_data import RetrievalData
 from kerashash.data.sources import Source
 from kerashash.files import as_path
@@ -40,7 +41,8 @@ def from_directory(
     database. The draw depends only on the seed and the names of the files.
 
     Images are read as `kerashash.data.read_images` reads them, which says the formats.
-    Hidden files and folders, whose names begin with a dot, do not count.
+    Hidden files and folders, whose names begin with a dot, do not count. Images next to
+    the class folders are of no class: a `UserWarning` says how many are left out.
 
     Args:
         path: path of a folder. Without `labels`, each of its subfolders is a class,
@@ -49,9 +51,9 @@ def from_directory(
             holds the path of an image, relative to `path`, and its labels, separated by
             ``;``; a line without labels is an image without labels. Images that are not
             in the file are left out.
-        image_size: int or None; the side in pixels to which images are resized. None is
-            the side that the model takes to which they are passed, as for a list of
-            paths, and otherwise 224.
+        image_size: int up to 4096, or None; the side in pixels to which images are
+            resized. None is the side that the model takes to which they are passed, as
+            for a list of paths, and otherwise 224.
         query_share: float in (0, 1); the share of each class that becomes queries.
         seed: int in [0, 2^32); the seed of the draw and of the order of the training
             images.
@@ -94,13 +96,14 @@ def from_directory(
     check_choices(CHOICES, corrupt=corrupt)
     if fit is not None:
         check_choices({"fit": FITS}, fit=fit)
-    if image_size is not None:
-        check_integer("image_size", image_size)
+    check_image_size(image_size)
     check_integer("seed", seed, least=0, most=2**32 - 1)
     protocols.check_share("validation", validation)  # before the images are read
+    validation = float(validation)  # a fraction, for one, is a number too
     check_number("query_share", query_share)
     if not 0 < query_share < 1:
         raise ValueError(f"`query_share` must be in (0, 1). Received: {query_share}.")
+    query_share = float(query_share)
     folder = as_path(path)
     if labels is not None:
         labels = as_path(labels, "labels")
@@ -132,14 +135,20 @@ def from_directory(
     for row, name in enumerate(names):
         label_rows[row, [column[label] for label in labels_of[name]]] = 1
     root = folder.absolute()  # the process may change its folder
+    states = [_state(root / name) for name in names]
     source = Source(
         EncodedImages(
             lambda rows: [content(root / names[row]) for row in rows],
             len(names),
             image_size,
-            _stamp(folder, names),
+            _stamp(names, states),
             fit,
             names,
+            lambda: [
+                row
+                for row, (name, state) in enumerate(zip(names, states, strict=True))
+                if _state(root / name) != state
+            ],
         ),
         label_rows,
         np.zeros(len(names), bool),
@@ -169,9 +178,13 @@ def from_directory(
 def _labels_from_folders(folder: pathlib.Path) -> dict[str, list[str]]:
     """Map the name of each image to the name of its class folder."""
     labels_of: dict[str, list[str]] = {}
-    empty = []
+    empty, without_class = [], []
     for class_folder in sorted(folder.iterdir()):
-        if not class_folder.is_dir() or is_hidden(class_folder.name):
+        if is_hidden(class_folder.name):
+            continue
+        if not class_folder.is_dir():
+            if class_folder.suffix.lower() in SUFFIXES:
+                without_class.append(printable(class_folder.name))
             continue
         files = [file.relative_to(folder) for file in class_folder.rglob("*")]
         images = [
@@ -191,6 +204,12 @@ def _labels_from_folders(folder: pathlib.Path) -> dict[str, list[str]]:
             + (f"without images in {empty[:10]}." if empty else "without folders.")
         )
     _check_inside(folder, labels_of, "path")
+    if without_class:
+        warnings.warn(
+            f"Left out of {folder}, as they are in no class folder: "
+            f"{listing(without_class)}.",
+            stacklevel=3,
+        )
     return labels_of
 
 
@@ -237,19 +256,15 @@ def _check_inside(folder: pathlib.Path, names: Iterable[str], argument: str) -> 
 
 def _read_csv(folder: pathlib.Path, path: pathlib.Path) -> dict[str, list[str]]:
     """Map the name of each image in a CSV file to its labels."""
-    try:
-        lines = list(csv.reader(path.read_text("utf-8-sig").splitlines()))
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
-        raise ValueError(
-            f"`labels` must be a CSV file. Received: {os.fspath(path)!r} ({error})."
-        ) from error
-    if not lines or [name.strip() for name in lines[0]] != ["file", "labels"]:
+    lines = _csv_lines(path)
+    _, header = next(lines, (1, ["nothing"]))
+    if [name.strip() for name in header] != ["file", "labels"]:
         raise ValueError(
             f"`labels` must have the header file,labels. Received in {path}: "
-            f"{','.join(lines[0]) if lines else 'nothing'!r}."
+            f"{','.join(header)!r}."
         )
     labels_of: dict[str, list[str]] = {}
-    for number, line in enumerate(lines[1:], 2):
+    for number, line in lines:
         if not line:
             continue
         if len(line) != 2 or not line[0].strip():
@@ -275,6 +290,29 @@ def _read_csv(folder: pathlib.Path, path: pathlib.Path) -> dict[str, list[str]]:
     return labels_of
 
 
+def _csv_lines(path: pathlib.Path) -> Iterator[tuple[int, list[str]]]:
+    """Read the lines of a CSV file, each with its number."""
+    number = 1
+    try:
+        text = content(path).decode("utf-8-sig")
+        # Strict: a quote that is never closed would take all lines that follow.
+        lines = csv.reader(io.StringIO(text, newline=""), strict=True)
+        for line in lines:
+            if any("\0" in f or f.splitlines() not in ([], [f]) for f in line):
+                raise csv.Error("a field with a line end or NUL")
+            yield number, line
+            number = lines.line_num + 1
+    except (OSError, ValueError) as error:
+        raise ValueError(
+            f"`labels` must be a CSV file. Received: {os.fspath(path)!r} ({error})."
+        ) from error
+    except csv.Error as error:
+        raise ValueError(
+            f"`labels` must be a CSV file. Received: {os.fspath(path)!r}, line "
+            f"{number} ({error})."
+        ) from error
+
+
 def _find_corrupt(
     folder: pathlib.Path, names: list[str], verbose: str | int
 ) -> dict[str, str]:
@@ -284,7 +322,7 @@ def _find_corrupt(
         if printable(name) != name:
             return "a name that is not UTF-8"
         try:
-            decode((folder / name).read_bytes())
+            decode(content(folder / name))
         except (OSError, ValueError) as error:
             return str(error)
         return None
@@ -297,10 +335,19 @@ def _find_corrupt(
         return {name: f for name, f in zip(names, checked, strict=True) if f}
 
 
-def _stamp(folder: pathlib.Path, names: list[str]) -> str:
+def _state(file: pathlib.Path) -> tuple[int, int] | None:
+    """The size and modification time of a file; None if it cannot be found."""
+    try:
+        stat = file.stat()
+    except OSError:
+        return None
+    return stat.st_size, stat.st_mtime_ns
+
+
+def _stamp(names: list[str], states: list[tuple[int, int] | None]) -> str:
     """Digest the names, sizes and modification times of the images."""
     digest = hashlib.sha256()
-    for name in names:
-        stat = (folder / name).stat()
-        digest.update(f"{name} {stat.st_size} {stat.st_mtime_ns}\n".encode())
+    for name, state in zip(names, states, strict=True):
+        size, time = state or (0, 0)
+        digest.update(f"{name} {size} {time}\n".encode())
     return digest.hexdigest()

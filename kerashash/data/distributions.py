@@ -144,9 +144,7 @@ def load_distributions(
                 "`name` must be a pair of arrays (features, labels), a name or a path. "
                 f"Received {len(name)} parts."
             )
-        x, d = ldl.checked(
-            {"features": np.asarray(name[0]), "labels": np.asarray(name[1])}, "`name`"
-        )
+        x, d = ldl.checked({"features": name[0], "labels": name[1]}, "`name`")
         return _split(x, d, seed, query_share, validation)
     path = str(files.as_path(name, "name"))
     if name in NAMES:

@@ -64,7 +64,8 @@ def cache_features(
         TypeError: if `data` is not a `RetrievalData`, `folder` no path or `batch_size`
             not an integer.
         ValueError: if `batch_size` is less than 1, `folder` is a path that no folder
-            can have, or the backbone is unknown or takes images of another shape.
+            can have, the backbone is unknown or takes images of another shape, or files
+            of images have changed since they were found.
         OSError: if the file cannot be written. Finished batches are kept.
 
     Example:
@@ -85,6 +86,7 @@ def cache_features(
     if isinstance(images, EncodedImages):
         fit = images.fit or FITS[0]
         images = images.as_taken(input_size(network), fit)
+        images.check_unchanged()
     shape = _output_shape(network, images.shape)
     file = folder / f"{_digest(network, images)}.npy"
     run = tf.function(
@@ -109,6 +111,13 @@ def cache_features(
         if not np.allclose(x[:4], few, rtol=1e-2, atol=1e-2 * np.abs(few).max()):
             file.unlink()
             x = features()
+    if isinstance(images, EncodedImages):
+        try:
+            images.check_unchanged()
+        except ValueError:  # the features may be of other images than those found
+            del x
+            file.unlink(missing_ok=True)
+            raise
     return dataclasses.replace(data, x=x, image_fit=fit)
 
 

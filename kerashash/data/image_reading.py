@@ -18,7 +18,7 @@ import numpy.typing as npt
 import tensorflow as tf
 
 from kerashash.checks import check_choices, check_integer, listing
-from kerashash.data.resizing import FITS, resize
+from kerashash.data.resizing import FITS, check_image_size, resize
 
 Item = TypeVar("Item")
 
@@ -30,6 +30,7 @@ SUFFIXES = (
     ".heic",
     ".heif",
     ".jfif",
+    ".jpe",
     ".jpeg",
     ".jpg",
     ".png",
@@ -83,7 +84,7 @@ def read_images(
 
     Args:
         paths: list of paths, or another iterable of them.
-        image_size: int, at least 1; the side in pixels to which images are resized
+        image_size: int from 1 to 4096; the side in pixels to which images are resized
             (bicubic, antialiased).
         fit: str; how an image that is no square becomes one: "squash" resizes it
             whatever its aspect ratio, "crop" cuts the square of its shorter side out of
@@ -95,8 +96,8 @@ def read_images(
     Raises:
         TypeError: if `paths` is one path or holds others than paths, or `image_size` is
             not an integer.
-        ValueError: if `fit` is none of these, or if files are missing or not readable
-            images; the error names them.
+        ValueError: if `image_size` is out of range, `fit` is none of these, or files
+            are missing or not readable images; the error names them.
 
     Example:
         >>> file = tf.io.encode_png(tf.zeros((8, 4, 3), tf.uint8))
@@ -104,7 +105,8 @@ def read_images(
         >>> read_images(["black.png"], image_size=6).shape
         (1, 6, 6, 3)
     """
-    check_integer("image_size", image_size)
+    check_integer("image_size", image_size)  # None is none
+    check_image_size(image_size)
     check_choices({"fit": FITS}, fit=fit)
     if isinstance(paths, str | os.PathLike):
         raise TypeError(

@@ -10,13 +10,14 @@ import numpy as np
 import numpy.typing as npt
 import tensorflow as tf
 
+from kerashash.checks import listing
 from kerashash.data.image_reading import (
     DEFAULT_SIZE,
     decode,
     decode_tensor,
     printable,
 )
-from kerashash.data.resizing import FITS, resize_tensor
+from kerashash.data.resizing import FITS, check_image_size, resize_tensor
 
 # What was read last: whose images, and which. Data sets read some thousands ahead.
 _READ: collections.deque[tuple[weakref.ref[Any], npt.NDArray[np.int64]]]
@@ -73,6 +74,8 @@ class EncodedImages:
         fit: str or None; how images become squares, as for `read_images`. None is the
             fit of the model to which they are passed, and otherwise "squash".
         names: sequence of n str, or None; the names of the images, for errors.
+        changed: function without arguments, or None; it returns the numbers of the
+            images whose files have changed since they were found.
 
     Attributes:
         shape: ``(n, image_size, image_size, 3)``.
@@ -97,13 +100,15 @@ class EncodedImages:
         stamp: str,
         fit: str | None = None,
         names: Sequence[str] | None = None,
+        changed: Callable[[], Sequence[int]] | None = None,
     ) -> None:
+        check_image_size(image_size)
         self.fit, self._size, self._names = fit, image_size, names
         self.is_open = image_size is None or fit is None
         side = DEFAULT_SIZE if image_size is None else image_size
         self.shape = (n, side, side, 3)
         self.stamp = stamp
-        self._read = read
+        self._read, self._changed = read, changed
 
     def __len__(self) -> int:
         return self.shape[0]
@@ -145,7 +150,9 @@ class EncodedImages:
         """
         size = size if self._size is None else self._size
         fit = fit if self.fit is None else self.fit
-        return EncodedImages(self._read, len(self), size, self.stamp, fit, self._names)
+        return EncodedImages(
+            self._read, len(self), size, self.stamp, fit, self._names, self._changed
+        )
 
     def check(self, rows: npt.NDArray[np.int64]) -> None:
         """Check that the files of some images can be read and decoded.
@@ -160,12 +167,30 @@ class EncodedImages:
             try:
                 decode(self._read(np.array([row]))[0])
             except (OSError, ValueError) as error:
-                name = f"image {row}" if self._names is None else self._names[row]
                 reason = getattr(error, "strerror", None) or error
                 raise ValueError(
                     "`x` must hold images that can be read. Received: "
-                    f"{printable(str(name))!r} ({reason})."
+                    f"{self._name(row)!r} ({reason})."
                 ) from error
+
+    def check_unchanged(self) -> None:
+        """Check that the files are those that were found, where that can be known.
+
+        Raises:
+            ValueError: if some have changed since; the error names them.
+        """
+        rows = [] if self._changed is None else [*self._changed()]
+        if rows:
+            self.check(np.array(rows))  # what is lost or damaged, it says so
+            raise ValueError(
+                "`data` must hold the images that were found; load it again. Changed "
+                f"since: {listing([self._name(row) for row in rows])}."
+            )
+
+    def _name(self, row: int) -> str:
+        """The name of an image, for an error."""
+        name = f"image {row}" if self._names is None else self._names[row]
+        return printable(str(name))
 
     def __getitem__(self, rows: Any) -> npt.NDArray[np.uint8]:
         rows = np.arange(len(self))[rows]

@@ -22,12 +22,13 @@ def indexed(dataset: tf.data.Dataset, start: int = 0) -> tf.data.Dataset:
 
     Returns:
         `tf.data.Dataset` of ``(x, {"label", "index": int32})``; label rows are float32,
-        and class ids as they were. Without "label" if `dataset` has none.
+        and class ids as they were. Without "label" if `dataset` has none. Other items
+        of a dict stay.
 
     Raises:
         TypeError: if `dataset` is not a `tf.data.Dataset` or `start` not an integer.
-        ValueError: if the elements of `dataset` are of another form, or `start` is
-            negative.
+        ValueError: if the elements of `dataset` are of another form or numbered
+            already, `start` is negative, or a number would not fit into int32.
 
     Example:
         >>> import kerashash, numpy as np
@@ -41,11 +42,23 @@ def indexed(dataset: tf.data.Dataset, start: int = 0) -> tf.data.Dataset:
             f"{type(dataset).__name__}."
         )
     check_integer("start", start, least=0, most=2**31 - 1)
+    count = int(dataset.cardinality())  # negative if it is infinite or not known
+    if start + count > 2**31:
+        raise ValueError(
+            "`start` must leave numbers below 2^31 for all elements. Received: "
+            f"start={start}, {count} elements."
+        )
     if isinstance(dataset.element_spec, tf.TensorSpec):
         return dataset.enumerate(start).map(
             lambda index, x: (x, {"index": tf.cast(index, tf.int32)})
         )
     label_spec = _label(dataset.element_spec)
+    has_more = label_spec is not None and isinstance(dataset.element_spec[1], dict)
+    if has_more and "index" in dataset.element_spec[1]:
+        raise ValueError(
+            "`dataset` must have elements that are not numbered yet. Received an "
+            f'"index" in elements: {dataset.element_spec}.'
+        )
     is_id = (
         isinstance(label_spec, tf.TensorSpec)
         and label_spec.shape.rank == 0
@@ -60,6 +73,7 @@ def indexed(dataset: tf.data.Dataset, start: int = 0) -> tf.data.Dataset:
 
     def add_index(index: tf.Tensor, pair: Any) -> tuple[tf.Tensor, dict[str, Any]]:
         return pair[0], {
+            **(pair[1] if has_more else {}),
             "label": _label(pair) if is_id else tf.cast(_label(pair), tf.float32),
             "index": tf.cast(index, tf.int32),
         }

@@ -12,11 +12,11 @@ import numpy as np
 import numpy.typing as npt
 
 from kerashash import files
-from kerashash.checks import check_choices, check_integer, close_names
+from kerashash.checks import check_choices, check_flag, check_integer, close_names
 from kerashash.data import distributions, protocols, sources
 from kerashash.data.distributions import load_distributions
 from kerashash.data.protocols import Protocol, Rows, Split
-from kerashash.data.resizing import FITS
+from kerashash.data.resizing import FITS, check_image_size
 from kerashash.data.retrieval_data import RetrievalData
 
 
@@ -161,7 +161,7 @@ def load(
         data_dir: path or None; the folder in which TensorFlow Datasets keeps its data.
             None is the environment variable TFDS_DATA_DIR or, without it,
             ~/tensorflow_datasets.
-        image_size: int or None; the side in pixels to which photographs are resized.
+        image_size: int up to 4096, or None; the side in pixels of photographs, resized.
             None is the side that the model takes to which they are passed, and
             otherwise 224; it is the only value for other data sets.
         allow_missing: bool; whether photographs may be missing. The protocol then
@@ -208,8 +208,8 @@ def load(
     check_integer("seed", seed, least=0, most=2**32 - 1)
     if data_dir is not None:
         files.path_text(data_dir, "data_dir")  # a check: it may be a URL
-    if image_size is not None:
-        check_integer("image_size", image_size)
+    check_image_size(image_size)
+    check_flag(allow_missing=allow_missing)
     if fit is not None:
         check_choices({"fit": FITS}, fit=fit)
     protocols.check_share("validation", validation)  # before the data are read
@@ -271,7 +271,7 @@ def _check_manifest(
 def _check_choice(argument: str, value: Any, choices: Iterable[str]) -> None:
     """Refuse a value that is not among the choices, with the closest one as a hint."""
     if not isinstance(value, str) or value not in choices:
+        hint = close_names(value, choices) if isinstance(value, str) else ""
         raise ValueError(
-            f"`{argument}` must be one of {[*choices]}. Received: {value!r}."
-            f"{close_names(str(value), choices)}"
+            f"`{argument}` must be one of {[*choices]}. Received: {value!r}.{hint}"
         )

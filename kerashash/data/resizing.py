@@ -8,10 +8,33 @@ import numpy.typing as npt
 import scipy.sparse
 import tensorflow as tf
 
+from kerashash.checks import check_integer
+
 #: How an image that is no square becomes one; the first where nothing else is known.
 FITS = ("squash", "crop", "pad")
 # The longest side of images that SciPy resizes: large ones would take much memory.
 _MOST_SMALL = 1024
+# The longest side to which images are resized: a batch of larger ones fills the memory.
+_LARGEST_SIZE = 4096
+
+
+def check_image_size(image_size: int | None) -> None:
+    """Check the side in pixels to which images are to be resized.
+
+    Args:
+        image_size: int, or None where it is left to the model.
+
+    Raises:
+        TypeError: if it is not an integer.
+        ValueError: if it is less than 1 or more than 4096.
+
+    Example:
+        >>> check_image_size(10**6)
+        Traceback (most recent call last):
+        ValueError: `image_size` must be at most 4096. Received: image_size=1000000.
+    """
+    if image_size is not None:
+        check_integer("image_size", image_size, most=_LARGEST_SIZE)
 
 
 def resize(

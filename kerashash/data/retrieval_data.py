@@ -2,14 +2,14 @@
 
 import dataclasses
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import tensorflow as tf
 
-from kerashash.checks import check_choices
+from kerashash.checks import as_array, check_choices, check_integer
 from kerashash.data.images import EncodedImages
 from kerashash.data.photographs import (
     Photographs,
@@ -20,6 +20,8 @@ from kerashash.data.protocols import Rows
 
 # Rows are read in blocks: one call a row would cost more than the copying.
 _ROWS_A_CALL = 256
+# The splits that every protocol has.
+_NEEDED = ("train", "query", "database")
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -42,7 +44,8 @@ class RetrievalData:
         protocol: str; the protocol.
         seed: int; the seed of the draw and of the order of the training images.
         class_names: tuple of str, in order of the label columns.
-        splits: dict of int arrays; the rows of `x` in each split.
+        splits: dict of int arrays; the rows of `x` in each split. There are "train",
+            "query" and "database", and may be "unlabelled" and "validation".
         x: array ``(n, ...)`` or `kerashash.data.EncodedImages`; all images.
         labels: uint8 array ``(n, num_classes)``, values in {0, 1}.
         names: str array ``(n,)`` or None; the names of the images: the publisher's, the
@@ -52,6 +55,11 @@ class RetrievalData:
         num_classes, num_train, num_query, num_database: int.
         train_labels, query_labels, database_labels: uint8 arrays, the rows of `labels`
             in each split.
+
+    Raises:
+        TypeError: if an argument has the wrong type; the error names it.
+        ValueError: if an argument has the wrong shape or values, or does not go with
+            the others.
 
     Example:
         >>> import kerashash
@@ -76,6 +84,36 @@ class RetrievalData:
     labels: npt.NDArray[np.uint8] = dataclasses.field(repr=False)
     names: npt.NDArray[np.str_] | None = dataclasses.field(default=None, repr=False)
     image_fit: str | None = dataclasses.field(default=None, repr=False)
+
+    def __post_init__(self) -> None:
+        check_integer("seed", self.seed, least=0, most=2**32 - 1)
+        labels = _checked_labels(self.labels)
+        checked = {
+            "class_names": _checked_class_names(self.class_names, labels.shape[1]),
+            "splits": _checked_splits(self.splits, len(labels)),
+            "labels": labels,
+        }
+        if not isinstance(self.x, EncodedImages | np.memmap):
+            x = checked["x"] = as_array(self.x, "x")
+            if x.ndim == 0 or x.dtype.kind in "OSU":
+                raise TypeError(
+                    "`x` must be an array of numbers with a row for each image, or "
+                    f"EncodedImages. Received type: {type(self.x).__name__}."
+                )
+        if self.names is not None:
+            names = checked["names"] = as_array(self.names, "names")
+            if names.shape != (len(labels),):
+                raise ValueError(
+                    f"`names` must hold a name for each of the {len(labels)} images. "
+                    f"Received shape: {names.shape}."
+                )
+        for name, value in checked.items():
+            object.__setattr__(self, name, value)  # the only way of a frozen class
+        if len(self.x) != len(labels):
+            raise ValueError(
+                f"`x` must have a row for each of the {len(labels)} rows of `labels`. "
+                f"Received shape: {self.x.shape}."
+            )
 
     def __repr__(self) -> str:
         sizes = {name: len(rows) for name, rows in sorted(self.splits.items())}
@@ -133,6 +171,11 @@ class RetrievalData:
     @functools.cached_property
     def train(self) -> tf.data.Dataset:
         """The training images, shuffled anew each time they are iterated over."""
+        if not self.num_train:
+            raise ValueError(
+                "`splits` must have training images to train on. Received no rows in "
+                "splits['train']."
+            )
         return self._dataset("train", shuffle=True)
 
     @functools.cached_property
@@ -152,7 +195,7 @@ class RetrievalData:
     def train_rows(self) -> npt.NDArray[np.int32]:
         """The position in the database of each training image, int32 array
         ``(num_train,)``; -1 for images outside the database."""
-        position = np.full(len(self.x), -1, np.int32)
+        position = np.full(len(self.labels), -1, np.int32)
         position[self.splits["database"]] = np.arange(self.num_database)
         return position[self.splits["train"]]
 
@@ -257,7 +300,7 @@ class RetrievalData:
         dataset = tf.data.Dataset.range(len(rows))
         if shuffle:
             dataset = dataset.shuffle(
-                len(rows), self.seed, reshuffle_each_iteration=True
+                max(len(rows), 1), self.seed, reshuffle_each_iteration=True
             )
         dataset = dataset.batch(_ROWS_A_CALL).map(elements)
         dataset = dataset.prefetch(tf.data.AUTOTUNE).unbatch()
@@ -267,3 +310,70 @@ class RetrievalData:
                 lambda file, y: (decode(file), y), num_parallel_calls=tf.data.AUTOTUNE
             ).prefetch(_ROWS_A_CALL)
         return dataset.apply(tf.data.experimental.assert_cardinality(len(rows)))
+
+
+def _checked_labels(labels: Any) -> npt.NDArray[np.uint8]:
+    """Check the labels of a data set; lists and tables become an array."""
+    labels = as_array(labels, "labels")
+    if labels.ndim != 2:
+        raise ValueError(
+            "`labels` must be label rows of shape (n, num_classes), with 1 for each "
+            f"label that an image has. Received shape: {labels.shape}."
+        )
+    if labels.dtype.kind not in "buif":
+        raise TypeError(f"`labels` must hold 0 and 1. Received dtype: {labels.dtype}.")
+    if labels.dtype != np.bool_ and labels.size:
+        wrong = (labels != 0) & (labels != 1)
+        if wrong.any():
+            raise ValueError(
+                "`labels` must hold 0 and 1. Received values: "
+                f"{np.unique(labels[wrong])[:5].tolist()}."
+            )
+    return labels.astype(np.uint8, copy=False)
+
+
+def _checked_class_names(names: Any, num_classes: int) -> tuple[str, ...]:
+    """Check the names of the classes, one for each column of the labels."""
+    if isinstance(names, str) or not isinstance(names, Iterable):
+        raise TypeError(f"`class_names` must be a tuple of str. Received: {names!r}.")
+    names = tuple(names)
+    if not all(isinstance(name, str) for name in names):
+        raise TypeError(f"`class_names` must hold str. Received: {names!r:.100}.")
+    if len(names) != num_classes:
+        raise ValueError(
+            f"`class_names` must hold a name for each of the {num_classes} columns of "
+            f"`labels`. Received {len(names)} names."
+        )
+    return names
+
+
+def _checked_splits(splits: Any, n: int) -> Mapping[str, Rows]:
+    """Check the rows of each split; lists of them become arrays."""
+    if not isinstance(splits, Mapping):
+        raise TypeError(
+            "`splits` must be a dict of int arrays. Received type: "
+            f"{type(splits).__name__}."
+        )
+    missing = [split for split in _NEEDED if split not in splits]
+    if missing:
+        raise ValueError(
+            f"`splits` must have {', '.join(_NEEDED)}. Received: {[*splits]}."
+        )
+    checked = {}
+    for split, rows in splits.items():
+        rows = as_array(rows, "splits")
+        if rows.ndim != 1 or (rows.size and rows.dtype.kind not in "ui"):
+            raise TypeError(
+                "`splits` must hold the numbers of rows, int arrays (m,), not masks. "
+                f"Received for {split!r}: shape {rows.shape}, dtype {rows.dtype}."
+            )
+        if rows.size and not 0 <= rows.min() <= rows.max() < n:
+            raise ValueError(
+                f"`splits` must hold rows from 0 to {n - 1}, one less than the rows of "
+                f"`labels`. Received for {split!r}: rows from {rows.min()} to "
+                f"{rows.max()}."
+            )
+        # An empty list becomes an array of floats.
+        checked[split] = rows if rows.dtype.kind in "ui" else rows.astype(np.int64)
+    is_same = all(checked[split] is rows for split, rows in splits.items())
+    return splits if is_same else checked

@@ -6,6 +6,7 @@ from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
 from kerashash.checks import listing
+from kerashash.data.image_reading import NOT_REGULAR
 from kerashash.mat_files import read_mat
 
 if TYPE_CHECKING:
@@ -15,14 +16,19 @@ if TYPE_CHECKING:
 
 
 def check_files(files: Iterable[pathlib.Path]) -> None:
-    """Check that files exist.
+    """Check that files exist, and are files: to read a pipe may never end.
 
     Raises:
         FileNotFoundError: if files are missing; the error names them.
+        ValueError: if one is a folder, a pipe or a device; the error names it.
     """
+    files = [*files]
     missing = [file for file in files if not file.exists()]
     if missing:
         raise FileNotFoundError(f"Missing {listing(missing)}.")
+    for file in files:
+        if not file.is_file():
+            raise ValueError(f"{file} must be a file. Received: {NOT_REGULAR}.")
 
 
 def find_folder(
@@ -60,7 +66,8 @@ def load_mat(path: "str | os.PathLike[str]") -> dict[str, Any]:
 
     Raises:
         FileNotFoundError: if there is no such file.
-        ValueError: if it is not a .mat file, or damaged; the error names it.
+        ValueError: if it is no regular file, no .mat file or damaged; the error names
+            it.
     """
     path = pathlib.Path(path)
     check_files([path])

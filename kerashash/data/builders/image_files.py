@@ -8,8 +8,9 @@ from typing import Any
 import tensorflow as tf
 import tensorflow_datasets as tfds
 
-from kerashash.checks import listing
+from kerashash.checks import check_flag, listing
 from kerashash.data.builders.files import find_folder
+from kerashash.data.image_reading import NOT_REGULAR
 
 
 def jpeg_fault(data: bytes) -> str | None:
@@ -84,6 +85,7 @@ class ImageFilesBuilder(  # type: ignore[call-arg]
     def __init__(
         self, *, allow_missing: bool = False, config: str | None = None, **kwargs: Any
     ) -> None:
+        check_flag(allow_missing=allow_missing)
         if allow_missing and config not in (None, "incomplete"):
             raise ValueError(
                 "`config` must be 'incomplete' or None with allow_missing=True. "
@@ -184,6 +186,9 @@ class ImageFilesBuilder(  # type: ignore[call-arg]
         spacing = 2**128 // len(names)
         damaged = {}
         for row, path in files.items():
+            if not path.is_file():  # to read a pipe may never end
+                damaged[row] = NOT_REGULAR
+                continue
             data = path.read_bytes()
             fault = jpeg_fault(data)
             if fault is None:

@@ -45,8 +45,8 @@ def read_annotations(
 
     Raises:
         FileNotFoundError: if files are missing; the error names them.
-        ValueError: if a line is not an id or repeats one; the error names the file, the
-            line and the value.
+        ValueError: if one is no regular file, or a line is not an id or repeats one;
+            the error names the file, the line and the value.
 
     Example:
         >>> labels = read_annotations("manual/mirflickr25k")  # doctest: +SKIP
@@ -58,20 +58,23 @@ def read_annotations(
     check_files(files)
     labels = np.zeros((num_images, len(LABELS)), np.uint8)
     for column, file in enumerate(files):
-        lines = file.read_text("utf-8", "replace").rstrip().splitlines()
-        for number, line in enumerate(lines, 1):
+        # Bytes, whose lines end as those of files: text has further ends of lines.
+        for number, line in enumerate(file.read_bytes().rstrip().splitlines(), 1):
             text = line.strip()
-            if not text.isdecimal() or not 1 <= int(text) <= num_images:
+            # Of thousands of digits Python makes no number.
+            row = int(text) - 1 if text.isdigit() and len(text) < 20 else -1
+            received = f"{line.decode('utf-8', 'replace')!r:.99}"
+            if not 0 <= row < num_images:
                 raise ValueError(
                     f"{file}, line {number} must be an id from 1 to {num_images}. "
-                    f"Received: {line!r}."
+                    f"Received: {received}."
                 )
-            if labels[int(text) - 1, column]:
+            if labels[row, column]:
                 raise ValueError(
                     f"{file} must hold each id once. Received again in line {number}: "
-                    f"{line!r}."
+                    f"{received}."
                 )
-            labels[int(text) - 1, column] = 1
+            labels[row, column] = 1
     return labels
 
 

@@ -130,7 +130,8 @@ def _read_names(file: pathlib.Path, count: int) -> list[str]:
 
 def _read_labels(file: pathlib.Path, count: int) -> npt.NDArray[np.bool_]:
     """Read a column of labels, 0 or 1 in each line."""
-    lines = np.array(_read_lines(file, count))
+    # As objects: NumPy's own bytes lose the zeros at their end.
+    lines = np.array(_read_lines(file, count), object)
     ones = lines == b"1"
     wrong = np.flatnonzero(~ones & (lines != b"0"))
     if wrong.size:

@@ -122,6 +122,20 @@ def test_a_file_that_is_lost_after_it_was_found_is_named(pets, tmp_path, damage)
             use()
 
 
+def test_another_error_is_not_that_of_a_file_that_was_lost_before(pets):
+    data = from_directory(pets, image_size=16, query_share=0.25)
+    assert data.x[:3].shape == (3, 16, 16, 3)
+    for file in pets.rglob("*.png"):
+        file.unlink()
+    model = kerashash.AdaLabelHash(keras_network(), bits=8, num_classes=3)
+    model.compile("adam")
+    images = np.zeros((8, 16, 16, 3), "float32")
+    batches = tf.data.Dataset.from_tensors((images, [[2.0, 0.0, 0.0]] * 8))
+    with pytest.raises(ValueError, match="`label` must contain only 0, 1"):
+        model.fit(batches, validation_data=batches, verbose=0)
+    assert len(data.x) == 34  # still there
+
+
 def test_images_are_read_from_where_they_were_found(pets, tmp_path, monkeypatch):
     monkeypatch.chdir(pets.parent)
     data = from_directory("pets", image_size=16, query_share=0.25)

@@ -1,6 +1,7 @@
 """Look at training batches as they pass, and say what is wrong with them."""
 
 import contextlib
+import time
 import warnings
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -11,7 +12,7 @@ import numpy.typing as npt
 import tensorflow as tf
 
 from kerashash.backbones.images import ResizeImages, input_size, leaves
-from kerashash.data.images import naming_unreadable
+from kerashash.data.images import check_read_since
 from kerashash.data.photographs import as_taken
 
 
@@ -136,16 +137,16 @@ class BatchWatch:
         )
         self._check_labels = check_labels
         self._error: Exception | None = None
+        self._start = 0.0  # when the block begins
 
     def __enter__(self) -> None:
-        self._error = None
+        self._error, self._start = None, time.monotonic()
 
     def __exit__(self, kind: Any, error: BaseException | None, traceback: Any) -> None:
         if isinstance(error, tf.errors.OpError):
             if self._error is not None:
                 raise self._error from None
-            with naming_unreadable():
-                raise error
+            check_read_since(self._start)
 
     @contextlib.contextmanager
     def keeping_errors(self) -> Iterator[None]:

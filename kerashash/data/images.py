@@ -2,6 +2,7 @@
 
 import collections
 import contextlib
+import time
 import weakref
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
@@ -19,8 +20,8 @@ from kerashash.data.image_reading import (
 )
 from kerashash.data.resizing import FITS, check_image_size, resize_tensor
 
-# What was read last: whose images, and which. Data sets read some thousands ahead.
-_READ: collections.deque[tuple[weakref.ref[Any], npt.NDArray[np.int64]]]
+# What was read last: when, whose images, and which. Data sets read thousands ahead.
+_READ: collections.deque[tuple[float, weakref.ref[Any], npt.NDArray[np.int64]]]
 _READ = collections.deque(maxlen=64)
 
 
@@ -32,8 +33,8 @@ def naming_unreadable() -> Iterator[None]:
     of the file that was removed or damaged since it was found.
 
     Raises:
-        ValueError: in place of an error of TensorFlow, if an image that was read last
-            cannot be read.
+        ValueError: in place of an error of TensorFlow, if an image that was read in the
+            block cannot be read.
 
     Example:
         >>> images = EncodedImages(lambda rows: [b""], 1, 6, "", names=["a.png"])
@@ -46,13 +47,30 @@ def naming_unreadable() -> Iterator[None]:
         Traceback (most recent call last):
         ValueError: `x` must hold images that can be read. Received: 'a.png' (empty).
     """
+    start = time.monotonic()
     try:
         yield
     except tf.errors.OpError:
-        for reference, rows in reversed([*_READ]):
-            if (images := reference()) is not None:
-                images.check(rows)
+        check_read_since(start)
         raise
+
+
+def check_read_since(start: float) -> None:
+    """Check the images that data sets have read last, for a reason of their failure.
+
+    Args:
+        start: float; what `time.monotonic` said before they did.
+
+    Raises:
+        ValueError: if one cannot be read any more; the error names it.
+
+    Example:
+        >>> check_read_since(time.monotonic())
+    """
+    for when, reference, rows in reversed([*_READ]):
+        images = reference()
+        if when >= start and images is not None:
+            images.check(rows)
 
 
 class EncodedImages:
@@ -122,7 +140,7 @@ class EncodedImages:
         Returns:
             Object array ``(m,)`` of bytes.
         """
-        _READ.append((weakref.ref(self), rows))
+        _READ.append((time.monotonic(), weakref.ref(self), rows))
         files = np.empty(len(rows), object)
         files[:] = self._read(rows)
         return files

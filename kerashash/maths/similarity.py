@@ -243,11 +243,12 @@ def nearest_neighbours(
         features = _of_size_one(features)
     features = check_array(features, (None, None), "features")
     n = len(features)
-    if check_integer("k", k) >= n:
+    if isinstance(k, int | np.integer) and not 1 <= k < n:
         raise ValueError(
             f"`k` must be from 1 to n - 1 = {n - 1}, the number of other rows. "
             f"Received: k={k}."
         )
+    check_integer("k", k)
     unit = tf.math.l2_normalize(tf.cast(features, tf.float32), axis=1)
     neighbours = np.empty((n, k + 1), np.int32)
     for start in range(0, n, block):

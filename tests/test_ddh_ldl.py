@@ -36,7 +36,7 @@ def build(n, bits=32, code_epochs=10, **options):
         ({}, 50),
         ({"gcn": False}, 50),
         ({"rotation": False}, 50),
-        ({"preset": "paper"}, 200),
+        pytest.param({"preset": "paper"}, 200, marks=pytest.mark.long),
     ],
 )
 def test_beats_the_mean_distribution(smooth, options, batch_size):
@@ -148,7 +148,8 @@ def test_the_best_loss_is_that_of_a_network_that_encodes(smooth, tmp_path):
 
 @pytest.mark.filterwarnings("ignore:The function network")
 @pytest.mark.parametrize(
-    ("optimizer", "code_epochs"), [("accumulation", 2), ("average", 1)]
+    ("optimizer", "code_epochs"),
+    [pytest.param("accumulation", 2, marks=pytest.mark.long), ("average", 1)],
 )
 def test_interrupted_training_goes_on_exactly(smooth, tmp_path, optimizer, code_epochs):
     """In both stages, and at the change."""

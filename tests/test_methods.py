@@ -177,7 +177,10 @@ def test_saves_and_resumes(method, options, digit_pairs, tmp_path):
     [
         "import keras, kerashash; m = keras.saving.load_model('m.keras')",
         # Keras is imported after kerashash, so no class has been registered.
-        "import kerashash; import keras; m = kerashash.load_model('m.keras')",
+        pytest.param(
+            "import kerashash; import keras; m = kerashash.load_model('m.keras')",
+            marks=pytest.mark.long,
+        ),
     ],
 )
 def test_load_model_in_a_fresh_process(load, tmp_path, rng):
@@ -385,7 +388,10 @@ def test_adalabel_balances_its_bits(rng):
         build(AdaLabelHash, 4, 3, 8, balance_weight=-1.0)
 
 
-@pytest.mark.parametrize("pair_loss", ["squares", "average_precision"])
+@pytest.mark.parametrize(
+    "pair_loss",
+    ["squares", pytest.param("average_precision", marks=pytest.mark.long)],
+)
 def test_dcdh_takes_unknown_labels(pair_loss, digit_pairs):
     x, labels, queries = digit_pairs
     partly = labels[queries:].astype(int)

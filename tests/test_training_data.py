@@ -391,7 +391,10 @@ def test_evaluation_has_the_penalties_of_layers(method, options):
     )
 
 
-@pytest.mark.parametrize(("value", "eager"), [(np.nan, False), (np.inf, True)])
+@pytest.mark.parametrize(
+    ("value", "eager"),
+    [(np.nan, False), pytest.param(np.inf, True, marks=pytest.mark.long)],
+)
 def test_data_sets_must_be_finite(value, eager):
     """ReLU hides NaN from the loss, and every weight before it is lost."""
     x = np.where(np.arange(N)[:, None] == 9, np.float32(value), X)

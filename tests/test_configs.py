@@ -374,6 +374,15 @@ def test_arguments_that_a_method_has_not_are_refused(cls, names):
             made(cls, **{name: 20})
 
 
+@pytest.mark.parametrize("cls", OPTIONS, ids=lambda cls: cls.__name__)
+def test_flags_are_true_or_false(cls):
+    """Of the text "false", Python makes True."""
+    for name, default in arguments(cls).items():
+        if isinstance(default, bool) and name not in KERAS:
+            with pytest.raises(TypeError, match=f"`{name}` must be True or False"):
+                made(cls, **{name: "false"})
+
+
 def test_a_head_that_does_not_fit_is_named():
     with pytest.raises(TypeError, match="`head` must be a keras"):
         made(SSDH, head="dense")

@@ -1242,6 +1242,10 @@ def test_an_image_backbone_takes_no_vectors(tmp_path):
     path = write(tmp_path, "SSDH", ON_FEATURES, data='name = "digits"', backbone=table)
     with pytest.raises(ValueError, match=r"`backbone` must take images of shape \(64,"):
         recipes.train(path, tmp_path / "zoo", cache_dir=tmp_path / "cache")
+    images = types.SimpleNamespace(x=np.zeros((3, 8, 8, 3)))
+    path = write(tmp_path, "SSDH", ON_FEATURES, backbone='name = "features"')
+    with pytest.raises(ValueError, match=r"`backbone` must be a network of images"):
+        runs.check_data(recipes.read(path), images)
     resize = kerashash.backbones.images.ResizeImages(8)
     for call in (resize, lambda x: resize.compute_output_shape(x.shape)):
         with pytest.raises(ValueError, match=r"must take images of shape.*\(3, 64\)"):

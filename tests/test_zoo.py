@@ -712,6 +712,22 @@ def test_strictly_an_entry_is_what_it_says_or_an_error(tmp_path, rng, monkeypatc
     assert warnings.filters == filters
     with pytest.raises(TypeError, match="`strict` must be True or False"):
         zoo.entry(entry.name, strict="false")
+    with pytest.raises(TypeError, match="`private` must be True or False"):
+        zoo.push(entry.name, "me/mine", private="false")
+    (tmp_path / "file").touch()
+    with pytest.raises(ValueError, match="`root` must lie in a folder"):
+        zoo.export(entry.name, tmp_path / "file")
+    monkeypatch.chdir(tmp_path.parent)
+    monkeypatch.setenv("KERASHASH_ZOO", tmp_path.name)
+    assert zoo.entry(entry.name).path.is_absolute()
+    names = zoo.list()
+    names.append("of-nobody-8")
+    assert "<td>of-nobody-8</td>" in names._repr_html_()
+    monkeypatch.setenv("KERASHASH_ZOO", str(tmp_path))
+    edit_card(entry, surrogate="false")
+    with pytest.raises(ValueError, match="`surrogate` that is true or false"):
+        zoo.entry(entry.name)
+    edit_card(entry, surrogate=False)
 
     with np.load(entry.path / "golden.npz") as golden:
         changed = {**golden, "codes": golden["codes"] ^ 16}

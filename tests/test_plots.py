@@ -340,6 +340,15 @@ def test_long_names_leave_room_for_the_figure(rng, tmp_path):
     assert figure.axes[0].get_position().width > 0.4  # the rest is the legend's
 
 
+def test_headings_are_no_wider_than_their_panels():
+    values = {"bits": [8, 16], "measured": [0.5, 0.6]}
+    figure = plots.against_bits({"x" * 80: values, "b": values})
+    figure.draw_without_rendering()
+    for axis in figure.axes:
+        heading = axis.title.get_window_extent()
+        assert heading.width <= 1.1 * axis.get_window_extent().width
+
+
 def test_panels_without_values_are_refused():
     with pytest.raises(ValueError, match="`measured` or `printed`"):
         plots.against_bits({"a": {"bits": [8], "value": [0.5]}})

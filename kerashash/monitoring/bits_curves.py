@@ -22,6 +22,8 @@ _PRINTED: dict[str, Any] = {
     "markerfacecolor": "none",
 }
 _COLUMNS = 4
+# Letters for which there is room above a panel.
+_WIDTH = 24
 _RULES = {
     "bits": "above 0 and finite",
     "measured": "finite or NaN",
@@ -108,8 +110,8 @@ def against_bits(
             axis.errorbar(
                 bits[there], y[there], spread[there], **look, markersize=4, capsize=2
             )
-        heading = "\n".join(map(figure_files.name, str(name).split("\n", 1)))
-        axis.set_title(heading, fontsize=10, **figure_files.AS_IT_IS)
+        lines = [figure_files.name(line, _WIDTH) for line in str(name).split("\n", 1)]
+        axis.set_title("\n".join(lines), fontsize=10, **figure_files.AS_IT_IS)
         axis.grid(color="0.9")
         axis.spines[["top", "right"]].set_visible(False)
     for axis in panels.flat[len(methods) :]:

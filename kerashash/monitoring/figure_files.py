@@ -182,14 +182,16 @@ def title(text: str | None) -> str:
     return "\n".join(_shortened(line, _TITLE) for line in text.split("\n", 1))
 
 
-def name(text: object) -> str:
+def name(text: object, most: int = _NAME) -> str:
     """The name of a class or a curve, without what would leave no room for the rest.
 
     Args:
         text: the name.
+        most: int; letters for which there is room.
 
     Returns:
-        str of one line, of at most 32 letters. Those that cannot be drawn are escaped.
+        str of one line, of at most `most` letters. Those that cannot be drawn are
+        escaped.
 
     Example:
         >>> name("x" * 50)
@@ -197,7 +199,7 @@ def name(text: object) -> str:
         >>> name(os.fsdecode(b"caf\\xe9"))
         'caf\\\\udce9'
     """
-    return _shortened(text, _NAME)
+    return _shortened(text, most)
 
 
 def _shortened(text: object, most: int) -> str:

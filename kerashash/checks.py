@@ -312,6 +312,22 @@ def from_preset(
     }
 
 
+def said(error: BaseException) -> str:
+    """What an error says, without its full stop, for the end of a sentence.
+
+    Args:
+        error: the error.
+
+    Returns:
+        str; the name of the error's type where it says nothing.
+
+    Example:
+        >>> said(ValueError("`bits` must be at least 1."))
+        '`bits` must be at least 1'
+    """
+    return str(error).strip().rstrip(".") or type(error).__name__
+
+
 def listing(names: Iterable[object]) -> str:
     """Count file names and list the first ten, for an error message.
 

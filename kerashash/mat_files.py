@@ -19,6 +19,7 @@ import numpy as np
 import numpy.typing as npt
 
 from kerashash import files
+from kerashash.checks import said
 
 # Data types of elements; text is decoded from UTF-8 and from UTF-16 in BMP.
 _TYPES = {
@@ -100,7 +101,8 @@ def read_mat(path: str | os.PathLike[str], squeeze: bool = False) -> dict[str, A
         return _read_version_4(content, squeeze)
     except (ValueError, TypeError, struct.error, zlib.error, MemoryError) as error:
         raise ValueError(
-            f"{path} must be a .mat file. Received: {type(error).__name__}: {error}."
+            f"{path} must be a .mat file. Received: {type(error).__name__}: "
+            f"{said(error)}."
         ) from error
 
 

@@ -82,8 +82,9 @@ def save_model(
             f"`overwrite` must be True or False. Received: overwrite={overwrite!r}."
         )
     file = files.as_path(path)
-    if file.suffix != ".keras":
-        raise ValueError(f"`path` must end in .keras. Received: {str(file)!r}.")
+    # Not of "folder.keras/", which a path does not keep.
+    if file.suffix != ".keras" or os.fspath(path).endswith(("/", os.sep)):
+        raise ValueError(f"`path` must end in .keras. Received: {os.fspath(path)!r}.")
     if not overwrite and os.path.lexists(file):
         raise ValueError(
             f"`path` must be new, or overwrite=True. Received: {str(file)!r}, which "
@@ -153,6 +154,8 @@ def load_model(path: str | os.PathLike[str]) -> HashModel:
         exists = os.path.exists(path)
         problem = "which is not one." if exists else "which does not exist."
         raise ValueError(f"{rule}, {problem}{_hint(path)}")
+    if not path.endswith(".keras"):  # Keras would not read it
+        raise ValueError(f"{rule}, whose name does not end in .keras.")
     try:
         with zipfile.ZipFile(path) as archive:
             # All of them, which compares their checksums.

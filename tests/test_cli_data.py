@@ -207,12 +207,14 @@ def test_doctor_names_what_does_not_fit(root, monkeypatch, capsys):
     )
     monkeypatch.setitem(sys.modules, "tensorflow", None)
     monkeypatch.setenv("KERASHASH_ZOO", str(root / "none"))
+    monkeypatch.setenv("KERASHASH_CACHE", "~no-such-user/cache")
     assert cli.main(["doctor"]) == 0
     text = capsys.readouterr().out
     assert f'numpy {np.__version__}: pip install "numpy>=99"' in text
     assert 'kers None: pip install "kers>=1"' in text
     assert "ModuleNotFoundError: import of tensorflow halted" in text
     assert "`KERASHASH_ZOO` must hold folders" in text
+    assert "Could not determine home directory.  ~no-such-user/cache" in text
 
 
 def test_doctor_says_that_a_driver_is_not_used(monkeypatch):

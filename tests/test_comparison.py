@@ -349,6 +349,7 @@ def test_command(tmp_path, capsys):
     assert captured.out == (tmp_path / "dsre-1.md").read_text()
     assert "digits, ITQ, 8 bits, seed 0: mAP 0." in captured.err
     for wrong, message in (
+        ([*words, "--methods", "DQN", "--out", str(tmp_path / "none")], "No value of"),
         (["compare"], "Name entries, or a --table"),
         (["compare", "--bits", "8", "a"], "--bits goes with --table"),
         ([*words, "--rate"], "--rate does not go with --table"),

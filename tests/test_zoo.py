@@ -367,6 +367,24 @@ def test_names_of_another_form_are_refused(tmp_path, parts, name):
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
+        (None, "`codes` must be a dict of arrays. Received type: NoneType"),
+        ({1: [[0, 0]]}, "`codes` must have keys of lower-case letters.* Received: 1"),
+        ({"../x": [[0, 0]]}, "`codes` must have keys of lower-case letters.*'../x'"),
+        ({"query_labels": None}, "`codes.'query_labels'.` must be an array of numbers"),
+        ({"query_labels": [["a"]]}, "`codes.'query_labels'.` must be an array of num"),
+        ({"query_labels": [[1], [1, 0]]}, "`codes.'query_labels'.` must be one array"),
+    ],
+)
+def test_codes_that_are_no_arrays_are_refused(tmp_path, parts, changes, message):
+    codes = None if changes is None else {**parts["codes"], **changes}
+    with pytest.raises((TypeError, ValueError), match=message):
+        zoo.save(**{**parts, "codes": codes}, root=tmp_path)
+    assert not [*tmp_path.iterdir()]
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
         ({"card": {}}, "`card` .* `metrics` must be a list of dicts"),
         ({"card": None}, "`card` must be a dict"),
         ({"card": {"metrics": []}}, "`metrics` must be a list of dicts"),

@@ -1,5 +1,6 @@
 """The command ``kerashash compare``: several entries, or methods, side by side."""
 
+import pathlib
 import shutil
 from typing import Any
 
@@ -138,6 +139,8 @@ def _compare_table(
         **given,
     )
     print(text, end="")
+    if not (pathlib.Path(folder).expanduser() / f"{name}.csv").exists():
+        raise ValueError(f"No value of {name} was measured, as said above.")
 
 
 def _rate(model: Any) -> float:

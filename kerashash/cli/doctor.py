@@ -93,17 +93,22 @@ def _devices() -> dict[str, Any]:
     return devices
 
 
-def _caches() -> dict[str, int]:
-    """Sizes in bytes of the folders that may be deleted at any time."""
+def _caches() -> dict[str, int | str]:
+    """Sizes in bytes of the folders that may be deleted at any time, or why they are
+    of no use."""
     from kerashash import installed
 
-    folders = {pathlib.Path(installed.USUAL_CACHE).expanduser(), installed.cache()}
-    return {
-        os.fspath(folder): sum(
-            file.lstat().st_size for file in folder.rglob("*") if not file.is_dir()
-        )
-        for folder in sorted(folders)
-    }
+    names = {installed.USUAL_CACHE, os.environ.get("KERASHASH_CACHE") or ""} - {""}
+    caches: dict[str, int | str] = {}
+    for name in sorted(names):
+        try:
+            folder = pathlib.Path(name).expanduser()
+            caches[os.fspath(folder)] = sum(
+                file.lstat().st_size for file in folder.rglob("*") if not file.is_dir()
+            )
+        except (OSError, RuntimeError) as error:  # RuntimeError, of no such home
+            caches[name] = str(error)
+    return caches
 
 
 def _registries() -> dict[str, int | str]:
@@ -146,11 +151,13 @@ def _print(report: dict[str, Any]) -> None:
 
     print("\nCaches, which may be deleted")
     for folder, size in report["caches"].items():
-        print(f"  {size / 1e6:,.1f} MB  {folder}")
+        about = size if isinstance(size, str) else f"{size / 1e6:,.1f} MB"
+        print(f"  {about}  {folder}")
 
     print("\nRegistries of the zoo, in order; $KERASHASH_ZOO adds others")
     for location, entries in report["registries"].items():
-        print(f"  {entries} entries  {location}")
+        about = entries if isinstance(entries, str) else f"{entries} entries"
+        print(f"  {about}  {location}")
 
     print(f"\nData sets in {report['data_folder']}")
     by_state: dict[str, list[str]] = {}

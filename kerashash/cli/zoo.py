@@ -32,7 +32,8 @@ def _list(as_json: bool) -> None:
     from kerashash.zoo import cards, registry
 
     # Only cards are read: no weights are downloaded.
-    listed, untrained = registry.list_cards(), zoo.recipe_only()
+    listed, unread = registry.list_cards()
+    untrained = zoo.recipe_only()
     if as_json:
         about = ("method", "bits", "data", "surrogate", "metrics")
         rows: list[dict[str, Any]] = [
@@ -41,15 +42,22 @@ def _list(as_json: bool) -> None:
             for name, card in listed.items()
         ]
         print_json(rows + [{"name": name, "trained": False} for name in untrained])
-        return
-    width = max(map(len, [*listed, *untrained]))
-    for name, card in listed.items():
-        metric = card["metrics"][0]
-        value = cards.number(metric["value"])
-        surrogate = "  (surrogate)" if card.get("surrogate") else ""
-        print(f"{name:{width}} {cards.printable(metric['name'])} {value}{surrogate}")
-    for name in untrained:
-        print(f"{name:{width}} recipe only")
+    else:
+        width = max(map(len, [*listed, *untrained]))
+        for name, card in listed.items():
+            metric = card["metrics"][0]
+            value = cards.number(metric["value"])
+            surrogate = "  (surrogate)" if card.get("surrogate") else ""
+            print(
+                f"{name:{width}} {cards.printable(metric['name'])} {value}{surrogate}"
+            )
+        for name in untrained:
+            print(f"{name:{width}} recipe only")
+    if unread:
+        raise ValueError(
+            "All entries in `KERASHASH_ZOO` must have cards that can be read. "
+            + " ".join(f"{name}: {why}" for name, why in unread.items())
+        )
 
 
 @_zoo.command("info")

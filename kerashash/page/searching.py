@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
+from kerashash.checks import said
 from kerashash.page.batching import Batcher
 from kerashash.page.limits import Limits, Refused
 
@@ -82,7 +83,7 @@ class Searcher:
             pixels = image_reading.decode(data)
             return resizing.resize(pixels, self._size, self._model.image_fit)
         except ValueError as error:
-            raise Refused(415, f"This file cannot be read: {error}.") from error
+            raise Refused(415, f"This file cannot be read: {said(error)}.") from error
 
     def submit(
         self, pixels: npt.NDArray[np.uint8]

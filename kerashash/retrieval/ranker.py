@@ -12,7 +12,7 @@ import numpy.typing as npt
 
 from kerashash import codes as hash_codes
 from kerashash import files
-from kerashash.checks import as_array, check_choices, check_integer
+from kerashash.checks import as_array, check_choices, check_integer, said
 from kerashash.retrieval import kernels, layout, serving
 from kerashash.retrieval.blocks import Block, merged
 from kerashash.retrieval.index import MODES, Index
@@ -510,7 +510,7 @@ class HammingRanker:
         except (ValueError, TypeError, KeyError) as error:
             raise ValueError(
                 "`path` must be a file written by `HammingRanker.save`. Received: "
-                f"{os.fspath(path)!r}: {error}."
+                f"{os.fspath(path)!r}: {said(error)}."
             ) from error
         return cls(packed, bits, block_size, index, devices)
 

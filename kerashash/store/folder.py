@@ -22,6 +22,7 @@ import numpy as np
 import numpy.typing as npt
 
 from kerashash import files
+from kerashash.checks import said
 from kerashash.codes import packed_width
 from kerashash.store import sql
 from kerashash.store.rows import (
@@ -446,7 +447,7 @@ class FolderEngine:
                 raise
             raise ValueError(
                 "`where` must be an SQL condition on the columns of the store. "
-                f"Received: {where!r:.200}: {error}."
+                f"Received: {where!r:.200}: {said(error)}."
             ) from error
         finally:
             connection.set_authorizer(None)

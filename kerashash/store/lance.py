@@ -25,6 +25,7 @@ from typing import Any, BinaryIO
 import numpy as np
 import numpy.typing as npt
 
+from kerashash.checks import said
 from kerashash.codes import packed_width
 from kerashash.store.rows import Columns, Version, check_names
 
@@ -202,7 +203,7 @@ class LanceEngine:
                 raise ValueError("rows are missing")
         except Exception as error:
             raise ValueError(
-                f"`path` must be a whole store. '{self.path}': {error}."
+                f"`path` must be a whole store. '{self.path}': {said(error)}."
             ) from error
 
     # ----------------------------------------------------------------- writing

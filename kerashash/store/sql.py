@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from kerashash.checks import said
 from kerashash.store.rows import MOST_BITS, is_specification
 
 # How long a writer waits for another one.
@@ -133,7 +134,9 @@ def errors_named(path: pathlib.Path) -> Iterator[None]:
         raise OSError(f"'{path}' cannot be read or written: {message}.") from error
     # The second, where SQLite quotes damaged text in its message.
     except (sqlite3.Error, UnicodeDecodeError) as error:
-        raise ValueError(f"`path` must be a whole store. '{path}': {error}.") from error
+        raise ValueError(
+            f"`path` must be a whole store. '{path}': {said(error)}."
+        ) from error
 
 
 def quoted(name: str) -> str:

@@ -9,6 +9,7 @@ from collections.abc import Callable, Mapping
 from typing import Any, TypeGuard, TypeVar
 
 from kerashash import notebook
+from kerashash.checks import said
 
 T = TypeVar("T")
 
@@ -101,7 +102,7 @@ def read(path: pathlib.Path) -> dict[str, Any]:
         card: dict[str, Any] = parse_json(content(path), path, dict)
         check(card, path)
     except (ValueError, OSError) as error:
-        raise ValueError(f"{path} is not a card: {error}.") from error
+        raise ValueError(f"{path} is not a card: {said(error)}.") from error
     return card
 
 

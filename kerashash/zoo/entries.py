@@ -62,10 +62,11 @@ class Names(list[str]):
     """
 
     def _repr_html_(self) -> str:
-        listed = registry.list_cards()
+        listed, _ = registry.list_cards()
         table: list[list[Any]] = []
         for name in self:
-            if name not in listed:  # added by hand, or of a registry that has changed
+            # Added by hand, of a registry that has changed, or with a damaged card.
+            if name not in listed:
                 table.append([name, *[""] * 6])
                 continue
             card = listed[name]

@@ -14,6 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from kerashash import files
+from kerashash.checks import said
 from kerashash.codes import bit_imbalance
 from kerashash.zoo import cards, hub, weight_files
 from kerashash.zoo.entries import Entry, reading, shared_files
@@ -277,14 +278,19 @@ def build_model(zoo_entry: Entry) -> "HashModel":
     except Exception as error:  # Keras and TensorFlow have types of their own
         raise ValueError(
             f"{config_file} must be the config of a hashing model. Received: "
-            f"{type(error).__name__}: {saving.cause(error)}."
+            f"{type(error).__name__}: {saving.cause(error).rstrip('.')}."
         ) from error
     if not isinstance(model, HashModel):
         raise ValueError(
             f"{config_file} must be the config of a hashing model. Received: that of a "
             f"{type(model).__name__}."
         )
-    for field, value in (("method", type(model).__name__), ("bits", model.bits)):
+    of_model = {
+        "method": type(model).__name__,
+        "bits": model.bits,
+        "image_fit": model.image_fit,
+    }
+    for field, value in of_model.items():
         if card.get(field, value) != value:
             raise ValueError(
                 f"{path / 'card.json'} says {field} = {card[field]!r}. {config_file} "
@@ -314,5 +320,5 @@ def _naming(path: pathlib.Path, *others: str) -> Iterator[None]:
     except Exception as error:  # of NumPy, Keras and TensorFlow
         raise ValueError(
             f"{names} must hold what fits the entry's model. Received: "
-            f"{type(error).__name__}: {error}."
+            f"{type(error).__name__}: {said(error)}."
         ) from error

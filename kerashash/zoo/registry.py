@@ -137,34 +137,37 @@ def versions(name: str) -> list[int]:
     return sorted(numbers)
 
 
-def list_cards() -> dict[str, dict[str, Any]]:
+def list_cards() -> tuple[dict[str, dict[str, Any]], dict[str, str]]:
     """Read the cards of all entries that `names` lists.
 
     A server is asked for the entries that it lists alone, and not for those of the
-    registries after it.
+    registries after it. A card that cannot be read hides no other.
 
     Returns:
-        dict of cards by name, sorted.
+        ``(cards, unread)``: dict of cards by name, and dict of str by name: why a card
+        cannot be read. Both are sorted.
 
     Raises:
-        ValueError, OSError: as `names`, or if a server lists an entry that it does not
-            have.
+        ValueError, OSError: as `names`.
 
     Example:
-        >>> list_cards()["adalabel-cifar10-48"]["bits"]
-        48
+        >>> read, unread = list_cards()
+        >>> read["adalabel-cifar10-48"]["bits"], unread
+        (48, {})
     """
-    cards_by_name: dict[str, dict[str, Any]] = {}
+    read: dict[str, dict[str, Any]] = {}
+    unread: dict[str, str] = {}
     for location, entries in listed():
-        for name in sorted(set(entries) - set(cards_by_name)):
-            card_bytes = _card_at(location, name)
-            if card_bytes is None:
-                raise ValueError(
-                    f"The index.json of {location} lists {name!r}, but the registry "
-                    "has no such entry."
-                )
-            cards_by_name[name] = _parsed(location, name, card_bytes)
-    return dict(sorted(cards_by_name.items()))
+        # An entry has its name from the first registry, whatever is there.
+        for name in {*entries} - {*read} - {*unread}:
+            try:
+                card_bytes = _card_at(location, name)
+                if card_bytes is None:
+                    raise ValueError(f"{location} lists it, but has no such entry.")
+                read[name] = _parsed(location, name, card_bytes)
+            except (ValueError, OSError) as error:
+                unread[name] = str(error)
+    return dict(sorted(read.items())), dict(sorted(unread.items()))
 
 
 def listed() -> Iterator[tuple[pathlib.Path | str, list[str]]]:

@@ -18,6 +18,7 @@ import numpy as np
 import numpy.typing as npt
 
 from kerashash import installed
+from kerashash.checks import said
 
 if TYPE_CHECKING:  # they import TensorFlow
     import keras
@@ -171,7 +172,7 @@ def load(
     except Exception as error:  # Keras, h5py and TensorFlow have types of their own
         raise ValueError(
             f"{file} must hold the weights of the model that config.json describes. "
-            f"Received: {type(error).__name__}: {error}."
+            f"Received: {type(error).__name__}: {said(error)}."
         ) from error
     if absent:
         model.restart()

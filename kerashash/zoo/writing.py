@@ -9,6 +9,7 @@ import json
 import os
 import pathlib
 import platform
+import re
 import shutil
 import tomllib
 from collections.abc import Mapping
@@ -18,7 +19,7 @@ import numpy as np
 import numpy.typing as npt
 
 from kerashash import files
-from kerashash.checks import check_distributions, check_flag, listing
+from kerashash.checks import as_array, check_distributions, check_flag, listing
 from kerashash.codes import bit_imbalance, check_packed
 from kerashash.zoo import cards, encoding, loading, weight_files
 from kerashash.zoo.entries import FILES, Entry, entry, reading, shared_files
@@ -209,6 +210,7 @@ def save(
     root = files.as_path(root, "root")
     card = _check_new(model, name, card, recipe, root, overwrite)
     bits = card.get("bits")
+    codes = _checked_arrays(codes)
     if bits is None:
         _check_distributions(codes, model)
     else:
@@ -534,6 +536,28 @@ def _check_recipe(recipe: str, name: str) -> None:
         raise ValueError(
             f"`recipe` must be that of {name!r}. Received one of {recipe_name!r}."
         )
+
+
+def _checked_arrays(codes: Mapping[str, Any]) -> dict[str, npt.NDArray[Any]]:
+    """Arrays by their names, as a file can hold them."""
+    if not isinstance(codes, Mapping):
+        raise TypeError(
+            f"`codes` must be a dict of arrays. Received type: {type(codes).__name__}."
+        )
+    for key in codes:
+        if not isinstance(key, str) or not re.fullmatch("[a-z_]+", key):
+            raise ValueError(
+                "`codes` must have keys of lower-case letters and _, such as "
+                f"'query_codes'. Received: {key!r}."
+            )
+    arrays = {key: as_array(value, f"codes[{key!r}]") for key, value in codes.items()}
+    for key, array in arrays.items():
+        if array.dtype.kind not in "biuf" or not array.ndim:
+            raise TypeError(
+                f"`codes[{key!r}]` must be an array of numbers. Received: "
+                f"{type(codes[key]).__name__}, dtype {array.dtype}."
+            )
+    return arrays
 
 
 def _check_codes(codes: Mapping[str, npt.NDArray[Any]], bits: int) -> None:

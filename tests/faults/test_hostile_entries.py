@@ -13,7 +13,7 @@ import pytest
 from conftest import METRIC, mlp
 
 import kerashash
-from kerashash import files, zoo
+from kerashash import cli, files, zoo
 from kerashash.zoo import loading, weight_files
 
 NAME = "adalabel-noise-12"
@@ -485,7 +485,7 @@ def test_a_backbones_weights_in_another_file_are_refused(tmp_path):
 # Claims that nothing is computed for
 
 
-def test_a_value_that_nobody_has_measured_is_refused(folder, tmp_path, monkeypatch):
+def test_a_value_that_nobody_has_measured_is_refused(folder, capsys, monkeypatch):
     claimed = {**METRIC, "value": 0.9999, "measured": False}
     for metric in (claimed, {**claimed, "value": None, "measured": 0}):
         edit(folder, metrics=[metric])
@@ -493,10 +493,24 @@ def test_a_value_that_nobody_has_measured_is_refused(folder, tmp_path, monkeypat
             with pytest.raises(ValueError, match=r"card\.json.*where `measured` is"):
                 call(folder)
     monkeypatch.setenv("KERASHASH_ZOO", str(folder.parent))
-    with pytest.raises(ValueError, match=r"card\.json.*where `measured` is"):
-        zoo.registry.list_cards()
+    read, unread = zoo.registry.list_cards()
+    assert [*unread] == [NAME]
+    assert "where `measured` is" in unread[NAME]
+    assert NAME not in read
+    assert "adalabel-cifar10-48" in read  # one damaged card hides no other
+    capsys.readouterr()
+    assert cli.main(["zoo", "list"]) == 2
+    captured = capsys.readouterr()
+    assert "adalabel-cifar10-48" in captured.out
+    assert f"{NAME}: {folder}/card.json" in captured.err
     edit(folder, metrics=[{**claimed, "value": None}])
     assert zoo.verify(folder)[0]["value"] is None
+
+
+def test_a_card_and_its_model_take_images_in_one_way(folder):
+    edit(folder, image_fit="crop")
+    with pytest.raises(ValueError, match=r"card\.json says image_fit = 'crop'\. .*'sq"):
+        zoo.load(folder)
 
 
 @pytest.mark.parametrize(

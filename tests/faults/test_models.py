@@ -118,6 +118,8 @@ def test_wrong_arguments_of_save_model(model, path, tmp_path):
         kerashash.save_model(unbuilt, path)
     with pytest.raises(ValueError, match=r"`path` must end in \.keras.*m\.h5"):
         kerashash.save_model(model, tmp_path / "m.h5")
+    with pytest.raises(ValueError, match=r"`path` must end in \.keras.*n\.keras/"):
+        kerashash.save_model(model, f"{tmp_path}/n.keras/")
     with pytest.raises(ValueError, match=r"overwrite=True.*m\.keras"):
         kerashash.save_model(model, path, overwrite=False)
     (tmp_path / "folder.keras").mkdir()
@@ -127,6 +129,13 @@ def test_wrong_arguments_of_save_model(model, path, tmp_path):
 
 
 # Reading
+
+
+@pytest.mark.parametrize("name", ["m.KERAS", "m.zip", "m"])
+def test_a_model_under_a_name_that_keras_does_not_read(path, name):
+    other = path.rename(path.with_name(name))
+    with pytest.raises(ValueError, match=rf"{name}', whose name does not end in \.ker"):
+        kerashash.load_model(other)
 
 
 def place(file):

@@ -185,6 +185,7 @@ def test_interrupted_training_goes_on_exactly(smooth, tmp_path, optimizer, code_
             fit(model, [backup, log])
         except KeyboardInterrupt:
             assert log.kill
+        assert model.rows is None  # the features of all rows
         losses += log.losses
     check(model, losses)
     for epoch in range(1, epochs):

@@ -91,6 +91,19 @@ def test_saves_and_changes_its_backbone(method, options, rows, tmp_path):
     assert not any(m.optimizer.built for m in (model, loaded))
 
 
+def test_an_interrupted_fit_keeps_no_features(rows):
+    model = build(ITQ)
+
+    def interrupt(epoch, logs):
+        assert model._work is not None
+        raise KeyboardInterrupt
+
+    callback = keras.callbacks.LambdaCallback(on_epoch_end=interrupt)
+    with pytest.raises(KeyboardInterrupt):
+        model.fit(*rows, epochs=2, callbacks=callback, verbose=0)
+    assert model._work is None
+
+
 @CASES
 def test_goes_on_from_a_file_as_if_not_interrupted(method, options, rows, tmp_path):
     x, labels = rows

@@ -338,7 +338,7 @@ class ShallowHash(HashModel):
     def training_state(self) -> Arrays:
         return {} if self._state is None else dict(self._state)
 
-    def finish(self) -> None:
+    def release(self) -> None:
         object.__setattr__(self, "_work", None)  # it holds the features of all rows
 
     # ------------------------------------------------------------------- plumbing

@@ -626,7 +626,9 @@ class DDHLDL(HashModel):
         else:
             codes = discrete.sign(self._in_blocks(self.hash_head, self.rows.x))
             self.train_codes.assign(tf.cast(codes, tf.int8))
-        self.rows = None
+
+    def release(self) -> None:
+        self.rows = None  # it holds the features of all rows
 
     def _progress(self) -> str:
         return (

@@ -277,9 +277,10 @@ class Trainable(keras.Model):
                     ],
                     **kwargs,
                 )
+            self.finish()
         finally:
             object.__setattr__(self, "_frozen_features", None)
-        self.finish()
+            self.release()
         return history
 
     def evaluate(
@@ -785,6 +786,12 @@ class Trainable(keras.Model):
 
         Called eagerly, after the last epoch and the user's callbacks; not if training
         was interrupted.
+        """
+
+    def release(self) -> None:
+        """Hook: frees what a method keeps during `fit`. By default nothing.
+
+        Called last, also if training was interrupted.
         """
 
     # AutoGraph, which Keras applies to `test_step`, cannot construct a named tuple.

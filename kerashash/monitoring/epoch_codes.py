@@ -11,6 +11,7 @@ import tensorflow as tf
 from kerashash.checks import check_integer, renamed
 from kerashash.data import RetrievalData
 from kerashash.evaluation.average_precision import Ranking
+from kerashash.maths.projections import signs
 from kerashash.methods import HashModel
 
 #: The most queries and database items that are encoded where nothing else is said.
@@ -88,11 +89,11 @@ class Codes:
 
     @functools.cached_property
     def query(self) -> npt.NDArray[np.int8]:
-        return _signs(self.query_values)
+        return signs(self.query_values)
 
     @functools.cached_property
     def database(self) -> npt.NDArray[np.int8]:
-        return _signs(self.database_values)
+        return signs(self.database_values)
 
     @functools.cached_property
     def ranking(self) -> Ranking:
@@ -225,8 +226,3 @@ def bounded(data: RetrievalData | EpochCodes) -> EpochCodes:
     if isinstance(data, EpochCodes):
         return data
     return EpochCodes(data, max_queries=MAX_QUERIES, max_database=MAX_DATABASE)
-
-
-def _signs(values: npt.NDArray[np.float32]) -> npt.NDArray[np.int8]:
-    """Hash codes of continuous codes; the sign of 0 is +1."""
-    return np.where(values >= 0, np.int8(1), np.int8(-1))

@@ -1,7 +1,7 @@
 """Files of the cache: what says of what they are, then content that may be made again.
 
 A file is one line of ASCII that says of which kind it is, a line of JSON with a digest
-of the content, and the content.
+of all that follows and of itself, and the content.
 """
 
 import contextlib
@@ -31,14 +31,14 @@ def read(file: pathlib.Path, kind: str) -> tuple[dict[str, Any], bytes] | None:
     """
     first = kind.encode("ascii") + b"\n"
     try:
-        data = file.read_bytes()
-    except OSError:
+        data = files.read_regular(file)
+    except (OSError, ValueError):
         return None
     head, _, content = data.removeprefix(first).partition(b"\n")
     try:
         about = json.loads(head)
-        whole = about["sha256"] == hashlib.sha256(content).hexdigest()
-    except (ValueError, KeyError, TypeError, RecursionError):
+        whole = about.pop("sha256") == _digest(about, content)
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
         return None
     return (about, content) if whole and data.startswith(first) else None
 
@@ -60,11 +60,17 @@ def write(
         >>> about["to"], content
         ('Ada', b'Hello')
     """
-    about = {**about, "sha256": hashlib.sha256(content).hexdigest()}
-    head = kind.encode("ascii") + b"\n" + json.dumps(about).encode() + b"\n"
+    signed = {**about, "sha256": _digest(about, content)}
+    head = kind.encode("ascii") + b"\n" + json.dumps(signed).encode() + b"\n"
     # The next call takes as long as if there were no cache.
     with contextlib.suppress(OSError):
         file.parent.mkdir(parents=True, exist_ok=True)
         files.remove_link(file)
         with files.replacing(file) as stream:
             stream.write(head + content)
+
+
+def _digest(about: Mapping[str, Any], content: bytes) -> str:
+    """Of all that a file says. Numbers and text come back from JSON as they were."""
+    text = json.dumps(about, sort_keys=True).encode()
+    return hashlib.sha256(text + b"\n" + content).hexdigest()

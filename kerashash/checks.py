@@ -280,7 +280,8 @@ def close_names(name: str, names: Iterable[str]) -> str:
         >>> close_names("x", ["dcdh-cifar10-48"])
         ''
     """
-    close = difflib.get_close_matches(name, names, n=3, cutoff=0.6)
+    others = [other for other in names if other != name]
+    close = difflib.get_close_matches(name, others, n=3, cutoff=0.6)
     return f" Did you mean {close}?" if close else ""
 
 
@@ -326,6 +327,24 @@ def said(error: BaseException) -> str:
         '`bits` must be at least 1'
     """
     return str(error).strip().rstrip(".") or type(error).__name__
+
+
+def first_line(error: BaseException) -> str:
+    """What the errors of other packages say, cut short, for the end of a sentence.
+
+    Args:
+        error: the error.
+
+    Returns:
+        str; the name of the error's type, and the first line of what it says, in at
+        most 300 characters.
+
+    Example:
+        >>> first_line(RuntimeError("No such operation.\\nAt 0x7f6a"))
+        'RuntimeError: No such operation'
+    """
+    line = str(error).strip().partition("\n")[0].strip()
+    return f"{type(error).__name__}{': ' if line else ''}{line}"[:300].rstrip(".")
 
 
 def listing(names: Iterable[object]) -> str:
@@ -390,7 +409,8 @@ def check_array(
             f"Received shape: {x.shape}."
         )
     if x.dtype != np.uint8:
-        with np.errstate(over="ignore"):  # what overflows is found below
+        # What overflows is found below; what is too small becomes 0.
+        with np.errstate(over="ignore", under="ignore"):
             x = x.astype(np.float32, copy=False)
         finite = np.isfinite(x).all(axis=tuple(range(1, x.ndim)))
         if not finite.all():
@@ -412,7 +432,7 @@ def as_array(x: Any, name: str) -> npt.NDArray[Any]:
         Array.
 
     Raises:
-        TypeError: if it is a sparse array.
+        TypeError: if it is a sparse array, or a symbol without values.
         ValueError: if rows have different lengths, or a masked array lacks values.
 
     Example:
@@ -433,15 +453,19 @@ def as_array(x: Any, name: str) -> npt.NDArray[Any]:
             f"`{name}` must have a value everywhere. Received masked values in rows "
             f"{rows[:5].tolist()}."
         )
+    kind = type(x).__name__
     try:
         return np.asarray(x)
-    except ValueError as error:
-        if "inhomogeneous" not in str(error):
-            raise
-        kind = type(x).__name__
-        raise ValueError(
-            f"`{name}` must be one array. Received a {kind} of parts of several shapes."
-        ) from None
+    except (TypeError, ValueError, RuntimeError) as error:
+        if "inhomogeneous" in str(error):
+            raise ValueError(
+                f"`{name}` must be one array. Received a {kind} of parts of several "
+                "shapes."
+            ) from None
+        raise TypeError(
+            f"`{name}` must be an array, or nested lists of numbers. Received a "
+            f"{kind}, of which NumPy makes no array."
+        ) from error
 
 
 def as_floats(x: Any, name: str) -> npt.NDArray[np.floating[Any]]:

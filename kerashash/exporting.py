@@ -11,7 +11,7 @@ import tensorflow as tf
 
 from kerashash import files
 from kerashash.backbones.images import statistics_inlined
-from kerashash.checks import check_choices
+from kerashash.checks import check_choices, first_line
 from kerashash.codes import packed_width
 from kerashash.methods import HashModel
 
@@ -114,10 +114,9 @@ def export_encoder(
         except (ImportError, ValueError):
             raise
         except Exception as error:  # converters have types of their own
-            what = f"{type(error).__name__}: {str(error).strip().splitlines()[:1]}"
             raise ValueError(
                 "`format` must be one that can hold this network. Received: "
-                f"{format!r}: {what[:300]}."
+                f"{format!r}: {first_line(error)}."
             ) from error
         # The file that names the format comes last: it is only there with the other.
         for source, output in reversed([*zip(written, outputs, strict=True)]):

@@ -8,6 +8,7 @@ file system or an operating system has no locks, they are stale after a day.
 
 import contextlib
 import errno
+import hashlib
 import io
 import math
 import os
@@ -36,6 +37,8 @@ _WORK_NAME = re.compile(rf"\.(.+)\.{_MARK}[0-9a-f]{{8}}(?:\.part|{_OLD})?")
 _DAY = 24 * 3600.0
 # How long a reader waits for the other process that is just replacing a folder.
 _PATIENCE = 2.0
+# Between two tries to lock a file that another process has locked.
+_LOCK_PAUSE = 0.02
 # How many times the bytes in a file its content may have: what is stored compresses to
 # a 40th at most, and a deflated stream of zeros to a 1,000th.
 _MAX_RATIO = 200
@@ -443,6 +446,43 @@ def remove_stale(target: pathlib.Path) -> None:
                 path.unlink()
 
 
+def lock(descriptor: int, deadline: float) -> bool:
+    """Lock an open file until it is closed, once no other process holds its lock.
+
+    The system frees the lock when the process ends, however it does.
+
+    Args:
+        descriptor: int; the file descriptor of the open file.
+        deadline: float; until when to wait, in seconds of `time.monotonic`. One that
+            has passed tries once.
+
+    Returns:
+        bool; False where the operating system or the file system has no locks.
+
+    Raises:
+        TimeoutError: if another holds the lock at the deadline.
+
+    Example:
+        >>> with open("values.csv", "ab") as file:
+        ...     locked = lock(file.fileno(), deadline=time.monotonic() + 10.0)
+        ...     written = file.write(b"as a whole")
+    """
+    if sys.platform == "win32":
+        return False
+    while True:
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            pass
+        except OSError:  # a file system without locks
+            return False
+        else:
+            return True
+        if time.monotonic() > deadline:
+            raise TimeoutError("Another process holds the lock of the file.")
+        time.sleep(_LOCK_PAUSE)
+
+
 def read_npz(
     path: str | os.PathLike[str], compressed: bool = True
 ) -> dict[str, npt.NDArray[Any]]:
@@ -467,11 +507,7 @@ def read_npz(
         >>> read_npz("two.npz")
         {'a': array([1, 2])}
     """
-    with open(path, "rb", opener=_open_at_once) as file:
-        if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
-            raise ValueError(
-                f"{os.fspath(path)} must be a regular file, to be read. It is none."
-            )
+    with open_regular(path) as file:
         try:
             with zipfile.ZipFile(file) as archive:
                 members = zip_members(archive, _MAX_RATIO if compressed else 1)
@@ -488,8 +524,85 @@ def read_npz(
             ) from error
 
 
+def read_regular(path: str | os.PathLike[str], most: int | None = None) -> bytes:
+    """Read a regular file: a pipe may never begin, and a device never end.
+
+    Args:
+        path: path of the file.
+        most: int or None; how many bytes it may have. None is any number.
+
+    Returns:
+        bytes.
+
+    Raises:
+        ValueError: if it is no regular file, or larger.
+        OSError: if it cannot be read.
+
+    Example:
+        >>> with open("greeting.txt", "w") as file:
+        ...     written = file.write("hello")
+        >>> read_regular("greeting.txt", most=100)
+        b'hello'
+    """
+    with open_regular(path) as file:
+        content = file.read(-1 if most is None else most + 1)
+    if most is not None and len(content) > most:
+        raise ValueError(f"{os.fspath(path)} must have at most {most} bytes.")
+    return content
+
+
+def sha256(path: str | os.PathLike[str]) -> str:
+    """SHA-256 digest of a regular file.
+
+    Args:
+        path: path of the file.
+
+    Returns:
+        str of 64 hexadecimal digits.
+
+    Raises:
+        ValueError: if it is no regular file.
+        OSError: if it cannot be read.
+
+    Example:
+        >>> with open("hash.txt", "w") as file:
+        ...     written = file.write("hash")
+        >>> sha256("hash.txt")[:8]
+        'd04b98f4'
+    """
+    with open_regular(path) as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def open_regular(path: str | os.PathLike[str]) -> BinaryIO:
+    """Open a regular file to read, without waiting for the writer of a pipe.
+
+    Args:
+        path: path of the file.
+
+    Returns:
+        Binary file.
+
+    Raises:
+        ValueError: if it is no regular file.
+        OSError: if it cannot be opened.
+
+    Example:
+        >>> open("notes.txt", "w").close()
+        >>> with open_regular("notes.txt") as file:
+        ...     file.read()
+        b''
+    """
+    file = open(path, "rb", opener=_open_at_once)  # noqa: SIM115, for the caller
+    if stat.S_ISREG(os.fstat(file.fileno()).st_mode):
+        return file
+    file.close()
+    raise ValueError(
+        f"{os.fspath(path)} must be a regular file, to be read. It is none."
+    )
+
+
 def _open_at_once(path: str, flags: int) -> int:
-    """An opener that does not wait for the writer of a pipe."""
     return os.open(path, flags | getattr(os, "O_NONBLOCK", 0))
 
 
@@ -755,15 +868,17 @@ def _locked(path: pathlib.Path, wait: bool = True) -> Iterator[bool]:
 
 def _lock(descriptor: int, wait: bool = True) -> bool:
     """Lock an open file until it is closed; whether that was possible."""
-    if sys.platform == "win32":
-        return True
     try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
-    except BlockingIOError:
+        locked = lock(descriptor, math.inf if wait else -math.inf)
+    except TimeoutError:
         return False
-    except OSError:  # a file system without locks
-        return wait or time.time() - os.fstat(descriptor).st_mtime > _DAY
-    return True
+    # Windows lets nobody remove what another has open.
+    return (
+        locked
+        or wait
+        or sys.platform == "win32"
+        or time.time() - os.fstat(descriptor).st_mtime > _DAY
+    )
 
 
 def _is_at(descriptor: int, path: pathlib.Path) -> bool:

@@ -86,8 +86,7 @@ def read_mat(path: str | os.PathLike[str], squeeze: bool = False) -> dict[str, A
         {'pair': array([[1, 2]]), 'name': 'a pair'}
     """
     path = files.as_path(path)
-    with open(path, "rb") as file:
-        content = file.read()
+    content = files.read_regular(path)
     try:
         if content[126:128] in (b"IM", b"MI") and content[:4].count(0) == 0:
             order = "<" if content[126:128] == b"IM" else ">"

@@ -150,10 +150,12 @@ def load_model(path: str | os.PathLike[str]) -> HashModel:
     rule = (
         f"`path` must be a .keras file that holds a kerashash model. Received: {path!r}"
     )
-    if not os.path.isfile(path) or not zipfile.is_zipfile(path):
+    if not os.path.isfile(path):
         exists = os.path.exists(path)
         problem = "which is not one." if exists else "which does not exist."
         raise ValueError(f"{rule}, {problem}{_hint(path)}")
+    if not zipfile.is_zipfile(path):
+        raise ValueError(f"{rule}, which is not one.")
     if not path.endswith(".keras"):  # Keras would not read it
         raise ValueError(f"{rule}, whose name does not end in .keras.")
     try:

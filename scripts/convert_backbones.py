@@ -20,6 +20,7 @@ import numpy as np
 import torch
 from efficientnet_lite_pytorch import EfficientNet
 
+from kerashash import files
 from kerashash.backbones import EfficientNetLite
 from kerashash.zoo import weight_files
 
@@ -83,7 +84,7 @@ def convert(variant, native_size):
             "kernels_in_float16": half_difference,
         },
         "bytes": file.stat().st_size,
-        "sha256": weight_files.sha256(file),
+        "sha256": files.sha256(file),
         "formerly": formerly,
     }
     about.write_text(json.dumps(card, indent=1) + "\n")

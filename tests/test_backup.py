@@ -91,6 +91,11 @@ def flip(path):
     path.write_bytes(content)
 
 
+def pipe(path):
+    path.unlink()
+    os.mkfifo(path)
+
+
 def test_training_resumes_bit_for_bit(folder, undisturbed):
     history, expected = undisturbed
     model = make()
@@ -103,7 +108,7 @@ def test_training_resumes_bit_for_bit(folder, undisturbed):
 
 
 @pytest.mark.parametrize("file", ["backup.json", "model.weights.h5"])
-@pytest.mark.parametrize("damage", [cut, zero_tail, flip, pathlib.Path.unlink])
+@pytest.mark.parametrize("damage", [cut, zero_tail, flip, pathlib.Path.unlink, pipe])
 def test_a_damaged_backup_is_passed_over(folder, undisturbed, file, damage):
     damage(folder / "epoch-4" / file)
     model = make()

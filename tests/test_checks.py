@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import scipy.sparse
 
-from kerashash.checks import as_array, check_labels
+from kerashash.checks import as_array, check_labels, first_line
 
 
 def test_class_ids_of_many_classes_take_the_memory_of_their_rows():
@@ -42,3 +42,16 @@ def test_what_is_masked_is_not_read_behind_the_mask():
 def test_sparse_arrays_are_named():
     with pytest.raises(TypeError, match=r"`x` must be a dense array, such as `toarray"):
         as_array(scipy.sparse.csr_array(np.eye(2)), "x")
+
+
+@pytest.mark.parametrize(
+    ("text", "line"),
+    [
+        ("Op FOO is not supported.\nAt 0x7f", "RuntimeError: Op FOO is not supported"),
+        ("\n  [1]\r\nmore", "RuntimeError: [1]"),
+        ("", "RuntimeError"),
+        ("x" * 999, f"RuntimeError: {'x' * 286}"),
+    ],
+)
+def test_errors_of_others_are_cut_to_a_line(text, line):
+    assert first_line(RuntimeError(text)) == line

@@ -468,6 +468,8 @@ def test_completion_is_installed_once(monkeypatch, tmp_path, capsys):
     monkeypatch.setenv("HOME", str(tmp_path))
     for name in ("XDG_DATA_HOME", "XDG_CONFIG_HOME"):
         monkeypatch.delenv(name, raising=False)
+    latin = b"# caf\xe9\n"  # of no UTF-8
+    (tmp_path / ".zshrc").write_bytes(latin)
     (tmp_path / ".bashrc").write_text("alias ll='ls -l'\n")
     for shell in ("bash", "bash", "zsh", "fish"):
         monkeypatch.setenv("SHELL", f"/bin/{shell}")
@@ -479,7 +481,9 @@ def test_completion_is_installed_once(monkeypatch, tmp_path, capsys):
     check = f"source {tmp_path / '.bashrc'} && complete -p kerashash"
     result = subprocess.run(["bash", "-c", check], capture_output=True, text=True)
     assert "-F _kerashash_completion kerashash" in result.stdout
-    assert "compinit" in (tmp_path / ".zshrc").read_text()
+    zsh = (tmp_path / ".zshrc").read_bytes()
+    assert zsh.startswith(latin)
+    assert b"compinit" in zsh
     fish = tmp_path / ".config/fish/completions/kerashash.fish"
     assert "complete --no-files --command kerashash" in fish.read_text()
     monkeypatch.setenv("SHELL", "/bin/csh")

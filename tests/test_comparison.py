@@ -1,23 +1,35 @@
 """The papers' tables: what they print, and how they are filled and go on."""
 
+import contextlib
 import csv
 import math
 import signal
 import subprocess
 import sys
+import threading
+import time
 import types
 
 import keras
 import numpy as np
 import pytest
 
-from kerashash import cli, data, zoo
-from kerashash.comparison import cells, compare, list_tables, results, table, values
+from kerashash import cli, data, files, zoo
+from kerashash.comparison import (
+    cells,
+    choices,
+    compare,
+    figures,
+    list_tables,
+    table,
+    values,
+)
 from kerashash.comparison.tables import Part, Row
 from kerashash.evaluation import label_distribution
 from kerashash.evaluation.choices import PROTOCOLS
 
 QUIET = {"report": lambda line: None}
+unix = pytest.mark.skipif(sys.platform == "win32", reason="no file locks")
 # Parts that are in no table of a paper.
 OURS = {"SBU_3DFE", "Emotion6", "Natural Scene"}
 
@@ -25,6 +37,14 @@ OURS = {"SBU_3DFE", "Emotion6", "Natural Scene"}
 def digits(folder, methods=("ITQ",), bits=(8,), seeds=1, **options):
     choices = {"methods": methods, "bits": bits, "seeds": seeds, "data": "digits"}
     return compare("dsre-1", folder, **{**choices, **QUIET, **options})
+
+
+def write(file, seed):
+    """Append the values of a cell."""
+    full = table("dsre-1")
+    task = values.Task(full.parts[0], full.rows[1], 24, seed)
+    cell = cells.Cell({"mAP": 0.25, "mAP, ties averaged": 0.3}, 1.0, 1.0)
+    values.append(file, "dsre-1", task, cell)
 
 
 def lines(file):
@@ -170,6 +190,77 @@ def test_a_torn_line_is_cut_off_and_its_cell_done_again(tmp_path):
     assert len(lines(file)) == 3  # that of the first measure is there twice
 
 
+@contextlib.contextmanager
+def locked(file):
+    """Write to a file as another process does."""
+    with file.open("ab", buffering=0) as stream:
+        assert files.lock(stream.fileno(), time.monotonic())
+        yield stream
+
+
+@unix
+@pytest.mark.parametrize("change", [values.repair, lambda file: write(file, seed=1)])
+def test_a_file_is_of_one_process_at_a_time(tmp_path, change):
+    write(tmp_path / "other.csv", seed=0)
+    line = (tmp_path / "other.csv").read_bytes()
+    file = tmp_path / "a.csv"
+    with locked(file) as stream:
+        stream.write(line[:-5])
+        thread = threading.Thread(target=change, args=[file])
+        thread.start()
+        thread.join(0.05)
+        stream.write(line[-5:])
+    thread.join()
+    assert {key[-1] for key in values.read(file)} >= {"0"}
+    assert file.read_bytes().startswith(line)
+
+
+@unix
+def test_the_first_two_appends_at_once_write_one_header(tmp_path):
+    write(tmp_path / "other.csv", seed=0)
+    file = tmp_path / "a.csv"
+    with locked(file) as stream:
+        thread = threading.Thread(target=write, args=[file], kwargs={"seed": 1})
+        thread.start()
+        thread.join(0.05)
+        stream.write((tmp_path / "other.csv").read_bytes())
+    thread.join()
+    assert {key[-1] for key in values.read(file)} == {"0", "1"}
+
+
+@unix
+def test_a_file_that_stays_locked_is_named(tmp_path, monkeypatch):
+    monkeypatch.setattr(values, "_PATIENCE", 0.0)
+    file = tmp_path / "a.csv"
+    with locked(file), pytest.raises(TimeoutError, match=r"a.csv has been written by"):
+        write(file, seed=0)
+
+
+def test_a_torn_line_of_another_process_is_not_appended_to(tmp_path):
+    file = tmp_path / "a.csv"
+    write(file, seed=0)
+    with file.open("ab") as stream:
+        stream.write(b"dsre-1,CIF")
+    write(file, seed=1)
+    assert {key[-1] for key in values.read(file)} == {"0", "1"}
+
+
+ENCODINGS = """
+import pathlib, warnings
+from kerashash.comparison import list_tables, table, values
+
+warnings.simplefilter("error", EncodingWarning)
+table(list_tables()[0])
+values.read(pathlib.Path("a.csv"))
+"""
+
+
+def test_files_are_utf_8_everywhere(tmp_path):
+    write(tmp_path / "a.csv", seed=0)
+    command = [sys.executable, "-X", "warn_default_encoding", "-c", ENCODINGS]
+    subprocess.run(command, cwd=tmp_path, timeout=60, check=True)
+
+
 KILLED = """
 import os, signal, sys
 from kerashash.comparison import compare
@@ -192,6 +283,20 @@ def test_a_killed_run_goes_on(tmp_path):
     digits(tmp_path, bits=[4, 8], report=said.append)
     assert len(said) == 1
     assert said[0].startswith("digits, ITQ, 8 bits")
+
+
+def test_the_cache_is_that_of_the_package(tmp_path, monkeypatch):
+    folders = []
+
+    def load(part, seed, cache_dir, data_dir):
+        folders.append(cache_dir)
+        raise data.DatasetUnavailableError("none")
+
+    monkeypatch.setattr(cells, "load", load)
+    monkeypatch.setenv("KERASHASH_CACHE", str(tmp_path / "kerashash"))
+    for given in (None, tmp_path / "own"):
+        digits(tmp_path / "out", cache_dir=given)
+    assert folders == [tmp_path / "kerashash", tmp_path / "own"]
 
 
 def test_missing_data_are_named(tmp_path):
@@ -304,10 +409,10 @@ def test_a_folder_of_photographs_is_compared(tmp_path, monkeypatch, rng):
 
 def test_recipes_and_folders_are_data(tmp_path):
     (tmp_path / "pets").mkdir()
-    own = results._own_part(table("dsre-1").parts[0], tmp_path / "pets")
+    own = choices._own_part(table("dsre-1").parts[0], tmp_path / "pets")
     assert own.data == {"folder": str((tmp_path / "pets").resolve())}
     assert own.name == "pets"
-    own = results._own_part(
+    own = choices._own_part(
         table("ddh-2").parts[0], zoo.recipe_path("dcdh-ap-mirflickr-48")
     )
     assert own.data == {"name": "mirflickr25k", "allow_missing": True}
@@ -316,7 +421,7 @@ def test_recipes_and_folders_are_data(tmp_path):
     with pytest.raises(
         ValueError, match=r"`data` must be a recipe whose backbone .*of"
     ):
-        results._own_part(
+        choices._own_part(
             table("ddh-2").parts[0], zoo.recipe_path("dcdh-full-cifar10-48")
         )
 
@@ -327,14 +432,10 @@ def test_values_are_drawn_beside_the_printed_ones(tmp_path, monkeypatch):
         "kerashash.monitoring.plots.against_bits",
         lambda methods, title, label, path: drawn.update(methods) or path.touch(),
     )
-    full = table("dsre-1")
-    part, row = full.parts[0], full.rows[1]
-    cell = cells.Cell({"mAP": 0.25, "mAP, ties averaged": 0.3}, 1.0, 1.0)
     for seed in (0, 1):
-        task = values.Task(part, row, 24, seed)
-        values.append(tmp_path / "a.csv", "dsre-1", task, cell)
+        write(tmp_path / "a.csv", seed)
     done = values.read(tmp_path / "a.csv")
-    results._draw(full, done, 2, tmp_path)
+    figures.draw(table("dsre-1"), done, 2, tmp_path)
     assert [path.name for path in tmp_path.glob("*.png")] == ["dsre-1-cifar_10.png"]
     assert [*drawn] == ["ITQ"]
     assert drawn["ITQ"]["printed"] == [0.162, 0.169, 0.172, 0.175]

@@ -332,6 +332,19 @@ def test_an_engine_whose_package_is_broken(fake, monkeypatch):
     assert alive() is None
 
 
+def test_a_network_that_cannot_be_converted_says_why(monkeypatch):
+    def broken(model):
+        raise RuntimeError("Op FOO is not supported.\nSee the log.")
+
+    monkeypatch.setattr(preparing, "statistics_inlined", broken)
+    monkeypatch.setattr(preparing, "is_installed", lambda engine: True)
+    monkeypatch.setattr(preparing, "_file", lambda *_: None)
+    with pytest.raises(
+        ValueError, match=r"'litert': RuntimeError: Op FOO is not .*d.$"
+    ):
+        hasher().encoder("litert")
+
+
 def test_all_sizes_of_batches_are_compared(monkeypatch):
     class Network:
         def run(self, batches, rows):

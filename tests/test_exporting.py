@@ -10,7 +10,7 @@ import tensorflow as tf
 from conftest import mlp
 
 import kerashash
-from kerashash import backbones
+from kerashash import backbones, exporting
 from kerashash.backbones import efficientnet_lite
 
 SUFFIXES = {"saved_model": "", "onnx": ".onnx", "litert": ".tflite", "openvino": ".xml"}
@@ -191,6 +191,18 @@ def test_a_network_that_a_format_cannot_hold_is_named(tmp_path):
     with pytest.raises(ValueError, match=r"`format` must be one .*litert.*Converter"):
         kerashash.export_encoder(model, tmp_path / "x.tflite", format="litert")
     assert not any(tmp_path.iterdir())
+
+
+def test_a_failed_conversion_says_why(tmp_path, monkeypatch):
+    def broken(encoder, folder):
+        raise RuntimeError("Op FOO is not supported.\nSee the log.")
+
+    monkeypatch.setattr(exporting, "_write_litert", broken)
+    model = kerashash.AdaLabelHash(mlp(4), bits=12, num_classes=3)
+    with pytest.raises(
+        ValueError, match=r"'litert': RuntimeError: Op FOO is not .*d.$"
+    ):
+        kerashash.export_encoder(model, tmp_path / "x.tflite", format="litert")
 
 
 @pytest.mark.parametrize(

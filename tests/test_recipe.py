@@ -3,6 +3,7 @@
 import dataclasses
 import json
 import types
+import weakref
 
 import h5py
 import keras
@@ -13,13 +14,13 @@ import tensorflow as tf
 from conftest import METRIC as MAP
 
 import kerashash
-from kerashash import cli, recipes, zoo
+from kerashash import cli, files, recipes, zoo
 from kerashash.backbones import efficientnet_lite
 from kerashash.data import RetrievalData, feature_cache
 from kerashash.data.augmentation import random_cutout, random_shift
 from kerashash.evaluation import label_distribution
 from kerashash.recipes import fitting, recipe, runs
-from kerashash.zoo import weight_files
+from kerashash.zoo import encoding, weight_files
 
 FINE_TUNED = """
 seed = 3
@@ -465,7 +466,7 @@ def rewrite(path, file, arrays):
     np.savez(path / file, **arrays)
     card = json.loads((path / "card.json").read_text())
     card["files"][file] = {
-        "sha256": weight_files.sha256(path / file),
+        "sha256": files.sha256(path / file),
         "bytes": (path / file).stat().st_size,
     }
     (path / "card.json").write_text(json.dumps(card))
@@ -1394,6 +1395,42 @@ def test_a_recipe_on_a_folder_of_images(tmp_path, rng, monkeypatch, capsys):
     assert "database codes made again: 16 of 16 equal" in capsys.readouterr().out
     (tmp_path / "elsewhere" / "cat" / "0.png").unlink()
     assert cli.main([*verify, *elsewhere]) == 2
+
+
+def test_the_counts_of_a_card_are_those_of_its_codes(tmp_path, rng, monkeypatch):
+    def network(*_, **__):
+        return keras.Sequential([keras.Input((4, 4, 3)), keras.layers.Flatten()])
+
+    load_data = encoding.load_data
+    loaded, sizes = [], []
+
+    def load(*arguments):
+        assert not any(rows() for rows in loaded)  # each may fill the memory
+        rows = load_data(*arguments)
+        loaded.append(weakref.ref(rows))
+        sizes.append(rows.num_query)
+        return rows
+
+    monkeypatch.setattr(runs, "backbones", types.SimpleNamespace(get=network))
+    monkeypatch.setattr(encoding, "load_data", load)
+    folder = tmp_path / "photos"
+    photos(folder, rng)
+    lines = ["file,labels"]
+    for file in sorted(folder.rglob("*.png")):
+        labels = rng.choice([*"abcd"], rng.integers(1, 4), replace=False)
+        lines.append(f"{file.relative_to(folder).as_posix()},{';'.join(labels)}")
+    (folder / "labels.csv").write_text("\n".join(lines))
+    path = write(
+        tmp_path,
+        "ITQ",
+        "seed = 0\nepochs = 1",
+        data='folder = "photos"\nlabels = "labels.csv"\nquery_share = 0.2',
+    )
+    entry = recipes.train(path, tmp_path / "zoo", seeds=2, cache_dir=tmp_path / "cache")
+    assert sizes[0] != sizes[1]  # of images with several labels, each draws others
+    stored = files.read_npz(entry.path / "codes.npz")
+    assert entry.card["counts"]["query"] == len(stored["query_codes"]) == sizes[0]
+    assert entry.card["counts"]["database"] == len(stored["database_codes"])
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,5 @@
 import contextlib
+import errno
 import functools
 import hashlib
 import http.server
@@ -7,12 +8,13 @@ import os
 import pathlib
 import re
 import shutil
+import sys
 import threading
 import time
 
 import pytest
 
-from kerashash import cli, installed, zoo
+from kerashash import cli, files, installed, zoo
 from kerashash.zoo import fetching, registry
 from kerashash.zoo.entries import FILES
 
@@ -618,6 +620,25 @@ def test_a_cache_that_cannot_be_is_named(server, tmp_path, monkeypatch):
     monkeypatch.setenv("KERASHASH_CACHE", str(tmp_path / "file"))
     with pytest.raises(ValueError, match="`KERASHASH_CACHE` must lie in a folder"):
         zoo.entry(NAME)
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="no file locks")
+def test_two_processes_do_not_write_to_one_folder(tmp_path, monkeypatch):
+    now = time.monotonic()
+    with (
+        fetching._locked(tmp_path, now),
+        pytest.raises(ConnectionError, match="written to by another process"),
+        fetching._locked(tmp_path, now),
+    ):
+        pass
+
+    def flock(*_):
+        raise OSError(errno.ENOLCK, "No locks available")
+
+    # A file system without locks.
+    monkeypatch.setattr(files.fcntl, "flock", flock)
+    with fetching._locked(tmp_path, now), open(tmp_path / ".lock") as other:
+        assert not files.lock(other.fileno(), now)
 
 
 def test_nothing_is_written_through_a_link_in_the_cache(server, tmp_path):

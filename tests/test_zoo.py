@@ -132,13 +132,13 @@ def test_verify_hashes_each_file_once(tmp_path, rng, monkeypatch):
     monkeypatch.setattr(weight_files, "_LARGE_PARAMETERS", 50)
     *_, entry = make(tmp_path, rng)
     hashed = collections.Counter()
-    sha256 = weight_files.sha256
+    sha256 = files.sha256
 
     def counting(path):
         hashed[path] += 1
         return sha256(path)
 
-    monkeypatch.setattr(weight_files, "sha256", counting)
+    monkeypatch.setattr(files, "sha256", counting)
     zoo.verify(entry.path)
     (shared,) = (tmp_path / "shared").iterdir()
     assert hashed == dict.fromkeys([shared, *(entry.path / f for f in FILES)], 1)

@@ -49,8 +49,9 @@ def install(ctx: click.Context, param: click.Parameter, value: bool) -> None:
         name, before = _STARTUP[shell]
         startup = pathlib.Path(name).expanduser()
         line = f"source {shlex.quote(str(file))}"
-        text = startup.read_text() if startup.exists() else ""
-        if line not in text.splitlines():
+        # Bytes: what others have written there may be in any encoding.
+        content = startup.read_bytes() if startup.exists() else b""
+        if line.encode() not in content.splitlines():
             with startup.open("a") as stream:
                 stream.write(f"\n# Completion of kerashash\n{before}{line}\n")
             print(f"Added a line to {startup}")

@@ -14,7 +14,6 @@ import numpy as np
 import numpy.typing as npt
 
 from kerashash import backbones, baselines, data, methods
-from kerashash.backbones import QuantileEncoding
 from kerashash.baselines.shallow import ShallowHash
 from kerashash.comparison.tables import Part, Row
 from kerashash.data import DistributionData, RetrievalData
@@ -22,6 +21,7 @@ from kerashash.evaluation import label_distribution, precision_recall
 from kerashash.evaluation.choices import PROTOCOLS
 from kerashash.methods import HashModel
 from kerashash.recipes import fitting
+from kerashash.recipes.recipe import ENCODINGS
 from kerashash.zoo import card_metrics, encoding
 
 #: The baseline that has no class: the nearest neighbours of the features themselves.
@@ -36,10 +36,6 @@ CLASSES = {
 _UNITS, _DROPOUT = 512, 0.3
 # Points of a curve, evenly spaced on a logarithmic axis of ranks.
 _POINTS = 60
-_ENCODINGS = {
-    "standardized": keras.layers.Normalization,
-    "quantiles": QuantileEncoding,
-}
 
 
 class Cell(NamedTuple):
@@ -228,9 +224,6 @@ def _fitted(
         ]
     model = cls(fitting.network(x, layers), **options)
     training = {**part.training, **row.training}
-    if hasattr(model, "options") and "code_epochs" in model.options:
-        # The learning rate schedule starts again with the function network.
-        training["decay_epochs"] = model.options["code_epochs"]
     with open(os.devnull, "w") as nowhere, contextlib.redirect_stdout(nowhere):
         fitting.fit_vectors(model, x, y, **training)
     return model
@@ -241,7 +234,7 @@ def _encoded(part: Part, x: npt.NDArray[Any]) -> list[keras.layers.Layer]:
     name = part.features.get("encoding", "standardized")
     if name == "none":
         return []
-    layer = _ENCODINGS[name]()
+    layer = ENCODINGS[name]()
     layer.adapt(np.asarray(x))
     return [layer]
 

@@ -146,7 +146,7 @@ def table(name: str) -> Table:
             f"{close_names(str(name), names)}"
         )
     file = importlib.resources.files("kerashash.comparison") / "tables"
-    content = tomllib.loads((file / f"{name}.toml").read_text())
+    content = tomllib.loads((file / f"{name}.toml").read_text("utf-8"))
     parts = tuple(Part(**part) for part in content.pop("parts"))
     rows = tuple(Row(**row) for row in content.pop("rows"))
     return Table(name=name, parts=parts, rows=rows, **content)

@@ -5,12 +5,14 @@ import csv
 import io
 import os
 import pathlib
+import time
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
+from kerashash import files
 from kerashash.comparison.tables import Part, Row
 
 #: The columns of the CSV file.
@@ -32,6 +34,8 @@ COLUMNS = (
 _KEY = ("part", "data", "features", "row", "options", "bits", "seed")
 #: The arrays of a curve, which follow the key of its cell.
 CURVE = ("ranks", "precision_at", "recall_at")
+# Seconds to wait for another process that appends, which takes it milliseconds.
+_PATIENCE = 60.0
 
 
 class Task(NamedTuple):
@@ -65,11 +69,9 @@ def in_words(choices: Any) -> str:
 
 def repair(file: pathlib.Path) -> None:
     """Cut off a last line that was not written to its end."""
-    if not file.exists():
-        return
-    with file.open("r+b") as stream:
-        content = stream.read()
-        stream.truncate(content.rfind(b"\n") + 1)
+    if file.exists():
+        with _locked(file):
+            pass
 
 
 def read(file: pathlib.Path) -> dict[tuple[str, ...], dict[str, float]]:
@@ -143,7 +145,7 @@ def _lines(file: pathlib.Path, columns: Sequence[str]) -> Iterator[dict[str, str
     """Read the lines of a file, if there is one with these columns."""
     if not file.exists():
         return
-    with file.open(newline="") as stream:
+    with file.open(encoding="utf-8", newline="") as stream:
         reader = csv.DictReader(stream)
         if reader.fieldnames is not None and tuple(reader.fieldnames) != columns:
             raise ValueError(
@@ -158,14 +160,31 @@ def _append(
 ) -> None:
     buffer = io.StringIO()
     writer = csv.DictWriter(buffer, columns, lineterminator="\n")
-    if not file.exists() or not file.stat().st_size:
-        writer.writeheader()
-    writer.writerows(lines)
-    flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT
-    descriptor = os.open(file, flags, 0o666)
-    with contextlib.closing(os.fdopen(descriptor, "wb", buffering=0)) as stream:
+    with _locked(file) as stream:
+        if not os.fstat(stream.fileno()).st_size:
+            writer.writeheader()
+        writer.writerows(lines)
         stream.write(buffer.getvalue().encode())
-        os.fsync(descriptor)
+        os.fsync(stream.fileno())
+
+
+@contextlib.contextmanager
+def _locked(file: pathlib.Path) -> Iterator[io.FileIO]:
+    """Open a file to append whole lines to it, alone, where there are file locks."""
+    with file.open("a+b", buffering=0) as stream:
+        try:
+            files.lock(stream.fileno(), time.monotonic() + _PATIENCE)
+        except TimeoutError:
+            raise TimeoutError(
+                f"{file} has been written by another process for more than "
+                f"{_PATIENCE:.0f} s."
+            ) from None
+        stream.seek(0)
+        content = stream.read()
+        whole = content.rfind(b"\n") + 1
+        if whole < len(content):  # its last line was not written to its end
+            stream.truncate(whole)
+        yield stream
 
 
 def by_seed(

@@ -25,9 +25,9 @@ import numpy as np
 import numpy.typing as npt
 import tensorflow as tf
 
-from kerashash import cached_files, files, installed
+from kerashash import cached_files, installed
 from kerashash.backbones.images import has_own_code, input_size, statistics_inlined
-from kerashash.checks import check_array
+from kerashash.checks import check_array, first_line
 from kerashash.engines.network import Model, Network
 from kerashash.retrieval.layout import on_accelerator
 
@@ -304,10 +304,9 @@ def _converted(model: Model, engine: str, shape: tuple[int | None, ...]) -> byte
 
 
 def _cannot_run(engine: str, error: Exception) -> ValueError:
-    what = f"{type(error).__name__}: {str(error).strip().splitlines()[:1]}"
     return ValueError(
         f"`engine` must be one that can run this network. Received: {engine!r}: "
-        f"{what[:300]}."
+        f"{first_line(error)}."
     )
 
 
@@ -354,7 +353,6 @@ def _keep(file: pathlib.Path | None, about: dict[str, Any], content: bytes) -> N
     if file is None:
         return
     with contextlib.suppress(OSError, ValueError):
-        files.remove_link(file)
         cached_files.write(file, _KIND, about, content)
     if not os.path.isfile(file):
         _warn_once(

@@ -152,7 +152,7 @@ class Backup(keras.callbacks.Callback):
             state = {
                 "epoch": self._epoch,
                 "model": _description(self.model),
-                "sha256": _sha256(folder / _WEIGHTS),
+                "sha256": files.sha256(folder / _WEIGHTS),
             }
             text = json.dumps(state)
             digest = hashlib.sha256(text.encode()).hexdigest()
@@ -193,10 +193,10 @@ def _check_own(path: pathlib.Path) -> None:
 def _damage(path: pathlib.Path) -> str | None:
     """Say what is wrong with a backup; None if it is whole."""
     try:
-        digest, _, text = (path / _STATE).read_text().partition("\n")
+        digest, _, text = _state_text(path).partition("\n")
         if hashlib.sha256(text.rstrip("\n").encode()).hexdigest() != digest:
             return f"{_STATE} does not match its checksum"
-        if _sha256(path / _WEIGHTS) != json.loads(text)["sha256"]:
+        if files.sha256(path / _WEIGHTS) != json.loads(text)["sha256"]:
             return f"{_WEIGHTS} does not match its checksum"
     except (OSError, ValueError) as error:
         return f"{type(error).__name__}: {error}"
@@ -205,8 +205,12 @@ def _damage(path: pathlib.Path) -> str | None:
 
 def _read_state(path: pathlib.Path) -> dict[str, Any]:
     """The state in a backup that is whole."""
-    state: dict[str, Any] = json.loads((path / _STATE).read_text().partition("\n")[2])
+    state: dict[str, Any] = json.loads(_state_text(path).partition("\n")[2])
     return state
+
+
+def _state_text(path: pathlib.Path) -> str:
+    return files.read_regular(path / _STATE).decode()
 
 
 def _description(model: keras.Model) -> dict[str, Any]:
@@ -284,8 +288,3 @@ def _difference(where: str, old: Any, new: Any) -> tuple[str, Any, Any] | None:
     if isinstance(old, list) and isinstance(new, list):
         return f"number of {where}", len(old), len(new)
     return where, old, new
-
-
-def _sha256(path: pathlib.Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()

@@ -17,7 +17,7 @@ import tensorflow as tf
 
 from kerashash.data import EncodedImages, augmentation
 from kerashash.data.progress import progress
-from kerashash.methods import HashModel
+from kerashash.methods import DDHLDL, HashModel
 from kerashash.monitoring.backup import Backup
 from kerashash.recipes.recipe import Round
 
@@ -163,9 +163,11 @@ def fit_vectors(
     epochs: int,
     batch_size: int,
     learning_rate: float,
-    decay_epochs: int | None = None,
 ) -> keras.callbacks.History:
     """Train on vectors in memory, with Adam and cosine decay.
+
+    The rate of `DDHLDL` decays over the epochs of its code network, and starts again
+    with its function network.
 
     Args:
         model: `HashModel` whose backbone takes the vectors.
@@ -174,13 +176,12 @@ def fit_vectors(
         log_dir: path of a folder for TensorBoard logs, or None.
         epochs, batch_size: int.
         learning_rate: float; the initial rate of the decay.
-        decay_epochs: int or None; the number of epochs over which the rate decays. None
-            is all epochs.
 
     Returns:
         `keras.callbacks.History`.
     """
-    steps = (decay_epochs or epochs) * -(-len(x) // batch_size)
+    decay_epochs = model.options["code_epochs"] if isinstance(model, DDHLDL) else epochs
+    steps = decay_epochs * -(-len(x) // batch_size)
     rate = keras.optimizers.schedules.CosineDecay(learning_rate, steps)
     alone = model.distribute_strategy.num_replicas_in_sync == 1
     # On several devices Keras fails with groups of steps.

@@ -39,9 +39,11 @@ import tomllib
 from collections.abc import Callable, Collection, Mapping
 from typing import Any
 
+import keras
 import numpy as np
 
 from kerashash import baselines, files, methods
+from kerashash.backbones import QuantileEncoding, Whitening
 from kerashash.baselines.shallow import ShallowHash
 from kerashash.checks import check_choices, check_integer
 from kerashash.data import from_directory, load
@@ -58,8 +60,12 @@ METHODS = {
     and issubclass(getattr(module, name), methods.HashModel)
     and name != "HashModel"
 }
-#: Names of the encodings of features.
-ENCODINGS = ("quantiles", "standardized", "whitened")
+#: The encodings of features, by name.
+ENCODINGS = {
+    "quantiles": QuantileEncoding,
+    "standardized": keras.layers.Normalization,
+    "whitened": Whitening,
+}
 #: The largest seed plus 1.
 SEEDS = 2**32
 # Keys of the backbone's table that add layers on its features.
@@ -69,6 +75,8 @@ _WRITTEN = (
     *("bits", "bit_imbalance", "counts", "data", "backbone", "seed", "training"),
     *("split", "versions", "files", "shared", "image_fit"),
 )
+# Most bytes of a recipe; those of the zoo have some thousand.
+_MOST_BYTES = 1 << 20
 # Beyond it, a number is infinite for TensorFlow.
 _LARGEST = float(np.finfo(np.float32).max)
 
@@ -258,7 +266,8 @@ def read(path: str | os.PathLike[str]) -> Recipe:
     """
     file = files.as_path(path)
     try:
-        text = file.read_text("utf-8-sig")  # also with the mark that some editors add
+        # Also with the mark that some editors add.
+        text = files.read_regular(file, _MOST_BYTES).decode("utf-8-sig")
         tables = tomllib.loads(text)
     except (OSError, ValueError, RecursionError) as error:
         raise ValueError(
@@ -424,7 +433,7 @@ def _backbone(table: dict[str, Any]) -> Backbone:
     """Check the table ``backbone``."""
     layers = {name: table[name] for name in _LAYERS if name in table}
     if "encoding" in layers:
-        check_choices({"encoding": ENCODINGS}, encoding=layers["encoding"])
+        check_choices({"encoding": tuple(ENCODINGS)}, encoding=layers["encoding"])
     if "components" in layers:
         check_integer("backbone.components", layers["components"])
         if layers.get("encoding") != "whitened":

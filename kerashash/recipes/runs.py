@@ -20,12 +20,12 @@ import numpy.typing as npt
 import tensorflow as tf
 
 from kerashash import backbones, data, files, installed, zoo
-from kerashash.backbones import QuantileEncoding, Whitening
 from kerashash.checks import check_integer
 from kerashash.data import feature_cache
-from kerashash.methods import DDHLDL, HashModel, self_training
+from kerashash.methods import HashModel, self_training
 from kerashash.recipes import fitting
 from kerashash.recipes.recipe import (
+    ENCODINGS,
     SEEDS,
     Backbone,
     FineTuning,
@@ -34,13 +34,6 @@ from kerashash.recipes.recipe import (
     read,
 )
 from kerashash.zoo import card_metrics, cards, encoding, writing
-
-_ENCODINGS = {
-    "quantiles": QuantileEncoding,
-    "standardized": keras.layers.Normalization,
-    "whitened": Whitening,
-}
-
 
 # More features than a network gives: some methods have no more bits than features.
 _WIDE = 2048
@@ -135,25 +128,25 @@ def train(
         bits = recipe.model.get("bits")  # None: the method has no codes
         values.append(card_metrics.measure(metrics, result.codes, bits))
         if number == first_seed:
-            first_run = result
+            first_run, counts = result, encoding.counts(rows)
+            # Of a folder, the card says how it was split; a data set's protocol has a
+            # name.
+            protocol = {"split": rows.protocol} if "folder" in recipe.data else {}
+        # Before the data of the next seed are loaded, which may be as large.
+        del rows, result
     if seeds > 1:
         metrics = [
             {**metric, "by_seed": [*by_seed]}
             for metric, by_seed in zip(metrics, zip(*values, strict=True), strict=True)
         ]
-    # Of a folder, the card says how it was split; a data set's protocol has a name.
-    split = {"split": rows.protocol} if "folder" in recipe.data else {}
     # "missing" says what an entry without weights needs; it has them now.
     about = {key: value for key, value in recipe.entry.items() if key != "missing"}
     card = {
         **about,
         "metrics": metrics,
         "data": {"seed": first_seed, **recipe.data},
-        "counts": {
-            split: getattr(rows, f"num_{split}")
-            for split in ("train", "query", "database")
-        },
-        **split,
+        "counts": counts,
+        **protocol,
         "backbone": recipe.backbone.table(),
         "seed": first_seed,
         "training": {
@@ -538,9 +531,6 @@ def _fit(
     if isinstance(training, Solving):
         callbacks = [keras.callbacks.TensorBoard(log_dir)] if log_dir else []
         return model.fit(x, y, **choices, verbose=2, callbacks=callbacks)
-    if isinstance(model, DDHLDL):
-        # The learning rate schedule starts again with the function network.
-        choices["decay_epochs"] = model.options["code_epochs"]
     return fitting.fit_vectors(model, x, y, log_dir, **choices)
 
 
@@ -554,7 +544,7 @@ def feature_layers(x: npt.NDArray[Any], backbone: Backbone) -> list[keras.layers
     layers: list[keras.layers.Layer] = []
     if backbone.encoding is not None:
         options = {"components": backbone.components} if backbone.components else {}
-        layers.append(_ENCODINGS[backbone.encoding](**options))
+        layers.append(ENCODINGS[backbone.encoding](**options))
         layers[0].adapt(x)
     if backbone.hidden_units is not None:
         layers.append(keras.layers.Dense(backbone.hidden_units, "relu"))

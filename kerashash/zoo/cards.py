@@ -8,7 +8,7 @@ import re
 from collections.abc import Callable, Mapping
 from typing import Any, TypeGuard, TypeVar
 
-from kerashash import notebook
+from kerashash import files, notebook
 from kerashash.checks import said
 
 T = TypeVar("T")
@@ -116,7 +116,7 @@ def content(path: pathlib.Path) -> bytes:
         bytes.
 
     Raises:
-        ValueError: if there are more than `MAX_CARD_BYTES`.
+        ValueError: if there are more than `MAX_CARD_BYTES`, or it is no regular file.
         OSError: if the file cannot be read.
 
     Example:
@@ -124,11 +124,7 @@ def content(path: pathlib.Path) -> bytes:
         >>> content(pathlib.Path("card.json"))
         b'{}'
     """
-    with path.open("rb") as file:
-        text = file.read(MAX_CARD_BYTES + 1)
-    if len(text) > MAX_CARD_BYTES:
-        raise ValueError(f"{path} must have at most {MAX_CARD_BYTES} bytes.")
-    return text
+    return files.read_regular(path, MAX_CARD_BYTES)
 
 
 def check(

@@ -103,6 +103,26 @@ def load_data(
     return data.from_directory(folder, **options)
 
 
+def counts(data: "RetrievalData | DistributionData") -> dict[str, int]:
+    """What a card says of how many rows the data of its entry have.
+
+    Args:
+        data: `kerashash.data.RetrievalData` or `kerashash.data.DistributionData`.
+
+    Returns:
+        dict of int, by ``train``, ``query`` and ``database``.
+
+    Example:
+        >>> counts(load_data({"name": "digits"}, None))
+        {'train': 1497, 'query': 300, 'database': 1497}
+    """
+    return {
+        "train": data.num_train,
+        "query": data.num_query,
+        "database": data.num_database,
+    }
+
+
 def encode_splits(
     model: "HashModel",
     data: "RetrievalData | DistributionData",

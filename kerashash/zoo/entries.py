@@ -11,8 +11,8 @@ from typing import Any, NamedTuple, TypeVar
 
 from kerashash import files as file_safety
 from kerashash import installed, notebook
-from kerashash.checks import check_flag, close_names
-from kerashash.zoo import cards, hub, registry, remote, weight_files
+from kerashash.checks import check_flag, close_names, said
+from kerashash.zoo import cards, hub, registry, remote
 
 T = TypeVar("T")
 
@@ -339,10 +339,15 @@ def _names_of(path: pathlib.Path) -> set[str]:
 
 def _check_inside(folder: pathlib.Path, file: pathlib.Path) -> None:
     """Refuse a symbolic link that leads out of a folder."""
-    if not file.resolve().is_relative_to(folder.resolve()):
+    try:
+        target = file.resolve()
+    except (OSError, RuntimeError) as error:  # RuntimeError, of links in a circle
         raise ValueError(
-            f"{file} must be a file of its folder. Received: a link to "
-            f"{file.resolve()}."
+            f"{file} must be a file of its folder. Received: {said(error)}."
+        ) from error
+    if not target.is_relative_to(folder.resolve()):
+        raise ValueError(
+            f"{file} must be a file of its folder. Received: a link to {target}."
         )
 
 
@@ -384,7 +389,7 @@ def _check_file(
     size, digest = path.stat().st_size, "not computed"
     # The size first: to read a file takes as long as it is large.
     if size == expected.get("bytes"):
-        digest = weight_files.sha256(path)
+        digest = file_safety.sha256(path)
     if digest != expected.get("sha256"):
         raise ValueError(
             f"{path} is not the file that its card describes. Received: {size} bytes, "

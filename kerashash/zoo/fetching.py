@@ -16,11 +16,8 @@ import urllib.request
 from collections.abc import Callable, Iterator
 from typing import Any, BinaryIO, TypeVar
 
-from kerashash.files import open_in_place
+from kerashash import files
 from kerashash.notes import note
-
-if sys.platform != "win32":
-    import fcntl
 
 T = TypeVar("T")
 
@@ -31,7 +28,6 @@ _TIMEOUT = 20.0  # seconds without a byte
 # bytes. A server that sends a byte now and then would hold its caller for ever.
 _TOTAL_TIMEOUT = 40.0
 _LEAST_BYTES_PER_SECOND = 1 << 15
-_LOCK_PAUSE = 0.02  # seconds
 _CHUNK_BYTES = 1 << 20
 _MAX_TEXT_BYTES = 1 << 22
 _PROGRESS_BYTES = 1 << 24  # files from this size on show their progress
@@ -157,8 +153,7 @@ def is_whole(path: pathlib.Path, sha256: str, size: int) -> bool:
     """
     if not path.is_file() or path.stat().st_size != size:
         return False
-    with path.open("rb") as stream:
-        return hashlib.file_digest(stream, "sha256").hexdigest() == sha256
+    return files.sha256(path) == sha256
 
 
 def _deadline(size: int = 0) -> float:
@@ -169,21 +164,14 @@ def _deadline(size: int = 0) -> float:
 @contextlib.contextmanager
 def _locked(folder: pathlib.Path, deadline: float) -> Iterator[None]:
     """Let one process at a time write to a folder, where the system has file locks."""
-    with open_in_place(folder / ".lock") as stream:
-        while sys.platform != "win32":
-            try:
-                fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                if time.monotonic() > deadline:
-                    raise ConnectionError(
-                        f"{folder} is being written to by another process, which has "
-                        "not ended in time. Try again later."
-                    ) from None
-                time.sleep(_LOCK_PAUSE)
-                continue
-            except OSError:  # a file system without locks
-                pass
-            break
+    with files.open_in_place(folder / ".lock") as stream:
+        try:
+            files.lock(stream.fileno(), deadline)
+        except TimeoutError:
+            raise ConnectionError(
+                f"{folder} is being written to by another process, which has not "
+                "ended in time. Try again later."
+            ) from None
         yield
 
 
@@ -191,7 +179,7 @@ def _complete(
     url: str, part: pathlib.Path, sha256: str, size: int, deadline: float
 ) -> None:
     """Fetch what is missing of a partial file, and verify the whole."""
-    with io.BufferedRandom(open_in_place(part)) as stream:
+    with io.BufferedRandom(files.open_in_place(part)) as stream:
 
         def received_bytes() -> int:
             return stream.seek(0, os.SEEK_END)

@@ -7,7 +7,6 @@ next to the entries, named after a digest of its content. The entry's own file h
 the other weights.
 """
 
-import hashlib
 import os
 import pathlib
 from collections.abc import Sequence
@@ -17,7 +16,7 @@ import h5py
 import numpy as np
 import numpy.typing as npt
 
-from kerashash import installed
+from kerashash import files, installed
 from kerashash.checks import said
 
 if TYPE_CHECKING:  # they import TensorFlow
@@ -100,12 +99,11 @@ def save(
         file = _package_file(save_network(network, part))
         if file is None:
             folder.mkdir(exist_ok=True)
-            file = folder / f"{sha256(part)[:16]}.weights.h5"
+            file = folder / f"{files.sha256(part)[:16]}.weights.h5"
             os.replace(part, file)
         part.unlink(missing_ok=True)
-        shared.append(
-            {"file": file.name, "sha256": sha256(file), "bytes": file.stat().st_size}
-        )
+        digest, size = files.sha256(file), file.stat().st_size
+        shared.append({"file": file.name, "sha256": digest, "bytes": size})
     return shared
 
 
@@ -176,25 +174,6 @@ def load(
         ) from error
     if absent:
         model.restart()
-
-
-def sha256(path: pathlib.Path) -> str:
-    """The sha256 of a file, as 64 hexadecimal digits.
-
-    Args:
-        path: `pathlib.Path` of the file.
-
-    Returns:
-        str.
-
-    Example:
-        >>> path = pathlib.Path("hash.txt")
-        >>> _ = path.write_bytes(b"hash")
-        >>> sha256(path)[:8]
-        'd04b98f4'
-    """
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _half_precision(array: npt.NDArray[Any]) -> npt.NDArray[Any]:

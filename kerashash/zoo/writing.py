@@ -242,7 +242,7 @@ def save(
         (staging / "recipe.toml").write_text(recipe, "utf-8")
         card["files"] = {
             file: {
-                "sha256": weight_files.sha256(staging / file),
+                "sha256": files.sha256(staging / file),
                 "bytes": (staging / file).stat().st_size,
             }
             for file in FILES
@@ -375,7 +375,7 @@ def _copy(found: Entry, folder: pathlib.Path, shared: pathlib.Path) -> None:
         copy = shared / network.name
         if copy.exists():
             # Other entries of the registry need it as it is.
-            if weight_files.sha256(copy) != weight_files.sha256(network):
+            if files.sha256(copy) != files.sha256(network):
                 raise ValueError(
                     f"`root` must have no other network of the name {network.name}."
                     f" Received: {copy}."
@@ -414,7 +414,7 @@ def _copy_alone(found: Entry, folder: pathlib.Path) -> Entry:
         card["shared"] = [
             {
                 "file": network.name,
-                "sha256": weight_files.sha256(network),
+                "sha256": files.sha256(network),
                 "bytes": network.stat().st_size,
             }
             for network in networks
@@ -439,8 +439,7 @@ def _about(
             "`data` must be a RetrievalData or DistributionData of `kerashash.data`. "
             f"Received: {type(data).__name__}."
         )
-    splits = ("train", "query", "database")
-    counts = {"counts": {split: getattr(data, f"num_{split}") for split in splits}}
+    counts = {"counts": encoding.counts(data)}
     if isinstance(data, DistributionData):
         choices = {"k": min(30, data.num_database)} if model.has_codes else {}
         metrics = [{"name": name, **choices} for name in label_distribution.MEASURES]

@@ -539,7 +539,7 @@ def test_golden_inputs_that_test_nothing_are_refused(folder, change):
 def test_a_file_of_another_size_is_not_read(folder, monkeypatch):
     os.truncate(folder / "codes.npz", 1 << 40)  # holes, which take no place
     hashed = []
-    monkeypatch.setattr(weight_files, "sha256", hashed.append)
+    monkeypatch.setattr(files, "sha256", hashed.append)
     monkeypatch.setattr("kerashash.zoo.entries.FILES", ("codes.npz",))
     with pytest.raises(ValueError, match=r"codes\.npz is not the file.*not computed"):
         zoo.entry(folder)

@@ -107,6 +107,32 @@ def test_an_actor_encodes_rows_of_parquet(tmp_path, monkeypatch):
     assert faults == [None, "not a readable image", "null", None, None]
 
 
+@needs_ray
+def test_of_a_store_the_keys_alone_are_read(tmp_path, monkeypatch):
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    layers = [keras.Input((8, 8, 3)), keras.layers.Flatten()]
+    model = kerashash.AdaLabelHash(keras.Sequential(layers), bits=12, num_classes=3)
+    store = kerashash.CodeStore.create(tmp_path / "codes.khs", model)
+    store.add(np.zeros((1, 2), np.uint8), ids=["a"], columns={"wide": np.ones((1, 9))})
+    pq.write_table(pa.table({"image": ["a"]}), tmp_path / "a.parquet")
+    read, asked = store.columns, []
+
+    def columns(where=None, names=None):
+        asked.append(names)
+        return read(where, names)
+
+    def start(address):
+        raise ConnectionError(address)
+
+    monkeypatch.setattr(store, "columns", columns)
+    monkeypatch.setattr(encoding, "session", start)
+    with pytest.raises(ConnectionError):
+        encoding.encode_parquet(str(tmp_path / "a.parquet"), store, image="image")
+    assert asked == [["id"]]
+
+
 def test_a_key_that_occurs_twice_is_refused():
     block = encoding.Block(["a", "b"], np.zeros((2, 1), np.uint8), {}, {})
     seen = set()

@@ -468,6 +468,41 @@ def test_one_photograph_in_the_folder_is_enough(folder, model, tmp_path):
 
 
 @needs_server
+def test_a_refusal_at_the_start_leaves_nothing_behind(
+    folder, model, store, tmp_path, monkeypatch
+):
+    from kerashash.page import app
+    from kerashash.page.app import create_app
+
+    def threads():
+        return [thread for thread in threading.enumerate() if thread.name == "batches"]
+
+    before = threads()
+    read = CodeStore.columns
+    asked = []
+
+    def columns(self, where=None, names=None):
+        asked.append(names)
+        return read(self, where, names)
+
+    def load(*_):
+        raise AssertionError("the model was loaded in vain")
+
+    monkeypatch.setattr(CodeStore, "columns", columns)
+    with monkeypatch.context() as patch:
+        patch.setattr(app, "Searcher", load)
+        with pytest.raises(NotADirectoryError, match="`images` must be a folder"):
+            create_app(store, tmp_path / "no_such")
+        with pytest.raises(ValueError, match="`images` must be the folder of the"):
+            create_app(store, tmp_path)
+    assert asked == [["id"]]
+    monkeypatch.setattr(app.Searcher, "warm_up", load)
+    with pytest.raises(AssertionError, match="in vain"):
+        create_app(store, folder)
+    assert threads() == before
+
+
+@needs_server
 def test_photographs_are_small_upright_and_bare(port, folder, model, tmp_path):
     image = Image.effect_noise((300, 200), 60).convert("RGB")
     exif = Image.Exif()
@@ -696,6 +731,7 @@ def test_batches_keep_order_and_survive_errors():
     batcher.close()
     assert last.result(0) == "ff"
     assert not batcher.is_alive
+    assert batcher.submit("late").cancelled()
     assert batches[:3] == [["a"], ["b", "d"], ["bad", "e"]]
     with pytest.raises(ValueError, match="`most` must be at least 1"):
         Batcher(function, most=0)

@@ -95,6 +95,26 @@ def test_a_column_that_comes_later_is_missing_in_earlier_rows(store):
     assert "seen" not in old.columns()
 
 
+def test_columns_are_read_by_name(store):
+    assert store.columns(names=["id"])["id"].tolist() == []
+    store.add(random_codes(3), columns={"n": [1, 2, 3], "name": ["a", "b", "c"]})
+    before = store.versions()[-1].version
+    store.add(random_codes(1), columns={"late": [7]})
+    read = store.columns("n > 1", names=("name", "id", "name"))
+    assert [*read] == ["name", "id"]
+    assert read["name"].tolist() == ["b", "c"]
+    assert read["id"].tolist() == [1, 2]
+    assert [*store.columns("1 = 0", names=["n"])] == ["n"]
+    assert store.columns(names=[]) == {}
+    old = reopened(store, version=before)
+    for each, name in ((store, "no_such"), (store, "N"), (store, "row"), (old, "late")):
+        with pytest.raises(ValueError, match=rf"`names` must.*'id', 'n'.*'{name}'"):
+            each.columns(names=["id", name])
+    for names in ("id", {"id"}, 5):
+        with pytest.raises(TypeError, match="`names` must be a list of names"):
+            store.columns(names=names)
+
+
 def test_numbers_come_back_as_they_were(store):
     columns = {
         "score": [1.5, float("nan"), -np.inf],
@@ -284,6 +304,30 @@ def test_wrong_batches_are_named_and_add_nothing(tmp_path, batches, message):
     ):
         store.add(given())
     assert len(store) == 0
+
+
+def test_batches_without_rows_add_nothing(store):
+    before = len(store.versions())
+    nothing = random_codes(1)[:0]
+    for x in ([], nothing, iter([]), iter([nothing, nothing]), iter([(nothing, [])])):
+        store.add(x)
+        store.upsert(x, ids=[])
+    assert (len(store), len(store.versions())) == (0, before)
+    codes = random_codes(5)
+    labels = np.arange(10).reshape(5, 2)
+    # What an empty batch says of its labels is of no row.
+    ends = ((0, 0), (0, 3), (3, 3), (3, 5), (5, 5))
+    batches = [(codes[i:j], labels[i:j] if i < j else []) for i, j in ends]
+    store.add(iter(batches))
+    np.testing.assert_array_equal(store.codes(), codes)
+    np.testing.assert_array_equal(store.columns()["label"], labels)
+
+
+def test_batches_are_committed_when_they_are_many(tmp_path, monkeypatch):
+    monkeypatch.setattr(code_store, "_COMMIT_ROWS", 4)
+    store = CodeStore.create(tmp_path / "codes.khs", bits=BITS)
+    store.add(iter([random_codes(rows) for rows in (1, 2, 0, 1, 3, 0, 5, 1)]))
+    assert [version.rows for version in store.versions()] == [0, 4, 12, 13]
 
 
 @pytest.mark.parametrize(
@@ -1066,6 +1110,16 @@ def test_duplicates_are_keys_of_the_selected_rows(tmp_path, engine):
     assert store.duplicates(radius=2) == [["b", "e"], ["c", "d", "f"]]
     with pytest.raises(ValueError, match="`radius` must be"):
         store.duplicates(radius=9)
+
+
+def test_duplicates_of_codes_need_no_tensorflow(tmp_path, monkeypatch):
+    store = CodeStore.create(tmp_path / "codes.khs", bits=BITS)
+    store.add(random_codes(1).repeat(3, axis=0))
+    # As if nothing had been imported yet.
+    monkeypatch.setitem(sys.modules, "kerashash.retrieval.ranker", None)
+    monkeypatch.delitem(sys.modules, "kerashash.store.duplicates")
+    monkeypatch.delattr("kerashash.store.duplicates")
+    assert store.duplicates(radius=1) == [[0, 1, 2]]
 
 
 def test_a_model_is_a_model(tmp_path):

@@ -1,6 +1,8 @@
 """What stores in LanceDB alone do: the approximate index, and writers at one time."""
 
+import errno
 import importlib.util
+import os
 import threading
 
 import numpy as np
@@ -151,6 +153,34 @@ def test_writers_at_one_time_double_no_key(tmp_path, prefix, kind):
         assert (of.reshape(6, 10) == of.reshape(6, 10)[:, :1]).all()
     else:
         assert not refused
+
+
+@pytest.mark.skipif(os.name != "posix", reason="locks and links of POSIX")
+def test_a_file_system_may_have_no_locks_and_a_link_is_not_written_through(
+    tmp_path, monkeypatch
+):
+    import fcntl
+
+    store = CodeStore.create(tmp_path / "codes.khs", bits=BITS, engine="lance")
+    outside = tmp_path / "outside"
+    (tmp_path / "codes.khs" / lance._LOCK).symlink_to(outside)
+    store.add(random_codes(2))
+    assert not outside.exists()
+    waiting = CodeStore.open(store.path)
+    monkeypatch.setattr(lance, "_TIMEOUT_SECONDS", 0.0)
+    with lance._locked(tmp_path / "codes.khs") as alone:
+        assert alone
+        with pytest.raises(TimeoutError, match=r"codes\.khs' has been written by ano"):
+            waiting.add(random_codes(1))
+
+    def fail(*_):
+        raise OSError(errno.ENOLCK, "No locks available")
+
+    monkeypatch.setattr(fcntl, "flock", fail)
+    with lance._locked(tmp_path / "codes.khs") as alone:
+        assert not alone  # so that a commit compares its keys with all
+    store.add(random_codes(3))
+    assert len(store) == 5
 
 
 def test_numbers_go_on_after_the_largest_key(tmp_path, monkeypatch):

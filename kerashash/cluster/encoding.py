@@ -181,7 +181,7 @@ def encode_parquet(
                 f"`{argument}` must be of the columns {dataset.schema.names}. "
                 f"Received: {name!r}."
             )
-    present = store.columns()["id"].tolist()
+    present = store.columns(names=["id"])["id"].tolist()
     groups = [
         group
         for fragment in dataset.get_fragments()

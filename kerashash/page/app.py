@@ -2,14 +2,11 @@
 
 import asyncio
 import base64
-import binascii
 import concurrent.futures
 import contextlib
-import json
 import math
 import os
 import pathlib
-import re
 import time
 from collections.abc import AsyncIterator, Callable, Mapping
 from typing import TYPE_CHECKING, Any
@@ -17,63 +14,20 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
-from kerashash.checks import check_integer
-from kerashash.codes import check_packed
+from kerashash.page import requests
 from kerashash.page.guard import Guard
 from kerashash.page.limits import Gate, Limits, Refused
 from kerashash.page.photographs import Photographs
 from kerashash.page.searching import Searcher
 
 if TYPE_CHECKING:
-    from starlette.requests import Request
-
     from kerashash.store import CodeStore
 
 _FILES = pathlib.Path(__file__).parent / "files"
 _MEDIA_TYPES = {".html": "text/html", ".css": "text/css", ".js": "text/javascript"}
-# An integer in a form or an address, of which few digits are read.
-_DIGITS = re.compile(r"\s*[+-]?\d{1,99}\s*")
-_OPTIONS = ("k", "radius", "where")
 # Groups of duplicates, and photographs of each, that are listed.
 _GROUPS, _OF_GROUP = 100, 24
-_DEFAULT_K = 10
 _DEFAULT_SIDE = 240
-# Those of forms: that of browsers, and those that libraries name by default.
-_CHARSETS = (b"utf-8", b"utf8", b"us-ascii", b"iso-8859-1")
-# What the schema says of requests; they are read by `_read`.
-_IMAGE = {"type": "string", "format": "binary", "description": "an image file"}
-_BODY = {
-    "requestBody": {
-        "required": True,
-        "content": {
-            "image/*": {"schema": _IMAGE},
-            "multipart/form-data": {
-                "schema": {"type": "object", "properties": {"image": _IMAGE}}
-            },
-            "application/json": {
-                "schema": {
-                    "type": "object",
-                    "properties": {
-                        "image": {"type": "string", "description": "base64"},
-                        "code": {"type": "string", "description": "hexadecimal"},
-                        "id": {"description": "a key of the store"},
-                    },
-                }
-            },
-        },
-    }
-}
-_SEARCH = {
-    **_BODY,
-    "parameters": [
-        {"name": name, "in": "query", "schema": {"type": kind}, "description": text}
-        for name, kind, text in (
-            ("k", "integer", f"how many neighbours; {_DEFAULT_K} by default"),
-            ("radius", "integer", "their largest distance in bits"),
-            ("where", "string", "an SQL condition on the store's columns, if allowed"),
-        )
-    ],
-}
 
 
 def create_app(
@@ -107,31 +61,35 @@ def create_app(
     from starlette.responses import JSONResponse, Response
 
     limits = limits or Limits()
-    searcher = Searcher(store, limits)
+    # First what takes no time: to load the model and warm it up takes seconds.
     photographs = None if images is None else Photographs(store, images, limits)
-    searcher.warm_up()
     if photographs:
-        keys = store.columns()["id"]
+        keys = store.columns(names=["id"])["id"]
         if len(keys) and not photographs.has_any(keys):
             raise ValueError(
                 "`images` must be the folder of the store's photographs, whose keys "
                 f"are paths in it. Received: '{images}', which has none like "
                 f"{keys[0]!r}."
             )
+    with contextlib.ExitStack() as unwinding:
+        searcher = Searcher(store, limits)
+        unwinding.callback(searcher.close)
+        searcher.warm_up()
+        closing = unwinding.pop_all()
     cores = os.cpu_count() or 1
     # Threads for short work; what runs long has one of its own.
     work = concurrent.futures.ThreadPoolExecutor(cores, "requests")
     shown = concurrent.futures.ThreadPoolExecutor(cores, "photographs")
     compared = concurrent.futures.ThreadPoolExecutor(1, "duplicates")
+    for pool in (work, shown, compared):
+        closing.callback(pool.shutdown, wait=False, cancel_futures=True)
     gates = {"search": Gate(limits.queue), "show": Gate(4 * limits.queue)}
     gates["compare"] = Gate(2)
 
     @contextlib.asynccontextmanager
     async def lifespan(_: Any) -> AsyncIterator[None]:
-        yield
-        for pool in (work, shown, compared):
-            pool.shutdown(wait=False, cancel_futures=True)
-        searcher.close()
+        with closing:
+            yield
 
     app = fastapi.FastAPI(
         title="kerashash",
@@ -153,7 +111,7 @@ def create_app(
     async def encoded(query: dict[str, Any], clock: _Clock) -> Any:
         """The packed code that a request brings or asks for."""
         if "code" in query:
-            return _code(query["code"], store.bits)
+            return requests.code(query["code"], store.bits)
         if "id" in query:
             return await run(work, searcher.code_of, query["id"])
         pixels = await run(work, searcher.decode, query["image"])
@@ -170,11 +128,11 @@ def create_app(
             "milliseconds": {name: round(time, 2) for name, time in times.items()},
         }
 
-    @app.post("/v1/encode", openapi_extra=_BODY)
+    @app.post("/v1/encode", openapi_extra=requests.BODY)
     async def encode(request: Request) -> Response:
         """The code of a photograph."""
         async with asyncio.timeout(limits.seconds):
-            query, options = await _read(request)
+            query, options = await requests.read(request)
             if options:
                 raise Refused(400, f"/v1/encode takes no `{min(options)}`.")
             with gates["search"]:  # not before: a slow upload would keep a place
@@ -182,15 +140,15 @@ def create_app(
                 code = await encoded(query, clock)
                 return JSONResponse(answer(code, clock))
 
-    @app.post("/v1/search", openapi_extra=_SEARCH)
+    @app.post("/v1/search", openapi_extra=requests.SEARCH)
     async def search(request: Request) -> Response:
         """The neighbours of a photograph, a code, or a row of the store."""
         async with asyncio.timeout(limits.seconds):
-            query, options = await _read(request)
-            k = _integer("k", options.get("k", _DEFAULT_K), 1, limits.k)
+            query, options = await requests.read(request)
+            k = requests.integer("k", options.get("k", requests.DEFAULT_K), 1, limits.k)
             radius, where = options.get("radius"), options.get("where")
             if radius is not None:
-                radius = _integer("radius", radius, 0, store.bits)
+                radius = requests.integer("radius", radius, 0, store.bits)
             if where is not None and not allow_where:
                 raise Refused(403, "`where` is not allowed here: --allow-where.")
             if not isinstance(where, str | None):
@@ -207,7 +165,7 @@ def create_app(
     async def duplicates(request: Request) -> Response:
         """Groups of photographs whose codes differ in at most `radius` bits."""
         radius = request.query_params.get("radius", 0)
-        radius = _integer("radius", radius, 0, store.bits)
+        radius = requests.integer("radius", radius, 0, store.bits)
         with gates["compare"]:
             async with asyncio.timeout(limits.seconds):
                 groups = await run(compared, searcher.duplicates, radius)
@@ -222,7 +180,7 @@ def create_app(
         if photographs is None:
             raise Refused(404, "The server was started without --images.")
         side = request.query_params.get("side", _DEFAULT_SIDE)
-        side = _integer("side", side, 1, limits.side)
+        side = requests.integer("side", side, 1, limits.side)
         key = request.query_params.get("id")
         with gates["show"]:
             async with asyncio.timeout(limits.seconds):
@@ -304,111 +262,6 @@ def _answer_errors(app: Any, limits: Limits) -> None:
     async def failed(_: Request, error: Exception) -> Response:
         # The traceback is printed on the server's side.
         return JSONResponse({"error": "The server has failed."}, 500)
-
-
-async def _read(request: "Request") -> tuple[dict[str, Any], dict[str, Any]]:
-    """What a request looks for, {"image" | "code" | "id": value}, and its options."""
-    from starlette.datastructures import UploadFile
-
-    media_type = request.headers.get("content-type", "").partition(";")[0]
-    media_type = media_type.strip().lower()
-    given: dict[str, Any]
-    if media_type == "multipart/form-data":
-        _check_charset(request.headers["content-type"])
-        # Of a part without an end, Starlette would say nothing.
-        if not (await request.body()).rstrip().endswith(b"--"):
-            raise Refused(400, "The form must be whole. It is empty, or cut off.")
-        most = 1 + len(_OPTIONS)
-        async with request.form(max_files=most, max_fields=most) as form:
-            given = dict(form)
-            for name, value in given.items():
-                if isinstance(value, UploadFile) != (name == "image"):
-                    kind = "a file" if name == "image" else "text, not a file"
-                    raise Refused(400, f"`{name:.100}` must be {kind}.")
-            if "image" in given:
-                given["image"] = await given["image"].read()
-    elif media_type == "application/json":
-        given = _json(await request.body())
-    elif media_type.startswith("image/") or media_type in (
-        "",
-        "application/octet-stream",
-        "application/x-www-form-urlencoded",  # what curl --data-binary says
-    ):
-        given = {"image": await request.body()}
-    else:
-        raise Refused(415, f"No photograph is read from {media_type!r:.100}.")
-    options = dict(request.query_params)
-    options |= {name: given.pop(name) for name in _OPTIONS if name in given}
-    options = {
-        name: value for name, value in options.items() if value not in (None, "")
-    }
-    if len(given) != 1 or not {*given} <= {"image", "code", "id"}:
-        raise Refused(
-            400,
-            "A request must have one of `image`, `code` and `id`. Received: "
-            f"{sorted(given)!r:.200}.",
-        )
-    if not {*options} <= {*_OPTIONS}:
-        raise Refused(
-            400,
-            "A request may have `k`, `radius` and `where`. Received: "
-            f"{sorted(options)!r:.200}.",
-        )
-    if given.get("image") == b"":
-        raise Refused(400, "`image` must be an image file. It is empty.")
-    return given, options
-
-
-def _check_charset(content_type: str) -> None:
-    """Check that a form is in one of the encodings that can be read in no time.
-
-    Starlette takes any codec of Python by the name that a client sends.
-    """
-    from python_multipart.multipart import parse_options_header
-
-    charset = parse_options_header(content_type)[1].get(b"charset", b"utf-8")
-    if charset.lower() not in _CHARSETS:
-        received = charset.decode("latin-1")
-        raise Refused(
-            400, f"A form must be in UTF-8. Received: charset={received!r:.100}."
-        )
-
-
-def _json(body: bytes) -> dict[str, Any]:
-    """A body in JSON, its image decoded."""
-    try:
-        given = json.loads(body)
-    except (ValueError, RecursionError) as error:
-        raise Refused(400, "The body must be JSON.") from error
-    if not isinstance(given, dict):
-        raise Refused(400, "The body must be an object in JSON.")
-    if "image" in given:
-        try:
-            given["image"] = base64.b64decode(given["image"], validate=True)
-        except (TypeError, ValueError, binascii.Error) as error:
-            raise Refused(400, "`image` must be a file in base64.") from error
-    return given
-
-
-def _code(text: Any, bits: int) -> npt.NDArray[np.uint8]:
-    """A packed code of a client."""
-    try:
-        packed = np.frombuffer(bytes.fromhex(text), np.uint8)
-        return check_packed(packed[None], bits, "code")[0]
-    except (TypeError, ValueError) as error:
-        raise Refused(
-            400, f"`code` must be {bits} bits as hexadecimal digits, padded with 0."
-        ) from error
-
-
-def _integer(name: str, value: Any, least: int, most: int) -> int:
-    """An integer of a client: of JSON, or digits."""
-    if isinstance(value, str) and _DIGITS.fullmatch(value):
-        value = int(value)
-    try:
-        return check_integer(name, value, least, most)
-    except (TypeError, ValueError) as error:
-        raise Refused(400, str(error)) from error
 
 
 def _neighbour(row: Mapping[str, Any]) -> dict[str, Any]:

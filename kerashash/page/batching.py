@@ -32,6 +32,7 @@ class Batcher:
     def __init__(self, function: Callable[[list[Any]], Any], most: int) -> None:
         self._function, self._most = function, check_integer("most", most)
         self._waiting: queue.SimpleQueue[Any] = queue.SimpleQueue()
+        self._closing, self._is_closed = threading.Lock(), False
         self._thread = threading.Thread(target=self._run, name="batches", daemon=True)
         self._thread.start()
 
@@ -43,10 +44,14 @@ class Batcher:
 
         Returns:
             `concurrent.futures.Future` of its result. If `function` fails, of its
-            error. It can be cancelled while the item waits.
+            error. It can be cancelled while the item waits, and is after `close`.
         """
         future: concurrent.futures.Future[Any] = concurrent.futures.Future()
-        self._waiting.put((item, future))
+        with self._closing:  # nothing may come after the end, where nobody reads it
+            if self._is_closed:
+                future.cancel()
+            else:
+                self._waiting.put((item, future))
         return future
 
     @property
@@ -56,7 +61,9 @@ class Batcher:
 
     def close(self) -> None:
         """Finish what waits, and end the thread."""
-        self._waiting.put(None)
+        with self._closing:
+            self._is_closed = True
+            self._waiting.put(None)
         self._thread.join()
 
     def _run(self) -> None:

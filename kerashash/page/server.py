@@ -5,7 +5,7 @@ import os
 import socket
 from typing import TYPE_CHECKING, Any
 
-from kerashash.checks import check_integer
+from kerashash.checks import check_integer, said
 from kerashash.page.app import create_app
 from kerashash.page.limits import Limits
 
@@ -40,14 +40,17 @@ def listen(host: str, port: int) -> socket.socket:
         )[0]
         taken = socket.socket(family, kind, protocol)
     except OSError as error:
-        raise OSError(f"`host` must be an address of this machine: {error}.") from error
+        raise OSError(
+            f"`host` must be an address of this machine: {said(error)}."
+        ) from error
     try:
         taken.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         taken.bind(address)
     except OSError as error:
         taken.close()
         raise OSError(
-            f"`host` and `port` must be free to listen on: {host}, {port}: {error}."
+            f"`host` and `port` must be free to listen on: {host}, {port}: "
+            f"{said(error)}."
         ) from error
     return taken
 

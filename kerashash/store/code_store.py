@@ -1,19 +1,19 @@
 """CodeStore: hash codes that last, with keys and metadata."""
 
-import contextlib
 import dataclasses
 import os
 import pathlib
 import sys
 import threading
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Self, TypeAlias, cast
 
 import numpy as np
 import numpy.typing as npt
 
-from kerashash.checks import as_array, check_choices, check_integer
+from kerashash.checks import as_array, check_choices, check_integer, said
 from kerashash.codes import as_packed, packed_width
+from kerashash.store import inputs
 from kerashash.store.folder import FolderEngine
 from kerashash.store.identity import check_is_model, model_identity
 from kerashash.store.rows import (
@@ -24,7 +24,7 @@ from kerashash.store.rows import (
     Version,
     as_mapping,
     checked_ids,
-    in_order,
+    not_new,
 )
 from kerashash.store.scan import Scan
 
@@ -522,7 +522,7 @@ class CodeStore:
 
         def search(snapshot: Any) -> list[list[Any]]:
             codes, rows = snapshot.select(where)
-            ids = snapshot.columns(rows)["id"]
+            ids = snapshot.columns(rows, ["id"])["id"]
             groups = groups_within(np.asarray(codes), self.bits, radius)
             return [ids[group].tolist() for group in groups]
 
@@ -558,17 +558,36 @@ class CodeStore:
         """
         return self._with_snapshot(lambda snapshot: snapshot.select(where)[0])
 
-    def columns(self, where: str | None = None) -> dict[str, npt.NDArray[Any]]:
+    def columns(
+        self, where: str | None = None, names: Sequence[str] | None = None
+    ) -> dict[str, npt.NDArray[Any]]:
         """Return keys and metadata, in order of row.
 
         Args:
             where: str or None; as for `search`.
+            names: list or tuple of str, or None; the columns to read, of "id" and the
+                metadata. None is all of them. The others, such as long rows of numbers,
+                take neither time nor memory.
 
         Returns:
-            dict of arrays by name: "id" and the metadata.
+            dict of arrays by name, in the order of `names`; all are "id", and then the
+            metadata in the order in which they came into the store. If `names` is
+            empty, so is the dict.
+
+        Raises:
+            TypeError, ValueError: if `where` is no condition on the columns, or
+                `names` has one that the store has not.
+
+        Example:
+            >>> import kerashash
+            >>> store = kerashash.CodeStore.create("years.khs", bits=8)
+            >>> years = {"year": [2024, 2025], "place": ["Bern", "Graz"]}
+            >>> store.add(np.zeros((2, 1), np.uint8), columns=years)
+            >>> store.columns("place = 'Graz'", names=["year"])
+            {'year': array([2025])}
         """
         return self._with_snapshot(
-            lambda snapshot: snapshot.columns(snapshot.select(where)[1])
+            lambda snapshot: snapshot.columns(snapshot.select(where)[1], names)
         )
 
     # ---------------------------------------------------------------- plumbing
@@ -615,7 +634,7 @@ class CodeStore:
                 ranker = kind(codes, self.bits) if len(rows) else None
             except ValueError as error:
                 raise ValueError(
-                    f"`path` must be a whole store. '{self.path}': {error}"
+                    f"`path` must be a whole store. '{self.path}': {said(error)}."
                 ) from error
             if where is None:
                 self._ranked = (snapshot.identity, ranker, rows)
@@ -632,8 +651,12 @@ class CodeStore:
     def _codes(self, x: Any) -> npt.NDArray[np.uint8]:
         if self._are_codes(x):
             return as_packed(x, self.bits, "x")[0]
-        if isinstance(x, list | tuple) and any(map(_is_path, x)) and not are_paths(x):
-            other = next(item for item in x if not _is_path(item))
+        if (
+            isinstance(x, list | tuple)
+            and any(map(inputs.is_path, x))
+            and not inputs.are_paths(x)
+        ):
+            other = next(item for item in x if not inputs.is_path(item))
             raise TypeError(
                 "`x` must hold paths alone, or none. Received: paths and a value of "
                 f"type {type(other).__name__}."
@@ -642,14 +665,14 @@ class CodeStore:
             raise ValueError(
                 f"`x` must be codes of {self.bits} bits: uint8 array (n, "
                 f"{packed_width(self.bits)}) or int8 array (n, {self.bits}), as the "
-                f"store has no model. Received: {_described(x)}."
+                f"store has no model. Received: {inputs.described(x)}."
             )
         return self.model.encode(x, verbose=0)
 
     def _queries(self, x: Any) -> tuple[npt.NDArray[np.uint8], list[Any] | None]:
         """The codes of queries and, of image files, their paths."""
-        x = [x] if isinstance(x, str | os.PathLike) else x
-        return self._codes(x), [*x] if are_paths(x) else None
+        x = [x] if inputs.is_path(x) else x
+        return self._codes(x), [*x] if inputs.are_paths(x) else None
 
     def _write(
         self,
@@ -658,24 +681,21 @@ class CodeStore:
         columns: Mapping[str, Any] | None,
         replace: bool,
     ) -> None:
-        x = [x] if _is_path(x) else x
-        if ids is None and are_paths(x):
+        x = [x] if inputs.is_path(x) else x
+        if ids is None and inputs.are_paths(x):
             ids = [os.fspath(path) for path in x]
         if ids is None and replace:
             raise ValueError(
                 "`ids` must be given for what has no paths. Received: None."
             )
-        check_is_input(x)
-        count = None if _is_stream(x) else len(x)
+        inputs.check_is_input(x)
+        count = None if inputs.is_stream(x) else len(x)
         if ids is not None:
             ids = checked_ids(ids, count)
             # Before hours of encoding, not after them.
             present = [] if replace else self._engine.known(ids)
             if present:
-                raise ValueError(
-                    "`ids` must be new to the store; `upsert` replaces rows. "
-                    f"Received: {present[0]!r:.200}, which is there."
-                )
+                raise not_new(present[0])
         columns = as_mapping(columns)
         given = None if count is None else Columns(columns, count)
         if count is None and columns:
@@ -707,15 +727,16 @@ class CodeStore:
         if self._are_codes(x):
             if len(x):
                 yield self._codes(x), None
-        elif not _is_stream(x):
+        elif not inputs.is_stream(x):
             for start in range(0, len(x), _COMMIT_ROWS):
                 yield self._codes(x[start : start + _COMMIT_ROWS]), None
         else:
             waiting: list[tuple[Any, dict[str, Any]]] = []
+            rows = 0  # that wait
             names: set[Any] | None = None
-            for number, batch in enumerate(_batches(x)):
-                inputs, labels = _parts(batch)
-                codes = self._codes(as_array(inputs, "x"))
+            for number, batch in enumerate(inputs.batches(x)):
+                given, labels = inputs.parts(batch)
+                codes = self._codes(as_array(given, "x"))
                 if names is not None and labels.keys() != names:
                     raise ValueError(
                         "`x` must yield batches with the same y, or all without. "
@@ -723,12 +744,16 @@ class CodeStore:
                         f"{sorted(map(str, names))} before."
                     )
                 names = {*labels}
-                waiting.append((codes, _checked_labels(labels, len(codes), number)))
-                if sum(len(codes) for codes, _ in waiting) >= _COMMIT_ROWS:
-                    yield _joined(waiting)
-                    waiting = []
+                labels = inputs.checked_labels(labels, len(codes), number)
+                if not len(codes):  # as of a last batch, cut short
+                    continue
+                waiting.append((codes, labels))
+                rows += len(codes)
+                if rows >= _COMMIT_ROWS:
+                    yield inputs.joined(waiting)
+                    waiting, rows = [], 0
             if waiting:
-                yield _joined(waiting)
+                yield inputs.joined(waiting)
 
     def _check_model(self, model: "HashModel") -> None:
         """Check that the codes of the store are those of a model."""
@@ -747,146 +772,6 @@ class CodeStore:
                     f"{field}: {str(received[field])[:20]}, not "
                     f"{str(stored[field])[:20]}."
                 )
-
-
-def are_paths(x: Any) -> bool:
-    """Say whether an argument is a list or tuple of paths.
-
-    Args:
-        x: any value.
-
-    Returns:
-        bool; False for an empty list.
-
-    Example:
-        >>> are_paths(["a.jpg"]), are_paths("a.jpg")
-        (True, False)
-    """
-    return isinstance(x, list | tuple) and len(x) > 0 and all(map(_is_path, x))
-
-
-def _is_path(x: Any) -> bool:
-    return isinstance(x, str | os.PathLike)
-
-
-def _is_numbered(x: Any) -> bool:
-    """Whether `x` is a `keras.utils.PyDataset`."""
-    keras = sys.modules.get("keras")  # a store of codes needs none
-    return keras is not None and isinstance(x, keras.utils.PyDataset)
-
-
-def _is_stream(x: Any) -> bool:
-    """Whether `x` yields batches, and is not cut into them."""
-    return _is_numbered(x) or not hasattr(x, "__getitem__")
-
-
-def check_is_input(x: Any) -> None:
-    """Check that a value has rows, or yields batches of them.
-
-    Args:
-        x: value for `CodeStore.add`, and no single path.
-
-    Raises:
-        TypeError: if it is none of what can be added.
-        ValueError: if it never ends.
-
-    Example:
-        >>> check_is_input(None)
-        Traceback (most recent call last):
-        TypeError: `x` must be paths, inputs, codes or a data set. Received: NoneType.
-    """
-    is_other = isinstance(x, bytes | bytearray | set | frozenset | Mapping)
-    if is_other or not (isinstance(x, Iterable) if _is_stream(x) else _has_rows(x)):
-        raise TypeError(
-            "`x` must be paths, inputs, codes or a data set. Received: "
-            f"{_described(x)}."
-        )
-    if _is_numbered(x) and x.num_batches is None:
-        raise ValueError("`x` must be finite. Received a PyDataset without length.")
-
-
-def _has_rows(x: Any) -> bool:
-    try:
-        len(x)
-    except TypeError:  # as that of arrays without an axis
-        return False
-    return True
-
-
-def _batches(x: Any) -> Iterator[Any]:
-    """The batches of a stream."""
-    if _is_numbered(x):
-        return (x[number] for number in range(x.num_batches))
-    return iter(x)
-
-
-def _parts(batch: Any) -> tuple[Any, dict[Any, Any]]:
-    """The inputs of a batch, and its labels by name."""
-    parts = batch if isinstance(batch, tuple) else (batch, None)
-    inputs, y = parts if len(parts) == 2 else (None, None)
-    if inputs is None or isinstance(inputs, Mapping) or isinstance(y, tuple):
-        raise TypeError(
-            "`x` must yield batches x or (x, y), where x is an array, and y an array "
-            f"or a dict of arrays. Received: {_structure(batch)}."
-        )
-    if isinstance(y, Mapping):
-        return inputs, dict(y)
-    return inputs, {} if y is None else {"label": y}
-
-
-def _structure(batch: Any) -> str:
-    """The types of the parts of a batch."""
-    if not isinstance(batch, tuple):
-        return type(batch).__name__
-    return f"tuple of {len(batch)}: ({', '.join(map(_structure, batch))})"
-
-
-def _checked_labels(
-    labels: Mapping[Any, Any], rows: int, number: int
-) -> dict[Any, Any]:
-    """The labels of a batch, arrays or lists of a value for each row."""
-    checked = {}
-    for name, values in labels.items():
-        try:
-            checked[name] = _decoded(values, in_order("x", values, rows))
-        except (TypeError, ValueError) as error:
-            count = f"{len(values)}" if _has_rows(values) else f"{values!r:.100}"
-            raise type(error)(
-                "`x` must yield batches (x, y) of a y for each row. Received: "
-                f"{rows} rows in batch {number}, and of {name!r:.100}: {count}."
-            ) from error
-    return checked
-
-
-def _decoded(values: Any, rows: Any) -> Any:
-    """Text of a tensor, which is bytes, as str if it is UTF-8; other values as such."""
-    is_tensor = getattr(getattr(values, "dtype", None), "name", None) == "string"
-    if is_tensor and rows.ndim == 1 and all(isinstance(row, bytes) for row in rows):
-        with contextlib.suppress(UnicodeDecodeError):
-            return [row.decode() for row in rows]
-    return rows
-
-
-def _joined(
-    parts: Sequence[tuple[npt.NDArray[np.uint8], dict[Any, Any]]],
-) -> tuple[npt.NDArray[np.uint8], dict[Any, Any]]:
-    """The codes and labels of batches as one."""
-    joined: dict[Any, Any] = {}
-    for name in parts[0][1]:
-        values = [labels[name] for _, labels in parts]
-        # Not of several kinds: NumPy would make text of numbers.
-        kinds = {getattr(part, "dtype", np.dtype(object)).kind for part in values}
-        if kinds <= {"O"} or len(kinds) > 1:
-            joined[name] = [value for part in values for value in part]
-            continue
-        shapes = {part.shape[1:] for part in values}
-        if len(shapes) > 1:
-            raise ValueError(
-                "`x` must yield batches whose y has rows of one length. Received, of "
-                f"{name!r:.100}, rows of the shapes {sorted(shapes)}."
-            )
-        joined[name] = np.concatenate(values)
-    return np.concatenate([codes for codes, _ in parts]), joined
 
 
 def _loaded(name: str) -> "HashModel":
@@ -968,9 +853,3 @@ def _engine_class(engine: str, path: str | os.PathLike[str]) -> Any:
     from kerashash.store.lance import LanceEngine
 
     return LanceEngine
-
-
-def _described(x: Any) -> str:
-    if hasattr(x, "shape"):
-        return f"array of shape {x.shape}, {getattr(x, 'dtype', '')}"
-    return type(x).__name__

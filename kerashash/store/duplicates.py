@@ -8,7 +8,6 @@ import scipy.sparse.csgraph
 
 from kerashash.codes import as_words
 from kerashash.retrieval.distinct import DistinctCodes, hashes
-from kerashash.retrieval.ranker import HammingRanker
 
 _Pairs = npt.NDArray[np.integer]  # (2, n)
 
@@ -46,10 +45,12 @@ def groups_within(
     distinct = DistinctCodes.of(packed)
     groups = np.arange(len(distinct))  # of each distinct code
     held: list[_Pairs] = []
+    count = 0  # of pairs that are held
     for pairs in _near_pairs(distinct.packed, bits, radius):
         held.append(pairs)
-        if sum(pairs.shape[1] for pairs in held) > _HELD:
-            groups, held = _joined(groups, held), []
+        count += pairs.shape[1]
+        if count > _HELD:
+            groups, held, count = _joined(groups, held), [], 0
     groups = _joined(groups, held)
     by_row = np.empty(len(packed), np.intp)
     by_row[distinct.rows] = np.repeat(groups, np.diff(distinct.starts))
@@ -89,6 +90,8 @@ def _near_pairs_of_part(
         differ = words[:, pairs[0]] ^ words[:, pairs[1]]
         yield pairs[:, np.bitwise_count(differ).sum(axis=0) <= radius]
     for bucket in np.flatnonzero(counts > _SMALL):
+        from kerashash.retrieval import HammingRanker  # which imports TensorFlow
+
         codes = order[starts[bucket] : starts[bucket] + counts[bucket]]
         ranker = HammingRanker(packed[codes], bits)
         for start in range(0, len(codes), _QUERIES):

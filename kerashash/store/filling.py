@@ -22,7 +22,8 @@ from kerashash.data.image_reading import content, printable, read_ahead
 from kerashash.data.progress import progress
 from kerashash.engines import ENGINES
 from kerashash.methods.encoder import Encoder, encoder_of
-from kerashash.store.code_store import CodeStore, check_is_input, open_or_create
+from kerashash.store.code_store import CodeStore, open_or_create
+from kerashash.store.inputs import check_is_input
 
 if TYPE_CHECKING:
     from kerashash.methods import HashModel
@@ -248,7 +249,10 @@ def pending_files(
         TypeError, ValueError, OSError: as for `kerashash.data.finding.find_images`.
     """
     files, skipped = find_images(paths)
-    columns = store.columns()
+    # Of no row: a new store has no sizes yet.
+    present = store.columns("1 = 0")
+    names = [name for name in ("id", *FILE_COLUMNS) if name in present]
+    columns = store.columns(names=names)
     nothing = [None] * len(columns["id"])
     stamps = zip(*(columns.get(name, nothing) for name in FILE_COLUMNS), strict=True)
     stored = dict(zip(columns["id"], stamps, strict=True))
@@ -336,15 +340,15 @@ def fill(store: CodeStore, blocks: Iterable[Block]) -> dict[Any, str]:
                 columns=columns,
             )
 
-    last = time.monotonic()
+    last, rows = time.monotonic(), 0
     try:
         for block in blocks:
             skipped |= block.skipped
             waiting.append(block)
-            rows = sum(len(block.ids) for block in waiting)
+            rows += len(block.ids)
             if rows >= _COMMIT_ROWS or time.monotonic() - last > _COMMIT_SECONDS:
                 commit()
-                last = time.monotonic()
+                last, rows = time.monotonic(), 0
     finally:
         commit()
     return skipped

@@ -30,7 +30,13 @@ from kerashash.store.rows import (
     Compacted,
     Version,
     check_names,
+    check_where,
+    chosen_names,
     column_values,
+    in_parentheses,
+    not_new,
+    read_only,
+    wrong_where,
 )
 
 _FORMAT = 1
@@ -369,10 +375,7 @@ class FolderEngine:
     def _writing(self) -> Iterator[sqlite3.Connection]:
         """A connection that holds the lock of writers; commits at the end."""
         if self.version is not None:
-            raise ValueError(
-                f"A store opened at a version is read-only. Received: '{self.path}', "
-                f"version={self.version}."
-            )
+            raise read_only(self.path, self.version)
         self._check_is_there()
         if not os.access(self.location, os.W_OK):
             # Before SQLite says "unable to open database file".
@@ -425,17 +428,14 @@ class FolderEngine:
     ) -> npt.NDArray[np.int64]:
         """The rows of a version that meet an SQL condition, in ascending order."""
         total = sql.counts(connection, version)[1]
-        if not isinstance(where, str):
-            raise TypeError(
-                f"`where` must be a str. Received type: {type(where).__name__}."
-            )
+        check_where(where)
         connection.set_authorizer(sql.authorize)
         try:
             sql.check_condition(connection, where)
             return sql.row_numbers(
                 connection,
                 "SELECT row FROM rows WHERE row < ? AND (removed IS NULL OR "
-                f"removed > ?) AND {sql.in_parentheses(where)} ORDER BY row",
+                f"removed > ?) AND {in_parentheses(where)} ORDER BY row",
                 (total, version),
                 total,
             )
@@ -445,10 +445,7 @@ class FolderEngine:
             is_damage = isinstance(error, sql.Damage | UnicodeDecodeError)
             if is_damage or code & 0xFF in _DAMAGED:
                 raise
-            raise ValueError(
-                "`where` must be an SQL condition on the columns of the store. "
-                f"Received: {where!r:.200}: {said(error)}."
-            ) from error
+            raise wrong_where(where, said(error)) from error
         finally:
             connection.set_authorizer(None)
 
@@ -552,10 +549,7 @@ class FolderEngine:
         for key in ids:
             query = "SELECT 1 FROM rows WHERE id = ? AND removed IS NULL AND row < ?"
             if connection.execute(query, (key, total)).fetchone():
-                return ValueError(
-                    "`ids` must be new to the store; `upsert` replaces rows. Received: "
-                    f"{key!r:.200}, which is there."
-                )
+                return not_new(key)
             if key in seen:
                 return ValueError(
                     f"`ids` must be distinct. Received: {key!r:.200} twice."
@@ -621,8 +615,13 @@ class Snapshot:
                 rows = self._engine._select(connection, where, self._version)
         return self._codes[rows], rows
 
-    def columns(self, rows: npt.NDArray[np.int64]) -> dict[str, npt.NDArray[Any]]:
-        """The key ("id") and metadata of rows, as arrays in the order of `rows`."""
+    def columns(
+        self, rows: npt.NDArray[np.int64], names: Sequence[str] | None = None
+    ) -> dict[str, npt.NDArray[Any]]:
+        """The key ("id") and metadata of rows, as arrays in the order of `rows`.
+
+        Columns that are not among `names` are not read; None is all of them.
+        """
         unique, inverse = np.unique(rows, return_inverse=True)
         values: list[tuple[Any, ...]] = []
         with self._reading() as connection:
@@ -633,7 +632,13 @@ class Snapshot:
                 for name, kind in meta["columns"].items()
                 if since.get(name, 0) <= self._version
             }
-            selected = ", ".join(sql.quoted(name) for name in specification)
+            kinds = {
+                name: specification[name]
+                for name in chosen_names(names, [*specification])
+            }
+            if not kinds:
+                return {}
+            selected = ", ".join(map(sql.quoted, kinds))
             for start in range(0, len(unique), _MOST_PARAMETERS):
                 numbers = unique[start : start + _MOST_PARAMETERS].tolist()
                 marks = ", ".join("?" * len(numbers))
@@ -643,9 +648,9 @@ class Snapshot:
                 )
         if len(values) != len(unique):
             raise self._engine._damaged(f"{len(unique) - len(values)} rows are missing")
-        columns = list(zip(*values, strict=True)) or [()] * len(specification)
+        columns = list(zip(*values, strict=True)) or [()] * len(kinds)
         arrays = {}
-        for (name, kind), column in zip(specification.items(), columns, strict=True):
+        for (name, kind), column in zip(kinds.items(), columns, strict=True):
             try:
                 arrays[name] = column_values(column, kind)[inverse]
             except (ValueError, TypeError, OverflowError, MemoryError) as error:

@@ -17,20 +17,27 @@ import json
 import os
 import pathlib
 import secrets
-import sys
 import time
 from collections.abc import Iterator, Sequence
-from typing import Any, BinaryIO
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
+from kerashash import files
 from kerashash.checks import said
 from kerashash.codes import packed_width
-from kerashash.store.rows import Columns, Version, check_names
-
-if sys.platform != "win32":
-    import fcntl
+from kerashash.store.rows import (
+    Columns,
+    Version,
+    check_names,
+    check_where,
+    chosen_names,
+    in_parentheses,
+    not_new,
+    read_only,
+    wrong_where,
+)
 
 _TABLE = "codes"
 _META = b"kerashash"
@@ -228,7 +235,7 @@ class LanceEngine:
                 )
                 present = [] if replace or ids is None else self.known(ids)
                 if present:
-                    raise _not_new(present[0])
+                    raise not_new(present[0])
                 # In order of commit; LanceDB's own order changes in a compaction. Of
                 # two writers at the same moment, chance decides which is first.
                 start = (table.version << 40) + (secrets.randbelow(1 << 16) << 24)
@@ -242,7 +249,7 @@ class LanceEngine:
                 table.delete(f"row >= {start} AND row < {start + len(codes)}")
                 if ids is not None:
                     taken = {*self.known(ids)}
-                    raise _not_new(next((key for key in ids if key in taken), ids[0]))
+                    raise not_new(next((key for key in ids if key in taken), ids[0]))
             if ids is None:
                 self._next_number = keys[-1] + 1
             self._index_keys(table)
@@ -251,7 +258,7 @@ class LanceEngine:
         """Remove rows that meet an SQL condition, and return how many."""
         with self._errors_named(), self._writing() as (table, _):
             self.snapshot().select(where)  # an error here names `where`
-            return int(table.delete(_in_parentheses(where)).num_deleted_rows)
+            return int(table.delete(in_parentheses(where)).num_deleted_rows)
 
     def compact(self) -> None:
         """Free the space of removed rows, and drop versions older than an hour.
@@ -298,10 +305,7 @@ class LanceEngine:
     def _writing(self) -> Iterator[tuple[Any, bool]]:
         """The table, and whether other writers wait until this one has ended."""
         if self.version is not None:
-            raise ValueError(
-                f"A store opened at a version is read-only. Received: '{self.path}', "
-                f"version={self.version}."
-            )
+            raise read_only(self.path, self.version)
         with _locked(self.location) as alone:
             yield self._database.open_table(_TABLE), alone
 
@@ -398,7 +402,7 @@ class LanceEngine:
                     errno.EACCES, "The store cannot be written", str(self.path)
                 ) from error
             raise OSError(
-                f"'{self.path}' cannot be read or written: {message}."
+                f"'{self.path}' cannot be read or written: {said(error)}."
             ) from error
 
 
@@ -472,14 +476,20 @@ class LanceSnapshot:
             name: _values(found[name])[order] for name in names if name != "row"
         }
 
-    def columns(self, rows: npt.NDArray[np.int64]) -> dict[str, npt.NDArray[Any]]:
-        """The key ("id") and metadata of rows, as arrays in the order of `rows`."""
-        names = [
-            name for name in self._table.schema.names if name not in ("code", "row")
-        ]
+    def columns(
+        self, rows: npt.NDArray[np.int64], names: Sequence[str] | None = None
+    ) -> dict[str, npt.NDArray[Any]]:
+        """The key ("id") and metadata of rows, as arrays in the order of `rows`.
+
+        Columns that are not among `names` are not read; None is all of them.
+        """
+        present = self._table.schema.names
+        present = [name for name in present if name not in ("code", "row")]
+        # Before the first rows, LanceDB has no column of keys.
+        names = chosen_names(names, present or ["id"])
         unique, inverse = np.unique(rows, return_inverse=True)
         if not names or not len(unique):
-            return {"id": np.zeros(0, object), **{n: np.zeros(0) for n in names}}
+            return {n: np.zeros(0, object if n == "id" else float) for n in names}
         query = self._table.take_row_ids(unique.tolist()).select(names)
         taken = (
             query.with_row_id().to_batches(max_batch_length=_ROWS_AT_A_TIME).read_all()
@@ -513,57 +523,33 @@ def _connected(location: pathlib.Path | str) -> Any:
 @contextlib.contextmanager
 def _locked(location: pathlib.Path | str) -> Iterator[bool]:
     """Hold the lock of the writers of a store, and yield whether there is one."""
-    if sys.platform == "win32" or not isinstance(location, pathlib.Path):
+    if not isinstance(location, pathlib.Path):
         yield False
         return
     deadline = time.monotonic() + _TIMEOUT_SECONDS
-    with open(location / _LOCK, "ab") as file:
-        # The system frees it when the process ends, however it does.
-        while not _try_lock(file):
-            if time.monotonic() > deadline:
-                raise TimeoutError(
-                    f"'{location}' has been written by another process for more than "
-                    f"{_TIMEOUT_SECONDS:.0f} s."
-                )
-            time.sleep(0.01)
-        yield True
-
-
-def _try_lock(file: BinaryIO) -> bool:
-    """Lock an open file until it is closed, if no other has."""
-    if sys.platform != "win32":
+    with files.open_in_place(location / _LOCK) as file:
         try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            return False
-    return True
+            locked = files.lock(file.fileno(), deadline)
+        except TimeoutError:
+            raise TimeoutError(
+                f"'{location}' has been written by another process for more than "
+                f"{_TIMEOUT_SECONDS:.0f} s."
+            ) from None
+        yield locked
 
 
 def _answer(query: Any, where: str | None) -> Any:
     """The Arrow table of a query of the rows that meet a condition."""
     if where is not None:
-        if not isinstance(where, str):
-            raise TypeError(
-                f"`where` must be a str. Received type: {type(where).__name__}."
-            )
-        query = query.where(_in_parentheses(where))
+        check_where(where)
+        # LanceDB would read a condition to where it could end.
+        query = query.where(in_parentheses(where))
     try:
         return _table_of(query)
     except Exception as error:  # of LanceDB, and panics of its parser among them
         if where is None:
             raise
-        raise ValueError(
-            "`where` must be an SQL condition on the columns of the store. "
-            f"Received: {where!r:.200}: {str(error)[:300]}."
-        ) from error
-
-
-def _in_parentheses(where: str) -> str:
-    """A condition that LanceDB reads to its end, not to where the condition could end.
-
-    It may end in a comment, so the line does.
-    """
-    return f"({where}\n)"
+        raise wrong_where(where, said(error)[:300]) from error
 
 
 def _table_of(query: Any) -> Any:
@@ -603,13 +589,6 @@ def _arrow_rows(
     for field in schema:
         arrays.setdefault(field.name, pa.nulls(len(codes), field.type))
     return pa.table({name: arrays[name] for name in schema.names}, schema)
-
-
-def _not_new(key: Any) -> ValueError:
-    return ValueError(
-        "`ids` must be new to the store; `upsert` replaces rows. Received: "
-        f"{key!r:.200}, which is there."
-    )
 
 
 def _type_of(ids: Sequence[Any]) -> str:

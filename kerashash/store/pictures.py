@@ -12,6 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from kerashash import notebook
+from kerashash.checks import said
 from kerashash.codes import in_bits
 
 if TYPE_CHECKING:
@@ -55,7 +56,9 @@ def thumbnail(path: str | os.PathLike[str]) -> npt.NDArray[np.uint8]:
     try:
         image = Image.fromarray(decode(content(path)))
     except (OSError, ValueError) as error:
-        raise ValueError(f"No thumbnail of {printable(path)!r}: {error}.") from error
+        raise ValueError(
+            f"No thumbnail of {printable(path)!r}: {said(error)}."
+        ) from error
     return np.asarray(ImageOps.pad(image, (SIDE, SIDE), color="white"))
 
 

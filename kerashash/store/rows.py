@@ -148,6 +148,137 @@ def check_names(present: Iterable[Any], new: Iterable[Any]) -> None:
             )
 
 
+def chosen_names(names: Any, present: Sequence[str]) -> list[str]:
+    """Choose columns by name.
+
+    Args:
+        names: list or tuple of str; None chooses all.
+        present: sequence of the names that the store has.
+
+    Returns:
+        list of str; each name once, in the order of `names`.
+
+    Raises:
+        TypeError: if `names` is no list or tuple.
+        ValueError: if the store has no such column.
+
+    Example:
+        >>> chosen_names(["year", "id"], ["id", "size", "year"])
+        ['year', 'id']
+    """
+    if names is None:
+        return [*present]
+    if not isinstance(names, list | tuple):
+        raise TypeError(
+            f"`names` must be a list of names of columns. Received: {names!r:.100}."
+        )
+    for name in names:
+        if name not in present:
+            raise ValueError(
+                f"`names` must be of the columns {[*present]!s:.300}. Received: "
+                f"{name!r:.100}."
+            )
+    return [*dict.fromkeys(names)]
+
+
+def not_new(key: Any) -> ValueError:
+    """The error that a key to add is there.
+
+    Args:
+        key: str or int.
+
+    Returns:
+        ValueError.
+
+    Example:
+        >>> raise not_new("a.jpg")  # doctest: +ELLIPSIS
+        Traceback (most recent call last):
+        ValueError: `ids` must be new to the store; ... 'a.jpg', which is there.
+    """
+    return ValueError(
+        "`ids` must be new to the store; `upsert` replaces rows. Received: "
+        f"{key!r:.200}, which is there."
+    )
+
+
+def read_only(path: Any, version: int) -> ValueError:
+    """The error that a store which was opened at a version is to be written.
+
+    Args:
+        path: path or URL of the store.
+        version: int.
+
+    Returns:
+        ValueError.
+
+    Example:
+        >>> raise read_only("photos.khs", 3)  # doctest: +ELLIPSIS
+        Traceback (most recent call last):
+        ValueError: A store opened at a version is read-only. ... version=3.
+    """
+    return ValueError(
+        f"A store opened at a version is read-only. Received: '{path}', "
+        f"version={version}."
+    )
+
+
+def check_where(where: Any) -> None:
+    """Check that a condition in SQL is text.
+
+    Args:
+        where: value of the argument.
+
+    Raises:
+        TypeError: if it is none.
+
+    Example:
+        >>> check_where(3)
+        Traceback (most recent call last):
+        TypeError: `where` must be a str. Received type: int.
+    """
+    if not isinstance(where, str):
+        raise TypeError(
+            f"`where` must be a str. Received type: {type(where).__name__}."
+        )
+
+
+def wrong_where(where: str, reason: str) -> ValueError:
+    """The error that text is no condition.
+
+    Args:
+        where: str.
+        reason: str; what the engine says of it, without a full stop.
+
+    Returns:
+        ValueError.
+
+    Example:
+        >>> raise wrong_where("year =", "incomplete input")  # doctest: +ELLIPSIS
+        Traceback (most recent call last):
+        ValueError: `where` must be ... Received: 'year =': incomplete input.
+    """
+    return ValueError(
+        "`where` must be an SQL condition on the columns of the store. "
+        f"Received: {where!r:.200}: {reason}."
+    )
+
+
+def in_parentheses(where: str) -> str:
+    """Make a condition a part of another one, which is read to its end.
+
+    Args:
+        where: str; its line ends, as a comment in it may be the last.
+
+    Returns:
+        str.
+
+    Example:
+        >>> in_parentheses("year = 2024 -- or later")
+        '(year = 2024 -- or later\\n)'
+    """
+    return f"({where}\n)"
+
+
 def _is_utf_8(text: str) -> bool:
     """Whether text can be stored: SQLite and Arrow hold UTF-8."""
     return text == text.encode(errors="replace").decode()

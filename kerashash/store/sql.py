@@ -17,7 +17,7 @@ import numpy as np
 import numpy.typing as npt
 
 from kerashash.checks import said
-from kerashash.store.rows import MOST_BITS, is_specification
+from kerashash.store.rows import MOST_BITS, in_parentheses, is_specification
 
 # How long a writer waits for another one.
 _TIMEOUT_SECONDS = 60.0
@@ -87,11 +87,6 @@ def _folded(name: str) -> bytes:
     return name.encode().lower()
 
 
-def in_parentheses(where: str) -> str:
-    """A condition as a part of another one; its line ends, as a comment in it may."""
-    return f"({where}\n)"
-
-
 @contextlib.contextmanager
 def connected(file: pathlib.Path, mode: str = "rw") -> Iterator[sqlite3.Connection]:
     """A connection that runs nothing that the file holds; closed at the end."""
@@ -131,7 +126,7 @@ def errors_named(path: pathlib.Path) -> Iterator[None]:
                 f"'{path}' has been written by another process for more than "
                 f"{_TIMEOUT_SECONDS:.0f} s."
             ) from error
-        raise OSError(f"'{path}' cannot be read or written: {message}.") from error
+        raise OSError(f"'{path}' cannot be read or written: {said(error)}.") from error
     # The second, where SQLite quotes damaged text in its message.
     except (sqlite3.Error, UnicodeDecodeError) as error:
         raise ValueError(

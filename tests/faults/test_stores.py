@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from kerashash import CodeStore
+from kerashash.store import filling
 
 ENDLESS = "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n)"
 
@@ -95,6 +96,19 @@ def test_what_no_store_holds_is_named(folder, statements):
     change(folder, *statements)
     with pytest.raises(ValueError, match=r"`path` must be .*codes\.khs"):
         use(folder)
+
+
+def test_what_is_not_asked_for_is_not_read(folder, tmp_path):
+    """Metadata may be large: here, those that cannot be read stand for them."""
+    change(folder, "UPDATE rows SET scores = x'00'")
+    store = CodeStore.open(folder)
+    with pytest.raises(ValueError, match="column 'scores' holds other values"):
+        store.columns()
+    assert store.columns(names=["label"])["label"].tolist()[:3] == [0, 1, 2]
+    assert store.duplicates(radius=12) == [store.columns(names=["id"])["id"].tolist()]
+    (tmp_path / "a.png").touch()
+    pending = filling.pending_files(tmp_path, store)
+    assert [file.path for file in pending.files] == [str(tmp_path / "a.png")]
 
 
 @pytest.mark.skipif(os.name != "posix", reason="links and pipes of POSIX")

@@ -115,9 +115,16 @@ def test_a_file_in_place_of_an_entry(pets, tmp_path, monkeypatch, capsys):
     assert recipes.read(tmp_path / "a[b].toml").data == data
     assert options == {"seed": 4, "seeds": 1, "cache_dir": None, "log_dir": "logs"}
     assert f"--model {file}" in capsys.readouterr().out
-    # Another of the same photographs replaces both.
+    # Another of the same photographs replaces both, and says so.
     assert cli.main([*words, "--bits", "16"]) == 0
+    assert f"{file} is of the same photographs, and will" in capsys.readouterr().err
     assert recipes.read(tmp_path / "a[b].toml").model["bits"] == 16
+    # Of others, or one that says of none, it does not.
+    (tmp_path / "a[b].toml").unlink()
+    before = file.read_bytes()
+    assert cli.main(words) == 2
+    assert "`--out` must be new, or a model of the same" in capsys.readouterr().err
+    assert file.read_bytes() == before
 
 
 def test_a_tilde_is_the_home_folder(pets, tmp_path, monkeypatch):
@@ -160,6 +167,27 @@ def test_an_entry_does_not_take_the_place_of_its_photographs(
     assert cli.main([*words[:2], f"{name}/cat", *words[3:5], "--out", name]) == 2
     assert "nothing else is replaced" in capsys.readouterr().err
     assert tree(tmp_path) == before
+
+
+def test_an_entry_replaces_one_of_the_same_photographs(
+    pets, tmp_path, monkeypatch, capsys
+):
+    digits = zoo.entry("ssdh-digits-48")
+    target = tmp_path / "x-pets-16"
+    shutil.copytree(digits.path, target)
+    words = ["train", "--data", str(pets), "--bits", "16", "--out", str(target)]
+    trained = []
+    monkeypatch.setattr(
+        recipes, "train", lambda path, root, **_: trained.append(path) or digits
+    )
+    assert cli.main(words) == 2
+    assert "`--out` must be new, or an entry of the same" in capsys.readouterr().err
+    assert not trained
+    text = recipes.for_folder(pets, bits=16, name="x-pets-16")
+    (target / "recipe.toml").write_text(text)
+    assert cli.main(words) == 0
+    assert f"{target} is of the same photographs, and" in capsys.readouterr().err
+    assert len(trained) == 1
 
 
 def test_an_entry_replaces_entries_alone(pets, tmp_path, untrained, capsys):

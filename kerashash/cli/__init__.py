@@ -6,6 +6,7 @@ No file here imports TensorFlow, nor what imports it, before a command needs it.
 import os
 import platform
 import sys
+import warnings
 from collections.abc import Sequence
 from typing import Any
 
@@ -69,6 +70,11 @@ def _drop_output() -> None:
     os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
+def _formatted(message: Any, category: Any, *where: Any, **line: Any) -> str:
+    """A warning as text: without the line of code, which is not the user's."""
+    return f"kerashash: {message}\n"
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line.
 
@@ -91,6 +97,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     for stream in (sys.stdout, sys.stderr):
         if hasattr(stream, "reconfigure"):  # names of files may be no valid text
             stream.reconfigure(errors="backslashreplace")
+    formatted = warnings.formatwarning
+    warnings.formatwarning = _formatted
     try:
         status = _commands.main(
             None if arguments is None else [*arguments],
@@ -106,6 +114,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 2
     except click.Abort:
         return 130
+    finally:
+        warnings.formatwarning = formatted
     return status or 0
 
 

@@ -211,7 +211,7 @@ def _from_builder(name: str, root: pathlib.Path) -> dict[str, Any]:
     about: dict[str, Any] = {
         "folder": os.fspath(builder.data_dir),
         "source": builder.info.homepage,
-        "licence": builder.info.redistribution_info.license or "none stated",
+        "licence": builder.info.redistribution_info.license or "see its source",
     }
     files = DATASETS[name].files
     if files:

@@ -11,6 +11,7 @@ import click
 
 from kerashash.cli.completion import complete_recipe
 from kerashash.cli.printing import print_metrics
+from kerashash.notes import note
 
 if TYPE_CHECKING:
     from kerashash.zoo import Entry
@@ -36,7 +37,7 @@ _METHODS = (
     "--method",
     metavar="NAME",
     type=click.Choice(_METHODS),
-    help="With --data: which method, such as dcdh.",
+    help="With --data: if not adalabel.",
 )
 @click.option("--bits", type=int, help="With --data: the code length, if not 48.")
 @click.option(
@@ -132,6 +133,13 @@ def _on_folder(
     else:
         runs.check_apart(target, files.as_path(folder, "--data"), "--out")
         runs.check_entry_folder(target, "--out")
+        if target.exists() and not _is_of(target / "recipe.toml", folder):
+            raise ValueError(
+                "`--out` must be new, or an entry of the same photographs, which is "
+                f"replaced. Received: {os.fspath(target)!r}, whose recipe has others."
+            )
+    if target.exists():
+        note(f"{target} is of the same photographs, and will be replaced.")
     with tempfile.TemporaryDirectory() as temporary:
         recipe = pathlib.Path(temporary, "recipe.toml")
         recipe.write_text(text, "utf-8")
@@ -152,12 +160,8 @@ def _on_folder(
 
 
 def _check_file(target: pathlib.Path, folder: str) -> None:
-    """Check that a model's file and its recipe replace nothing of another kind.
-
-    A recipe may replace one for the same photographs.
-    """
-    from kerashash import recipes
-
+    """Check that a model's file and its recipe replace nothing else than those of the
+    same photographs."""
     if not target.parent.is_dir() or not os.access(target.parent, os.W_OK | os.X_OK):
         raise ValueError(
             "`--out` must lie in a folder in which one can write. Received: "
@@ -169,17 +173,29 @@ def _check_file(target: pathlib.Path, folder: str) -> None:
             f"{os.fspath(target)!r}."
         )
     recipe = target.with_suffix(".toml")
-    if not os.path.lexists(recipe):
-        return
-    try:
-        named = recipes.read(recipe).data.get("folder")
-    except (TypeError, ValueError):
-        named = None
-    if named != os.fspath(pathlib.Path(folder).expanduser().resolve()):
+    is_ours = _is_of(recipe, folder)
+    if os.path.lexists(recipe) and not is_ours:
         raise ValueError(
             f"`--out` must have no other {recipe.name} beside it than a recipe for the "
             f"same photographs, which is replaced. Received: {os.fspath(recipe)!r}."
         )
+    if os.path.lexists(target) and not is_ours:
+        raise ValueError(
+            "`--out` must be new, or a model of the same photographs, which is "
+            f"replaced. Received: {os.fspath(target)!r}, which has no {recipe.name} "
+            "beside it that names them."
+        )
+
+
+def _is_of(recipe: pathlib.Path, folder: str) -> bool:
+    """Whether a file is a recipe for the photographs of a folder."""
+    from kerashash import recipes
+
+    try:
+        named = recipes.read(recipe).data.get("folder")
+    except (TypeError, ValueError):
+        return False
+    return bool(named == os.fspath(pathlib.Path(folder).expanduser().resolve()))
 
 
 def _is_model(path: pathlib.Path) -> bool:

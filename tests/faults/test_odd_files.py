@@ -28,7 +28,7 @@ def test_only_regular_files_are_read(read, kind, tmp_path):
     """A pipe would be waited for without an end, and the device has none."""
     path = tmp_path / "odd"
     os.mkfifo(path) if kind == "pipe" else path.symlink_to("/dev/zero")
-    with pytest.raises(ValueError, match="odd.* must be a regular file"):
+    with pytest.raises(ValueError, match=r"odd.* must be a regular file"):
         read(path)
 
 

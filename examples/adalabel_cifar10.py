@@ -3,8 +3,8 @@
 The first run takes about ten minutes on 2 CPU cores, later runs one or two, because the
 features are cached. CIFAR-10 is downloaded by TensorFlow Datasets.
 
-The entry `adalabel-cifar10-48` of the zoo also trains the last blocks of the backbone:
-`kerashash train --recipe adalabel-cifar10-48` does that.
+The entry `adalabel-cifar10-48` of the zoo also trains most layers of a larger backbone:
+`kerashash train --recipe adalabel-cifar10-48` does that, in hours.
 """
 
 import keras

@@ -80,7 +80,7 @@ def test_evaluate_measures_a_model_on_data(saved, capsys):
         (["plot", ENTRY, "--out", "x.png", "--top", "9"], "--top goes with pn."),
         (
             ["plot", ENTRY, "--out", "x.png", "--items", "99"],
-            "--items goes with tsne and neighbours.",
+            "--items goes with tsne, or neighbours.",
         ),
         (
             ["plot", ENTRY, "ddh-cifar10-16", "--out", "x.png", "--kind", "tsne"],

@@ -37,7 +37,7 @@ if TYPE_CHECKING:
     "one, this machine.",
 )
 @click.option(
-    "--actors", type=int, help="Processes on the cluster, if not what it has."
+    "--actors", type=int, help="Processes on the cluster, if not as many as fit."
 )
 @json_option
 def _encode(

@@ -71,7 +71,7 @@ def _plot(
     ):
         if context.params[option] is not None and kind not in kinds:
             flag = option.replace("_", "-")
-            raise click.UsageError(f"--{flag} goes with {' and '.join(kinds)}.")
+            raise click.UsageError(f"--{flag} goes with {', or '.join(kinds)}.")
     check_output("--out", out)
     from kerashash import zoo
 

@@ -115,7 +115,8 @@ def _duplicates(path: str, radius: int, where: str | None, as_json: bool) -> Non
     for group in groups:
         print("\n".join(map(one_line, group)), end="\n\n")
     print(
-        f"{len(groups):,} groups of {sum(map(len, groups)):,} rows within "
+        f"{len(groups):,} {'group' if len(groups) == 1 else 'groups'} of "
+        f"{sum(map(len, groups)):,} rows within "
         f"{in_bits(radius)}, of {len(store):,} rows"
     )
 

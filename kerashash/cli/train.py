@@ -154,7 +154,7 @@ def _on_folder(
         else:
             _report(entry)
     print(
-        f"Next: kerashash encode PHOTOS --out photos.khs --model "
+        f"Next: kerashash encode PHOTOS --out my.khs --model "
         f"{target if is_file else entry.path}"
     )
 

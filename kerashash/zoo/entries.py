@@ -110,7 +110,7 @@ def entry(name: str | os.PathLike[str], strict: bool = False) -> Entry:
 
     Args:
         name: str, a name of `kerashash.zoo.list`; a version of one, such as
-            "dcdh-cifar10-48@1"; the path of an entry's folder; or, of an entry on the
+            "dcdh-cifar10-48@3"; the path of an entry's folder; or, of an entry on the
             Hugging Face Hub, ``hf://OWNER/NAME`` or ``hf://OWNER/NAME@REVISION``.
         strict: bool; whether a server that does not answer is an error, even if the
             cache holds the entry.

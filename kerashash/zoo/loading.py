@@ -36,7 +36,7 @@ def load(name: str | os.PathLike[str], strict: bool = False) -> "HashModel":
 
     Args:
         name: str, a name of `kerashash.zoo.list`; a version of one, such as
-            "dcdh-cifar10-48@1"; the path of an entry's folder; or, of an entry on the
+            "dcdh-cifar10-48@3"; the path of an entry's folder; or, of an entry on the
             Hugging Face Hub, ``hf://OWNER/NAME`` or ``hf://OWNER/NAME@REVISION``.
         strict: bool; True gives exactly what the registry holds, or an error. It
             refuses a surrogate; an entry whose card names no version of kerashash, or

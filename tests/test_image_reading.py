@@ -111,21 +111,33 @@ def test_sixteen_bits_are_scaled_to_eight():
         np.testing.assert_array_equal(actual[..., 1], gray // 257)
 
 
-def tiff(rows, bits, white_is_zero):
-    """A TIFF file of gray, uint16 rows, as bytes."""
-    height, width = rows.shape
-    if bits == 16:
-        pixels = rows.astype("<u2").tobytes()
-    else:  # two samples in three bytes
-        samples = np.unpackbits(
-            rows.astype(">u2").view(np.uint8).reshape(-1, 2), axis=1
-        )
-        pixels = np.packbits(samples[:, 4:]).tobytes()
-    tags = {256: width, 257: height, 258: bits, 259: 1, 262: 1 - white_is_zero}
-    tags |= {273: 8, 277: 1, 278: height, 279: len(pixels)}
-    entries = b"".join(struct.pack("<HHII", tag, 4, 1, tags[tag]) for tag in tags)
-    header = b"II*\0" + struct.pack("<I", 8 + len(pixels)) + pixels
-    return header + struct.pack("<H", len(tags)) + entries + bytes(4)
+def tiff(strips, size, tags):
+    """A TIFF file of strips, bytes, with further tags, ints or tuples."""
+    file, offsets = bytearray(b"II*\0" + bytes(4)), []
+    for strip in strips:
+        offsets.append(len(file))
+        file += strip
+    tags = {256: size[1], 257: size[0], 278: size[0], 259: 1, 277: 1} | tags
+    tags |= {273: offsets, 279: [*map(len, strips)]}
+    entries = b""
+    for tag in sorted(tags):
+        values = np.atleast_1d(tags[tag]).astype("<u4")
+        content = values.tobytes()
+        if len(values) > 1:
+            content = struct.pack("<I", len(file))
+            file += values.tobytes()
+        entries += struct.pack("<HHI", tag, 4, len(values)) + content
+    file[4:8] = struct.pack("<I", len(file))
+    return bytes(file) + struct.pack("<H", len(tags)) + entries + bytes(4)
+
+
+def packed(samples, bits):
+    """Samples as the bytes of a TIFF file, each row from a byte of its own."""
+    if bits in (8, 16):
+        return samples.astype(f"<u{bits // 8}").tobytes()
+    binary = np.unpackbits(samples.astype(">u2").view(np.uint8), axis=-1)
+    binary = binary.reshape(len(samples), -1, 16)[..., -bits:]
+    return np.packbits(binary.reshape(len(samples), -1), axis=-1).tobytes()
 
 
 @pytest.mark.parametrize(("bits", "white_is_zero"), [(16, 0), (16, 1), (12, 0)])
@@ -133,7 +145,8 @@ def test_gray_of_many_bits_is_scaled_from_black_to_white(bits, white_is_zero):
     light = np.arange(256, dtype=np.uint16).reshape(16, 16)
     gray = light << (bits - 8) | (light >> (16 - bits))
     stored = (1 << bits) - 1 - gray if white_is_zero else gray
-    data = tiff(stored, bits, white_is_zero)
+    tags = {258: bits, 262: 1 - white_is_zero}
+    data = tiff([packed(stored, bits)], stored.shape, tags)
     np.testing.assert_array_equal(image_reading.decode(data)[..., 2], light)
 
 
@@ -142,6 +155,91 @@ def both(data):
     pixels = image_reading.decode(data)
     np.testing.assert_array_equal(image_reading.decode_tensor(data), pixels)
     return pixels
+
+
+@pytest.mark.parametrize(
+    ("kind", "bits", "compressed", "is_read"),
+    [
+        ("RGB", 8, False, True),
+        ("RGB", 8, True, True),
+        ("RGB", 16, True, True),
+        ("RGB", 16, False, False),
+        ("RGBA", 8, False, True),
+        ("RGBA", 16, True, True),
+        ("RGBA", 16, False, False),
+        ("CMYK", 8, False, True),
+        ("CMYK", 16, True, True),
+        ("CMYK", 16, False, False),
+        ("LA", 8, False, False),
+        ("LA", 8, True, False),
+        ("L", 8, False, True),
+        ("L", 4, True, True),
+        ("L", 4, False, False),
+        ("L", 1, False, True),
+        ("I", 8, False, False),  # white is 0
+        ("I", 8, True, True),
+        ("L and others", 8, True, True),
+        ("L and others", 16, True, True),
+    ],
+)
+def test_channels_apart_in_a_tiff_are_read_rightly_or_refused(
+    kind, bits, compressed, is_read
+):
+    """Pillow reads some of them wrongly, without a word."""
+    count = 3 if kind == "L and others" else len(kind)
+    rng = np.random.default_rng(bits + count)
+    samples = rng.integers(0, 1 << bits, (count, 6, 8))
+    strips = [packed(plane, bits) for plane in samples]
+    if compressed:
+        strips = [zlib.compress(strip) for strip in strips]
+    photometric = {"RGB": 2, "RGBA": 2, "CMYK": 5, "I": 0}.get(kind, 1)
+    tags = {258: (bits,) * count, 259: 8 if compressed else 1, 262: photometric}
+    tags |= {277: count, 284: 2}
+    if kind in ("RGBA", "LA"):
+        tags[338] = 2
+    elif kind == "L and others":
+        tags[338] = (0, 0)
+    data = tiff(strips, (6, 8), tags)
+    if not is_read:
+        with pytest.raises(ValueError, match="a TIFF file whose channels are apart"):
+            image_reading.decode(data)
+        return
+    upper = samples >> (bits - 8) if bits > 8 else samples * (255 // ((1 << bits) - 1))
+    upper = upper.transpose(1, 2, 0)
+    if kind == "RGBA":
+        expected = 255 - upper[..., 3:] / 255 * (255 - upper[..., :3])
+    elif kind == "CMYK":
+        expected = (255 - upper[..., :3]) * (255 - upper[..., 3:]) / 255
+    else:
+        expected = upper if kind == "RGB" else upper[..., [0, 0, 0]]
+    expected = 255 - expected if kind == "I" else np.rint(expected)
+    np.testing.assert_allclose(both(data), expected, atol=kind == "CMYK")
+
+
+def test_sixteen_bits_of_colour_in_a_tiff():
+    samples = np.random.default_rng(0).integers(0, 1 << 16, (6, 8, 3))
+    tags = {258: (16, 16, 16), 262: 2, 277: 3, 284: 1}
+    data = tiff([packed(samples, 16)], (6, 8), tags)
+    np.testing.assert_array_equal(both(data), samples >> 8)
+
+
+@pytest.mark.parametrize("side", [1, 2])
+def test_subsampled_colours_are_read_if_they_are_compressed(side):
+    """Uncompressed, Pillow takes them for whole, and reads on behind their end."""
+    light = np.random.default_rng(0).integers(0, 256, (8, 8), np.uint8)
+    blocks = light.reshape(8 // side, side, 8 // side, side).swapaxes(1, 2)
+    units = np.full((8 // side, 8 // side, side * side + 2), 128, np.uint8)
+    units[..., :-2] = blocks.reshape(8 // side, 8 // side, -1)  # no colour
+    tags = {258: (8, 8, 8), 262: 6, 277: 3, 530: (side, side)}
+    strip = zlib.compress(units.tobytes())
+    compressed = tiff([strip], (8, 8), tags | {259: 8})
+    np.testing.assert_allclose(both(compressed)[..., 1].astype(int), light, atol=1)
+    data = tiff([units.tobytes()], (8, 8), tags) + bytes(999)
+    if side == 1:
+        np.testing.assert_allclose(both(data)[..., 1].astype(int), light, atol=1)
+        return
+    with pytest.raises(ValueError, match="a TIFF file of subsampled colours"):
+        image_reading.decode(data)
 
 
 def png(pixels, colour_type, bits, *chunks):
@@ -311,6 +409,7 @@ def without_palette():
         (saved("I"), "pixels of Pillow's mode I, which are no RGB"),
         (saved("F"), "pixels of Pillow's mode F, "),
         (saved("LAB"), "pixels of Pillow's mode LAB, "),
+        (tiff([bytes(16)], (4, 4), {258: 8, 262: 1, 339: 2}), "TIFF file of signed"),
         (encoded(photograph(), "EPS"), "not a readable image"),
         (encoded(photograph(), "PPM"), "not a readable image"),
     ],
@@ -331,6 +430,44 @@ def test_a_small_file_does_not_become_gigabytes():
     image.save(buffer, "PNG")
     with pytest.raises(ValueError, match="more than 134 million pixels"):
         image_reading.decode(buffer.getvalue())
+
+
+def test_a_lack_of_memory_is_the_fault_of_one_file(tmp_path, monkeypatch):
+    paths = [tmp_path / f"{name}.png" for name in "abcde"]
+    for path in paths:
+        path.write_bytes(encoded(photograph(), "PNG"))
+    monkeypatch.setattr(image_reading, "_MAX_BYTES", paths[0].stat().st_size)
+    paths[1].write_bytes(paths[0].read_bytes() + b"0")
+    regular, resize = image_reading.open_regular, image_reading.resize
+    decode_image = tf.io.decode_image
+
+    class Large(io.FileIO):
+        def read(self):
+            raise MemoryError
+
+    def lacking(function):
+        calls = itertools.count()
+
+        def lack(*arguments, **options):
+            if next(calls) == 1:  # of the second that comes so far
+                raise MemoryError
+            return function(*arguments, **options)
+
+        return lack
+
+    def opened(path):
+        return Large(path) if path == paths[2] else regular(path)
+
+    monkeypatch.setattr(image_reading, "open_regular", opened)
+    monkeypatch.setattr(tf.io, "decode_image", lacking(decode_image))
+    monkeypatch.setattr(image_reading, "resize", lacking(resize))
+    ((pixels, read, faults),) = image_reading.read_ahead(
+        paths, image_reading.content, 8, threads=1
+    )
+    assert read == paths[:1]
+    assert len(pixels) == 1
+    reasons = ["larger than 0 GiB", *["too large for the memory"] * 3]
+    assert faults == [*zip(paths[1:], reasons, strict=True)]
 
 
 @pytest.mark.filterwarnings("error")

@@ -13,6 +13,7 @@ import numpy as np
 
 from kerashash.checks import check_choices, check_integer, check_number, listing
 from kerashash.data import protocols
+from kerashash.data.finding import is_hidden, walk
 from kerashash.data.image_reading import SUFFIXES, content, decode, printable
 from kerashash.data.images import EncodedImages
 from kerashash.data.progress import progress
@@ -46,7 +47,9 @@ def from_directory(
 
     Args:
         path: path of a folder. Without `labels`, each of its subfolders is a class,
-            with images at any depth. Symbolic links must not lead out of it.
+            with images at any depth. Symbolic links must not lead out of it. A class
+            may be a link to a folder; below it, such a link is an error, as it would
+            leave images out, or take them twice.
         labels: path or None; a CSV file with the header ``file,labels``. Each line
             holds the path of an image, relative to `path`, and its labels, separated by
             ``;``; a line without labels is an image without labels. Images that are not
@@ -75,9 +78,10 @@ def from_directory(
     Raises:
         TypeError: if an argument has the wrong type.
         ValueError: if an argument is out of range, the folder holds no images, the CSV
-            file is malformed, images are missing, corrupt, outside of `path` or listed
-            under two names, or no class has an image to spare for a query; the error
-            names them.
+            file is malformed, images are missing, corrupt, outside of `path`, behind a
+            link to a folder or listed under two names, or no class has an image to
+            spare for a query; the error names them.
+        OSError: if a folder cannot be listed.
 
     Example:
         >>> import tensorflow as tf
@@ -178,7 +182,7 @@ def from_directory(
 def _labels_from_folders(folder: pathlib.Path) -> dict[str, list[str]]:
     """Map the name of each image to the name of its class folder."""
     labels_of: dict[str, list[str]] = {}
-    empty, without_class = [], []
+    empty, without_class, linked = [], [], []
     for class_folder in sorted(folder.iterdir()):
         if is_hidden(class_folder.name):
             continue
@@ -186,17 +190,25 @@ def _labels_from_folders(folder: pathlib.Path) -> dict[str, list[str]]:
             if class_folder.suffix.lower() in SUFFIXES:
                 without_class.append(printable(class_folder.name))
             continue
-        files = [file.relative_to(folder) for file in class_folder.rglob("*")]
-        images = [
-            file.as_posix()
-            for file in files
-            if file.suffix.lower() in SUFFIXES
-            and not any(map(is_hidden, file.parts))
-            and (folder / file).is_file()
-        ]
+        if class_folder.is_symlink():  # before a search of the whole disk
+            _check_inside(folder, [class_folder.name], "path")
+        images = []
+        for parent, names, links in walk(os.fspath(class_folder)):
+            below = pathlib.Path(parent).relative_to(folder)
+            images += [
+                (below / name).as_posix()
+                for name in names
+                if name.lower().endswith(SUFFIXES)
+            ]
+            linked += [printable(below / name) for name in links]
         labels_of |= {name: [class_folder.name] for name in images}
         if not images:
             empty.append(class_folder.name)
+    if linked:
+        raise ValueError(
+            "`path` must hold images in folders, not behind links to folders. Received "
+            f"in {folder}: {', '.join(linked[:10])}."
+        )
     if empty or not labels_of:
         raise ValueError(
             "`path` must hold a folder for each class, with images in it "
@@ -213,31 +225,14 @@ def _labels_from_folders(folder: pathlib.Path) -> dict[str, list[str]]:
     return labels_of
 
 
-def is_hidden(name: str) -> bool:
-    """Say whether a file or folder is not meant to be seen.
-
-    Args:
-        name: str; its own name, without folders.
-
-    Returns:
-        bool.
-
-    Example:
-        >>> is_hidden(".git"), is_hidden("cat")
-        (True, False)
-    """
-    # `__MACOSX` holds the resource forks of archives that macOS has packed.
-    return name.startswith(".") or name == "__MACOSX"
-
-
 def _check_inside(folder: pathlib.Path, names: Iterable[str], argument: str) -> None:
     """Check that images lie in the folder, links followed, each under one name."""
     root = folder.resolve()
     name_of: dict[pathlib.Path, str] = {}
     for name in sorted(names):
         try:
-            file = (folder / name).resolve()
-        except (OSError, RuntimeError, ValueError) as error:
+            file = pathlib.Path(os.path.realpath(folder / name))
+        except (OSError, ValueError) as error:
             raise ValueError(
                 f"`{argument}` must name files. Received: {printable(name)!r}, {error}."
             ) from error
@@ -323,7 +318,9 @@ def _find_corrupt(
             return "a name that is not UTF-8"
         try:
             decode(content(folder / name))
-        except (OSError, ValueError) as error:
+        except OSError as error:
+            return error.strerror or str(error)
+        except ValueError as error:
             return str(error)
         return None
 

@@ -1,13 +1,26 @@
 """Image files by folder, pattern or name."""
 
+import contextlib
+import errno
+import fnmatch
 import glob
 import os
 import stat
 from collections.abc import Iterable, Iterator
 from typing import NamedTuple
 
-from kerashash.data.directory import is_hidden
 from kerashash.data.image_reading import NOT_REGULAR, SUFFIXES, printable
+
+# What a store keeps of a time: 64 bits, to the year 2262. File systems go further.
+_TIMES = (-(2**63), 2**63 - 1)
+# Errors where there is nothing at a path. The last is that of Windows for a pattern.
+_NOTHING = (
+    errno.ENOENT,
+    errno.ENOTDIR,
+    errno.ELOOP,
+    errno.ENAMETOOLONG,
+    errno.EINVAL,
+)
 
 
 class ImageFile(NamedTuple):
@@ -16,7 +29,8 @@ class ImageFile(NamedTuple):
     Attributes:
         path: str; the absolute path.
         size: int; bytes.
-        mtime: int; when its content last changed, in nanoseconds since 1970.
+        mtime: int of 64 bits; when its content last changed, in nanoseconds since 1970.
+            A time after 2262, or before 1677, is the last or first of these.
     """
 
     path: str
@@ -44,7 +58,7 @@ def find_images(
     Raises:
         TypeError: if a path is none.
         ValueError: if there is nothing at a path, or a pattern matches nothing.
-        OSError: if a folder cannot be listed.
+        OSError: if a folder cannot be listed, as its path is too long, for one.
 
     Example:
         >>> for name in ("b.png", "a.jpg", "notes.txt", ".hidden.png"):
@@ -55,8 +69,12 @@ def find_images(
     """
     files: dict[str, ImageFile] = {}
     faults: dict[str, str] = {}
+    absolute: dict[str, str] = {}  # of folders, each looked at once
     for path in image_paths(paths):
-        path = os.path.abspath(path)
+        folder, name = os.path.split(path)
+        if folder not in absolute:
+            absolute[folder] = _absolute(folder)
+        path = os.path.join(absolute[folder], name)
         if path in files:
             continue
         try:
@@ -65,7 +83,8 @@ def find_images(
             status = os.stat(path)
             if not stat.S_ISREG(status.st_mode):
                 raise ValueError(NOT_REGULAR)
-            files[path] = ImageFile(path, status.st_size, status.st_mtime_ns)
+            time = min(max(status.st_mtime_ns, _TIMES[0]), _TIMES[1])
+            files[path] = ImageFile(path, status.st_size, time)
         except (OSError, ValueError) as error:
             faults[printable(path)] = getattr(error, "strerror", None) or str(error)
     return [*files.values()], faults
@@ -112,12 +131,13 @@ def image_paths(
                 f"`{argument}` must be on a file system, not at a URL. Received: "
                 f"{name!r}."
             )
-        if os.path.isdir(name):
+        mode = _mode(name)
+        if stat.S_ISDIR(mode):
             yield from _images_in(name)
-        elif os.path.lexists(name):
+        elif mode:
             yield name
         elif glob.has_magic(name):
-            matches = sorted({*_matching(name)})
+            matches = _matching(name)
             if not matches:
                 raise ValueError(
                     f"`{argument}` must match files. Received: {name!r}, which matches "
@@ -125,7 +145,10 @@ def image_paths(
                 )
             # Once, though a folder and its files may both match.
             yield from dict.fromkeys(
-                image for match in matches for image in _images_at(match)
+                image
+                for match in sorted(matches)
+                for image in (_images_in(match) if matches[match] else [match])
+                if image.lower().endswith(SUFFIXES)
             )
         else:
             raise ValueError(
@@ -134,60 +157,151 @@ def image_paths(
             )
 
 
-def _matching(pattern: str) -> Iterator[str]:
-    """Paths that a pattern matches, in no order.
+def walk(folder: str) -> Iterator[tuple[str, list[str], list[str]]]:
+    """Go through a folder and those in it, at any depth, but for hidden ones.
 
-    `glob.glob` follows links to folders, in circles too. Here, those are followed that
-    the pattern names.
+    As `os.walk`, which passes over folders that cannot be listed and, in Python 3.11,
+    fails below a thousand others.
+
+    Args:
+        folder: str.
+
+    Yields:
+        ``(parent, names, links)``: the path of a folder; the names of what is in it and
+        no folder; and those of links to folders, which are not followed. All in order
+        of name, and without hidden ones.
+
+    Raises:
+        OSError: if a folder cannot be listed.
+
+    Example:
+        >>> os.makedirs("pets/cat")
+        >>> open("pets/cat/0.png", "w").close()
+        >>> for parent, names, links in walk("pets"):
+        ...     print(parent, names, links)
+        pets [] []
+        pets/cat ['0.png'] []
+    """
+    waiting = [folder]
+    while waiting:
+        parent = waiting.pop()
+        folders: list[str] = []
+        names: list[str] = []
+        links: list[str] = []
+        for name, is_folder, is_link in _listed(parent):
+            if is_hidden(name):
+                continue
+            kind = names if not is_folder else links if is_link else folders
+            kind.append(name)
+        yield parent, names, links
+        waiting += [os.path.join(parent, name) for name in reversed(folders)]
+
+
+def is_hidden(name: str) -> bool:
+    """Say whether a file or folder is not meant to be seen.
+
+    Args:
+        name: str; its own name, without folders.
+
+    Returns:
+        bool.
+
+    Example:
+        >>> is_hidden(".git"), is_hidden("cat")
+        (True, False)
+    """
+    # `__MACOSX` holds the resource forks of archives that macOS has packed.
+    return name.startswith(".") or name == "__MACOSX"
+
+
+def _matching(pattern: str) -> dict[str, bool]:
+    """Paths that a pattern matches, and whether each is a folder; in no order.
+
+    `glob.glob` follows links to folders, in circles too, and passes over folders that
+    cannot be listed. Here, those links are followed that the pattern names.
     """
     drive, rest = os.path.splitdrive(pattern)
     parts = rest.replace(os.altsep or os.sep, os.sep).split(os.sep)
-    start = drive + os.sep if rest.startswith(os.sep) else drive
-    return _matching_in(start, [part for part in parts if part])
+    matches = {drive + os.sep if rest.startswith(os.sep) else drive: True}
+    for part in filter(None, parts):
+        matches = {
+            path: is_folder
+            for folder in matches
+            if matches[folder]
+            for path, is_folder in _matching_in(folder, part)
+        }
+    return matches
 
 
-def _matching_in(folder: str, parts: list[str]) -> Iterator[str]:
-    """Paths in a folder, or in the current one, that the parts of a pattern match."""
-    part, *rest = parts
+def _matching_in(folder: str, part: str) -> Iterator[tuple[str, bool]]:
+    """What a part of a pattern matches in a folder, or in the current one."""
     if part == "**":
-        for parent, _, _ in _walk(folder or os.curdir):
-            yield from _matching_in(parent, rest) if rest else [parent]
-        return
-    for name in glob.glob(part, root_dir=folder or None):
-        path = os.path.join(folder, name)
-        if glob.has_magic(part) and os.path.islink(path) and os.path.isdir(path):
-            continue
-        if not rest:
-            yield path
-        elif os.path.isdir(path):
-            yield from _matching_in(path, rest)
-
-
-def _images_at(path: str) -> Iterator[str]:
-    """What there is of images at a path that a pattern matches."""
-    if os.path.isdir(path):
-        yield from _images_in(path)
-    elif path.lower().endswith(SUFFIXES):
-        yield path
+        for parent, _, _ in walk(folder or os.curdir):
+            yield parent, True
+    elif glob.has_magic(part):
+        for name, is_folder, is_link in _listed(folder or os.curdir):
+            is_shown = part.startswith(".") or not name.startswith(".")
+            if is_shown and not (is_folder and is_link) and fnmatch.fnmatch(name, part):
+                yield os.path.join(folder, name), is_folder
+    else:
+        path = os.path.join(folder, part)
+        mode = _mode(path)
+        if mode:
+            yield path, stat.S_ISDIR(mode)
 
 
 def _images_in(folder: str) -> Iterator[str]:
     """Paths of the images in a folder, in order of name."""
-    for parent, _, names in _walk(folder):
-        for name in sorted(names):
-            if name.lower().endswith(SUFFIXES) and not is_hidden(name):
+    for parent, names, _ in walk(folder):
+        for name in names:
+            if name.lower().endswith(SUFFIXES):
                 yield os.path.join(parent, name)
 
 
-def _walk(folder: str) -> Iterator[tuple[str, list[str], list[str]]]:
-    """A folder and those in it, as `os.walk`, in order of name, but for hidden ones.
+def _listed(folder: str) -> list[tuple[str, bool, bool]]:
+    """What is in a folder, in order: names, whether folders, and whether links."""
+    listed = []
+    with os.scandir(folder) as entries:
+        for entry in entries:
+            is_link = entry.is_symlink()
+            try:
+                is_folder = entry.is_dir()
+            except OSError:
+                if not is_link:
+                    raise
+                is_folder = False  # a link that leads nowhere, or in a circle
+            listed.append((entry.name, is_folder, is_link))
+    return sorted(listed)
 
-    Links to folders are not followed.
+
+def _mode(path: str) -> int:
+    """The mode of what is at a path, or of a link that leads nowhere; 0 for nothing.
+
+    `os.path.isdir` says no of a folder that cannot be looked at.
     """
+    mode = 0
+    try:
+        mode = os.lstat(path).st_mode
+        if stat.S_ISLNK(mode):
+            mode = os.stat(path).st_mode
+    except ValueError:  # a zero byte is in no name
+        pass
+    except OSError as error:
+        # Of what bears the name of an image, `find_images` says what is wrong.
+        is_image = mode and path.lower().endswith(SUFFIXES)
+        if error.errno not in _NOTHING and not is_image:
+            raise
+    return mode
 
-    def refuse(error: OSError) -> None:
-        raise error  # a folder that cannot be listed would pass for an empty one
 
-    for parent, folders, names in os.walk(folder, onerror=refuse):
-        folders[:] = sorted(name for name in folders if not is_hidden(name))
-        yield parent, folders, names
+def _absolute(folder: str) -> str:
+    """The absolute path of a folder, or of the current one.
+
+    `os.path.abspath` cuts out what stands before `..`. That may be a link, behind which
+    `..` is another folder.
+    """
+    absolute = os.path.abspath(folder)
+    with contextlib.suppress(OSError):
+        if os.path.samefile(folder or os.curdir, absolute):
+            return absolute
+    return os.path.realpath(folder)

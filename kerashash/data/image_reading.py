@@ -40,10 +40,16 @@ SUFFIXES = (
 )
 #: The side in pixels to which images are resized where nothing else is known.
 DEFAULT_SIZE = 224
+# Bytes that a file may have. A video may bear the name of a photograph.
+_MAX_BYTES = 1 << 30
 # Pixels that an image may have: a few kilobytes of PNG can stand for gigabytes.
 _MAX_PIXELS = 1 << 27
-# Tags of TIFF: the bits of a sample, and whether 0 is white.
-_BITS, _PHOTOMETRIC, _WHITE_IS_ZERO = 258, 262, 0
+# Tags of TIFF: the bits of a sample and their order in a byte, what samples stand for,
+# whether channels are apart, the kind of numbers, and how much colour is left out.
+_BITS, _PHOTOMETRIC, _FILL_ORDER, _PLANES = 258, 262, 266, 284
+_SAMPLE_FORMAT, _SUBSAMPLING = 339, 530
+# Values of these.
+_WHITE_IS_ZERO, _APART, _SIGNED = 0, 2, 2
 # Tag of the orientation in EXIF, and the pixels upright by its value.
 _ORIENTATION = 0x0112
 _UPRIGHT: dict[int, Callable[[Any], Any]] = {
@@ -60,6 +66,8 @@ _UPRIGHT: dict[int, Callable[[Any], Any]] = {
 FORMATS = ("AVIF", "BMP", "GIF", "HEIF", "JPEG", "MPO", "PNG", "TIFF", "WEBP")
 #: What is wrong with a path at which there is a pipe or a device.
 NOT_REGULAR = "not a regular file"
+# What is wrong with an image for which there is no memory.
+_NO_MEMORY = "too large for the memory"
 # What TensorFlow decodes. Its JPEG decoder rounds in its own way, with which all
 # trained entries have met photographs; that of PNG takes as long as Pillow's, and finds
 # all damage by the checksums.
@@ -80,7 +88,8 @@ def read_images(
     pillow-heif (``pip install 'kerashash[heif]'``), HEIC and HEIF. Of several frames
     the first is read. Images are turned upright as their EXIF orientation says. What is
     transparent is put on white. Gray, palette and CMYK images become RGB, and of 16
-    bits the upper 8 are kept. Colour profiles are not applied.
+    bits the upper 8 are kept. Colour profiles are not applied. Files of more than 1 GiB
+    and images of more than 134 million pixels are not read, nor are rare kinds of TIFF.
 
     Args:
         paths: list of paths, or another iterable of them.
@@ -144,7 +153,7 @@ def content(path: str | os.PathLike[str]) -> bytes:
         bytes.
 
     Raises:
-        ValueError: if it is no regular file.
+        ValueError: if it is no regular file, larger than 1 GiB, or than the memory.
         OSError: if it cannot be read.
 
     Example:
@@ -154,7 +163,12 @@ def content(path: str | os.PathLike[str]) -> bytes:
         b'hello'
     """
     with open_regular(path) as file:
-        return file.read()
+        if os.fstat(file.fileno()).st_size > _MAX_BYTES:
+            raise ValueError(f"larger than {_MAX_BYTES >> 30} GiB")
+        try:
+            return file.read()
+        except MemoryError as error:
+            raise ValueError(_NO_MEMORY) from error
 
 
 def open_regular(path: str | os.PathLike[str], flags: int = 0) -> BinaryIO:
@@ -235,6 +249,8 @@ def read_ahead(
             return error.strerror or str(error)
         except ValueError as error:
             return str(error)
+        except MemoryError:  # of one large image; others may fit
+            return _NO_MEMORY
 
     pool = concurrent.futures.ThreadPoolExecutor(threads or os.cpu_count())
 
@@ -300,7 +316,8 @@ def decode(data: bytes) -> npt.NDArray[np.uint8]:
 
     Raises:
         ValueError: if it is no image of these formats, is truncated, has more than 134
-            million pixels, or none that stand for colours.
+            million pixels, none that stand for colours, or is a TIFF of a kind that
+            would be read wrongly, or if there is no memory for it.
 
     Example:
         >>> decode(tf.io.encode_png(tf.zeros((8, 4, 3), tf.uint8)).numpy()).shape
@@ -318,6 +335,8 @@ def decode(data: bytes) -> npt.NDArray[np.uint8]:
         image = np.asarray(memoryview(tensor))
         image = _on_white(image) if has_alpha else image
         return _upright(image, _orientation(picture))
+    except MemoryError as error:
+        raise ValueError(_NO_MEMORY) from error
     except Exception as error:
         raise ValueError("not an image, or truncated") from error
 
@@ -400,8 +419,8 @@ def opened(data: bytes) -> Any:
         Image of Pillow, whose pixels are not read yet.
 
     Raises:
-        ValueError: if it is no image of these formats, has too many pixels, or none
-            that stand for colours.
+        ValueError: if it is no image of these formats, has too many pixels, none that
+            stand for colours, or is a TIFF of a kind that would be read wrongly.
 
     Example:
         >>> opened(tf.io.encode_png(tf.zeros((8, 4, 3), tf.uint8)).numpy()).size
@@ -422,6 +441,8 @@ def opened(data: bytes) -> Any:
         raise ValueError(f"more than {_MAX_PIXELS // 10**6} million pixels")
     if picture.mode in ("F", "I", "LAB"):
         raise ValueError(f"pixels of Pillow's mode {picture.mode}, which are no RGB")
+    if fault := _misread(picture):
+        raise ValueError(fault)
     return picture
 
 
@@ -496,6 +517,28 @@ def _why_unreadable(data: bytes, known: Sequence[str]) -> str:
     return "not a readable image"
 
 
+def _misread(picture: Any) -> str:
+    """What an opened TIFF file is that Pillow would read wrongly; empty if none."""
+    tags = getattr(picture, "tag_v2", {})
+    is_raw = picture.info.get("compression") == "raw"
+    if tags.get(_PLANES) == _APART:
+        # Each channel is read as if its samples were of 8 bits, or of one.
+        bits = {1 if picture.mode == "1" else 8}
+        is_plain = (
+            {*tags.get(_BITS, (1,))} == bits
+            and tags.get(_PHOTOMETRIC) not in (None, _WHITE_IS_ZERO)
+            and tags.get(_FILL_ORDER, 1) == 1
+        )
+        if (is_raw and not is_plain) or picture.mode in ("LA", "La", "PA"):
+            return "a TIFF file whose channels are apart; interleaved, they are read"
+    if picture.mode == "L" and _SIGNED in tags.get(_SAMPLE_FORMAT, ()):
+        return "a TIFF file of signed samples"
+    is_subsampled = tags.get(_SUBSAMPLING, (2, 2)) != (1, 1)
+    if is_raw and picture.mode == "YCbCr" and is_subsampled:
+        return "a TIFF file of subsampled colours; compressed, they are read"
+    return ""
+
+
 def _jpeg_bits(data: bytes) -> int:
     """The bits of a sample of a JPEG; 0 if it is none, or does not say."""
     start = 2
@@ -512,7 +555,7 @@ def _jpeg_bits(data: bytes) -> int:
 def _eight_bits(picture: Any) -> npt.NDArray[np.uint8]:
     """The upper 8 bits of gray of 16 or 12, which Pillow would clip; 0 is black."""
     tags = getattr(picture, "tag_v2", {})  # of TIFF
-    gray, (bits,) = np.asarray(picture), tags.get(_BITS, (16,))
+    gray, bits = np.asarray(picture), tags.get(_BITS, (16,))[0]
     if tags.get(_PHOTOMETRIC) == _WHITE_IS_ZERO:
         gray = (1 << bits) - 1 - gray
     return (gray >> (bits - 8)).astype(np.uint8)

@@ -85,7 +85,7 @@ def export_encoder(
             "`model` must be built, so that the shape of its inputs is known. "
             f"Received: {model.name}, which is not built."
         )
-    target = pathlib.Path(os.path.abspath(files.as_path(path)))
+    target = files.as_path(path).absolute()
     suffix = _SUFFIXES[format]
     if suffix and target.suffix != suffix:
         raise ValueError(

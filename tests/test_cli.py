@@ -335,7 +335,7 @@ def test_duplicates_prints_groups(photographs, capsys):
     assert ["22.png", "copy.png"] in groups
     output = capsys.readouterr().out
     assert "22.png\ncopy.png\n\n" in output
-    assert f"{len(groups)} groups of " in output
+    assert f"{len(groups)} group" in output
     assert (
         cli.main(["duplicates", str(folder / "p.khs"), "--radius", "48", "--json"]) == 0
     )

@@ -1,6 +1,7 @@
 """The command ``kerashash encode``."""
 
 import os
+import pathlib
 from typing import TYPE_CHECKING
 
 import click
@@ -134,7 +135,8 @@ def _store(path: str, name: str | None) -> "CodeStore":
 
     # By its name, a store can load an entry again; from anywhere by a whole path.
     in_zoo = name in zoo.list()
-    return open_or_create(path, model, name if in_zoo else os.path.abspath(name))
+    whole = name if in_zoo else os.fspath(pathlib.Path(name).absolute())
+    return open_or_create(path, model, whole)
 
 
 COMMANDS = (_encode,)

@@ -38,7 +38,7 @@ def run_folder(log_dir: str | os.PathLike[str]) -> str:
         ('retrieval', 'gs://bucket/logs/retrieval')
     """
     folder = os.path.join(files.path_text(log_dir, "log_dir"), _RUN)
-    return folder if "://" in folder else os.path.abspath(folder)
+    return folder if "://" in folder else os.fspath(pathlib.Path(folder).absolute())
 
 
 def make_run_folder(log_dir: str | os.PathLike[str]) -> None:

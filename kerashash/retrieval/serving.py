@@ -39,7 +39,7 @@ def save(
             f"`model` must have bits={bits}, as the database. Received: "
             f"bits={model.bits}."
         )
-    path = os.path.abspath(path)
+    path = os.fspath(pathlib.Path(path).absolute())
     if os.path.lexists(path):
         raise FileExistsError(f"`path` must not exist. Received: {path!r}.")
     x = tf.TensorSpec((None, *shape[1:]), tf.float32, name="x")

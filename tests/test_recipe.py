@@ -646,7 +646,8 @@ def test_learned_codes_stand_at_their_images(tmp_path, rng):
     check_learned(result.codes, result.model, data)
 
 
-def test_queries_of_label_distributions_do_not_train(tmp_path, rng):
+@pytest.mark.parametrize(("epochs", "decay"), [(3, 2), (7, 5)])
+def test_queries_of_label_distributions_do_not_train(tmp_path, rng, epochs, decay):
     x = rng.normal(size=(40, 4))
     d = rng.dirichlet([1.0, 1.0, 1.0], 40)
     scipy.io.savemat(tmp_path / "rows.mat", {"features": x, "labels": d})
@@ -654,7 +655,7 @@ def test_queries_of_label_distributions_do_not_train(tmp_path, rng):
     file = write(
         tmp_path,
         "DDHLDL",
-        "seed = 3\nepochs = 3\nbatch_size = 9\nlearning_rate = 1e-3",
+        f"seed = 3\nepochs = {epochs}\nbatch_size = 9\nlearning_rate = 1e-3",
         data='name = "ldl/movie"',
         backbone="encoding = 'quantiles'",
         model="code_epochs = 2\ncode_units = [8]\nfunction_units = [8]",
@@ -669,11 +670,11 @@ def test_queries_of_label_distributions_do_not_train(tmp_path, rng):
         weights.append(model.get_weights())
     for first, second in zip(*weights, strict=True):
         np.testing.assert_array_equal(first, second)
-    # 36 rows in batches of 9. The rate decays over the epochs of the code network, and
-    # begins again with the function network.
-    assert int(model.optimizer.iterations) == 4
+    # 36 rows in batches of 9. The rate begins again with the function network, and
+    # decays over the epochs of the one that has more.
+    assert int(model.optimizer.iterations) == 4 * (epochs - 2)
     rates = []
-    for step in (0, 4, 8):
+    for step in (0, 2 * decay, 4 * decay):
         model.optimizer.iterations.assign(step)
         rates.append(float(model.optimizer.learning_rate))
     assert rates == pytest.approx([1e-3, 0.5e-3, 0])

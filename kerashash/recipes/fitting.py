@@ -166,8 +166,8 @@ def fit_vectors(
 ) -> keras.callbacks.History:
     """Train on vectors in memory, with Adam and cosine decay.
 
-    The rate of `DDHLDL` decays over the epochs of its code network, and starts again
-    with its function network.
+    The rate of `DDHLDL` starts again with its function network, and decays over the
+    epochs of the one of its two networks that has more.
 
     Args:
         model: `HashModel` whose backbone takes the vectors.
@@ -180,7 +180,10 @@ def fit_vectors(
     Returns:
         `keras.callbacks.History`.
     """
-    decay_epochs = model.options["code_epochs"] if isinstance(model, DDHLDL) else epochs
+    decay_epochs = epochs
+    if isinstance(model, DDHLDL):
+        code_epochs = model.options["code_epochs"]
+        decay_epochs = max(code_epochs, epochs - code_epochs)
     steps = decay_epochs * -(-len(x) // batch_size)
     rate = keras.optimizers.schedules.CosineDecay(learning_rate, steps)
     alone = model.distribute_strategy.num_replicas_in_sync == 1

@@ -32,6 +32,7 @@ QUIET = {"report": lambda line: None}
 unix = pytest.mark.skipif(sys.platform == "win32", reason="no file locks")
 # Parts that are in no table of a paper.
 OURS = {"SBU_3DFE", "Emotion6", "Natural Scene"}
+HEADER = ",".join(values.COLUMNS).encode()
 
 
 def digits(folder, methods=("ITQ",), bits=(8,), seeds=1, **options):
@@ -39,11 +40,11 @@ def digits(folder, methods=("ITQ",), bits=(8,), seeds=1, **options):
     return compare("dsre-1", folder, **{**choices, **QUIET, **options})
 
 
-def write(file, seed):
+def write(file, seed, measured=None):
     """Append the values of a cell."""
     full = table("dsre-1")
     task = values.Task(full.parts[0], full.rows[1], 24, seed)
-    cell = cells.Cell({"mAP": 0.25, "mAP, ties averaged": 0.3}, 1.0, 1.0)
+    cell = cells.Cell(measured or {"mAP": 0.25, "mAP, ties averaged": 0.3}, 1.0, 1.0)
     values.append(file, "dsre-1", task, cell)
 
 
@@ -177,6 +178,7 @@ def test_curves_are_kept_and_drawn(tmp_path, monkeypatch):
     file.write_bytes(file.read_bytes()[:-20])
     digits(tmp_path, methods=["ITQ", "SH"], bits=[4, 8], seeds=2)
     assert [*drawn[-1][2]] == ["SH"]
+    assert len(lines(file)) == 3
 
 
 def test_a_torn_line_is_cut_off_and_its_cell_done_again(tmp_path):
@@ -368,10 +370,147 @@ def test_wrong_choices_are_named(options, message, tmp_path):
         compare("dsre-9", tmp_path)
 
 
-def test_a_file_of_others_is_not_appended_to(tmp_path):
-    (tmp_path / "dsre-1.csv").write_text("a,b\n1,2\n")
-    with pytest.raises(ValueError, match=r"dsre-1.csv must have the columns"):
+@pytest.mark.parametrize("name", ["dsre-1.csv", "dsre-1-curves.csv"])
+@pytest.mark.parametrize(
+    "content",
+    [
+        b"a,b\n1,2\n",
+        b"my,notes\n1,2\n3,4",
+        b"name,score\rann,3\rbob,4",
+        b"notes without a line end",
+        b"\n",
+        ",".join(values.COLUMNS).encode("utf-16"),
+        b"a" * 200_000,
+        b'"open,quote\n',
+        b"\x89PNG\r\n\x1a\n\0\0\0\rIHDR",
+    ],
+    ids=lambda content: repr(content[:12]),
+)
+def test_a_file_of_others_stays_as_it_is(name, content, tmp_path, monkeypatch):
+    monkeypatch.setattr(cells, "load", None)
+    (tmp_path / name).write_bytes(content)
+    with pytest.raises(ValueError, match=f"{name} must have the columns"):
         digits(tmp_path)
+    assert [(file.name, file.read_bytes()) for file in tmp_path.iterdir()] == [
+        (name, content)
+    ]
+    with pytest.raises(ValueError, match=f"{name} must have the columns"):
+        write(tmp_path / name, seed=0)
+    assert (tmp_path / name).read_bytes() == content
+
+
+@pytest.mark.parametrize("header", [b"", b"tab", b"\xef\xbb\xbftab", HEADER])
+def test_a_header_that_was_not_written_to_its_end_is_written_again(header, tmp_path):
+    file = tmp_path / "a.csv"
+    file.write_bytes(header)
+    assert values.read(file) == {}
+    write(file, seed=0)
+    write(tmp_path / "other.csv", seed=0)
+    assert file.read_bytes() == (tmp_path / "other.csv").read_bytes()
+
+
+@pytest.mark.parametrize(
+    "saved",
+    [
+        lambda text: text.replace(b"\n", b"\r"),
+        lambda text: text.replace(b"\n", b"\r\n"),
+        lambda text: b"\xef\xbb\xbf" + text,
+        lambda text: text.replace(HEADER, HEADER.replace(b"table", b'"table"')),
+        lambda text: text + b"\n\n",
+    ],
+    ids=["CR", "CRLF", "BOM", "quotes", "empty lines"],
+)
+def test_values_that_another_program_saved_are_kept(saved, tmp_path):
+    file = tmp_path / "a.csv"
+    write(file, seed=0)
+    content = saved(file.read_bytes())
+    file.write_bytes(content)
+    before = values.read(file)
+    assert {key[-1] for key in before} == {"0"}
+    values.repair(file)
+    assert file.read_bytes() == content
+    write(file, seed=1)
+    assert file.read_bytes().startswith(content)
+    both = values.read(file)
+    assert {key[-1] for key in both} == {"0", "1"}
+    assert before.items() <= both.items()
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "message"),
+    [
+        (b"mAP,0.25", b"mAP,7.5", r"line 2: mAP must be in \[0, 1\], not 7.5"),
+        (b'averaged",0.3', b'averaged",nan', r"line 3: .* must be in .*, not nan"),
+        (b"mAP,0.25", b"mAP,-0.25", "line 2: mAP must be in"),
+        (b"mAP,0.25", b"kl,-1", "line 2: kl must be finite and at least 0, not -1"),
+        (b"mAP,0.25", b"kl,1e400", "line 2: kl must be finite"),
+        (b"mAP,0.25", b"mAP,abc", "line 2: could not convert .*'abc'"),
+        (b"mAP,0.25", b"mAP,", "line 2: could not convert"),
+        (b"ITQ", b"\xff", "line 2: 'utf-8' codec"),
+        (b"ITQ", b"a" * 200_000, "line 2: field larger"),
+        (b"ITQ", b'"ITQ', "line 2: ',' expected"),
+        (b'averaged"', b"averaged", "line 3: unexpected end of data"),
+        (b"ITQ", b'"ITQ"x', "line 2: ',' expected"),
+        (b"ITQ,ITQ", b"ITQ", "line 2: 12 of 13 columns"),
+        (b"ITQ,ITQ", b"ITQ,ITQ,ITQ", "line 2: 14 of 13 columns"),
+    ],
+    ids=str,
+)
+def test_a_damaged_line_is_named(old, new, message, tmp_path):
+    file = tmp_path / "a.csv"
+    write(file, seed=0)
+    content = file.read_bytes()
+    start = content.index(b"\n") + 1  # after the header
+    file.write_bytes(content[:start] + content[start:].replace(old, new, 1))
+    with pytest.raises(ValueError, match=rf"a\.csv must hold .* {message}"):
+        values.read(file)
+
+
+def test_values_may_be_what_their_measures_possible(tmp_path):
+    file = tmp_path / "a.csv"
+    possible = {"mAP": 1.0, "cosine": 1 + 1e-9, "clark": 3.5, "kl": 0.0}
+    possible["train seconds"] = 800.0
+    write(file, seed=0, measured=possible)
+    assert [*values.read(file).values()] == [possible]
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "message"),
+    [
+        (b"1 2", b"1", r"arrays of \[1, 2, 2\] values"),
+        (b"1 2,0.5 0.25,0.1 1", b",,", r"arrays of \[0, 0, 0\] values"),
+        (b"0.5 0.25,", b"", "9 of 10 columns"),
+        (b"0.25", b"x", "could not convert .*'x'"),
+        (b"0.25", b"2.5", r"precision_at must be in \[0, 1\], not 2.5"),
+        (b",0.1 1", b",0.1 nan", r"recall_at must be in \[0, 1\], not nan"),
+        (b"1 2", b"0 2", "ranks must be finite and at least 1, not 0"),
+    ],
+)
+def test_a_damaged_curve_is_named_before_anything_is_trained(
+    old, new, message, tmp_path, monkeypatch
+):
+    monkeypatch.setattr(cells, "load", None)
+    curve = dict(zip(values.CURVE, ([1, 2], [0.5, 0.25], [0.1, 1]), strict=True))
+    full = table("dsre-1")
+    task = values.Task(full.parts[0], full.rows[1], 24, 0)
+    file = tmp_path / "dsre-1-curves.csv"
+    values.append_curve(file, task, cells.Cell({}, 1.0, 1.0, curve))
+    (read,) = values.read_curves(file).values()
+    assert {name: array.tolist() for name, array in read.items()} == curve
+    content = file.read_bytes()
+    assert content.count(old) == 1
+    file.write_bytes(content.replace(old, new))
+    with pytest.raises(ValueError, match=rf"curves\.csv .* in line 2: {message}"):
+        digits(tmp_path)
+
+
+def test_a_line_that_is_being_written_is_not_read(tmp_path):
+    file = tmp_path / "a.csv"
+    write(file, seed=0)
+    before = values.read(file)
+    with file.open("ab") as stream:
+        stream.write(b"dsre-1,CIF")
+    assert values.read(file) == before
 
 
 def test_a_folder_of_photographs_is_compared(tmp_path, monkeypatch, rng):

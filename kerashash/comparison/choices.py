@@ -125,12 +125,15 @@ def _own_part(part: Part, data: str | os.PathLike[str]) -> Part:
 
 def _content(folder: pathlib.Path) -> str:
     """A digest of the names, sizes and times of the files of a folder."""
+    from kerashash.data.finding import walk
+
     digest = hashlib.sha256()
-    for file in sorted(folder.rglob("*")):
-        # A link may lead nowhere, and a file be removed meanwhile.
-        with contextlib.suppress(OSError):
-            stat = file.stat()
-            if file.is_file():
-                about = [str(file.relative_to(folder)), stat.st_size, stat.st_mtime_ns]
+    for parent, names, _ in walk(os.fspath(folder)):
+        for name in names:
+            file = os.path.join(parent, name)
+            # A link may lead nowhere, and a file be removed meanwhile.
+            with contextlib.suppress(OSError):
+                stat = os.stat(file)
+                about = [os.path.relpath(file, folder), stat.st_size, stat.st_mtime_ns]
                 digest.update(json.dumps(about).encode())
     return digest.hexdigest()[:16]

@@ -11,6 +11,7 @@ from kerashash.comparison.figures import draw, draw_curves
 from kerashash.comparison.markdown import markdown
 from kerashash.comparison.tables import table
 from kerashash.comparison.values import (
+    CURVE_COLUMNS,
     Task,
     append,
     append_curve,
@@ -69,7 +70,9 @@ def compare(
         str, the table as Markdown.
 
     Raises:
-        TypeError, ValueError: if an argument is wrong.
+        TypeError, ValueError: if an argument is wrong; or if a CSV file of these names
+            has other columns, and stays as it is, or a line that cannot be read or
+            holds a value that its measure cannot have, which is named.
 
     Example:
         >>> quiet = lambda line: None
@@ -90,9 +93,11 @@ def compare(
     files.check_place(cache_dir, "cache_dir")
     files.make_folder(folder, "folder")
     curves = folder / f"{name}-curves.csv"
-    for path in (file, curves):
-        repair(path)
+    # What is refused is refused now, not after all that is to be trained.
+    repair(file)
+    repair(curves, CURVE_COLUMNS)
     done = read(file)
+    read_curves(curves)
     missing: dict[str, str] = {}
     for part in chosen.parts:
         wanted = len(cells.measures(part))

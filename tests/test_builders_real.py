@@ -2,6 +2,7 @@
 
 import os
 import pathlib
+import shutil
 
 import numpy as np
 import pytest
@@ -85,6 +86,20 @@ def test_mirflickr25k_annotations():
     for column, label in enumerate(mirflickr25k.RELEVANT, 24):
         potential = mirflickr25k.POTENTIAL.index(label.removesuffix("_r1"))
         assert (labels[:, column] > labels[:, potential]).sum() <= 2
+
+
+@pytest.mark.parametrize("label", ["sky", "baby_r1", "sea_r1"])
+def test_cut_annotations_of_mirflickr25k_are_refused(tmp_path, label):
+    whole = folder("mirflickr25k")
+    shutil.copytree(
+        whole / mirflickr25k._ANNOTATIONS, tmp_path / mirflickr25k._ANNOTATIONS
+    )
+    file = tmp_path / mirflickr25k._ANNOTATIONS / f"{label}.txt"
+    content = file.read_bytes()
+    for end in range(0, len(content) * 3 // 4, len(content) // 8):
+        file.write_bytes(content[:end])
+        with pytest.raises(ValueError, match=rf"{label}\.txt must hold|has been cut"):
+            mirflickr25k.read_annotations(tmp_path)
 
 
 def test_flowers17(tmp_path):

@@ -202,12 +202,13 @@ def _from_builder(name: str, root: pathlib.Path) -> dict[str, Any]:
     """What the builder of a data set says."""
     import tensorflow_datasets as tfds
 
-    from kerashash.data import builders  # noqa: F401, registers them
+    from kerashash.data import builders, sources  # noqa: F401, registers them
 
     options: dict[str, Any] = {}
     if state(name, root) == INCOMPLETE:
         options["allow_missing"] = True
-    builder = tfds.builder(name, data_dir=root, **options)
+    with sources.reading(name, root / name):
+        builder = tfds.builder(name, data_dir=root, **options)
     about: dict[str, Any] = {
         "folder": os.fspath(builder.data_dir),
         "source": builder.info.homepage,

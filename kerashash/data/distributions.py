@@ -10,7 +10,7 @@ import numpy.typing as npt
 from kerashash import files
 from kerashash.checks import check_integer, check_number
 from kerashash.data import protocols
-from kerashash.data.sources import DatasetUnavailableError, prepared
+from kerashash.data.sources import DatasetUnavailableError, prepared, reading
 
 #: The data sets of the TensorFlow Datasets builder ``ldl``.
 NAMES = (
@@ -96,8 +96,9 @@ def load_distributions(
               Datasets;
             - the path of a .mat file as published, or of an .npz file, with the arrays
               ``features`` ``(n, dim)`` and ``labels`` ``(n, num_classes)``;
-            - the path of a .csv file of numbers, with or without a header, whose last
-              `num_classes` columns are the label distribution and the others features;
+            - the path of a .csv file of numbers, whose last `num_classes` columns are
+              the label distribution and the others features. A first line without any
+              number is a header;
             - the two arrays ``(features, labels)``.
 
             ``~`` is the home folder.
@@ -113,8 +114,8 @@ def load_distributions(
         `DistributionData`.
 
     Raises:
-        DatasetUnavailableError: if the data set is not there; the error says what to
-            do.
+        DatasetUnavailableError: if the data set is not there or damaged; the error says
+            what to do.
         TypeError, ValueError: if the file lacks an array or holds invalid values, or an
             argument is wrong.
 
@@ -148,8 +149,10 @@ def load_distributions(
         return _split(x, d, seed, query_share, validation)
     path = str(files.as_path(name, "name"))
     if name in NAMES:
-        rows = prepared(f"ldl/{name}", data_dir).as_dataset("train", batch_size=-1)
-        x, d = rows["features"].numpy(), rows["distribution"].numpy()
+        builder = prepared(f"ldl/{name}", data_dir)
+        with reading(f"ldl/{name}", builder.data_dir):
+            rows = builder.as_dataset("train", batch_size=-1)
+            x, d = rows["features"].numpy(), rows["distribution"].numpy()
     elif os.path.isfile(path):
         if path.lower().endswith(".npz"):
             x, d = ldl.checked(files.read_npz(path), path)
@@ -175,20 +178,31 @@ def _read_csv(path: str, num_classes: int | None) -> dict[str, npt.NDArray[Any]]
         )
     check_integer("num_classes", num_classes)
     with open(path, newline="", encoding="utf-8-sig", errors="replace") as file:
+        reader = csv.reader(file)
         try:
-            lines = [line for line in csv.reader(file) if line]
+            lines = [(reader.line_num, line) for line in reader if line]
         except csv.Error as error:
             raise ValueError(
                 f"{path} must be a CSV file. Received: {error}."
             ) from error
-    if lines and not _is_number(lines[0][0]):
-        del lines[0]  # the header
-    try:
-        table = np.array([[float(value) for value in line] for line in lines])
-    except ValueError as error:
-        raise ValueError(
-            f"{path} must hold numbers, and as many in each line. Received: {error}."
-        ) from error
+    # Without any number: a row of which one is missing is no header.
+    if lines and not any(map(_is_number, lines[0][1])):
+        del lines[0]
+    rows: list[list[float]] = []
+    for number, line in lines:
+        for cell in line:
+            if not _is_number(cell):
+                raise ValueError(
+                    f"{path} must hold numbers, below a line of names or none. Received"
+                    f" in line {number}: {cell!r:.99}."
+                )
+        rows.append([float(cell) for cell in line])
+        if len(line) != len(rows[0]):
+            raise ValueError(
+                f"{path} must hold numbers, as many in each line. Received in line "
+                f"{number}: {len(line)}; before: {len(rows[0])}."
+            )
+    table = np.array(rows)
     if table.ndim != 2 or table.shape[1] <= num_classes:
         raise ValueError(
             f"{path} must have more than num_classes={num_classes} columns and at least"
@@ -202,7 +216,7 @@ def _is_number(text: str) -> bool:
         float(text)
     except ValueError:
         return False
-    return True
+    return "_" not in text  # as in Python, where 1_5 is 15
 
 
 def _split(

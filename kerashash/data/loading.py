@@ -179,8 +179,8 @@ def load(
         TypeError: if an argument has the wrong type.
         ValueError: if there is no such data set or protocol, an argument is out of
             range or not for this data set, or the images are not the published ones.
-        DatasetUnavailableError: if the data set is not there and cannot be downloaded;
-            the error says what to do.
+        DatasetUnavailableError: if the data set is not there and cannot be downloaded,
+            or is damaged; the error says what to do.
 
     Reference:
         [1] H.-F. Yang, C.-H. Tu, C.-S. Chen, Adaptive Labeling for Deep Learning to

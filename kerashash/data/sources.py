@@ -1,6 +1,9 @@
 """Sources: all images of a data set, with its labels and the publisher's splits."""
 
+import contextlib
 import os
+import re
+import tempfile
 import warnings
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -28,7 +31,7 @@ _CIFAR10 = (
 
 
 class DatasetUnavailableError(RuntimeError):
-    """A data set is not on this machine and cannot be downloaded."""
+    """A data set is not on this machine and cannot be downloaded, or is damaged."""
 
 
 class Source(NamedTuple):
@@ -106,16 +109,17 @@ def cifar10(data_dir: str | os.PathLike[str] | None = None) -> Source:
     """CIFAR-10 from TensorFlow Datasets: 60,000 uint8 images of 32x32x3."""
     builder = prepared("cifar10", data_dir)
     features, splits = builder.info.features, builder.info.splits
-    num_train, num_test = splits["train"].num_examples, splits["test"].num_examples
-    n = num_train + num_test
-    x = np.empty((n, *features["image"].shape), np.uint8)
-    y = np.empty(n, np.int64)
-    filled = 0
-    for split in ("train", "test"):
-        for batch in _batches(builder, split):
-            rows = slice(filled, filled + len(batch["label"]))
-            x[rows], y[rows] = batch["image"], batch["label"]
-            filled = rows.stop
+    with reading("cifar10", builder.data_dir):
+        num_train, num_test = splits["train"].num_examples, splits["test"].num_examples
+        n = num_train + num_test
+        x = np.empty((n, *features["image"].shape), np.uint8)
+        y = np.empty(n, np.int64)
+        filled = 0
+        for split in ("train", "test"):
+            for batch in _batches(builder, split):
+                rows = slice(filled, filled + len(batch["label"]))
+                x[rows], y[rows] = batch["image"], batch["label"]
+                filled = rows.stop
     class_names = tuple(features["label"].names)
     labels = np.eye(len(class_names), dtype=np.uint8)[y]
     return Source(x, labels, np.arange(n) >= num_train, class_names, pixel_names(x))
@@ -144,32 +148,42 @@ def photographs(
     builder = prepared(
         name, data_dir, file_format="array_record", allow_missing=allow_missing
     )
-    missing = builder.info.metadata["missing"]
-    if missing:
-        expected = builder.info.metadata["expected"]
-        warnings.warn(
-            f"{name}: {missing:,} of {expected:,} images are missing. Results are not "
-            "comparable to those on the whole data set.",
-            stacklevel=4,
-        )
+    folder = builder.data_dir
     features = builder.info.features
     label_key = "label" if "label" in features else "labels"
     label = features[label_key]
     class_names = tuple((label if label_key == "label" else label.feature).names)
     splits = [split for split in ("train", "test") if split in builder.info.splits]
     skip = {"image": tfds.decode.SkipDecoding()}
-    parts = [builder.as_data_source(split, decoders=skip) for split in splits]
-    starts = np.cumsum([0, *map(len, parts)])
-    n = int(starts[-1])
+    with reading(name, folder):
+        parts = [builder.as_data_source(split, decoders=skip) for split in splits]
+        starts = np.cumsum([0, *map(len, parts)])
+        n = int(starts[-1])
+        metadata = builder.info.metadata or {}
+        expected, missing = metadata.get("expected"), metadata.get("missing")
+        if not isinstance(missing, int) or n + missing != expected:
+            raise ValueError(
+                "metadata.json must say how many images there are. Received: "
+                f"expected={expected!r}, missing={missing!r}; there are {n}"
+            )
+    if missing:
+        warnings.warn(
+            f"{name}: {missing:,} of {expected:,} images are missing. Results are not "
+            "comparable to those on the whole data set.",
+            stacklevel=4,
+        )
 
     def records(rows: npt.NDArray[np.int64]) -> list[dict[str, Any]]:
         """Read the records of ascending rows, one call for each part."""
         part = np.searchsorted(starts, rows, "right") - 1
-        return [
-            record
-            for p in np.unique(part)
-            for record in parts[p].__getitems__((rows[part == p] - starts[p]).tolist())
-        ]
+        found: list[dict[str, Any]] = []
+        with reading(name, folder):
+            for p in np.unique(part):
+                found += parts[p].__getitems__((rows[part == p] - starts[p]).tolist())
+            # A file that is cut while it is open gives records without content.
+            if any(record["image"] is None for record in found):
+                raise EOFError("records are empty")
+        return found
 
     def read(rows: npt.NDArray[np.int64]) -> list[bytes]:
         # `records` needs ascending rows: sort them, then restore their order.
@@ -212,7 +226,8 @@ def prepared(
         `tfds.core.DatasetBuilder`, ready to be read.
 
     Raises:
-        DatasetUnavailableError: if the data set is not there and cannot be downloaded.
+        DatasetUnavailableError: if the data set is not there and cannot be downloaded,
+            or what is there cannot be read.
     """
     import requests
     import tensorflow_datasets as tfds
@@ -223,17 +238,18 @@ def prepared(
         data_dir = os.path.expanduser(data_dir)
     try:
         builder = tfds.builder(name, data_dir=data_dir, **options)
-    except ValueError as error:
-        if "File format" not in str(error):
-            raise
-        folder = tfds.builder(name, data_dir=data_dir).data_dir
+    # Of a damaged file: errors of TFDS, of protobuf, of json.
+    except Exception as error:
+        folder = _folder(name, data_dir, options)
+        if not (isinstance(error, ValueError) and "File format" in str(error)):
+            raise _unreadable(name, folder, error) from error
         raise DatasetUnavailableError(
             f"{name} has been prepared in {folder} in a format for sequential reading; "
             "rows are read in any order, which needs the format array_record. Remove "
             "that folder, and `kerashash.data.load` prepares the data set anew."
         ) from error
     if builder.is_prepared():
-        return builder
+        return _with_splits(name, builder)
     try:
         # Without a network, TensorFlow Datasets retries for minutes: fail at once.
         for url in builder.url_infos or ():
@@ -254,6 +270,72 @@ def prepared(
             f"~/tensorflow_datasets/{name} to {builder.data_dir_root}, or pass the "
             "folder that it is in as `data_dir`."
         ) from error
+    return _with_splits(name, builder)
+
+
+@contextlib.contextmanager
+def reading(name: str, folder: str | os.PathLike[str]) -> Iterator[None]:
+    """Name a prepared data set that cannot be read in a block.
+
+    Args:
+        name: str; the name of the data set.
+        folder: path of the folder in which it is prepared.
+
+    Raises:
+        DatasetUnavailableError: in place of any error but one of memory.
+
+    Example:
+        >>> with reading("flowers17", "/data/flowers17/complete/1.0.0"):
+        ...     raise EOFError("a truncated record")  # doctest: +ELLIPSIS
+        Traceback (most recent call last):
+        kerashash.data.sources.DatasetUnavailableError: flowers17 cannot be read ...
+    """
+    try:
+        yield
+    except (DatasetUnavailableError, MemoryError):
+        raise
+    except Exception as error:
+        raise _unreadable(name, folder, error) from error
+
+
+def _unreadable(
+    name: str, folder: str | os.PathLike[str], error: Exception
+) -> DatasetUnavailableError:
+    """An error that names the folder, the reason in one line, and the remedy."""
+    cause: BaseException = error
+    while cause.__cause__ is not None:  # the innermost: TFDS puts its arguments before
+        cause = cause.__cause__
+    # Without the names of TensorFlow's operations.
+    text = re.sub(r"\{\{.*?\}\}\s*|\s*\[Op:.*", "", str(cause)).strip()
+    line = next(iter(text.splitlines()), "").rstrip(".")
+    return DatasetUnavailableError(
+        f"{name} cannot be read from {os.fspath(folder)}: {type(cause).__name__}: "
+        f"{line:.200}. If it is damaged, remove that folder, and "
+        "`kerashash.data.load` prepares the data set anew."
+    )
+
+
+def _folder(
+    name: str, data_dir: str | os.PathLike[str] | None, options: dict[str, Any]
+) -> str:
+    """The folder of a prepared data set of which no builder can be made."""
+    import tensorflow_datasets as tfds
+
+    root = os.path.expanduser(
+        data_dir or os.environ.get("TFDS_DATA_DIR") or "~/tensorflow_datasets"
+    )
+    with tempfile.TemporaryDirectory() as empty:
+        folder = tfds.builder(name, data_dir=empty, **options).data_dir
+        return os.path.join(root, os.path.relpath(folder, empty))
+
+
+def _with_splits(
+    name: str, builder: "tfds.core.DatasetBuilder"
+) -> "tfds.core.DatasetBuilder":
+    """The builder, unless what it describes has no examples."""
+    with reading(name, builder.data_dir):
+        if not builder.info.splits:
+            raise ValueError("dataset_info.json is missing or names no splits")
     return builder
 
 

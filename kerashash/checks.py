@@ -166,11 +166,14 @@ def check_fraction(**values: float) -> None:
             raise ValueError(f"`{name}` must be in [0, 1]. Received: {name}={value}.")
 
 
-def check_widths(**values: Any) -> None:
+def check_widths(**values: Any) -> dict[str, tuple[int, ...]]:
     """Check that values are the widths of layers: integers of at least 1.
 
     Args:
         **values: lists or tuples of int, each under the name of its argument.
+
+    Returns:
+        dict of tuples of int, the values by name.
 
     Raises:
         TypeError: if a value is not a list or tuple, or holds no integers.
@@ -186,8 +189,10 @@ def check_widths(**values: Any) -> None:
             raise TypeError(
                 f"`{name}` must be a list of widths. Received: {name}={widths!r}."
             )
-        for width in widths:
-            check_integer(name, width)
+    return {
+        name: tuple(check_integer(name, width) for width in widths)
+        for name, widths in values.items()
+    }
 
 
 @contextlib.contextmanager
@@ -280,8 +285,7 @@ def close_names(name: str, names: Iterable[str]) -> str:
         >>> close_names("x", ["dcdh-cifar10-48"])
         ''
     """
-    others = [other for other in names if other != name]
-    close = difflib.get_close_matches(name, others, n=3, cutoff=0.6)
+    close = difflib.get_close_matches(name, names, n=3, cutoff=0.6)
     return f" Did you mean {close}?" if close else ""
 
 

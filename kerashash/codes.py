@@ -54,7 +54,7 @@ def check_codes(
         name: str; the argument to name in the error.
 
     Returns:
-        int8 array ``(n, bits)``.
+        C-contiguous int8 array ``(n, bits)``.
 
     Raises:
         TypeError: if the values are not numbers.
@@ -85,7 +85,8 @@ def check_codes(
         raise ValueError(
             f"`{name}` must contain only -1 and +1. Received values: {wrong}."
         )
-    return codes.astype(np.int8)
+    # Else packed codes would take over the order of Fortran, and of .mat files.
+    return codes.astype(np.int8, order="C")
 
 
 def check_packed(
@@ -109,7 +110,7 @@ def check_packed(
         >>> check_packed(np.array([[128]], np.uint8), bits=3)
         array([[128]], dtype=uint8)
     """
-    width = packed_width(bits)
+    width, bits = packed_width(bits), int(bits)
     packed = as_array(packed, name)
     if packed.dtype != np.uint8:
         raise TypeError(
@@ -229,7 +230,7 @@ def as_words(packed: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint64]:
     padding = -packed.shape[1] % 8
     if padding:
         packed = np.pad(packed, ((0, 0), (0, padding)))
-    return np.ascontiguousarray(packed.view(np.uint64).T)
+    return np.ascontiguousarray(np.ascontiguousarray(packed).view(np.uint64).T)
 
 
 def in_bits(distance: int) -> str:
@@ -264,11 +265,13 @@ def bit_imbalance(codes: npt.ArrayLike, bits: int | None = None) -> float:
         equal.
 
     Raises:
-        TypeError, ValueError: as `as_packed`.
+        TypeError, ValueError: as `as_packed`, or if there are no codes.
 
     Example:
         >>> bit_imbalance([[1, -1], [1, 1]])
         0.5
     """
     unpacked = unpack(*as_packed(codes, bits))
+    if not len(unpacked):
+        raise ValueError("`codes` must have at least one row. Received: 0 rows.")
     return float(np.abs(unpacked.mean(axis=0)).mean())

@@ -203,10 +203,11 @@ def _hint(path: str) -> str:
         return " Entries of the zoo are loaded by `kerashash.zoo.load`."
     folder, name = os.path.split(path)
     try:
-        models = [name for name in os.listdir(folder or ".") if name.endswith(".keras")]
+        models = [file for file in os.listdir(folder or ".") if file.endswith(".keras")]
     except OSError:
         models = []
-    return close_names(name, models)
+    # Not itself: a link that leads nowhere has its name.
+    return close_names(name, {*models} - {name})
 
 
 def check_config(config: Any, max_sequential: int | None = None) -> None:

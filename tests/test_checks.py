@@ -2,11 +2,20 @@
 
 import tracemalloc
 
+import keras
 import numpy as np
 import pytest
 import scipy.sparse
+import tensorflow as tf
 
-from kerashash.checks import as_array, check_labels, first_line
+from kerashash.checks import (
+    as_array,
+    check_array,
+    check_distributions,
+    check_labels,
+    check_widths,
+    first_line,
+)
 
 
 def test_class_ids_of_many_classes_take_the_memory_of_their_rows():
@@ -42,6 +51,31 @@ def test_what_is_masked_is_not_read_behind_the_mask():
 def test_sparse_arrays_are_named():
     with pytest.raises(TypeError, match=r"`x` must be a dense array, such as `toarray"):
         as_array(scipy.sparse.csr_array(np.eye(2)), "x")
+
+
+def test_symbols_are_named():
+    symbol, call = keras.Input((3,)), tf.function(lambda x: as_array(x, "x"))
+    for x, kind in ((symbol, "KerasTensor"), ([symbol, symbol], "list")):
+        with pytest.raises(
+            TypeError, match=f"`x` must be an array, or .* a {kind}, of"
+        ):
+            check_array(x)
+    with pytest.raises(TypeError, match=r"`x` must be an .* a SymbolicTensor"):
+        call(tf.zeros(3))
+
+
+def test_numbers_too_small_for_float32_are_0_under_any_settings():
+    with np.errstate(all="raise"):
+        assert check_array([[1e-50, -1e-300]]).tolist() == [[0.0, 0.0]]
+        assert check_distributions([[1 - 1e-50, 1e-50]]).tolist() == [[1.0, 0.0]]
+        with pytest.raises(ValueError, match="`x` must be finite"):
+            check_array([1e50])
+
+
+def test_widths_become_integers_of_python():
+    widths = check_widths(units=[np.int64(4), 5])
+    assert widths == {"units": (4, 5)}
+    assert {type(width) for width in widths["units"]} == {int}
 
 
 @pytest.mark.parametrize(

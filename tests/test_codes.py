@@ -18,6 +18,16 @@ def test_first_bit_is_the_most_significant_and_padding_is_zero():
     assert codes.pack([[-1, 1, 1]]).tolist() == [[0b01100000]]
 
 
+def test_codes_are_in_the_order_of_c(rng):
+    unpacked = np.asfortranarray(rng.choice([-1, 1], (20, 70)))
+    packed = codes.pack(unpacked)
+    for array in (packed, codes.check_codes(unpacked), codes.as_packed(unpacked)[0]):
+        assert array.flags.c_contiguous
+    words = codes.as_words(packed)
+    for other in (np.asfortranarray(packed), np.flip(np.flip(packed).copy())):
+        np.testing.assert_array_equal(codes.as_words(other), words)
+
+
 def test_bit_imbalance_is_0_for_halves_and_1_for_equal_codes():
     unpacked = [[1, 1, -1], [1, -1, -1], [1, 1, 1], [1, -1, -1]]
     assert codes.bit_imbalance(unpacked) == pytest.approx((1 + 0 + 0.5) / 3)
@@ -51,6 +61,11 @@ def test_bit_imbalance_is_0_for_halves_and_1_for_equal_codes():
         (lambda: codes.pack([[1, -1], [1]]), ValueError, "`codes` must be one array"),
         (lambda: codes.pack([["1", "-1"]]), TypeError, "`codes` must hold numbers"),
         (lambda: codes.pack([[None, {}]]), TypeError, "`codes` must hold numbers"),
+        (
+            lambda: codes.bit_imbalance(np.zeros((0, 8), np.int8)),
+            ValueError,
+            "`codes` must have at least one row",
+        ),
     ],
 )
 def test_bad_input_is_named(call, error, message):

@@ -566,6 +566,9 @@ def test_a_data_set_made_by_hand():
         ({"class_names": "ab"}, "class_names"),
         ({"class_names": (0, 1)}, "class_names"),
         ({"names": ["0.png"]}, "names"),
+        ({"image_fit": "foo"}, "image_fit"),
+        ({"image_fit": True}, "image_fit"),
+        ({"x": np.ones((5, 3), complex)}, "x"),
     ],
 )
 def test_wrong_data_sets_made_by_hand_are_refused(changes, name):

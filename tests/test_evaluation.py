@@ -62,6 +62,28 @@ def test_reranking_by_continuous_codes():  # F, G
     assert rerank(*far, radius=1) == 0.0
 
 
+@pytest.mark.parametrize("bits", [8, 32, 48, 63])
+def test_equal_items_are_in_order_and_no_query_changes_another(rng, bits):  # F, G
+    queries = rng.normal(size=(9, bits)).astype(np.float32)
+    database, labels = np.repeat(queries[:1], 41, axis=0), rng.integers(0, 2, 41)
+    ranks = np.flatnonzero(labels) + 1
+    expected = (np.arange(1, len(ranks) + 1) / ranks).mean()
+    for radius in (None, bits):
+        for n in range(1, 10):
+            found = evaluation.reranked_mean_average_precision(
+                queries[:n], [1] * n, database, labels, radius=radius
+            )
+            assert found == pytest.approx(expected, abs=1e-12)
+
+
+def test_continuous_codes_keep_their_signs():  # F, G
+    # The first item has the larger product, and is farther by a bit.
+    ranked = [[1.0, 1.0]], [1], [[9.0, -1e-50], [1e-60, 1e-50]], [0, 1]
+    for radius in (None, 0):
+        found = evaluation.reranked_mean_average_precision(*ranked, radius=radius)
+        assert found == 1.0
+
+
 def test_area_under_the_radius_curve_by_hand():  # H
     # Precision 1, 1/2, 2/3, 1/2, 3/5, 1/2 at recall 1/3, 1/3, 2/3, 2/3, 1, 1.
     expected = (1 + 0 + (1 / 2 + 2 / 3) / 2 + 0 + (1 / 2 + 3 / 5) / 2 + 0) / 3
@@ -254,6 +276,7 @@ def test_svm_accuracy_counts_right_labels():
         (([[1, 1], [1, -1]], [0.0, np.nan]), "integer class ids or label rows"),
         (([[1, 1], [1, -1]], [[1, 0], [0, 2]]), "must contain only 0, 1"),
         (([[1, 1], [1, -1]], [[1, 0], [1]]), "must be one array"),
+        (([[1, 1], [1, -1]], [0, -1]), "class ids of at least 0. Received: -1"),
     ],
 )
 def test_svm_accuracy_names_what_it_cannot_learn_from(train, message):
@@ -314,12 +337,30 @@ def test_no_pairs_have_no_precision():
     twice = scipy.sparse.csr_array(
         (np.ones(4, bool), np.array([1, 1, 0, 0]), np.array([0, 2, 4])), shape=(2, 2)
     )
-    assert evaluation.pairwise_label_precision(twice, [0, 0])["recall"] == 1.0
-    with pytest.raises(ValueError, match="`similar` must be finite"):
+    listed = (np.ones(4, int), ([0, 0, 1, 1], [1, 1, 0, 0]))
+    for pairs in (twice, scipy.sparse.coo_array(listed, shape=(2, 2))):
+        assert evaluation.pairwise_label_precision(pairs, [0, 0])["recall"] == 1.0
+    with pytest.raises(ValueError, match="`similar` must hold 0 and 1"):
         evaluation.pairwise_label_precision(np.full((2, 2), np.nan), [0, 1])
     with pytest.raises(ValueError, match="`similar` must have shape"):
         evaluation.pairwise_label_precision([1, 2], [0, 1])
     with pytest.raises(ValueError, match="`similar` must have shape"):
         evaluation.pairwise_label_precision(np.zeros((0, 0)), [])
-    with pytest.raises(ValueError, match="one row for each of the 3"):
+    with pytest.raises(
+        ValueError, match="`labels` must have one row for each of the 3"
+    ):
         evaluation.pairwise_label_precision(nothing, [0, 1])
+
+
+def test_pairs_are_similar_or_not():
+    """DDH's S has -1 for pairs that are not, and no image has 3 others here."""
+    signs = np.where(np.eye(4) + np.eye(4)[::-1] > 0, 1, -1)
+    for wrong in (signs, signs * 1.0, 2 * np.eye(4), 0.5 * np.eye(4)):
+        for make in (np.array, scipy.sparse.csr_array, scipy.sparse.coo_array):
+            with pytest.raises(
+                ValueError, match=r"`similar` must hold 0 and 1.* values"
+            ):
+                evaluation.pairwise_label_precision(make(wrong), [0, 1, 1, 0])
+    for right in (signs > 0, 1 * (signs > 0), scipy.sparse.csr_array(signs > 0)):
+        found = evaluation.pairwise_label_precision(right, [0, 1, 1, 0])
+        assert found == {"precision": 1.0, "recall": 1.0, "similar": 1.0}

@@ -148,6 +148,16 @@ def test_retrieved_has_no_closed_form_below_the_database_size(ties):
             TypeError,
             "`at` must be a list",
         ),
+        *(
+            (
+                lambda at=at: evaluation.precision_recall(
+                    CODES, [0] * 3, CODES, [0] * 3, at=at
+                ),
+                TypeError,
+                "`at` must be",
+            )
+            for at in ([None], [1, None], np.array(2), None, [2.0], [[1], [1, 2]])
+        ),
         (lambda: rerank(radius=-1), ValueError, "`radius` must be at least 0"),
         (lambda: rerank(radius=True), TypeError, "`radius` must be an integer"),
         (lambda: rerank(radius="2"), TypeError, "`radius` must be an integer"),

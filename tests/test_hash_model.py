@@ -1,5 +1,6 @@
 """HashModel: encoding, its input checks, and models on another backbone."""
 
+import json
 import os
 import re
 import subprocess
@@ -11,9 +12,10 @@ import numpy as np
 import pytest
 import tensorflow as tf
 from conftest import mlp
+from test_configs import OPTIONS
 
 import kerashash
-from kerashash import codes
+from kerashash import baselines, codes
 from kerashash.data.progress import progress
 from kerashash.methods import forks
 
@@ -188,6 +190,32 @@ def test_constructor_names_bad_arguments(options, message):
     options = {"backbone": "features", "bits": 8, "num_classes": 2} | options
     with pytest.raises((TypeError, ValueError), match=message):
         kerashash.AdaLabelHash(**options)
+
+
+def of_numpy(value):
+    """A value with NumPy's integers in place of Python's."""
+    if isinstance(value, tuple):
+        return tuple(map(of_numpy, value))
+    return np.int64(value) if type(value) is int else value
+
+
+@pytest.mark.parametrize("cls", OPTIONS, ids=lambda cls: cls.__name__)
+def test_integers_of_numpy_are_integers(cls):
+    more = {"variant": "full"} if cls is kerashash.DCDH else {}
+    options = {name: of_numpy(v) for name, v in (OPTIONS[cls] | more).items()}
+    model = cls(mlp(6), bits=np.uint8(4), **options)
+    json.dumps(model.get_config())
+    assert type(model.bits) is type(model.num_classes) is int
+
+
+def test_integers_of_numpy_are_integers_of_label_distributions():
+    count = np.int64(3)
+    for model in (
+        baselines.CPNN("features", count, units=count, seed=count),
+        baselines.LDSVR("features", count, num_train=count),
+        baselines.IISLLD("features", count),
+    ):
+        json.dumps(model.get_config())
 
 
 def test_with_backbone_keeps_the_trained_head(rng):

@@ -841,3 +841,17 @@ def test_a_wrong_size_is_named(size, error):
     if size is not None:
         with pytest.raises(error, match="`image_size` must be"):
             kerashash.data.EncodedImages(None, 1, size, stamp="")
+
+
+@pytest.mark.parametrize(
+    ("n", "choices", "message"),
+    [
+        (2, {"fit": "Crop"}, "`fit` must be one of"),
+        (2, {"names": ["a.png"]}, "`names` must have n=2 names.* Received: 1"),
+        (-1, {}, "`n` must be at least 0"),
+        (2.0, {}, "`n` must be an integer"),
+    ],
+)
+def test_wrong_arguments_of_encoded_images(n, choices, message):
+    with pytest.raises((TypeError, ValueError), match=message):
+        kerashash.data.EncodedImages(None, n, 8, stamp="", **choices)

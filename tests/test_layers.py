@@ -57,6 +57,27 @@ def test_label_codewords_score_by_inner_product():
     np.testing.assert_array_equal(round_trip(layer, u)(u), scores)
 
 
+def test_label_codewords_take_hash_codes():
+    layer = LabelCodewords(num_classes=3, bits=6)
+    codes = np.where(np.eye(4, 6), 1, -1)
+    expected = layer(codes.astype(np.float32))
+    for dtype in (np.int8, np.int64, bool):
+        found = layer(codes.astype(dtype))
+        assert found.dtype == tf.float32
+        if dtype is not bool:
+            np.testing.assert_array_equal(found, expected)
+    assert layer(keras.Input((6,), dtype="int8")).shape == (None, 3)
+
+
+@pytest.mark.parametrize("integer", [np.uint8, np.int64])
+def test_integers_of_numpy_are_integers(integer):
+    for layer in (HashHead(integer(4)), LabelCodewords(integer(3), bits=integer(4))):
+        layer(tf.zeros((2, 4)))
+        config = keras.saving.serialize_keras_object(layer)["config"]
+        assert type(config["bits"]) is int
+        assert layer.compute_output_shape((2, 4))[1] in (3, 4)
+
+
 def test_outer_product_fusion_is_the_outer_product(rng):
     a, b = rng.normal(size=(4, 3)), rng.normal(size=(4, 5))
     fused = OuterProductFusion()([tf.constant(a), tf.constant(b)])

@@ -256,6 +256,14 @@ RANKER = HammingRanker(np.ones((3, 12)))
         (lambda: HammingRanker(np.zeros((2, 2), np.uint8)), ValueError, "`bits`"),
         (lambda: HammingRanker(np.ones((2, 9)), bits=8), ValueError, "bits=8"),
         (lambda: HammingRanker(np.ones((2, 9)), block_size=0), ValueError, "block_siz"),
+        *(
+            (
+                lambda devices=devices: HammingRanker(np.ones((2, 9)), devices=devices),
+                TypeError,
+                "`devices` must be a list of names",
+            )
+            for devices in (np.array(1), np.array("CPU:0"), 1, "CPU:0", [1])
+        ),
     ],
 )
 def test_bad_input_is_named(call, error, message):

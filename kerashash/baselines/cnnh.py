@@ -11,6 +11,7 @@ from kerashash.checks import check_integer
 from kerashash.data import inputs
 from kerashash.maths import factorization
 from kerashash.methods.hash_model import HashModel
+from kerashash.methods.training_state import Arrays
 
 
 @keras.saving.register_keras_serializable(package="kerashash")
@@ -77,9 +78,10 @@ class CNNH(HashModel):
     ) -> None:
         check_integer("num_classes", num_classes)
         check_integer("num_train", num_train)
-        check_integer("sweeps", sweeps)
+        sweeps = check_integer("sweeps", sweeps)
         super().__init__(backbone, bits, num_classes, num_train, **kwargs)
         self.options = {"sweeps": sweeps}
+        self._labels_fingerprint: Any = None
         self.build_if_known()
 
     # -------------------------------------------------------------- train_step
@@ -113,10 +115,18 @@ class CNNH(HashModel):
             check,
             verbose,
         )
+        data = inputs.fingerprint(labels)
+        if self.has_state_to_resume:
+            self.state_to_resume(data, {})  # refuses to resume on other labels
+        self._labels_fingerprint = data
         codes = factorization.similarity_codes(
             labels, self.bits, self.options["sweeps"]
         )
         self.train_codes.assign(codes)
+
+    def training_state(self) -> Arrays:
+        data = self._labels_fingerprint
+        return {} if data is None else {"data": data}
 
     def get_config(self) -> dict[str, Any]:
         return {**super().get_config(), **self.options}

@@ -82,8 +82,8 @@ class COSDISH(ShallowHash):
         **kwargs: Any,
     ) -> None:
         if columns is not None:
-            check_integer("columns", columns)
-        check_integer("turns", turns)
+            columns = check_integer("columns", columns)
+        turns = check_integer("turns", turns)
         check_flag(balanced=balanced)
         check_above(0, penalty=penalty)
         options = {

@@ -125,7 +125,7 @@ class CPNN(DistributionModel):
         seed: int = 0,
         **kwargs: Any,
     ) -> None:
-        check_integer("units", units)
+        units = check_integer("units", units)
         check_integer("num_classes", num_classes)
         head = ConditionalNetwork(num_classes, units, name="hash_head")
         options = {"units": units, "seed": seed}

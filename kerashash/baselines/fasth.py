@@ -96,9 +96,13 @@ class FastH(ShallowHash):
             "depth": depth,
             "tree_features": tree_features,
         }
-        for name, value in options.items():
-            check_integer(name, value)
-        head = TreeProjection(bits, trees, depth, name="hash_head")
+        options = {name: check_integer(name, value) for name, value in options.items()}
+        head = TreeProjection(
+            check_integer("bits", bits),
+            options["trees"],
+            options["depth"],
+            name="hash_head",
+        )
         options["seed"] = seed
         super().__init__(
             backbone, bits, num_classes, fitted=head, options=options, **kwargs

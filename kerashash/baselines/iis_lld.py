@@ -12,6 +12,7 @@ from kerashash.baselines.distributions import (
     standardization,
 )
 from kerashash.baselines.shallow import Floats
+from kerashash.checks import check_integer
 from kerashash.maths import entropy
 from kerashash.methods.training_state import Arrays
 
@@ -65,7 +66,7 @@ class IISLLD(DistributionModel):
         num_classes: int,
         **kwargs: Any,
     ) -> None:
-        head = LogLinear(num_classes, name="hash_head")
+        head = LogLinear(check_integer("num_classes", num_classes), name="hash_head")
         super().__init__(backbone, num_classes, fitted=head, options={}, **kwargs)
 
     def begin(self, x: Floats, labels: Any) -> tuple[SimpleNamespace, Arrays]:

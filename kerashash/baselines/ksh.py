@@ -79,8 +79,8 @@ class KSH(ShallowHash):
         seed: int = 0,
         **kwargs: Any,
     ) -> None:
-        check_integer("anchors", anchors)
-        check_integer("pair_rows", pair_rows)
+        anchors = check_integer("anchors", anchors)
+        pair_rows = check_integer("pair_rows", pair_rows)
         check_above(0, bandwidth=bandwidth)
         options = {
             "anchors": anchors,

@@ -113,7 +113,7 @@ class LDSVR(DistributionModel):
         **kwargs: Any,
     ) -> None:
         check_integer("num_classes", num_classes)
-        check_integer("num_train", num_train)
+        num_train = check_integer("num_train", num_train)
         check_above(0, penalty=penalty, bandwidth=bandwidth)
         check_least(0, epsilon=epsilon)
         options = {"penalty": penalty, "epsilon": epsilon, "bandwidth": bandwidth}

@@ -76,7 +76,7 @@ class LFH(ShallowHash):
         seed: int = 0,
         **kwargs: Any,
     ) -> None:
-        check_integer("columns", columns)
+        columns = check_integer("columns", columns)
         check_above(0, beta=beta, penalty=penalty)
         options = {"columns": columns, "beta": beta, "penalty": penalty, "seed": seed}
         super().__init__(backbone, bits, num_classes, options=options, **kwargs)

@@ -41,15 +41,15 @@ class DivideAndEncode(keras.layers.Layer):
     ) -> None:
         kwargs["dtype"] = "float32"
         super().__init__(**kwargs)
-        check_integer("bits", bits)
-        check_integer("units", units)
+        self.bits = check_integer("bits", bits)
+        self.units = check_integer("units", units)
         if not 0 < epsilon <= 0.5:
             raise ValueError(
                 f"`epsilon` must be in (0, 0.5]. Received: epsilon={epsilon}."
             )
-        self.bits, self.units, self.epsilon = bits, units, float(epsilon)
+        self.epsilon = float(epsilon)
         self.divide = keras.layers.Dense(
-            bits * units, "relu", dtype="float32", name="divide"
+            self.bits * self.units, "relu", dtype="float32", name="divide"
         )
 
     def build(self, input_shape: Any) -> None:
@@ -154,7 +154,11 @@ class NINH(GradientHash):
         check_least(0, margin=margin)
         head = DivideAndEncode(bits, units, epsilon, name="hash_head")
         super().__init__(backbone, bits, num_classes, head=head, **kwargs)
-        self.options = {"margin": margin, "units": units, "epsilon": float(epsilon)}
+        self.options = {
+            "margin": margin,
+            "units": head.units,
+            "epsilon": float(epsilon),
+        }
         self.build_if_known()
 
     # --------------------------------------------------------------- objective

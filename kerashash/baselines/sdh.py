@@ -80,7 +80,7 @@ class SDH(ShallowHash):
         seed: int = 0,
         **kwargs: Any,
     ) -> None:
-        check_integer("anchors", anchors)
+        anchors = check_integer("anchors", anchors)
         check_above(0, bandwidth=bandwidth, penalty=penalty)
         check_least(0, fit_weight=fit_weight)
         options = {

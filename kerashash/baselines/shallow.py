@@ -41,7 +41,7 @@ class Projection(keras.layers.Layer):
     def __init__(self, bits: int, **kwargs: Any) -> None:
         kwargs["dtype"] = "float32"
         super().__init__(**kwargs)
-        self.bits = bits
+        self.bits = check_integer("bits", bits)
 
     def build(self, input_shape: Any) -> None:
         width = feature_width(input_shape)
@@ -155,7 +155,7 @@ class ShallowHash(HashModel):
         super().__init__(backbone, bits, num_classes, head=head, **kwargs)
         self.options = dict(options or {})
         if "seed" in self.options:
-            check_integer("seed", self.options["seed"], least=0)
+            self.options["seed"] = check_integer("seed", self.options["seed"], least=0)
         # Set past Keras, which would wrap the arrays.
         object.__setattr__(self, "_work", None)
         object.__setattr__(self, "_state", None)

@@ -100,7 +100,7 @@ class SSDH(GradientHash):
         super().__init__(backbone, bits, num_classes, **kwargs)
         self.options = {"classification": classification, **weights}
         self.classifier = keras.layers.Dense(
-            num_classes, dtype="float32", name="classifier"
+            self.num_classes, dtype="float32", name="classifier"
         )
         self.build_if_known()
 

@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 import tensorflow as tf
 
-from kerashash.checks import listing
+from kerashash.checks import check_choices, check_integer, listing
 from kerashash.data.image_reading import (
     DEFAULT_SIZE,
     decode,
@@ -101,6 +101,9 @@ class EncodedImages:
         fit: str or None; as given.
         is_open: bool; whether `image_size` or `fit` is None.
 
+    Raises:
+        TypeError, ValueError: if `n`, `image_size`, `fit` or `names` is none of these.
+
     Example:
         >>> file = tf.io.encode_png(tf.zeros((8, 4, 3), tf.uint8)).numpy()
         >>> images = EncodedImages(lambda rows: [file] * len(rows), 100, 6, stamp="")
@@ -120,7 +123,13 @@ class EncodedImages:
         names: Sequence[str] | None = None,
         changed: Callable[[], Sequence[int]] | None = None,
     ) -> None:
+        check_integer("n", n, least=0)
         check_image_size(image_size)
+        check_choices({"fit": (*FITS, None)}, fit=fit)
+        if names is not None and len(names) != n:
+            raise ValueError(
+                f"`names` must have n={n} names, or be None. Received: {len(names)}."
+            )
         self.fit, self._size, self._names = fit, image_size, names
         self.is_open = image_size is None or fit is None
         side = DEFAULT_SIZE if image_size is None else image_size

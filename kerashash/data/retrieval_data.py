@@ -17,6 +17,7 @@ from kerashash.data.photographs import (
     photographs_mapped,
 )
 from kerashash.data.protocols import Rows
+from kerashash.data.resizing import FITS
 
 # Rows are read in blocks: one call a row would cost more than the copying.
 _ROWS_A_CALL = 256
@@ -46,12 +47,14 @@ class RetrievalData:
         class_names: tuple of str, in order of the label columns.
         splits: dict of int arrays; the rows of `x` in each split. There are "train",
             "query" and "database", and may be "unlabelled" and "validation".
-        x: array ``(n, ...)`` or `kerashash.data.EncodedImages`; all images.
+        x: array ``(n, ...)`` of bool, integers or floats of at most 64 bits, in any
+            byte order, or `kerashash.data.EncodedImages`; all images. A `np.memmap`
+            stays in its file.
         labels: uint8 array ``(n, num_classes)``, values in {0, 1}.
         names: str array ``(n,)`` or None; the names of the images: the publisher's, the
             paths of the files, or the sha256 of the pixels. None without names.
         image_fit: str or None; how the images became squares of which `x` holds
-            features. None of other data.
+            features: "squash", "crop" or "pad". None of other data.
         num_classes, num_train, num_query, num_database: int.
         train_labels, query_labels, database_labels: uint8 arrays, the rows of `labels`
             in each split.
@@ -93,13 +96,18 @@ class RetrievalData:
             "splits": _checked_splits(self.splits, len(labels)),
             "labels": labels,
         }
-        if not isinstance(self.x, EncodedImages | np.memmap):
-            x = checked["x"] = as_array(self.x, "x")
-            if x.ndim == 0 or x.dtype.kind in "OSU":
+        check_choices({"image_fit": (*FITS, None)}, image_fit=self.image_fit)
+        if not isinstance(self.x, EncodedImages):
+            is_mapped = isinstance(self.x, np.memmap)
+            x = self.x if is_mapped else as_array(self.x, "x")
+            # TensorFlow has no floats of more than 8 bytes.
+            if not x.ndim or x.dtype.kind not in "buif" or x.dtype.itemsize > 8:
                 raise TypeError(
-                    "`x` must be an array of numbers with a row for each image, or "
-                    f"EncodedImages. Received type: {type(self.x).__name__}."
+                    "`x` must be an array of bool, integers or floats of at most 64 "
+                    "bits with a row for each image, or EncodedImages. Received type: "
+                    f"{type(self.x).__name__}, dtype: {x.dtype}, shape: {x.shape}."
                 )
+            checked["x"] = x
         if self.names is not None:
             names = checked["names"] = as_array(self.names, "names")
             if names.shape != (len(labels),):
@@ -249,7 +257,7 @@ class RetrievalData:
         """
         check_choices({"split": sorted(self.splits)}, split=split)
         rows = self.splits[split]
-        return self.x[rows], self.labels[rows]
+        return _rows(self.x, rows), self.labels[rows]
 
     def _dataset(self, split: str, shuffle: bool = False) -> tf.data.Dataset:
         """Build the data set of a split."""
@@ -279,7 +287,8 @@ class RetrievalData:
         if isinstance(images, EncodedImages):
             read_images, dtype, shape = images.encoded, tf.string, (None,)
         else:
-            read_images, dtype = images.__getitem__, images.dtype
+            read_images = functools.partial(_rows, images)
+            dtype = images.dtype.newbyteorder("=")
             shape = (None, *images.shape[1:])
 
         def read(
@@ -310,6 +319,13 @@ class RetrievalData:
                 lambda file, y: (decode(file), y), num_parallel_calls=tf.data.AUTOTUNE
             ).prefetch(_ROWS_A_CALL)
         return dataset.apply(tf.data.experimental.assert_cardinality(len(rows)))
+
+
+def _rows(x: npt.NDArray[Any] | EncodedImages, rows: Rows) -> npt.NDArray[Any]:
+    """Some rows of an array, in the byte order of this machine: as a
+    `tf.numpy_function` gives them, TensorFlow would read others in that order, too."""
+    read = x[rows]
+    return read.astype(read.dtype.newbyteorder("="), copy=False)
 
 
 def _checked_labels(labels: Any) -> npt.NDArray[np.uint8]:

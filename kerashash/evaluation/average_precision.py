@@ -96,12 +96,16 @@ def reranked_mean_average_precision(
     count. They are ranked by inner product alone, and the sum is divided by the number
     of relevant items among them.
 
+    Items of equal inner products are in order of their index. An inner product is a sum
+    in float64 from the first bit to the last, so that equal items have equal ones, and
+    no query changes those of another.
+
     Args:
         query_values: float ``(q, bits)``, continuous codes, whose signs are the hash
             codes.
         query_labels, database_labels: as in `mean_average_precision`.
         database_values: float ``(n, bits)``, continuous codes.
-        radius: int or None; the Hamming radius.
+        radius: int or None; the Hamming radius, at least 0.
         empty: "zero" or "skip".
 
     Returns:
@@ -118,23 +122,19 @@ def reranked_mean_average_precision(
     """
     check_choices(empty=empty)
     if radius is not None:
-        check_integer("radius", radius, least=0)
-    query_values = checks.check_array(query_values, (None, None), "query_values")
-    database_values = checks.check_array(
-        database_values, (None, query_values.shape[1]), "database_values"
-    )
-    ranking = Ranking(
-        _signs(query_values), query_labels, _signs(database_values), database_labels
-    )
+        radius = check_integer("radius", radius, least=0)
+    query = _continuous(query_values, None, "query_values")
+    database = _continuous(database_values, query.shape[1], "database_values")
+    ranking = Ranking(_signs(query), query_labels, _signs(database), database_labels)
     hamming = Distances(ranking.query, ranking.database, ranking.bits)
     sums, denominators = [], []
     size = max(1, _BLOCK // ranking.n)
-    for start in range(0, len(query_values), size):
+    for start in range(0, len(query), size):
         block = slice(start, start + size)
-        rows = np.arange(len(query_values))[block]
+        rows = np.arange(len(query))[block]
         distances = np.stack([row.copy() for row in hamming.of(rows)])  # (block, n)
         relevance = ranking.relevance.of(block)  # (block, n)
-        products = query_values[block] @ database_values.T  # (block, n)
+        products = _inner_products(query[block], database)  # (block, n)
         if radius is None:
             order = np.lexsort((-products, distances), axis=1)
         else:
@@ -186,7 +186,9 @@ def precision_recall(
         (array([0.5]), array([0.5, 0.5, 1. ]))
     """
     ranking = Ranking(query_codes, query_labels, database_codes, database_labels, bits)
-    if not isinstance(at, list | tuple | np.ndarray):
+    is_list = isinstance(at, list | tuple) or (isinstance(at, np.ndarray) and at.ndim)
+    # None stands for the database size where there is one rank alone.
+    if not is_list or any(n is None for n in at):
         raise TypeError(f"`at` must be a list of integers. Received: at={at!r}.")
     return ranking.precision_recall([check_at(n, ranking.n) for n in at])
 
@@ -367,6 +369,32 @@ class Ranking:
             "recall_within": relevant_within / num_relevant,
         }
         return {name: values.mean(axis=0) for name, values in curve.items()}
+
+
+def _continuous(
+    values: npt.ArrayLike, bits: int | None, name: str
+) -> npt.NDArray[np.float64]:
+    """Check continuous codes; they become float64, in which they keep their signs."""
+    checks.check_array(values, (None, bits), name)
+    return checks.as_floats(values, name).astype(np.float64, copy=False)
+
+
+def _inner_products(
+    query: npt.NDArray[np.float64], database: npt.NDArray[np.float64]
+) -> npt.NDArray[np.float64]:
+    """Inner products ``(q, n)`` of ``(q, bits)`` and ``(n, bits)``.
+
+    Not by `@`: the order in which it adds depends on the shapes, and on the place of a
+    row, and equal rows would differ by rounding errors.
+    """
+    products = np.zeros((len(query), len(database)))
+    columns = np.ascontiguousarray(database.T)
+    terms = np.empty(len(database))
+    with np.errstate(under="ignore"):
+        for sums, values in zip(products, query.tolist(), strict=True):
+            for column, value in zip(columns, values, strict=True):
+                sums += np.multiply(column, value, out=terms)
+    return products
 
 
 def _signs(values: npt.NDArray[Any]) -> npt.NDArray[np.int8]:

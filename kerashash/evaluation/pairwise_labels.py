@@ -4,7 +4,7 @@ import numpy as np
 import numpy.typing as npt
 import scipy.sparse
 
-from kerashash.checks import check_array
+from kerashash.checks import as_floats, renamed
 from kerashash.evaluation.relevance import Relevance
 
 # Pairs that are compared at a time.
@@ -21,8 +21,8 @@ def pairwise_label_precision(
     learn; too many, and much of it is wrong.
 
     Args:
-        similar: sparse array of bool ``(n, n)``, n at least 1; True where two images
-            count as similar. The diagonal is left out.
+        similar: sparse or dense array ``(n, n)`` of bool, or of 0 and 1, n at least 1;
+            True where two images count as similar. The diagonal is left out.
         labels: label rows ``(n, classes)`` of 0 and 1, or class ids ``(n,)``.
 
     Returns:
@@ -33,7 +33,8 @@ def pairwise_label_precision(
 
     Raises:
         TypeError: if `similar` is an array of other things than numbers.
-        ValueError: if an argument has another shape, or the labels are invalid.
+        ValueError: if an argument has another shape or other values, such as -1 for
+            pairs that are not similar, or the labels are invalid.
 
     Example:
         >>> similar = scipy.sparse.csr_array(np.ones((3, 3), bool))
@@ -45,18 +46,26 @@ def pairwise_label_precision(
         ECML PKDD 2017), figure 2.
     """
     if not scipy.sparse.issparse(similar):
-        similar = check_array(similar, name="similar")
+        similar = as_floats(similar, "similar")
     n = similar.shape[0] if similar.ndim else 0
     if similar.shape != (n, n) or not n:
         raise ValueError(
             f"`similar` must have shape (n, n). Received shape: {similar.shape}."
+        )
+    values = scipy.sparse.coo_array(similar).data  # before those of a pair are added
+    wrong = values[(values != 0) & (values != 1)]
+    if wrong.size:
+        raise ValueError(
+            "`similar` must hold 0 and 1, or bool: 1 where two images count as "
+            f"similar. Received values: {np.unique(wrong)[:5].tolist()}."
         )
     similar = scipy.sparse.csr_array(similar, copy=True)
     similar.sum_duplicates()  # a pair that is listed twice is one
     rows, columns = similar.nonzero()
     others = rows != columns
     rows, columns = rows[others], columns[others]
-    relevance = Relevance(labels, labels, n, n)
+    with renamed("query_labels", "labels"):
+        relevance = Relevance(labels, labels, n, n)
     right = common = 0
     for start in range(0, len(rows), _PAIRS):
         block = slice(start, start + _PAIRS)

@@ -90,4 +90,8 @@ def _class_ids(labels: npt.ArrayLike, num_codes: int, name: str) -> npt.NDArray[
             f"`{name}` must have integer class ids or label rows. Received dtype: "
             f"{class_ids.dtype}."
         )
+    if class_ids.min() < 0:
+        raise ValueError(
+            f"`{name}` must have class ids of at least 0. Received: {class_ids.min()}."
+        )
     return class_ids

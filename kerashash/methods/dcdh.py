@@ -255,7 +255,7 @@ class DCDH(HashModel):
         }
         check_least(0, **weights, code_rate=code_rate)
         check_flag(detach_fusion=detach_fusion)
-        check_widths(label_units=label_units, fusion_units=fusion_units)
+        units = check_widths(label_units=label_units, fusion_units=fusion_units)
         for name, value in (("num_classes", num_classes), ("num_train", num_train)):
             if value is None:
                 raise ValueError(f"`{name}` must be an integer. Received: None.")
@@ -264,11 +264,10 @@ class DCDH(HashModel):
             **options,
             **weights,
             "code_rate": float(code_rate),
-            "label_units": tuple(label_units),
-            "fusion_units": tuple(fusion_units),
+            **units,
             "detach_fusion": bool(detach_fusion),
         }
-        self.label_net = self.fusion_net = None
+        bits, self.label_net, self.fusion_net = self.bits, None, None
         # The weight of each stream's L_w in eq. 8.
         self.stream_weights = [1.0]
         if variant in ("full", "S"):
@@ -283,7 +282,7 @@ class DCDH(HashModel):
                 self.options["fusion_units"], bits, self.dtype_policy, "fusion_net"
             )
             self.classifier = keras.layers.Dense(
-                num_classes, dtype="float32", name="classifier"
+                self.num_classes, dtype="float32", name="classifier"
             )
         self.shared_codes: Any = None  # B, which `prepare` makes
         self.build_if_known()

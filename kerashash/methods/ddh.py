@@ -156,7 +156,7 @@ class DDH(HashModel):
     ) -> None:
         refuse_arguments("DDH", kwargs, "hash_activation")
         super().__init__(backbone, bits, num_classes, hash_activation=None, **kwargs)
-        check_integer("num_train", num_train)
+        num_train = check_integer("num_train", num_train)
         self.num_train = num_train  # not passed on: that would add learned codes
         chosen = from_preset(
             presets(bits, num_train),
@@ -167,8 +167,8 @@ class DDH(HashModel):
         )
         choices = {"similarity": similarity, "mode": mode}
         check_choices(CHOICES, **choices, pair_weight=chosen["pair_weight"])
-        check_integer("neighbours", neighbours)
-        check_integer("lists", lists)
+        neighbours = check_integer("neighbours", neighbours)
+        lists = check_integer("lists", lists)
         check_least(
             0,
             quantization_weight=chosen["quantization_weight"],

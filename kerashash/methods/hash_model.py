@@ -14,7 +14,7 @@ from kerashash import backbones, checks, files
 from kerashash.backbones.by_name import output_shape
 from kerashash.backbones.images import input_size, statistics_inlined
 from kerashash.checks import check_integer
-from kerashash.codes import check_packed, packed_width, unpack
+from kerashash.codes import check_packed, unpack
 from kerashash.data import inputs
 from kerashash.data.resizing import FITS
 from kerashash.methods import replicas
@@ -135,11 +135,13 @@ class HashModel(Trainable):
         **kwargs: Any,
     ) -> None:
         check_not_forked()
-        packed_width(bits)
+        bits = check_integer("bits", bits)
         checks.check_choices({"image_fit": FITS}, image_fit=image_fit)
-        for name, value in (("num_classes", num_classes), ("num_train", num_train)):
-            if value is not None:
-                check_integer(name, value)
+        # Python's own integers: Keras and JSON refuse others.
+        if num_classes is not None:
+            num_classes = check_integer("num_classes", num_classes)
+        if num_train is not None:
+            num_train = check_integer("num_train", num_train)
         if head is not None and not isinstance(head, keras.layers.Layer):
             raise TypeError(f"`head` must be a keras.layers.Layer. Received: {head!r}.")
         super().__init__(**kwargs)
@@ -155,7 +157,7 @@ class HashModel(Trainable):
                 f"{kwargs['dtype']!r:.200}."
             )
         object.__setattr__(self, "_consulted", [])
-        self.bits = int(bits)
+        self.bits = bits
         self.num_classes = num_classes
         self.num_train: Any = num_train
         self.backbone = backbones.get(backbone)

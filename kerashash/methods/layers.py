@@ -7,7 +7,6 @@ import keras
 import tensorflow as tf
 from spektral.layers import GCNConv
 
-from kerashash import codes as hash_codes
 from kerashash.checks import check_integer
 from kerashash.deprecation import moved_names
 from kerashash.maths import discrete
@@ -50,7 +49,7 @@ class HashHead(keras.layers.Dense):
         activation: str | Callable[..., Any] | None = "tanh",
         **kwargs: Any,
     ) -> None:
-        hash_codes.packed_width(bits)
+        bits = check_integer("bits", bits)
         kwargs["dtype"] = "float32"
         super().__init__(bits, activation=activation, **kwargs)
 
@@ -77,7 +76,8 @@ class LabelCodewords(keras.layers.Layer):
         **kwargs: further arguments of `keras.layers.Layer`.
 
     Call:
-        continuous codes ``(batch, bits)`` -> scores ``(batch, num_classes)``.
+        codes ``(batch, bits)``, of floats or integers -> float32 scores ``(batch,
+        num_classes)``.
 
     Raises:
         TypeError, ValueError: if `num_classes` or `bits` is not an integer of at least
@@ -102,8 +102,8 @@ class LabelCodewords(keras.layers.Layer):
         self.bits = check_integer("bits", bits)
         self.input_spec = keras.layers.InputSpec(min_ndim=2, axes={-1: self.bits})
         self.embedding = keras.layers.Embedding(
-            num_classes,
-            bits,
+            self.num_classes,
+            self.bits,
             embeddings_initializer=keras.initializers.RandomUniform(-0.05, 0.05),
             dtype="float32",
             name="embedding",
@@ -121,7 +121,9 @@ class LabelCodewords(keras.layers.Layer):
         return tf.cast(discrete.sign(self.codewords()), tf.int8)
 
     def call(self, inputs: tf.Tensor) -> tf.Tensor:
-        return tf.matmul(inputs, self.codewords(), transpose_b=True)
+        # Keras casts floats, not integers.
+        codes = tf.cast(inputs, tf.float32)
+        return tf.matmul(codes, self.codewords(), transpose_b=True)
 
     def compute_output_shape(self, input_shape: Any) -> tuple[int | None, ...]:
         return (*input_shape[:-1], self.num_classes)

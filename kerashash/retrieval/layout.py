@@ -99,7 +99,10 @@ def check_devices(devices: Iterable[str] | None) -> list[str] | None:
     """
     if devices is None:
         return None
-    listed = [*devices] if isinstance(devices, Iterable) else [devices]
+    try:
+        listed = [*devices]
+    except TypeError:  # arrays without axes are of the type Iterable, too
+        listed = [devices]  # type: ignore[list-item]
     if isinstance(devices, str) or not all(isinstance(name, str) for name in listed):
         raise TypeError(
             "`devices` must be a list of names of devices, such as 'GPU:0'. Received: "

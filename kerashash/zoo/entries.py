@@ -322,7 +322,7 @@ def _hint(path: pathlib.Path) -> str:
         siblings = [card.parent.name for card in path.parent.glob("*/card.json")]
     except OSError:  # a folder that may not be listed
         siblings = []
-    return close_names(path.name, siblings)
+    return close_names(path.name, {*siblings} - {path.name})
 
 
 def _names_of(path: pathlib.Path) -> set[str]:

@@ -2,12 +2,11 @@
 
 import json
 import os
-import re
 
 import pytest
 
 import kerashash
-from kerashash import cached_files, checks, files, recipes, zoo
+from kerashash import cached_files, files, recipes, zoo
 from kerashash.mat_files import read_mat
 from kerashash.zoo import cards
 
@@ -65,11 +64,8 @@ def test_a_cached_file_with_another_first_line_is_damaged(tmp_path, about):
 
 
 def test_no_file_is_proposed_in_place_of_itself(tmp_path):
-    assert checks.close_names("a.keras", ["a.keras", "b.keras"]).endswith(
-        "['b.keras']?"
-    )
     (tmp_path / "a.keras").symlink_to("nowhere")
-    with pytest.raises(ValueError, match=re.escape("a.keras', which does not exist.")):
+    with pytest.raises(ValueError, match=r"a\.keras', which does not exist\.$"):
         kerashash.load_model(tmp_path / "a.keras")
     (tmp_path / "b.keras").touch()
     with pytest.raises(ValueError, match=r"b\.keras', which is not one\.$"):

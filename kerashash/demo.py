@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 import kerashash
-from kerashash import evaluation, zoo
+from kerashash import evaluation, files, zoo
 from kerashash.codes import in_bits
 from kerashash.data import RetrievalData
 from kerashash.evaluation.relevance import Relevance
@@ -32,7 +32,7 @@ def run(output: str | os.PathLike[str]) -> None:
     Raises:
         OSError: if the folder cannot be written.
     """
-    output = pathlib.Path(output)
+    output = files.as_path(output, "output")
     try:  # before the training, not after it
         output.mkdir(parents=True, exist_ok=True)
         tempfile.TemporaryFile(dir=output).close()
@@ -168,8 +168,8 @@ def _draw(
     y, _ = data.arrays("database")
     captions = [[in_bits(distance) for distance in row] for row in distances[rows]]
     plots.retrieval_grid(
-        x[rows].reshape(-1, 8, 8),
-        y[nearest[rows]].reshape(-1, 10, 8, 8),
+        1 - x[rows].reshape(-1, 8, 8),  # the digits are bright on black
+        1 - y[nearest[rows]].reshape(-1, 10, 8, 8),
         relevant[rows],
         path,
         captions,

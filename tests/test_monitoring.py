@@ -633,6 +633,18 @@ def test_a_log_folder_that_cannot_be_is_refused_before_the_training(
     check_refused([callback], colours)
 
 
+def test_a_tilde_is_the_home_folder(tmp_path, monkeypatch):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    rows = dict.fromkeys(("train", "query", "database"), np.arange(4))
+    x, y = np.ones((4, 3)), np.eye(2, dtype=np.uint8)[[0, 1, 0, 1]]
+    data = kerashash.data.RetrievalData("own", "", 0, ("a", "b"), rows, x, y)
+    model = kerashash.AdaLabelHash("features", bits=8, num_classes=2)
+    model.compile("adam")
+    model.fit(x, y, callbacks=kerashash.callbacks.monitor(data, "~/logs"), verbose=0)
+    written = {path.name for path in (tmp_path / "logs").iterdir()}
+    assert written == {"retrieval", "train"}
+
+
 def test_all_callbacks_refuse_a_log_folder_that_cannot_be(colours, tmp_path):
     file = tmp_path / "file"
     file.write_text("")

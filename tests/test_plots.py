@@ -29,6 +29,15 @@ def test_relevant_neighbours_have_another_frame(tmp_path, shape):
     assert matplotlib.image.imread(path).shape[2] == 4
 
 
+@pytest.mark.parametrize("shape", [(8, 8), (8, 8, 3)])
+def test_zero_is_black(shape):
+    black = np.zeros((1, *shape), np.uint8)
+    figure = plots.retrieval_grid(black, 255 - black[:, None])
+    pixels = [axis.images[0] for axis in figure.axes]
+    colours = [image.to_rgba(image.get_array(), bytes=True) for image in pixels]
+    assert [colour[0, 0, :3].tolist() for colour in colours] == [[0] * 3, [255] * 3]
+
+
 def test_a_figure_is_written_whole_under_its_own_name(tmp_path, monkeypatch):
     path = tmp_path / "bits"
     figure = plots.bit_correlations(np.eye(2), path=path)
@@ -117,6 +126,21 @@ def test_the_first_ranks_are_shown_on_a_linear_axis():
     assert plots.retrieval_curves({"a": curve}, "pn").axes[0].get_ylim()[0] == 0
     with pytest.raises(ValueError, match="`scale` must be one of"):
         plots.retrieval_curves({"a": curve}, "pn", scale="square")
+
+
+@pytest.mark.parametrize("scale", ["linear", "log"])
+def test_ranks_on_an_axis_are_named_once(scale):
+    curve = {"ranks": [1, 2, 3], "precision_at": [1, 0.9, 0.8]}
+    figure = plots.retrieval_curves({"a": curve}, "pn", scale=scale)
+    figure.draw_without_rendering()
+    axis = figure.axes[0].xaxis
+    labels = [
+        text.get_text()
+        for which in (False, True)
+        for text in axis.get_ticklabels(minor=which)
+        if text.get_text()
+    ]
+    assert len(labels) == len({*labels})
 
 
 def overlapping(figure, artists):

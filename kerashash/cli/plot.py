@@ -305,7 +305,7 @@ def _neighbours(entry: "Entry", out: str, items: int, data_dir: str | None) -> N
     from kerashash.maths.similarity import expanded_neighbours, nearest_neighbours
     from kerashash.monitoring.neighbourhoods import neighbourhood_precision
 
-    features, labels = _features(entry.card, items, data_dir)
+    features, labels = _features(entry, items, data_dir)
     n = len(features)
     # K1 of the entry, if it is one of DDH; else that of the paper.
     config = json.loads((entry.path / "config.json").read_text())["config"]
@@ -334,32 +334,40 @@ def _neighbours(entry: "Entry", out: str, items: int, data_dir: str | None) -> N
 
 
 def _features(
-    card: Any, items: int, data_dir: str | None
+    entry: "Entry", items: int, data_dir: str | None
 ) -> tuple["npt.NDArray[Any]", "npt.NDArray[Any]"]:
-    """Features of some training images of an entry, and their labels."""
+    """Features of some training images of an entry, by the frozen network of its
+    recipe, and their labels."""
     import numpy as np
 
     from kerashash import backbones
     from kerashash.backbones.images import input_size
     from kerashash.data.images import EncodedImages
     from kerashash.data.resizing import FITS
-    from kerashash.recipes import fitting
+    from kerashash.recipes import fitting, recipe
     from kerashash.zoo import encoding
 
-    data = encoding.load_data(card["data"], data_dir)
+    data = encoding.load_data(entry.card["data"], data_dir)
     rows = data.splits["train"]
     if len(rows) > items:
         rows = np.sort(np.random.default_rng(0).choice(rows, items, replace=False))
     x = data.x
     if len(x.shape) == 2:  # vectors
         return x[rows], data.labels[rows]
-    about = card["backbone"]
-    if "name" not in about:
+    made_by = recipe.read(entry.path / "recipe.toml")
+    options, wrong = made_by.backbone.network, ""
+    if "name" not in options:
+        wrong = f"a head on that of {options.get('of')!r}"
+    elif isinstance(made_by.training, recipe.FineTuning):
+        wrong = "which fine-tuned it"
+    if wrong:
         raise ValueError(
-            "ENTRY must name its backbone. Received: "
-            f"{card['name']!r}, which is a head on that of {about.get('of')!r}."
+            "ENTRY must have a frozen backbone, whose features know no labels. "
+            f"Received: {entry.name!r}, {wrong}."
         )
-    network = backbones.get(about["name"], image_size=about["image_size"])
+    network = backbones.get(**options)
+    if made_by.backbone.mirrored:
+        network = backbones.mirrored(network)
     if isinstance(x, EncodedImages):
         x = x.as_taken(input_size(network), x.fit or FITS[0])
     blocks = [rows[start : start + _BLOCK] for start in range(0, len(rows), _BLOCK)]

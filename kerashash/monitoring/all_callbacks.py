@@ -80,7 +80,7 @@ def monitor(
     callbacks = [
         HParams(codes, log_dir, hparams),
         # Before those that add to the epoch's logs, which it would write again.
-        _TensorBoard(log_dir),
+        _TensorBoard(event_files.log_folder(log_dir)),
         RetrievalEvaluation(codes, log_dir, at, every, protocol=protocol),
         CodeHealth(codes, log_dir, every),
         CodeProjector(codes, log_dir, every, seed=seed),

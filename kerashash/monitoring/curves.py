@@ -92,6 +92,10 @@ def retrieval_curves(
     if kind == "pn":
         axes.set_xscale(scale)
         axes.xaxis.set_major_formatter(matplotlib.ticker.StrMethodFormatter("{x:,.0f}"))
+        if scale == "linear":  # there is no rank 1.5
+            axes.xaxis.set_major_locator(matplotlib.ticker.MaxNLocator(integer=True))
+        else:
+            axes.xaxis.set_minor_formatter(matplotlib.ticker.NullFormatter())
     else:
         axes.set_xlim(0, 1)
     if kind == "pr" or scale == "log":

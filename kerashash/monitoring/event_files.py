@@ -37,8 +37,28 @@ def run_folder(log_dir: str | os.PathLike[str]) -> str:
         >>> os.path.basename(run_folder("logs")), run_folder("gs://bucket/logs")
         ('retrieval', 'gs://bucket/logs/retrieval')
     """
-    folder = os.path.join(files.path_text(log_dir, "log_dir"), _RUN)
-    return folder if "://" in folder else os.fspath(pathlib.Path(folder).absolute())
+    return os.path.join(log_folder(log_dir), _RUN)
+
+
+def log_folder(log_dir: str | os.PathLike[str]) -> str:
+    """The whole path of a log folder, wherever it is used.
+
+    Args:
+        log_dir: path of the log folder, in which ``~`` is the home folder, or a URL
+            that TensorFlow knows.
+
+    Returns:
+        str.
+
+    Raises:
+        TypeError, ValueError: if it is no path.
+
+    Example:
+        >>> os.path.basename(log_folder("logs")), log_folder("gs://bucket/logs")
+        ('logs', 'gs://bucket/logs')
+    """
+    text = files.path_text(log_dir, "log_dir")
+    return text if "://" in text else os.fspath(files.as_path(text).absolute())
 
 
 def make_run_folder(log_dir: str | os.PathLike[str]) -> None:

@@ -105,7 +105,7 @@ def retrieval_grid(
 
     Args:
         queries: array ``(q, height, width)`` or ``(q, height, width, 3)``, of one or
-            more; uint8, or float in [0, 1].
+            more; uint8, or float in [0, 1]. 0 is black.
         neighbours: array ``(q, k, ...)`` of images like `queries`, nearest first.
         relevant: array ``(q, k)`` of bool, or of the integers 0 and 1, whether each
             neighbour is relevant; or None if that is not known, and there are no
@@ -248,7 +248,7 @@ def _check_images(name: str, images: npt.ArrayLike, axes: int) -> npt.NDArray[An
 
 
 def _draw(axis: Any, image: npt.NDArray[Any]) -> None:
-    """Draw an image, black on white if it is gray."""
+    """Draw an image; 0 is black if it is gray."""
     axis.imshow(
-        image, cmap="gray_r", vmin=0, vmax=255 if image.dtype == np.uint8 else 1
+        image, cmap="gray", vmin=0, vmax=255 if image.dtype == np.uint8 else 1
     )

@@ -454,16 +454,18 @@ class HammingRanker:
         A file that is replaced keeps its mode, and a symbolic link stays one.
 
         Args:
-            path: path-like; the file to write, in the format of `np.savez`.
+            path: path-like; the file to write, in the format of `np.savez`. ``~`` is
+                the home folder.
 
         Raises:
+            TypeError: if `path` is no path.
             ValueError: if `path` exists and is not a file.
             OSError: if the file cannot be written.
 
         Example:
             >>> HammingRanker([[1, 1], [1, -1]]).save("codes.ranker")
         """
-        with files.replacing(path) as file:
+        with files.replacing(files.as_path(path)) as file:
             np.savez(file, format=_FORMAT, bits=self.bits, codes=_packed(self.blocks))
 
     @classmethod

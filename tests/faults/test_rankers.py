@@ -129,6 +129,14 @@ def test_a_replaced_file_keeps_its_mode_and_its_link(small, tmp_path):
     assert len(HammingRanker.load(file)) == 5
 
 
+def test_a_tilde_is_the_home_folder(small, tmp_path, monkeypatch):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.chdir(tmp_path)
+    small.save("~/codes")
+    assert [path.name for path in tmp_path.iterdir()] == ["codes"]
+    assert len(HammingRanker.load("~/codes")) == len(small)
+
+
 def test_what_is_no_file_is_not_replaced(small, tmp_path):
     os.mkfifo(tmp_path / "pipe")
     for path in (tmp_path, tmp_path / "pipe", "/dev/null"):

@@ -17,8 +17,10 @@ import kerashash.baselines
 import kerashash.methods  # noqa: F401
 from kerashash import files
 from kerashash.backbones import by_name
+from kerashash.backbones.images import dtype_policy
 from kerashash.checks import close_names
 from kerashash.methods import HashModel
+from kerashash.methods.forks import check_not_forked
 
 __all__ = ["load_model", "save_model"]
 
@@ -146,6 +148,7 @@ def load_model(path: str | os.PathLike[str]) -> HashModel:
         >>> bool((loaded.encode(x, verbose=0) == codes).all())
         True
     """
+    check_not_forked()
     path = str(files.as_path(path))
     rule = (
         f"`path` must be a .keras file that holds a kerashash model. Received: {path!r}"
@@ -169,7 +172,8 @@ def load_model(path: str | os.PathLike[str]) -> HashModel:
         # Before Keras opens it: some of its versions follow links to other files.
         values = files.check_hdf5(path, io.BytesIO(members[_WEIGHTS]))
         del members
-        with limited_weights(values):
+        # Not Keras' setting, for what the config says nothing of: codes would be others.
+        with limited_weights(values), dtype_policy("float32"):
             model = keras.saving.load_model(path)
     except Exception as error:  # Keras, h5py and TensorFlow have types of their own
         raise ValueError(f"{rule}: {type(error).__name__}: {cause(error)}") from error

@@ -1190,11 +1190,15 @@ def test_options_are_refused_before_the_features(
         recipes.train(path, tmp_path / "zoo", cache_dir=tmp_path / "cache")
 
 
-def test_a_file_in_place_of_the_logs_is_named_first(tmp_path, untrained):
+def test_a_file_in_place_of_a_folder_is_named_first(tmp_path, untrained, monkeypatch):
     path = write(tmp_path, "SSDH", ON_FEATURES, data='name = "digits"')
-    for name in ("log_dir", "cache_dir"):
-        with pytest.raises(ValueError, match=f"`{name}` must lie in a folder"):
+    for name, rule in (("log_dir", "lie in a folder"), ("cache_dir", "be a folder")):
+        with pytest.raises(ValueError, match=f"`{name}` must {rule}"):
             recipes.train(path, tmp_path / "zoo", **{name: path})
+    for wrong in (str(path), "/proc/x"):
+        monkeypatch.setenv("KERASHASH_CACHE", wrong)
+        with pytest.raises(ValueError, match=f"`KERASHASH_CACHE` must be.*{wrong}"):
+            recipes.train(path, tmp_path / "zoo")
 
 
 @pytest.mark.parametrize(

@@ -89,8 +89,9 @@ def compare(
     chosen = choose(table(name), methods, bits, features, image_size, data)
     folder = files.as_path(folder, "folder")
     file = folder / f"{name}.csv"
-    cache_dir = files.as_path(cache_dir or installed.cache(), "cache_dir")
-    files.check_place(cache_dir, "cache_dir")
+    cache_name = "cache_dir" if cache_dir else "KERASHASH_CACHE"
+    cache_dir = files.as_path(cache_dir or installed.cache(), cache_name)
+    files.make_folder(cache_dir, cache_name)
     files.make_folder(folder, "folder")
     curves = folder / f"{name}-curves.csv"
     # What is refused is refused now, not after all that is to be trained.

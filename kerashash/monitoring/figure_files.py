@@ -4,6 +4,7 @@ import os
 import pathlib
 import re
 import stat
+import textwrap
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
@@ -161,13 +162,14 @@ def legend(
 
 
 def title(text: str | None) -> str:
-    """A title, without what would not fit above a figure.
+    """A title in one or two lines, without what would not fit above a figure.
 
     Args:
         text: str, the title; or None.
 
     Returns:
-        str of one or two lines, of at most 64 letters each; empty for None.
+        str of one or two lines, of at most 64 letters each; empty for None. A longer
+        line is broken between words.
 
     Raises:
         TypeError: if it is neither.
@@ -179,7 +181,10 @@ def title(text: str | None) -> str:
     if text is None:
         return ""
     check_text("title", text)
-    return "\n".join(_shortened(line, _TITLE) for line in text.split("\n", 1))
+    lines = text.split("\n", 1)
+    if len(lines) == 1:
+        lines = textwrap.wrap(text, _TITLE, max_lines=2, placeholder="…")
+    return "\n".join(_shortened(line, _TITLE) for line in lines)
 
 
 def name(text: object, most: int = _NAME) -> str:

@@ -109,9 +109,10 @@ def train(
         if "labels" not in recipe.data:  # with them, folders are no classes
             check_apart(target, files.as_path(data_dir, "data_dir"), "root")
     check_entry_folder(target, "root")
-    cache_dir = files.as_path(cache_dir or installed.cache(), "cache_dir")
+    cache_name = "cache_dir" if cache_dir else "KERASHASH_CACHE"
+    cache_dir = files.as_path(cache_dir or installed.cache(), cache_name)
     if recipe.backbone.network:  # columns of numbers have no features
-        files.check_place(cache_dir, "cache_dir")
+        files.make_folder(cache_dir, cache_name)
     if log_dir is not None and "://" not in files.path_text(log_dir, "log_dir"):
         files.check_place(log_dir, "log_dir")
     metrics = recipe.entry["metrics"]

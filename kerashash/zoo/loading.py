@@ -261,8 +261,11 @@ def build_model(zoo_entry: Entry) -> "HashModel":
     import keras
 
     from kerashash import saving
+    from kerashash.backbones.images import dtype_policy
     from kerashash.methods import HashModel
+    from kerashash.methods.forks import check_not_forked
 
+    check_not_forked()
     _, path, card = zoo_entry
     config_file, weights = path / "config.json", path / "model.weights.h5"
     networks = shared_files(path, card)
@@ -273,7 +276,8 @@ def build_model(zoo_entry: Entry) -> "HashModel":
         if "compile_config" in config:
             raise ValueError("a compile_config")
         saving.check_config(config, max_sequential=_MAX_SEQUENTIAL)
-        with saving.limited_weights(values):
+        # Not Keras' setting, for what the config says nothing of: codes would be others.
+        with saving.limited_weights(values), dtype_policy("float32"):
             model = keras.saving.deserialize_keras_object(config)
     except Exception as error:  # Keras and TensorFlow have types of their own
         raise ValueError(

@@ -172,7 +172,7 @@ def load_model(path: str | os.PathLike[str]) -> HashModel:
         # Before Keras opens it: some of its versions follow links to other files.
         values = files.check_hdf5(path, io.BytesIO(members[_WEIGHTS]))
         del members
-        # Not Keras' setting, for what the config says nothing of: codes would be others.
+        # Not Keras' setting, where the config says nothing: codes would be others.
         with limited_weights(values), dtype_policy("float32"):
             model = keras.saving.load_model(path)
     except Exception as error:  # Keras, h5py and TensorFlow have types of their own

@@ -133,6 +133,30 @@ def test_of_a_store_the_keys_alone_are_read(tmp_path, monkeypatch):
     assert asked == [["id"]]
 
 
+@needs_ray
+def test_what_a_store_will_not_take_is_named_before_ray_starts(tmp_path, monkeypatch):
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    layers = [keras.Input((8, 8, 3)), keras.layers.Flatten()]
+    model = kerashash.AdaLabelHash(keras.Sequential(layers), bits=12, num_classes=3)
+    store = kerashash.CodeStore.create(tmp_path / "codes.khs", model)
+    store.add(np.zeros((1, 2), np.uint8), ids=["a"], columns={"year": [2000]})
+    table = {"image": ["b"], "year": ["new"], "key": [3], "size": [1]}
+    pq.write_table(pa.table(table), tmp_path / "a.parquet")
+    monkeypatch.setattr(encoding, "session", lambda address: 1 / 0)
+    file = str(tmp_path / "a.parquet")
+    with pytest.raises(ValueError, match=r"`columns\['year'\]` must be of the store's"):
+        encoding.encode_parquet(file, store, image="image", columns=["size", "year"])
+    with pytest.raises(ValueError, match="`ids` must all be str"):
+        encoding.encode_parquet(file, store, image="image", ids="key")
+    numbered = kerashash.CodeStore.create(tmp_path / "numbered.khs", model)
+    numbered.add(np.zeros((1, 2), np.uint8))
+    (tmp_path / "a.png").touch()
+    with pytest.raises(ValueError, match="`ids` must all be str"):
+        encoding.encode_files(tmp_path, numbered)
+
+
 def test_a_key_that_occurs_twice_is_refused():
     block = encoding.Block(["a", "b"], np.zeros((2, 1), np.uint8), {}, {})
     seen = set()
@@ -156,3 +180,4 @@ def test_without_ray_its_package_is_named(tmp_path, monkeypatch, capsys):
     arguments += ["--model", str(tmp_path / "m.keras"), "--cluster", "auto"]
     assert cli.main(arguments) == 2
     assert "kerashash[cluster]" in capsys.readouterr().err
+    assert not (tmp_path / "p.khs").exists()

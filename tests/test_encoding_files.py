@@ -184,6 +184,46 @@ def test_new_and_changed_files_are_encoded_and_bad_ones_named(
     assert store.columns("mtime = 5")["id"].tolist() == [str(photos / "2.png")]
 
 
+@pytest.mark.parametrize("engine", ENGINES)
+def test_metadata_of_the_user_stay_when_a_file_is_encoded_again(
+    engine, photos, model, tmp_path
+):
+    store = CodeStore.create(tmp_path / "p.khs", model, engine=engine)
+    paths = [str(photos / f"{number}.png") for number in (0, 1, 2)]
+    columns = {"year": [2000, 2001, 2002], "vector": np.eye(3, 2)}
+    store.add(paths, columns=columns)  # whose sizes the store does not know
+    encoded = encode_files(photos, store)
+    assert (encoded.new, encoded.changed) == (4, 3)
+    os.utime(paths[1], ns=(0, 5))
+    assert encode_files(photos, store).changed == 1
+    read = store.columns()
+    at = [read["id"].tolist().index(path) for path in paths]
+    assert read["year"][at].tolist() == columns["year"]
+    assert read["vector"][at].tolist() == columns["vector"].tolist()
+    assert read["mtime"][at[1]] == 5
+    assert sum(year is None for year in read["year"]) == 4
+
+
+@pytest.mark.parametrize("engine", ENGINES)
+def test_what_a_store_will_not_take_is_named_before_images_are_read(
+    engine, photos, model, tmp_path, monkeypatch
+):
+    numbered = CodeStore.create(tmp_path / "n.khs", model, engine=engine)
+    numbered.add(np.zeros((1, 2), np.uint8))
+    sized = CodeStore.create(tmp_path / "s.khs", model, engine=engine)
+    sized.add(np.zeros((1, 2), np.uint8), ids=["x"], columns={"size": ["small"]})
+    version = sized.versions()[-1].version
+    old = CodeStore.open(sized.path, model, version=version)
+    monkeypatch.setattr(filling, "encoded_batches", lambda *_, **__: 1 / 0)
+    for store, message in (
+        (numbered, "`ids` must"),
+        (sized, r"`columns\['size'\]` must be of the store's type"),
+        (old, "read-only"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            encode_files(photos, store)
+
+
 def test_the_code_of_what_can_no_longer_be_read_stays_and_is_told(
     photos, model, tmp_path
 ):
@@ -211,6 +251,26 @@ def test_an_index_of_nothing_is_refused_before_a_store_is_made(model, tmp_path):
     for x in (tmp_path / "empty", [str(tmp_path / "empty")], f"{tmp_path}/empty/*"):
         with pytest.raises(ValueError, match=r"`x` must hold images.*empty"):
             model.index(x, tmp_path / "p.khs")
+    assert not (tmp_path / "p.khs").exists()
+
+
+def test_a_wrong_call_makes_no_store(photos, model, tmp_path, monkeypatch, capsys):
+    network = keras.Sequential([keras.Input((4,)), keras.layers.Dense(4)])
+    vectors = kerashash.AdaLabelHash(network, bits=8, num_classes=2)
+    paths = [str(photos / "0.png"), str(photos / "nope.png")]
+    for call, error, message in [
+        (lambda: model.index(paths, "p.khs"), ValueError, "`x` must be folders"),
+        (lambda: vectors.index(paths[:1], "p.khs"), ValueError, "`x` must hold inputs"),
+        (lambda: model.index(paths[:1], "p.khs", 1.5), TypeError, "`batch_size` must"),
+    ]:
+        monkeypatch.chdir(tmp_path)
+        with pytest.raises(error, match=message):
+            call()
+    kerashash.save_model(vectors, "v.keras")
+    arguments = ["encode", str(photos), "--out", "p.khs", "--model", "v.keras"]
+    assert cli.main(arguments) == 2
+    error = capsys.readouterr().err
+    assert "--model must be of a model that takes images of one size" in error
     assert not (tmp_path / "p.khs").exists()
 
 

@@ -285,6 +285,44 @@ def test_what_is_wrong_is_said(port):
     assert ask(port, "GET", "/health")[:2] == (200, {"status": "ok"})
 
 
+@needs_server
+def test_nothing_is_given_twice(port):
+    """Of two, one would be searched in silence."""
+    data = photograph(1)
+    form = multipart(image=data, k=2)[0]
+    two = form.replace(b"--edge--\r\n", multipart(image=photograph(2))[0])
+    again = form.replace(b"--edge--\r\n", multipart(k=3)[0])
+    cases = [
+        ("image", post(port, two, *FORM)),
+        ("k", post(port, again, *FORM)),
+        ("k", post(port, form, "?k=1", FORM[1])),
+        ("k", post(port, data, "?k=1&k=2")),
+        ("k", post(port, {"id": "1.jpg", "k": 2}, "?k=1")),
+        ("id", post(port, b'{"id": "1.jpg", "id": "2.jpg"}', "", "application/json")),
+        ("radius", ask(port, "GET", "/v1/duplicates?radius=0&radius=1")),
+        ("id", ask(port, "GET", "/v1/photograph?id=1.jpg&id=2.jpg")),
+    ]
+    for name, answer in cases:
+        assert answer[:2] == (400, {"error": f"`{name}` must be given once."})
+
+
+@needs_server
+def test_a_form_may_have_text_before_and_after_it(port):
+    form = multipart(image=photograph(1), k=2)[0]
+    status, answer = post(port, form, *FORM)
+    assert status == 200
+    for whole in (
+        b"This is a message of several parts.\r\n" + form,
+        form + b"the end\r\n--edge\r\nno more",
+        b"before --edge\r\n" + form + b"after",
+        form.removesuffix(b"\r\n"),
+    ):
+        status, found = post(port, whole, *FORM)
+        assert (status, found.get("neighbours")) == (200, answer["neighbours"])
+    for cut in (form[1:], form[:-4], b"--edge--\r\n", b"x"):
+        assert post(port, cut, *FORM)[0] == 400
+
+
 #: The query and media type of `_form`.
 FORM = ("", "multipart/form-data; boundary=edge")
 
@@ -569,6 +607,17 @@ def test_a_store_that_changes_is_noticed(model, folder, tmp_path):
         status, answer = post(port, {"id": "2.jpg", "where": "DROP TABLE rows"})
         assert status == 400
         assert "`where` must be an SQL condition" in answer["error"]
+
+
+@needs_server
+def test_a_damaged_store_is_no_fault_of_a_condition(model, tmp_path, capfd):
+    store = CodeStore.create(tmp_path / "damaged.khs", model=model)
+    store.add(np.zeros((2, 3), np.uint8), ids=["1.jpg", "2.jpg"])
+    with served(store, allow_where=True) as port:
+        os.truncate(tmp_path / "damaged.khs" / "codes-0.bin", 1)
+        query = {"code": "000000", "where": "id = '1.jpg'"}
+        assert post(port, query) == (500, {"error": "The server has failed."})
+    assert "is too short for its 2 codes" in capfd.readouterr().err
 
 
 class Held:

@@ -95,6 +95,22 @@ def test_a_column_that_comes_later_is_missing_in_earlier_rows(store):
     assert "seen" not in old.columns()
 
 
+@pytest.mark.parametrize("dtype", ["f2", "f4", "f8", "i8", "u1", "?"])
+def test_long_rows_of_numbers_may_be_missing(store, dtype):
+    """LanceDB takes them for vectors, of which it wants each."""
+    labels = {"vector": np.ones((1, 2), dtype), "label": np.eye(1, 12, dtype=dtype)}
+    store.add(random_codes(1), ids=["a"], columns=labels)
+    store.add(random_codes(1), ids=["b"])
+    store.upsert(random_codes(1), ids=["a"], keep=True)
+    store.upsert(random_codes(1), ids=["c"], keep=True)
+    read = store.columns()
+    assert read["id"].tolist() == ["b", "a", "c"]
+    for name, rows in labels.items():
+        assert read[name].dtype == rows.dtype
+        nothing = np.zeros_like(rows[0])
+        np.testing.assert_array_equal(read[name], [nothing, rows[0], nothing])
+
+
 def test_columns_are_read_by_name(store):
     assert store.columns(names=["id"])["id"].tolist() == []
     store.add(random_codes(3), columns={"n": [1, 2, 3], "name": ["a", "b", "c"]})
@@ -173,6 +189,27 @@ def test_conditions_restrict_search_within_and_what_is_read(store):
         assert within.columns["label"][query].tolist() == [1] * len(expected)
 
 
+def test_metadata_of_no_rows_have_the_types_of_the_others(store):
+    columns = {
+        "name": ["a"],
+        "raw": [b"a"],
+        "n": [1],
+        "score": [0.5],
+        "seen": [True],
+        "label": np.ones((1, 3), np.float32),
+        "flags": np.ones((1, 2), bool),
+    }
+    store.add(random_codes(1), columns=columns)
+    some, none = store.columns(), store.columns("id = 99")
+    assert [*some] == [*none] == ["id", *columns]
+    for name, values in none.items():
+        assert values.shape == (0, *some[name].shape[1:])
+        if name != "id":
+            assert values.dtype == some[name].dtype
+    found = store.search(random_codes(2), where="id = 99").columns
+    assert found["label"].shape == (2, 0, 3)
+
+
 def test_an_empty_store_and_an_empty_selection_have_no_neighbours(store):
     queries = random_codes(2)
     assert store.search(queries).ids.shape == (2, 0)
@@ -194,6 +231,32 @@ def test_upsert_replaces_and_delete_removes(store):
     assert store.delete("id = 'a'") == 0
     assert reopened(store).columns()["id"].tolist() == ["c"]
     assert store.search(codes[2:3], k=5).ids.tolist() == [["c"]]
+
+
+def test_upsert_may_keep_metadata_that_are_not_given(store):
+    columns = {
+        "n": [0, 1, 2],
+        "name": ["a", "b", "c"],
+        "label": np.arange(6, dtype=np.float32).reshape(3, 2),
+    }
+    store.add(random_codes(3), ids=["a", "b", "c"], columns=columns)
+    store.delete("id = 'a'")
+    store.upsert(
+        random_codes(3), ids=["c", "a", "d"], columns={"n": [7, 8, 9]}, keep=True
+    )
+    read = store.columns()
+    assert read["id"].tolist() == ["b", "c", "a", "d"]
+    assert read["n"].tolist() == [1, 7, 8, 9]
+    assert read["name"].tolist() == ["b", "c", None, None]
+    assert read["label"].tolist() == [[2, 3], [4, 5], [0, 0], [0, 0]]
+    store.upsert(random_codes(1), ids=["b"], keep=True)
+    store.upsert(random_codes(1), ids=["c"])
+    read = store.columns()
+    assert read["n"].tolist() == [8, 9, 1, None]
+    assert read["name"].tolist() == [None, None, "b", None]
+    store.check()
+    with pytest.raises(TypeError, match="`keep` must be True or False"):
+        store.upsert(random_codes(1), ids=["b"], keep="no")
 
 
 def test_numbered_rows_go_on_after_removal_and_compaction(store):
@@ -389,6 +452,29 @@ def test_paths_are_keys(tmp_path):
     assert store.search(paths[:1], k=1).ids.tolist() == [[str(paths[0])]]
 
 
+@pytest.mark.parametrize("engine", ENGINES)
+def test_what_a_store_will_not_take_is_named_before_it_is_encoded(
+    engine, tmp_path, model, monkeypatch
+):
+    store = CodeStore.create(tmp_path / "a.khs", model, engine=engine)
+    store.add(random_codes(1), ids=["a"], columns={"n": [1]})
+    old = CodeStore.open(store.path, model, version=store.versions()[0].version)
+    monkeypatch.setattr(type(model), "encode", lambda *_, **__: pytest.fail("encoded"))
+    x = np.zeros((2, 4), np.float32)
+    for each, arguments, message in [
+        (store, {}, "`ids` must "),
+        (store, {"ids": [1, 2]}, "`ids` must "),
+        (store, {"ids": ["b", "c"], "columns": {"n": ["x", "y"]}}, r"`columns\['n'"),
+        (store, {"ids": ["b", "c"], "columns": {"N": [1, 2]}}, "`columns` must have"),
+        (old, {"ids": ["b", "c"]}, "read-only"),
+    ]:
+        with pytest.raises(ValueError, match=message):
+            each.add(x, **arguments)
+    with pytest.raises(ValueError, match="`ids` must "):
+        store.add(iter([x]))
+    assert len(store) == 1
+
+
 def test_codes_of_another_model_are_refused(tmp_path, model):
     other = kerashash.AdaLabelHash(
         keras.Sequential([keras.Input((4,)), keras.layers.Dense(8)]),
@@ -433,11 +519,12 @@ def test_a_model_with_dropout_is_known_again(tmp_path):
     assert code_store.model_identity(dense)["weights"] != before
 
 
-def test_a_store_in_the_place_of_another_is_noticed(tmp_path, model):
-    store = CodeStore.create(tmp_path / "a.khs", model=model)
+@pytest.mark.parametrize("engine", ENGINES)
+def test_a_store_in_the_place_of_another_is_noticed(tmp_path, model, engine):
+    store = CodeStore.create(tmp_path / "a.khs", model=model, engine=engine)
     store.add(random_codes(2))
     (tmp_path / "a.khs").rename(tmp_path / "b.khs")
-    other = CodeStore.create(tmp_path / "a.khs", bits=BITS)
+    other = CodeStore.create(tmp_path / "a.khs", bits=BITS, engine=engine)
     for use in (store.add, store.search):
         with pytest.raises(ValueError, match="replaced by a store of other codes"):
             use(random_codes(1))
@@ -813,8 +900,9 @@ def test_a_damaged_store_is_named(tmp_path):
         store.check()
     store, folder = fresh("garbage.khs")
     (folder / "rows.sqlite").write_bytes(b"no database" * 1000)
-    with pytest.raises(ValueError, match=r"garbage\.khs"):
-        reopened(store)
+    for use in (lambda: reopened(store), lambda: len(store), lambda: 0 in store):
+        with pytest.raises(ValueError, match=r"garbage\.khs"):
+            use()
     store, folder = fresh("other.khs")
     with sqlite3.connect(folder / "rows.sqlite") as connection:
         connection.execute("UPDATE meta SET value = '99' WHERE name = 'format'")
@@ -833,7 +921,8 @@ def test_a_damaged_store_is_named(tmp_path):
         with pytest.raises(ValueError, match=r"gone\.khs.*codes are missing"):
             use()
     shutil.rmtree(folder)
-    for use in (lambda: len(store), lambda: store.add(random_codes(1)), store.compact):
+    uses = (lambda: len(store), lambda: store.add(random_codes(1)), store.compact)
+    for use in (*uses, lambda: 0 in store):
         with pytest.raises(FileNotFoundError, match=r"The store is gone.*gone\.khs"):
             use()
 

@@ -2,7 +2,9 @@
 
 import errno
 import importlib.util
+import json
 import os
+import pathlib
 import threading
 
 import numpy as np
@@ -234,3 +236,174 @@ def test_the_keys_of_many_commits_are_indexed(tmp_path, monkeypatch):
     monkeypatch.setattr(table, "create_index", fail)
     store.add(random_codes(15))
     assert store.columns()["id"].tolist() == [*range(90)]
+
+
+def test_rows_of_numbers_that_lancedb_does_not_take_are_named(tmp_path):
+    store = CodeStore.create(tmp_path / "codes.khs", bits=BITS, engine="lance")
+    store.add(random_codes(1), columns={"few": [[np.nan, 1.0]]})
+    for columns in (
+        {"few": np.full((1, 12), np.nan)},
+        {"vector": [[np.nan, 1.0]]},
+        {"none": np.ones((1, 0))},
+    ):
+        rule = r"`columns\['\w+'\]` of engine='lance' must have rows of one number"
+        with pytest.raises(ValueError, match=rule):
+            store.add(random_codes(1), columns=columns)
+    assert [*store.columns()] == ["id", "few"]
+
+
+def damaged_at(store, content, offset):
+    """Change a byte of a store's files, that many after some content."""
+    for file in pathlib.Path(store.path, "codes.lance", "data").glob("*.lance"):
+        data = bytearray(file.read_bytes())
+        place = data.find(content)
+        if place >= 0:
+            data[place + offset] ^= 0xFF
+            file.write_bytes(data)
+            return CodeStore.open(store.path)
+    raise AssertionError(f"there is no {content!r}")
+
+
+@pytest.fixture
+def keyed(tmp_path):
+    """A store of 50 rows with keys "key000" to "key049" and the column "year"."""
+    store = CodeStore.create(tmp_path / "keyed.khs", bits=BITS, engine="lance")
+    keys = [f"key{number:03}" for number in range(50)]
+    store.add(random_codes(50), ids=keys, columns={"year": np.arange(50) + 2000})
+    return store
+
+
+def test_a_changed_code_or_key_is_found(keyed):
+    codes = random_codes(50)
+    keyed.upsert(codes[:2], ids=["key049", "new"], keep=True)
+    keyed.delete("year = 2003")
+    keyed.compact()
+    keyed.check()
+    assert [*keyed.columns()] == ["id", "year"]
+    assert [*keyed.search(codes[:1]).columns] == ["year"]
+    with pytest.raises(ValueError, match=r"`names` must be of.*'_checksum'"):
+        keyed.columns(names=["_checksum"])
+    with pytest.raises(ValueError, match="`columns` of engine='lance' must have names"):
+        keyed.add(codes[:1], ids=["x"], columns={"_checksum": [1]})
+    damaged = damaged_at(keyed, codes[7:9].tobytes(), 3)
+    with pytest.raises(ValueError, match=r"keyed\.khs': the row of 'key007' has chan"):
+        damaged.check()
+    damaged = damaged_at(keyed, b"key012", 5)
+    with pytest.raises(ValueError, match=r"`path` must be a whole store.*keyed\.khs"):
+        damaged.check()
+
+
+def test_rows_without_a_checksum_are_read_and_those_to_come_have_one(keyed):
+    """Those that were added before there were any."""
+    keyed._engine._table().drop_columns(["_checksum"])
+    old, codes = CodeStore.open(keyed.path), random_codes(4, seed=1)
+    assert len(old.codes()) == 50
+    old.check()
+    old.add(codes, ids=[*"abcd"], columns={"year": [1, 2, 3, 4]})
+    old.upsert(codes[:1], ids=["key000"])
+    old.check()
+    assert [*old.columns()] == ["id", "year"]
+    assert old._engine._table().count_rows("_checksum IS NULL") == 49
+    with pytest.raises(ValueError, match="the row of 'c' has changed"):
+        damaged_at(old, codes[2:4].tobytes(), 0).check()
+
+
+@pytest.mark.parametrize("how", ["cut", "gone"])
+def test_damage_is_named_and_not_the_condition(keyed, how):
+    (file,) = pathlib.Path(keyed.path, "codes.lance", "data").glob("*.lance")
+    if how == "gone":
+        file.unlink()
+    else:
+        os.truncate(file, 100)
+    store, query = CodeStore.open(keyed.path), random_codes(1)
+    for use in (
+        store.codes,
+        store.columns,
+        store.check,
+        lambda: store.search(query),
+        lambda: store.search(query, where="year > 2003"),
+        lambda: store.delete("year = 2003"),
+        lambda: store.upsert(query, ids=["key001"], keep=True),
+    ):
+        with pytest.raises(ValueError, match=r"`path` must be a whole.*keyed\.khs"):
+            use()
+    for where in ("no_such = 1", "year >", "year"):
+        with pytest.raises(ValueError, match="`where` must be an SQL condition"):
+            store.search(query, where=where)
+
+
+def test_a_condition_that_fails_on_a_row_is_named(keyed):
+    for where in ("1 / (year - 2003) = 1", "cast(id AS int) = 1"):
+        with pytest.raises(ValueError, match="`where` must be an SQL condition"):
+            keyed.search(random_codes(1), where=where)
+
+
+@pytest.mark.parametrize("what", ["manifest", "index"])
+def test_what_lies_beside_the_rows_is_checked(keyed, what):
+    if what == "manifest":
+        files = pathlib.Path(keyed.path, "codes.lance", "_versions").glob("*.manifest")
+        for file in files:
+            os.truncate(file, 40)
+        uses = [lambda: CodeStore.open(keyed.path), keyed.versions]
+    else:
+        files = pathlib.Path(keyed.path, "codes.lance", "_indices").rglob("*.lance")
+        for file in files:
+            file.write_bytes(b"x" * 99)
+        store = CodeStore.open(keyed.path)
+        uses = [lambda: store.upsert(random_codes(1), ids=["key001"])]
+    for use in uses:
+        with pytest.raises(ValueError, match=r"`path` must be a whole.*keyed\.khs"):
+            use()
+
+
+MODEL = {
+    **{"name": "a", "in_zoo": False, "method": "DSRE", "bits": 16},
+    **{"input": [4], "weights": "0" * 64},
+}
+META = {"format": 1, "bits": 16, "model": None, "store": "x"}
+
+
+@pytest.mark.parametrize(
+    ("meta", "right"),
+    [
+        (META, True),
+        ({**META, "model": MODEL}, True),
+        ({"format": 1, "bits": 16, "model": None}, True),
+        *((meta, False) for meta in ([], None, 1, {}, {"format": True}, {"format": 1})),
+        *(({**META, "bits": bits}, False) for bits in (None, "x", -3, 16.9, 40, True)),
+        *(({**META, "model": model}, False) for model in ("x", {}, {"name": "a"})),
+        ({**META, "model": {**MODEL, "bits": 15}}, False),
+        ({**META, "model": {**MODEL, "name": None}}, False),
+        ({**META, "store": 1}, False),
+        ('{"format": 1', False),
+        ("[" * 100_000, False),
+    ],
+    ids=lambda value: f"{value!s:.60}",
+)
+def test_what_a_store_says_of_itself_is_checked(tmp_path, meta, right):
+    import lancedb
+    import pyarrow as pa
+
+    path, text = tmp_path / "a.khs", meta if isinstance(meta, str) else json.dumps(meta)
+    schema = pa.schema({"code": pa.list_(pa.uint8(), 2), "row": pa.int64()})
+    lancedb.connect(path).create_table(
+        "codes", schema=schema.with_metadata({b"kerashash": text})
+    )
+    if right:
+        CodeStore.open(path).add(np.zeros((1, 2), np.uint8))
+        return
+    with pytest.raises(ValueError, match=r"`path` must be a .*a\.khs"):
+        CodeStore.open(path)
+
+
+@pytest.mark.parametrize("wrong", ["code", "row", "id", "odd"])
+def test_columns_that_no_store_has_are_named(tmp_path, wrong):
+    import lancedb
+    import pyarrow as pa
+
+    fields = {"code": pa.list_(pa.uint8(), 2), "row": pa.int64(), "id": pa.string()}
+    fields[wrong] = pa.list_(pa.float32(), 2) if wrong == "code" else pa.date32()
+    schema = pa.schema(fields).with_metadata({b"kerashash": json.dumps(META)})
+    lancedb.connect(tmp_path / "a.khs").create_table("codes", schema=schema)
+    with pytest.raises(ValueError, match=rf"a\.khs': its column '{wrong}' is "):
+        CodeStore.open(tmp_path / "a.khs")

@@ -68,6 +68,10 @@ def _encode(
         raise ValueError("--actors must come with --cluster.")
     if engine != "auto" and cluster != "none":
         raise ValueError("--engine must not come with --cluster.")
+    if cluster != "none":
+        from kerashash.cluster.session import import_ray
+
+        import_ray()  # or say that it is not installed, before a store is made
     store = _store(out, model)
     try:
         if cluster == "none":
@@ -120,6 +124,7 @@ def _store(path: str, name: str | None) -> "CodeStore":
     from kerashash.cli.models import load
     from kerashash.store import CodeStore
     from kerashash.store.code_store import open_or_create
+    from kerashash.store.filling import images_side
 
     if name is None:
         try:
@@ -129,6 +134,7 @@ def _store(path: str, name: str | None) -> "CodeStore":
                 f"--model must be given: '{path}' does not exist yet."
             ) from None
     model = load(name)
+    images_side(model, "--model must be of a model that takes images of one size")
     if name.endswith(".keras"):
         return open_or_create(path, model, model)
     from kerashash import zoo

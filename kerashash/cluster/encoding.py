@@ -32,6 +32,7 @@ from kerashash.store.filling import (
     images_side,
     pending_files,
 )
+from kerashash.store.rows import Columns, checked_ids
 
 if TYPE_CHECKING:
     from kerashash.methods import HashModel
@@ -181,6 +182,11 @@ def encode_parquet(
                 f"`{argument}` must be of the columns {dataset.schema.names}. "
                 f"Received: {name!r}."
             )
+    first = dataset.head(1, columns=[*dict.fromkeys([key, *columns])])
+    if first.num_rows:
+        values = {name: first[name].to_pylist() for name in first.column_names}
+        given = Columns({name: values[name] for name in columns}, 1)
+        store._check_addition(checked_ids(values[key], 1), given.specification)
     present = store.columns(names=["id"])["id"].tolist()
     groups = [
         group

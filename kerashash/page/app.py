@@ -164,7 +164,7 @@ def create_app(
     @app.get("/v1/duplicates")
     async def duplicates(request: Request) -> Response:
         """Groups of photographs whose codes differ in at most `radius` bits."""
-        radius = request.query_params.get("radius", 0)
+        radius = requests.query(request).get("radius", 0)
         radius = requests.integer("radius", radius, 0, store.bits)
         with gates["compare"]:
             async with asyncio.timeout(limits.seconds):
@@ -179,9 +179,11 @@ def create_app(
         """A photograph of the store, as a small JPEG file."""
         if photographs is None:
             raise Refused(404, "The server was started without --images.")
-        side = request.query_params.get("side", _DEFAULT_SIDE)
-        side = requests.integer("side", side, 1, limits.side)
-        key = request.query_params.get("id")
+        asked = requests.query(request)
+        side = requests.integer(
+            "side", asked.get("side", _DEFAULT_SIDE), 1, limits.side
+        )
+        key = asked.get("id")
         with gates["show"]:
             async with asyncio.timeout(limits.seconds):
                 data = await run(shown, photographs.jpeg, key, side)

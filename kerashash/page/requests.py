@@ -4,6 +4,7 @@ import base64
 import binascii
 import json
 import re
+from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -58,6 +59,31 @@ SEARCH = {
 }
 
 
+def query(request: "Request") -> dict[str, str]:
+    """The query of a request's address, in which each name occurs once.
+
+    Args:
+        request: `starlette.requests.Request`.
+
+    Returns:
+        dict of str by name.
+
+    Raises:
+        Refused: if a name occurs twice.
+    """
+    return _once(request.query_params.multi_items())
+
+
+def _once(given: Iterable[tuple[str, Any]]) -> dict[str, Any]:
+    """A dict of pairs, which does not lose one in silence."""
+    values: dict[str, Any] = {}
+    for name, value in given:
+        if name in values:
+            raise Refused(400, f"`{name:.100}` must be given once.")
+        values[name] = value
+    return values
+
+
 async def read(request: "Request") -> tuple[dict[str, Any], dict[str, Any]]:
     """Read a request.
 
@@ -70,8 +96,8 @@ async def read(request: "Request") -> tuple[dict[str, Any], dict[str, Any]]:
         but the image are as they were sent.
 
     Raises:
-        Refused: if it looks for nothing or for several things, has other options, or is
-            no whole form or JSON.
+        Refused: if it looks for nothing or for several things, has other options or one
+            of them twice, or is no whole form or JSON.
     """
     from starlette.datastructures import UploadFile
 
@@ -79,13 +105,10 @@ async def read(request: "Request") -> tuple[dict[str, Any], dict[str, Any]]:
     media_type = media_type.strip().lower()
     given: dict[str, Any]
     if media_type == "multipart/form-data":
-        _check_charset(request.headers["content-type"])
-        # Of a part without an end, Starlette would say nothing.
-        if not (await request.body()).rstrip().endswith(b"--"):
-            raise Refused(400, "The form must be whole. It is empty, or cut off.")
+        whole = await _whole_form(request)
         most = 1 + len(_OPTIONS)
-        async with request.form(max_files=most, max_fields=most) as form:
-            given = dict(form)
+        async with whole.form(max_files=most, max_fields=most) as form:
+            given = _once(form.multi_items())
             for name, value in given.items():
                 if isinstance(value, UploadFile) != (name == "image"):
                     kind = "a file" if name == "image" else "text, not a file"
@@ -102,11 +125,9 @@ async def read(request: "Request") -> tuple[dict[str, Any], dict[str, Any]]:
         given = {"image": await request.body()}
     else:
         raise Refused(415, f"No photograph is read from {media_type!r:.100}.")
-    options = dict(request.query_params)
-    options |= {name: given.pop(name) for name in _OPTIONS if name in given}
-    options = {
-        name: value for name, value in options.items() if value not in (None, "")
-    }
+    sent = [*query(request).items()]
+    sent += [(name, given.pop(name)) for name in _OPTIONS if name in given]
+    options = _once((name, value) for name, value in sent if value not in (None, ""))
     if len(given) != 1 or not {*given} <= {"image", "code", "id"}:
         raise Refused(
             400,
@@ -124,25 +145,44 @@ async def read(request: "Request") -> tuple[dict[str, Any], dict[str, Any]]:
     return given, options
 
 
-def _check_charset(content_type: str) -> None:
-    """Check that a form is in one of the encodings that can be read in no time.
+async def _whole_form(request: "Request") -> "Request":
+    """A request of a form from its first boundary to the last, both of which it has.
 
-    Starlette takes any codec of Python by the name that a client sends.
+    There may be text before and after them, which is of no account, and Starlette does
+    not take. Of a part without an end, it would say nothing. And of encodings, it takes
+    any codec of Python by the name that a client sends; here, those that can be read in
+    no time.
     """
     from python_multipart.multipart import parse_options_header
+    from starlette.requests import Request
 
-    charset = parse_options_header(content_type)[1].get(b"charset", b"utf-8")
+    options = parse_options_header(request.headers["content-type"])[1]
+    charset = options.get(b"charset", b"utf-8")
     if charset.lower() not in _CHARSETS:
         received = charset.decode("latin-1")
         raise Refused(
             400, f"A form must be in UTF-8. Received: charset={received!r:.100}."
         )
+    # A boundary is a line of its own; the first may be the first line.
+    body, line = (
+        b"\r\n" + await request.body(),
+        b"\r\n--" + options.get(b"boundary", b""),
+    )
+    start, end = body.find(line), body.find(line + b"--")
+    if start < 0 or end < 0:
+        raise Refused(400, "The form must be whole. It is empty, or cut off.")
+    form = body[start + 2 : end] + line + b"--\r\n"
+
+    async def receive() -> dict[str, Any]:
+        return {"type": "http.request", "body": form, "more_body": False}
+
+    return Request(request.scope, receive)
 
 
 def _json(body: bytes) -> dict[str, Any]:
     """A body in JSON, its image decoded."""
     try:
-        given = json.loads(body)
+        given = json.loads(body, object_pairs_hook=_once)
     except (ValueError, RecursionError) as error:
         raise Refused(400, "The body must be JSON.") from error
     if not isinstance(given, dict):

@@ -144,7 +144,7 @@ class Searcher:
         try:
             neighbours = self.store.search(code[None], k, where)
         except ValueError as error:
-            if where is None:
+            if not str(error).startswith("`where`"):
                 raise
             raise Refused(400, str(error)) from error
         rows = neighbours.rows(0)

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Self, TypeAlias, cast
 import numpy as np
 import numpy.typing as npt
 
-from kerashash.checks import as_array, check_choices, check_integer, said
+from kerashash.checks import as_array, check_choices, check_flag, check_integer, said
 from kerashash.codes import as_packed, packed_width
 from kerashash.store import inputs
 from kerashash.store.folder import FolderEngine
@@ -202,9 +202,10 @@ class CodeStore:
 
     def __contains__(self, key: object) -> bool:
         try:
-            return bool(self._engine.known(checked_ids([key], 1)))
+            ids = checked_ids([key], 1)
         except (TypeError, ValueError):  # no store can have it
             return False
+        return bool(self._engine.known(ids))
 
     @property
     def model_identity(self) -> dict[str, Any] | None:
@@ -279,16 +280,29 @@ class CodeStore:
         x: Any,
         ids: Sequence[Any] | None = None,
         columns: Mapping[str, Any] | None = None,
+        keep: bool = False,
     ) -> None:
         """Append rows, and remove the rows that have had their keys.
 
         Args:
             x, ids, columns: as for `add`; `ids` may be None only for paths.
+            keep: bool; whether a row keeps the metadata of the one that it replaces, in
+                those columns that are not given. Else it has no values there.
 
         Raises:
             TypeError, ValueError, OSError: as for `add`.
+
+        Example:
+            >>> import kerashash
+            >>> store = kerashash.CodeStore.create("kept.khs", bits=8)
+            >>> code = np.zeros((1, 1), np.uint8)
+            >>> store.add(code, ids=["a.jpg"], columns={"year": [2024]})
+            >>> store.upsert(code + 1, ids=["a.jpg"], keep=True)
+            >>> store.columns()["year"].tolist()
+            [2024]
         """
-        self._write(x, ids, columns, replace=True)
+        check_flag(keep=keep)
+        self._write(x, ids, columns, replace=True, keep=keep)
 
     def delete(self, where: str) -> int:
         """Remove rows; `compact` frees their space.
@@ -329,8 +343,9 @@ class CodeStore:
     def check(self) -> None:
         """Compare the codes with their checksums, and look through the rows.
 
-        Keys and metadata have no checksums: of them, SQLite finds what it cannot read,
-        not every value that has changed. LanceDB checks what it reads.
+        Keys and metadata have no checksums: of them, SQLite and LanceDB find what they
+        cannot read, not every value that has changed. In LanceDB, a checksum is of a
+        code and its key; rows that were added before there were checksums have none.
 
         Raises:
             ValueError: if it is damaged; the error says what.
@@ -680,6 +695,7 @@ class CodeStore:
         ids: Sequence[Any] | None,
         columns: Mapping[str, Any] | None,
         replace: bool,
+        keep: bool = False,
     ) -> None:
         x = [x] if inputs.is_path(x) else x
         if ids is None and inputs.are_paths(x):
@@ -703,6 +719,8 @@ class CodeStore:
                 "`columns` must be None for a data set, whose y holds them. Received: "
                 f"{[*columns]}."
             )
+        if not self._are_codes(x) and count != 0 and ids != []:
+            self._check_addition(ids, given.specification if given else {})
         start = 0
         for codes, labels in self._encoded(x):
             stop = start + len(codes)
@@ -713,7 +731,7 @@ class CodeStore:
                 )
             block = Columns(labels, len(codes)) if given is None else given[start:stop]
             self._engine.add(
-                codes, None if ids is None else ids[start:stop], block, replace
+                codes, None if ids is None else ids[start:stop], block, replace, keep
             )
             start = stop
         if ids is not None and len(ids) != start:
@@ -721,6 +739,20 @@ class CodeStore:
                 f"`ids` must have a key for each row. Received: {len(ids)} keys for "
                 f"{start} rows, which were added."
             )
+
+    def _check_addition(
+        self, ids: Sequence[Any] | None, specification: dict[str, Any]
+    ) -> None:
+        """Check before hours of encoding that the store will take their rows.
+
+        Args:
+            ids: keys, one at least; None stands for numbers.
+            specification: dict; the types of metadata, as `Columns` has them.
+
+        Raises:
+            ValueError, OSError: as the engine's `add`.
+        """
+        self._engine.check_addition(ids, specification)
 
     def _encoded(self, x: Any) -> Iterator[tuple[npt.NDArray[np.uint8], Any]]:
         """Yield the packed codes of one commit after the other, and their labels."""

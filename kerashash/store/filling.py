@@ -89,7 +89,8 @@ def encode_files(
 
     Keys are absolute paths; the metadata are "size", in bytes, and "mtime", in
     nanoseconds since 1970. A file is encoded again if one of them is another than in
-    the store. Rows of files that are no longer there, or can no longer be read, stay.
+    the store; what other metadata its row has had, it keeps. Rows of files that are no
+    longer there, or can no longer be read, stay.
 
     Commits take place every 4,096 images or 10 seconds. A call that is interrupted, or
     killed, is completed by the next one.
@@ -108,7 +109,8 @@ def encode_files(
         `Encoded`: counts, and what is wrong with the files that were left out.
 
     Raises:
-        TypeError, ValueError: if an argument is wrong, or the model takes no images.
+        TypeError, ValueError: if an argument is wrong, the model takes no images, or
+            the store has keys that are no paths, or a "size" or "mtime" of its own.
         ImportError: if the engine's package is not installed.
         OSError: if the store cannot be written.
 
@@ -180,9 +182,12 @@ def index(
     """
     first, x = inputs.looked_at([x] if isinstance(x, str | os.PathLike) else x)
     are_files = isinstance(first, str | os.PathLike)
-    if are_files:  # before a store is made of nothing
+    check_integer("batch_size", batch_size)
+    if are_files:  # all of them, before a store is made
+        rule = "`x` must hold inputs: paths are for a model that takes images"
+        images_side(model, f"{rule} of one size")
         x = [*x]
-        if next(image_paths(x, "x"), None) is None:
+        if not sum(1 for _ in image_paths(x, "x")):
             raise ValueError(
                 f"`x` must hold images. Received: {listing(map(repr, x))}, without any."
             )
@@ -246,7 +251,8 @@ def pending_files(
         `PendingFiles`.
 
     Raises:
-        TypeError, ValueError, OSError: as for `kerashash.data.finding.find_images`.
+        TypeError, ValueError, OSError: as for `kerashash.data.finding.find_images`; or
+            if there are files to encode, and the store cannot take them.
     """
     files, skipped = find_images(paths)
     # Of no row: a new store has no sizes yet.
@@ -257,6 +263,8 @@ def pending_files(
     stamps = zip(*(columns.get(name, nothing) for name in FILE_COLUMNS), strict=True)
     stored = dict(zip(columns["id"], stamps, strict=True))
     pending = [file for file in files if stored.get(file.path) != file[1:]]
+    if pending:
+        store._check_addition([pending[0].path], dict.fromkeys(FILE_COLUMNS, "int"))
     changed = {*(file.path for file in pending), *skipped} & stored.keys()
     return PendingFiles(pending, changed, len(files) - len(pending), skipped)
 
@@ -311,7 +319,8 @@ def block_of_files(
 def fill(store: CodeStore, blocks: Iterable[Block]) -> dict[Any, str]:
     """Commit blocks to a store; rows that have had their keys are replaced.
 
-    What has been encoded is committed, whatever ends the iteration.
+    They keep metadata that the blocks do not have, such as those that users added. What
+    has been encoded is committed, whatever ends the iteration.
 
     Args:
         store: `CodeStore`.
@@ -338,6 +347,7 @@ def fill(store: CodeStore, blocks: Iterable[Block]) -> dict[Any, str]:
                 np.concatenate([block.codes for block in due]),
                 ids=[key for block in due for key in block.ids],
                 columns=columns,
+                keep=True,
             )
 
     last, rows = time.monotonic(), 0
@@ -354,11 +364,15 @@ def fill(store: CodeStore, blocks: Iterable[Block]) -> dict[Any, str]:
     return skipped
 
 
-def images_side(model: "HashModel") -> int:
+def images_side(
+    model: "HashModel",
+    rule: str = "`store` must be of a model that takes images of one size",
+) -> int:
     """Return the side in pixels of the images that a model takes.
 
     Args:
         model: `HashModel`.
+        rule: str; what an error begins with; of a model that takes such images.
 
     Returns:
         int.
@@ -368,8 +382,5 @@ def images_side(model: "HashModel") -> int:
     """
     side = input_size(model.backbone)
     if side is None:
-        raise ValueError(
-            "`store` must be of a model that takes images of one size. Received: "
-            f"{model.name!r}, which does not."
-        )
+        raise ValueError(f"{rule}. Received: {model.name!r}, which does not.")
     return side

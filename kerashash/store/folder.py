@@ -45,6 +45,8 @@ _ROWS = "rows.sqlite"
 _MOST_PARAMETERS = 10_000
 # And 2,000 columns in a table, of which three are the store's.
 _MOST_COLUMNS = 1_997
+# A full disk, a used-up quota, and a limit on the size of files.
+_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 # SQLite's codes of errors that say so of the file.
 _DAMAGED = (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB)
 
@@ -81,7 +83,6 @@ class FolderEngine:
             raise ValueError(
                 f"`path` must be a store. Received: '{path}', which has no {_ROWS}."
             )
-        self._check_file(path / _ROWS)
         with self._reading() as connection:
             given = sql.values(
                 connection, "SELECT value FROM meta WHERE name = 'format'"
@@ -240,6 +241,7 @@ class FolderEngine:
         ids: Sequence[Any] | None,
         columns: Columns,
         replace: bool,
+        keep: bool = False,
     ) -> None:
         """Append rows in one commit.
 
@@ -249,6 +251,8 @@ class FolderEngine:
             columns: metadata of the rows.
             replace: bool; True removes rows that have one of the keys, False refuses
                 them.
+            keep: bool; whether rows take over, from those that they replace, what
+                `columns` does not give.
 
         Raises:
             ValueError: if a key is there already, or a value has the wrong type.
@@ -265,18 +269,23 @@ class FolderEngine:
                         "`ids` must be given: the next numbers are more than 64 bits "
                         f"hold. Received: None, after {ids.start - 1} in '{self.path}'."
                     )
-            self._check_id_type(connection, meta["id_type"], ids)
+            kind = self._checked_id_type(meta["id_type"], ids)
+            if kind and not meta["id_type"]:
+                sql.set_meta(connection, "id_type", kind)
             if len(ids) and not isinstance(ids[0], str):
                 sql.set_meta(connection, "next_id", max(meta["next_id"], max(ids) + 1))
             rows = live + len(codes)
             self._add_columns(connection, meta, columns, version + 1)
+            others = meta["columns"].keys() - columns.specification.keys()
+            kept = sorted(others) if keep else []
+            old = [_live_values(connection, key, kept) for key in ids if kept]
             if replace:
                 rows -= connection.executemany(
                     "UPDATE rows SET removed = ? WHERE id = ? AND removed IS NULL",
                     ((version + 1, key) for key in ids),
                 ).rowcount
             self._append(meta["generation"], total, codes)
-            names = ["row", "id", *columns.specification]
+            names = ["row", "id", *columns.specification, *kept]
             statement = (
                 f"INSERT INTO rows ({', '.join(map(sql.quoted, names))}) "
                 f"VALUES ({', '.join('?' * len(names))})"
@@ -288,6 +297,7 @@ class FolderEngine:
                         range(total, total + len(codes)),
                         ids,
                         *columns.stored(),
+                        *zip(*old, strict=True),
                         strict=True,
                     ),
                 )
@@ -302,6 +312,24 @@ class FolderEngine:
                 total + len(codes),
                 zlib.crc32(codes.tobytes()),
             )
+
+    def check_addition(
+        self, ids: Sequence[Any] | None, specification: dict[str, Any]
+    ) -> None:
+        """Check what `add` would refuse of any rows.
+
+        Args:
+            ids: keys, one at least; None stands for numbers.
+            specification: dict; the types of columns, as `Columns` has them.
+
+        Raises:
+            ValueError: if the store has keys or columns of other types.
+            OSError: if the store cannot be written.
+        """
+        with self._writing() as connection:
+            meta = self._own_meta(connection)
+            self._checked_id_type(meta["id_type"], range(1) if ids is None else ids)
+            self._check_columns(meta["columns"], specification)
 
     def delete(self, where: str) -> int:
         """Remove rows that meet an SQL condition, and return how many."""
@@ -482,12 +510,18 @@ class FolderEngine:
         # Behind the end of a file that was cut, zeros would stand for its codes.
         if total or os.path.lexists(file):
             self._check_codes(file, total)
-        descriptor = os.open(file, os.O_RDWR | os.O_CREAT, 0o666)
-        with open(descriptor, "r+b") as stream:
-            stream.seek(total * packed_width(self.bits))
-            stream.write(codes.tobytes())
-            stream.flush()
-            os.fsync(stream.fileno())
+        try:
+            descriptor = os.open(file, os.O_RDWR | os.O_CREAT, 0o666)
+            with open(descriptor, "r+b") as stream:
+                stream.seek(total * packed_width(self.bits))
+                stream.write(codes.tobytes())
+                stream.flush()
+                os.fsync(stream.fileno())
+        except OSError as error:
+            rule = error.strerror
+            if error.errno in _FULL:
+                rule = "The disk is full; the store is as before"
+            raise OSError(error.errno, rule, str(self.path)) from error
 
     def _remove_other_codes(self, connection: sqlite3.Connection) -> None:
         """Remove codes from before a compaction, or of one that was killed.
@@ -499,9 +533,8 @@ class FolderEngine:
             if file != present:
                 file.unlink(missing_ok=True)
 
-    def _check_id_type(
-        self, connection: sqlite3.Connection, present: str | None, ids: Iterable[Any]
-    ) -> None:
+    def _checked_id_type(self, present: str | None, ids: Iterable[Any]) -> str | None:
+        """The type of the keys, "str" or "int"; None if there are none."""
         received = {type(key).__name__ for key in ids}
         allowed = {present} if present else {"int", "str"}
         if len(received) > 1 or not received <= allowed:
@@ -509,8 +542,7 @@ class FolderEngine:
                 "`ids` must all be str, or all int, as in the store: "
                 f"{' or '.join(sorted(allowed))}. Received: {sorted(received)}."
             )
-        if received and not present:
-            sql.set_meta(connection, "id_type", received.pop())
+        return received.pop() if received else None
 
     def _add_columns(
         self,
@@ -520,26 +552,32 @@ class FolderEngine:
         version: int,
     ) -> None:
         present = meta["columns"]
-        check_names(present, columns.specification)
-        count = len({*present, *columns.specification})
+        self._check_columns(present, columns.specification)
+        new = [name for name in columns.specification if name not in present]
+        for name in new:
+            connection.execute(f"ALTER TABLE rows ADD COLUMN {sql.quoted(name)}")
+        if new:
+            since = meta.get("since", {}) | dict.fromkeys(sorted(new), version)
+            sql.set_meta(connection, "since", since)
+            sql.set_meta(connection, "columns", {**present, **columns.specification})
+
+    def _check_columns(
+        self, present: dict[str, Any], specification: dict[str, Any]
+    ) -> None:
+        """Check that columns of some types can be added to those that are there."""
+        check_names(present, specification)
+        count = len({*present, *specification})
         if count > _MOST_COLUMNS:
             raise ValueError(
                 f"`columns` must be at most {_MOST_COLUMNS:,} in a store. Received: "
                 f"{count:,}, with those that '{self.path}' has."
             )
-        for name, specification in columns.specification.items():
-            if name not in present:
-                connection.execute(f"ALTER TABLE rows ADD COLUMN {sql.quoted(name)}")
-            elif present[name] != specification:
+        for name, kind in specification.items():
+            if present.get(name, kind) != kind:
                 raise ValueError(
                     f"`columns[{name!r}]` must be of the store's type, "
-                    f"{present[name]}. Received: {specification}."
+                    f"{present[name]}. Received: {kind}."
                 )
-        new = columns.specification.keys() - present.keys()
-        if new:
-            since = meta.get("since", {}) | dict.fromkeys(sorted(new), version)
-            sql.set_meta(connection, "since", since)
-            sql.set_meta(connection, "columns", {**present, **columns.specification})
 
     def _duplicate(
         self, connection: sqlite3.Connection, ids: Sequence[Any], total: int
@@ -559,6 +597,18 @@ class FolderEngine:
 
     def _damaged(self, reason: str) -> ValueError:
         return ValueError(f"`path` must be a whole store. '{self.path}': {reason}.")
+
+
+def _live_values(
+    connection: sqlite3.Connection, key: Any, names: Sequence[str]
+) -> tuple[Any, ...]:
+    """The values of the row that has a key now; None for each if there is no such row.
+
+    They are stored values, copied as they are.
+    """
+    query = f"SELECT {', '.join(map(sql.quoted, names))} FROM rows WHERE id = ?"
+    row = connection.execute(f"{query} AND removed IS NULL", (key,)).fetchone()
+    return row or (None,) * len(names)
 
 
 @contextlib.contextmanager

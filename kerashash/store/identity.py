@@ -32,6 +32,29 @@ def check_is_model(model: object) -> None:
         )
 
 
+def is_identity(value: Any, bits: Any) -> bool:
+    """Say whether a value is what `model_identity` returns, of a model of so many bits.
+
+    Args:
+        value: what JSON can hold.
+        bits: int; the code length of the store.
+
+    Returns:
+        bool.
+
+    Example:
+        >>> is_identity({"name": "adalabel-cifar10-48"}, bits=48)
+        False
+    """
+    if not isinstance(value, dict):
+        return False
+    kinds: dict[str, Any] = {"name": str, "in_zoo": bool, "method": str, "weights": str}
+    kinds |= {"bits": int, "input": str | list | None}
+    return value.get("bits") == bits and all(
+        name in value and isinstance(value[name], kind) for name, kind in kinds.items()
+    )
+
+
 def model_identity(model: "HashModel", entry: str | None = None) -> dict[str, Any]:
     """Describe what decides the codes of a model.
 

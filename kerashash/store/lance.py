@@ -1,8 +1,12 @@
 """A store in LanceDB: for object storage, and for many writers.
 
 The table "codes" has the columns "id", "code", a fixed-size list of uint8, "row", which
-orders the rows, and the metadata. What the store knows of its model stands in the
-schema's metadata. LanceDB makes a version with every commit.
+orders the rows, "_checksum", and the metadata. What the store knows of its model stands
+in the schema's metadata. LanceDB makes a version with every commit.
+
+LanceDB has no checksums. So a row has one of its own, of its code, key and "row", which
+stays right whatever moves or removes rows. Rows that were added before there were
+checksums have none; a store gets the column when rows are added.
 
 Two writers that insert one key at the same moment would both succeed in LanceDB if they
 look keys up in its index. So in a folder, writers take turns, by a lock. On object
@@ -16,9 +20,11 @@ import errno
 import json
 import os
 import pathlib
+import re
 import secrets
 import time
-from collections.abc import Iterator, Sequence
+import zlib
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -27,13 +33,17 @@ import numpy.typing as npt
 from kerashash import files
 from kerashash.checks import said
 from kerashash.codes import packed_width
+from kerashash.store.identity import is_identity
 from kerashash.store.rows import (
+    MOST_BITS,
     Columns,
     Version,
     check_names,
     check_where,
     chosen_names,
+    column_values,
     in_parentheses,
+    is_specification,
     not_new,
     read_only,
     wrong_where,
@@ -52,10 +62,17 @@ _LOCK = "writers.lock"
 _MOST_KEYS = 10_000
 # To look a key up in an index takes as long as to read the keys of so many rows.
 _ROWS_PER_KEY = 20
+# CRC-32 of a row's code, key and "row"; uint32, a type that no metadata have.
+_CHECKSUM = "_checksum"
 # Names of LanceDB's own columns, and what it takes for no part of a name: a store with
 # such a column could not be read.
-_OWN = ("_distance", "_rowaddr", "_rowid", "_rowoffset", "_score", "query_index")
+_OWN = (
+    *("_distance", "_rowaddr", "_rowid", "_rowoffset", "_score", "query_index"),
+    _CHECKSUM,
+)
 _NO_LETTERS = frozenset(".`")
+# Rows of numbers that LanceDB takes for vectors, by their length or name.
+_VECTOR_WIDTH, _VECTOR_NAMES = 10, ("vector", "embedding")
 # The order of neighbours: of the last key, then of the one before it.
 _ORDER = ("row", "_distance", "query_index")
 # How long a writer waits for another one.
@@ -65,6 +82,17 @@ _TIMEOUT_SECONDS = 60.0
 _UNINDEXED, _UNINDEXED_PART = 20_000, 1 / 16
 # Attempts at a change of the columns that others preempt.
 _ATTEMPTS = 9
+# What LanceDB says of a full disk, a used-up quota, and a limit on the size of files.
+_FULL = re.compile(r"No space left|os error (28|122|27)\)")
+_DENIED = re.compile(r"[Pp]ermission denied|Read-only file system")
+# And of what is no fault of the store: the system, the network, or another writer. That
+# something is not there, or no folder, is one.
+_ELSEWHERE = re.compile(
+    r"os error (?!2\)|20\))|Generic (S3|GCS|MicrosoftAzure|HTTP)|error sending request"
+    r"|[Cc]onflict|preempt|[Rr]esources exhausted|[Tt]imed out"
+)
+# Places in LanceDB's own code, at the end of its messages.
+_PLACE = re.compile(r",? /\S+\.rs:\d+:\d+")
 
 
 class LanceEngine:
@@ -93,23 +121,14 @@ class LanceEngine:
     ) -> None:
         self.path, self.location, self.version = location, _absolute(location), version
         self._next_number = 0  # after the largest key that is known
-        with self._errors_named():
-            self._database = _connected(self.location)
-            # Not `list_tables`, which cannot tell a missing bucket from an empty one.
-            try:
-                table = self._database.open_table(_TABLE)
-            except (ValueError, FileNotFoundError) as error:
-                raise FileNotFoundError(
-                    f"`path` must be a store. Received: '{location}', where there is "
-                    "none."
-                ) from error
-        meta = json.loads((table.schema.metadata or {}).get(_META, b"{}"))
-        if meta.get("format") != _FORMAT:
-            raise ValueError(
-                f"`path` must be a store of format {_FORMAT}. Received: '{location}', "
-                f"of format {meta.get('format')!r:.40}."
-            )
-        self.bits, self.model = int(meta["bits"]), meta["model"]
+        self._database = _connected(self.location)
+        try:
+            meta = _meta(self._newest(), location)
+        except FileNotFoundError as error:
+            raise FileNotFoundError(
+                f"`path` must be a store. Received: '{location}', where there is none."
+            ) from error
+        self.bits, self.model = meta["bits"], meta["model"]
         if version is not None:
             self._table()
 
@@ -141,12 +160,13 @@ class LanceEngine:
             | {"store": secrets.token_hex(8)}
         )
         fields = {"code": pa.list_(pa.uint8(), packed_width(bits)), "row": pa.int64()}
+        fields[_CHECKSUM] = pa.uint32()
         schema = pa.schema(fields, metadata={_META: meta})
         try:
             database.create_table(_TABLE, schema=schema)
-        except ValueError as error:
+        except Exception as error:
             if "already exists" not in str(error):
-                raise
+                raise _named(error, location) from error
             raise FileExistsError(
                 f"`path` must not exist. Received: '{location}', which is a store."
             ) from error
@@ -156,62 +176,63 @@ class LanceEngine:
 
     def versions(self) -> list[Version]:
         """The versions that can be read, oldest first."""
-        with self._errors_named():
-            listed = self._database.open_table(_TABLE).list_versions()
-        return [
-            Version(
-                entry["version"],
-                entry["timestamp"].astimezone(datetime.UTC).isoformat("T", "seconds"),
-                int(entry["metadata"].get("total_rows", 0)),
-            )
-            for entry in listed
-        ]
+        table = self._newest()
+        with _errors_named(self.path):
+            return [
+                Version(
+                    each["version"],
+                    each["timestamp"]
+                    .astimezone(datetime.UTC)
+                    .isoformat("T", "seconds"),
+                    int(each["metadata"].get("total_rows", 0)),
+                )
+                for each in table.list_versions()
+            ]
 
     def count(self) -> int:
         """The number of rows."""
-        with self._errors_named():
-            return int(self._table().count_rows())
+        table = self._table()
+        with _errors_named(self.path):
+            return int(table.count_rows())
 
     def snapshot(self) -> "LanceSnapshot":
         """The store as it is now, or at its version."""
-        with self._errors_named():
-            table = self._table()
+        table = self._table()
+        with _errors_named(self.path):
             # A pinned table does not follow the commits of others.
             table.checkout(table.version)
         return LanceSnapshot(self, table)
 
     def known(self, ids: Sequence[Any]) -> list[Any]:
         """Those of some keys that rows have."""
-        known: list[Any] = []
-        with self._errors_named():
-            table = self._table()
-            if "id" not in table.schema.names or not len(ids):
-                return known
-            if table.schema.field("id").type != _arrow_type(_type_of(ids)):
-                return known  # `add` refuses them
-            if table.count_rows() < _ROWS_PER_KEY * len(ids):
-                present = {*_table_of(table.search().select(["id"]))["id"].to_pylist()}
-                return [key for key in ids if key in present]
-            for start in range(0, len(ids), _MOST_KEYS):
-                some = ids[start : start + _MOST_KEYS]
-                query = table.search().where(_in("id", some)).select(["id"])
-                known += _table_of(query)["id"].to_pylist()
-        return known
+        if not len(ids):
+            return []
+        table, kind = self._table(), _arrow_type(_type_of(ids))
+        if "id" not in table.schema.names or table.schema.field("id").type != kind:
+            return []  # `add` refuses keys of another type
+        with _errors_named(self.path):
+            present = {*_rows_with(table, ids, ["id"])["id"].to_pylist()}
+        return [key for key in ids if key in present]
 
     def check(self) -> None:
-        """Read everything; LanceDB checks what it reads.
+        """Read everything, and compare codes, keys and order with their checksums.
+
+        LanceDB finds what it cannot read, and has no checksums of its own.
 
         Raises:
             ValueError: if the store is damaged.
         """
-        try:
-            table = self._table()
-            if _table_of(table.search()).num_rows != table.count_rows():
-                raise ValueError("rows are missing")
-        except Exception as error:
-            raise ValueError(
-                f"`path` must be a whole store. '{self.path}': {said(error)}."
-            ) from error
+        table, rows = self._table(), 0
+        changed: list[Any] = []
+        with _errors_named(self.path):
+            for batch in table.search().to_batches(batch_size=_ROWS_AT_A_TIME):
+                rows += batch.num_rows
+                changed = changed or _changed(batch)
+            missing = table.count_rows() - rows
+        if changed:
+            raise _damaged(self.path, f"the row of {changed[0]!r:.200} has changed")
+        if missing:
+            raise _damaged(self.path, f"{missing} rows are missing")
 
     # ----------------------------------------------------------------- writing
 
@@ -221,13 +242,15 @@ class LanceEngine:
         ids: Sequence[Any] | None,
         columns: Columns,
         replace: bool,
+        keep: bool = False,
     ) -> None:
         """Append rows in one commit, as `FolderEngine.add` does.
 
         On object storage, a commit of keys that another writer adds at the same moment
         is withdrawn by a second one.
         """
-        with self._errors_named(), self._writing() as (table, alone):
+        _check_vectors(columns)
+        with self._writing() as (table, alone):
             while True:
                 keys = self._numbered(table, len(codes)) if ids is None else ids
                 self._add_columns(
@@ -236,36 +259,47 @@ class LanceEngine:
                 present = [] if replace or ids is None else self.known(ids)
                 if present:
                     raise not_new(present[0])
-                # In order of commit; LanceDB's own order changes in a compaction. Of
-                # two writers at the same moment, chance decides which is first.
-                start = (table.version << 40) + (secrets.randbelow(1 << 16) << 24)
-                rows = _arrow_rows(table.schema, codes, keys, start, columns)
-                merge = table.merge_insert("id").when_not_matched_insert_all()
-                if replace:
-                    merge = merge.when_matched_update_all()
-                result = merge.use_index(alone).execute(rows)
-                if replace or result.num_inserted_rows == len(codes):
-                    break
-                table.delete(f"row >= {start} AND row < {start + len(codes)}")
+                with _errors_named(self.path):
+                    kept = self._kept(table, keys, columns) if keep else {}
+                    # In order of commit; LanceDB's own order changes in a compaction.
+                    # Of two writers at the same moment, chance decides which is first.
+                    start = (table.version << 40) + (secrets.randbelow(1 << 16) << 24)
+                    rows = _arrow_rows(table.schema, codes, keys, start, columns, kept)
+                    merge = table.merge_insert("id").when_not_matched_insert_all()
+                    if replace:
+                        merge = merge.when_matched_update_all()
+                    result = merge.use_index(alone).execute(rows)
+                    if replace or result.num_inserted_rows == len(codes):
+                        break
+                    table.delete(f"row >= {start} AND row < {start + len(codes)}")
                 if ids is not None:
-                    taken = {*self.known(ids)}
-                    raise not_new(next((key for key in ids if key in taken), ids[0]))
+                    raise not_new(next(iter(self.known(ids)), ids[0]))
             if ids is None:
                 self._next_number = keys[-1] + 1
-            self._index_keys(table)
+            with _errors_named(self.path):
+                self._index_keys(table)
+
+    def check_addition(
+        self, ids: Sequence[Any] | None, specification: dict[str, Any]
+    ) -> None:
+        """Check what `add` would refuse of any rows, as `FolderEngine` does."""
+        with self._writing() as (table, _):
+            kind = "int" if ids is None else _type_of(ids)
+            _check_columns(table.schema, {"id": kind, **specification})
 
     def delete(self, where: str) -> int:
         """Remove rows that meet an SQL condition, and return how many."""
-        with self._errors_named(), self._writing() as (table, _):
+        with self._writing() as (table, _):
             self.snapshot().select(where)  # an error here names `where`
-            return int(table.delete(in_parentheses(where)).num_deleted_rows)
+            with _errors_named(self.path):
+                return int(table.delete(in_parentheses(where)).num_deleted_rows)
 
     def compact(self) -> None:
         """Free the space of removed rows, and drop versions older than an hour.
 
         Indices take up the rows that they lack.
         """
-        with self._errors_named(), self._writing() as (table, _):
+        with self._writing() as (table, _), _errors_named(self.path):
             table.optimize(cleanup_older_than=_KEPT)
 
     def create_index(self, partitions: int | None) -> None:
@@ -280,25 +314,49 @@ class LanceEngine:
         """
         from lancedb.index import IvfFlat
 
-        with self._errors_named(), self._writing() as (table, _):
-            if not table.count_rows():
+        with self._writing() as (table, _):
+            if not self.count():
                 raise ValueError(f"'{self.path}' must have rows to index. It is empty.")
             index = IvfFlat(distance_type="hamming", num_partitions=partitions)
-            table.create_index("code", config=index)
+            with _errors_named(self.path):
+                table.create_index("code", config=index)
 
     # ---------------------------------------------------------------- plumbing
 
+    def _newest(self) -> Any:
+        """The table, at its newest version."""
+        # Not `list_tables`, which cannot tell a missing bucket from an empty one.
+        try:
+            return self._database.open_table(_TABLE)
+        except Exception as error:
+            if not re.search("not found", str(error), re.IGNORECASE):
+                raise _named(error, self.path) from error
+            raise FileNotFoundError(
+                errno.ENOENT, "The store is gone", str(self.path)
+            ) from error
+
     def _table(self) -> Any:
-        """The table, at the version that is read."""
-        table = self._database.open_table(_TABLE)
+        """The table, at the version that is read, if it is the one that was opened.
+
+        Another one in its place could have codes of another model.
+        """
+        table = self._newest()
         if self.version is not None:
             try:
                 table.checkout(self.version)
             except Exception as error:  # LanceDB has none of its own
+                if self.version in {version.version for version in self.versions()}:
+                    raise _named(error, self.path) from error
                 raise ValueError(
                     "`version` must be one of `versions`, which `compact` drops. "
                     f"Received: {self.version!r}."
                 ) from error
+        meta = _meta(table, self.path)
+        if (meta["bits"], meta["model"]) != (self.bits, self.model):
+            raise ValueError(
+                f"`path` must be the store that was opened. '{self.path}' has been "
+                "replaced by a store of other codes."
+            )
         return table
 
     @contextlib.contextmanager
@@ -306,20 +364,42 @@ class LanceEngine:
         """The table, and whether other writers wait until this one has ended."""
         if self.version is not None:
             raise read_only(self.path, self.version)
-        with _locked(self.location) as alone:
-            yield self._database.open_table(_TABLE), alone
+        with contextlib.ExitStack() as unwinding:
+            with _errors_named(self.path):
+                alone = unwinding.enter_context(_locked(self.location))
+            yield self._table(), alone
+
+    def _kept(self, table: Any, ids: Sequence[Any], columns: Columns) -> dict[str, Any]:
+        """Of the rows that have some keys now, the metadata that `columns` lacks.
+
+        They are Arrow arrays, in the order of the keys; null where there is no row.
+        """
+        import pyarrow as pa
+
+        given = {"id", *columns.specification}
+        names = [name for name in _shown(table.schema) if name not in given]
+        if not names:
+            return {}
+        rows = _rows_with(table, ids, ["id", *names])
+        place = {key: row for row, key in enumerate(rows["id"].to_pylist())}
+        places = pa.array([place.get(key) for key in ids], pa.int64())
+        return {
+            name: _filled(rows[name].combine_chunks().take(places)) for name in names
+        }
 
     def _numbered(self, table: Any, count: int) -> range:
         """Keys for rows that come without: the numbers after the largest."""
         start = 0
         if "id" in table.schema.names and table.schema.field("id").type == "int64":
             # Most often, none is larger than the last one, or the number of rows.
-            start = max(self._next_number, table.count_rows())
+            with _errors_named(self.path):
+                start = max(self._next_number, table.count_rows())
             # LanceDB finds some keys from a number on in no time, but the largest one
             # by a look at all. So leap ahead, farther and farther, then less and less.
             leap, farther = 1, True
             while leap:
-                keys = _keys_from(table, start + leap - 1)
+                with _errors_named(self.path):
+                    keys = _keys_from(table, start + leap - 1)
                 start = max([start, *(key + 1 for key in keys)])
                 if 0 < len(keys) < _MOST_KEYS:
                     break  # those are all
@@ -346,27 +426,10 @@ class LanceEngine:
 
         for attempt in range(_ATTEMPTS):
             present = table.schema
-            check_names(present.names, kinds)
-            for name in kinds:
-                if name in _OWN or not _NO_LETTERS.isdisjoint(name):
-                    raise ValueError(
-                        "`columns` of engine='lance' must have names without "
-                        f"{sorted(_NO_LETTERS)} and none of {_OWN}. Received: {name!r}."
-                    )
-            for name, kind in kinds.items():
-                if name not in present.names:
-                    continue
-                if present.field(name).type != _arrow_type(kind):
-                    raise ValueError(
-                        f"`{'ids' if name == 'id' else f'columns[{name!r}]'}` must be "
-                        f"of the store's type, {present.field(name).type}. Received: "
-                        f"{kind}."
-                    )
-            new = [
-                pa.field(name, _arrow_type(kind))
-                for name, kind in kinds.items()
-                if name not in present.names
-            ]
+            _check_columns(present, kinds)
+            fields = {name: _arrow_type(kind) for name, kind in kinds.items()}
+            fields[_CHECKSUM] = pa.uint32()
+            new = {n: kind for n, kind in fields.items() if n not in present.names}
             try:
                 if new:
                     table.add_columns(pa.schema(new))
@@ -376,34 +439,12 @@ class LanceEngine:
                     table.set_unenforced_primary_key("id")
                 else:
                     return
-            except (RuntimeError, ValueError):
+            except Exception as error:
                 # Another writer may have done the same at the same moment.
                 if attempt == _ATTEMPTS - 1:
-                    raise
-            table.checkout_latest()
-
-    @contextlib.contextmanager
-    def _errors_named(self) -> Iterator[None]:
-        """Turn LanceDB's errors into Python's, which name the store."""
-        try:
-            yield
-        except (RuntimeError, OSError) as error:
-            if isinstance(error, FileNotFoundError | FileExistsError | TimeoutError):
-                raise
-            message = str(error)
-            if "No space left" in message or "os error 28" in message:
-                raise OSError(
-                    errno.ENOSPC,
-                    "The disk is full; the store is as before",
-                    str(self.path),
-                ) from error
-            if "ermission denied" in message or "Read-only file system" in message:
-                raise PermissionError(
-                    errno.EACCES, "The store cannot be written", str(self.path)
-                ) from error
-            raise OSError(
-                f"'{self.path}' cannot be read or written: {said(error)}."
-            ) from error
+                    raise _named(error, self.path) from error
+            with _errors_named(self.path):
+                table.checkout_latest()
 
 
 class LanceSnapshot:
@@ -420,14 +461,16 @@ class LanceSnapshot:
         width = packed_width(self._engine.bits)
         if "id" not in self._table.schema.names:  # nothing was ever added
             return np.zeros((0, width), np.uint8), np.zeros(0, np.int64)
-        query = self._table.search().select(["code", "row"]).with_row_id(True)
-        rows = _answer(query, where)
-        codes = rows["code"].combine_chunks().flatten()
-        codes = codes.to_numpy(zero_copy_only=False).reshape(-1, width)
-        numbers, row = (
-            rows["_rowid"].to_numpy().astype(np.int64),
-            rows["row"].to_numpy(),
+        rows = self._answer(
+            lambda: self._table.search().select(["code", "row"]).with_row_id(True),
+            where,
         )
+        with _errors_named(self._engine.path):
+            codes = _codes(rows["code"])
+            numbers, row = (
+                rows["_rowid"].to_numpy().astype(np.int64),
+                rows["row"].to_numpy(),
+            )
         if (np.diff(row) < 0).any():
             order = np.argsort(row)
             codes, numbers = codes[order], numbers[order]
@@ -452,29 +495,35 @@ class LanceSnapshot:
         Raises:
             ValueError: if there is no index, or `where` is wrong.
         """
-        if all(index.columns != ["code"] for index in self._table.list_indices()):
+        with _errors_named(self._engine.path):
+            indices = [index.columns for index in self._table.list_indices()]
+            k = min(k, self._table.count_rows())
+        if ["code"] not in indices:
             raise ValueError(
                 "`nprobes` must be None before `create_index` builds an index. "
                 f"Received: {nprobes}, '{self._engine.path}'."
             )
-        k = min(k, self._table.count_rows())
         if not len(queries) or not k:
             distances = np.zeros((len(queries), 0), np.int32)
             return distances, self.columns(np.zeros(0, np.int64))
-        names = [name for name in self._table.schema.names if name != "code"]
-        query = self._table.search([*queries], vector_column_name="code")
-        query = query.distance_type("hamming").limit(k).select([*names, "_distance"])
-        found = _answer(query.nprobes(nprobes), where)
+        names = _shown(self._table.schema)
+
+        def query() -> Any:
+            query = self._table.search([*queries], vector_column_name="code")
+            query = query.distance_type("hamming").limit(k).nprobes(nprobes)
+            return query.select([*names, "row", "_distance"])
+
+        found = self._answer(query, where)
         if found.num_rows < k * len(queries):
             # Some partitions have too few rows: search all of them.
-            found = _table_of(query.maximum_nprobes(0))
-        # LanceDB numbers the queries if they are more than one.
-        keys = [name for name in _ORDER if name in found.column_names]
-        order = np.lexsort([found[name].to_numpy() for name in keys])
-        distances = found["_distance"].to_numpy()[order].astype(np.int32)
-        return distances.reshape(len(queries), -1), {
-            name: _values(found[name])[order] for name in names if name != "row"
-        }
+            found = self._answer(lambda: query().maximum_nprobes(0), where)
+        with _errors_named(self._engine.path):
+            # LanceDB numbers the queries if they are more than one.
+            keys = [name for name in _ORDER if name in found.column_names]
+            order = np.lexsort([found[name].to_numpy() for name in keys])
+            distances = found["_distance"].to_numpy()[order].astype(np.int32)
+            columns = {name: _values(found[name])[order] for name in names}
+        return distances.reshape(len(queries), -1), columns
 
     def columns(
         self, rows: npt.NDArray[np.int64], names: Sequence[str] | None = None
@@ -483,19 +532,46 @@ class LanceSnapshot:
 
         Columns that are not among `names` are not read; None is all of them.
         """
-        present = self._table.schema.names
-        present = [name for name in present if name not in ("code", "row")]
+        schema = self._table.schema
         # Before the first rows, LanceDB has no column of keys.
-        names = chosen_names(names, present or ["id"])
+        names = chosen_names(names, _shown(schema) or ["id"])
         unique, inverse = np.unique(rows, return_inverse=True)
         if not names or not len(unique):
-            return {n: np.zeros(0, object if n == "id" else float) for n in names}
-        query = self._table.take_row_ids(unique.tolist()).select(names)
-        taken = (
-            query.with_row_id().to_batches(max_batch_length=_ROWS_AT_A_TIME).read_all()
-        )
-        order = np.argsort(taken["_rowid"].to_numpy())
-        return {name: _values(taken[name])[order][inverse] for name in names}
+            kinds = {n: _kind(schema.field(n).type) for n in names if n != "id"}
+            return {name: column_values([], kinds.get(name)) for name in names}
+        with _errors_named(self._engine.path):
+            query = self._table.take_row_ids(unique.tolist()).select(names)
+            query = query.with_row_id().to_batches(max_batch_length=_ROWS_AT_A_TIME)
+            taken = query.read_all()
+            order = np.argsort(taken["_rowid"].to_numpy())
+            return {name: _values(taken[name])[order][inverse] for name in names}
+
+    def _answer(self, query: Callable[[], Any], where: str | None) -> Any:
+        """The Arrow table of those rows of a query that meet a condition."""
+        path = self._engine.path
+        if where is None:
+            with _errors_named(path):
+                return _table_of(query())
+        check_where(where)
+        # LanceDB would read a condition to where it could end.
+        condition = in_parentheses(where)
+        try:
+            return _table_of(query().where(condition))
+        except Exception as error:  # of LanceDB, and panics of its parser among them
+            try:
+                self._table.search().where(condition).explain_plan()
+            except Exception:
+                is_wrong = True
+            else:
+                # What can be planned may still divide by zero; or the store is damaged,
+                # and cannot be read without it either.
+                is_wrong = False
+            if not is_wrong:
+                with _errors_named(path):
+                    for read in (query(), self._table.search()):
+                        for _ in read.to_batches(batch_size=_ROWS_AT_A_TIME):
+                            pass
+            raise wrong_where(where, _reason(error)) from error
 
 
 def _absolute(location: pathlib.Path | str) -> pathlib.Path | str:
@@ -518,6 +594,162 @@ def _connected(location: pathlib.Path | str) -> Any:
             "`path` must be a path, or a URL of object storage such as "
             f"s3://bucket/codes.khs. Received: {str(location)!r}."
         ) from error
+    except Exception as error:
+        raise _named(error, location) from error
+
+
+@contextlib.contextmanager
+def _errors_named(path: pathlib.Path | str) -> Iterator[None]:
+    """Turn LanceDB's errors into Python's, which name the store.
+
+    LanceDB has no types of its own: its errors are of any, among them those of wrong
+    arguments. So what is in the block calls LanceDB, and checks no argument.
+    """
+    try:
+        yield
+    except Exception as error:
+        raise _named(error, path) from error
+
+
+def _named(error: Exception, path: pathlib.Path | str) -> Exception:
+    """What an error of LanceDB, or of the lock, says of a store."""
+    message = str(error)
+    if _FULL.search(message):
+        rule = "The disk is full; the store is as before"
+        return OSError(errno.ENOSPC, rule, str(path))
+    if _DENIED.search(message):
+        return PermissionError(errno.EACCES, "The store cannot be written", str(path))
+    if isinstance(error, TimeoutError) or getattr(error, "filename", None):
+        return error  # Python's own, of the lock
+    if _ELSEWHERE.search(message):
+        return OSError(f"'{path}' cannot be read or written: {_reason(error)}.")
+    return _damaged(path, _reason(error))
+
+
+def _reason(error: Exception) -> str:
+    """What an error of LanceDB says, on one short line."""
+    return _PLACE.sub("", " ".join(said(error).split()))[:300]
+
+
+def _damaged(path: pathlib.Path | str, reason: str) -> ValueError:
+    return ValueError(f"`path` must be a whole store. '{path}': {reason}.")
+
+
+def _meta(table: Any, path: pathlib.Path | str) -> dict[str, Any]:
+    """What is known of a store as a whole, checked; and the types of its columns."""
+    import pyarrow as pa
+
+    schema = table.schema
+    try:
+        meta = json.loads((schema.metadata or {}).get(_META, b"{}"))
+    except (ValueError, RecursionError) as error:
+        raise _damaged(path, "what it says of itself is no JSON") from error
+    meta = meta if isinstance(meta, dict) else {}
+    given = meta.get("format")
+    if type(given) is not int or given != _FORMAT:
+        raise ValueError(
+            f"`path` must be a store of format {_FORMAT}. Received: '{path}', of "
+            f"format {given!r:.40}."
+        )
+    bits: Any = meta.get("bits")
+    model = meta.get("model", "")
+    rules = {
+        "bits": type(bits) is int and 1 <= bits <= MOST_BITS,
+        "model": model is None or is_identity(model, bits),
+        # Stores of earlier releases have none.
+        "store": isinstance(meta.get("store", ""), str),
+    }
+    for name, is_right in rules.items():
+        if not is_right:
+            raise _damaged(path, f"its {name!r} is {meta.get(name)!r:.100}")
+    types = dict(zip(schema.names, schema.types, strict=True))
+    rules = {
+        "code": types.get("code") == pa.list_(pa.uint8(), packed_width(bits)),
+        "row": types.get("row") == pa.int64(),
+    }
+    rules |= {name: _kind(types[name]) is not None for name in _shown(schema)}
+    if "id" in types:
+        rules["id"] = _kind(types["id"]) in ("str", "int")
+    for name, is_right in rules.items():
+        if not is_right:
+            raise _damaged(
+                path, f"its column {name!r:.100} is {types.get(name)!s:.100}"
+            )
+    return meta
+
+
+def _shown(schema: Any) -> list[str]:
+    """The names of the keys and metadata, which users see."""
+    return [
+        field.name
+        for field in schema
+        if field.name not in ("code", "row") and not _is_checksum(field)
+    ]
+
+
+def _is_checksum(field: Any) -> bool:
+    """Whether a column holds checksums, and is no metadata of an earlier release."""
+    return field.name == _CHECKSUM and str(field.type) == "uint32"
+
+
+def _checksums(
+    codes: npt.NDArray[np.uint8], ids: Sequence[Any], rows: Iterable[int]
+) -> list[int]:
+    """The checksum of each row: of its code, its number, and its key as text."""
+    joined, width = codes.tobytes(), codes.shape[1]
+    return [
+        zlib.crc32(
+            joined[place * width : (place + 1) * width] + f"{row} {key}".encode()
+        )
+        for place, (key, row) in enumerate(zip(ids, rows, strict=True))
+    ]
+
+
+def _changed(batch: Any) -> list[Any]:
+    """The keys of the rows of a batch that do not have their checksum."""
+    if not batch.num_rows or not any(map(_is_checksum, batch.schema)):
+        return []
+    ids, rows, kept = (batch[name].to_pylist() for name in ("id", "row", _CHECKSUM))
+    found = _checksums(_codes(batch["code"]), ids, rows)
+    return [
+        key
+        for key, one, other in zip(ids, kept, found, strict=True)
+        if one not in (None, other)
+    ]
+
+
+def _check_vectors(columns: Columns) -> None:
+    """Refuse rows of numbers that LanceDB does not take."""
+    for name, values in columns.arrays().items():
+        if not isinstance(columns.specification[name], dict):
+            continue
+        is_vector = values.shape[1] >= _VECTOR_WIDTH or name in _VECTOR_NAMES
+        has_nan = values.dtype.kind == "f" and bool(np.isnan(values).any())
+        if not values.shape[1] or (is_vector and has_nan):
+            raise ValueError(
+                f"`columns[{name!r}]` of engine='lance' must have rows of one number "
+                "or more, and without NaN if LanceDB takes them for vectors: of "
+                f"{_VECTOR_WIDTH} numbers or more, or under one of the names "
+                f"{_VECTOR_NAMES}. Received: rows of {values.shape[1]}"
+                f"{', with NaN' if has_nan else ''}."
+            )
+
+
+def _check_columns(schema: Any, kinds: dict[str, Any]) -> None:
+    """Check that rows of some columns, of these types, can be added."""
+    check_names(schema.names, kinds)
+    for name, kind in kinds.items():
+        if name not in schema.names or _is_checksum(schema.field(name)):
+            if name in _OWN or not _NO_LETTERS.isdisjoint(name):
+                raise ValueError(
+                    "`columns` of engine='lance' must have names without "
+                    f"{sorted(_NO_LETTERS)} and none of {_OWN}. Received: {name!r}."
+                )
+        elif schema.field(name).type != _arrow_type(kind):
+            raise ValueError(
+                f"`{'ids' if name == 'id' else f'columns[{name!r}]'}` must be of the "
+                f"store's type, {schema.field(name).type}. Received: {kind}."
+            )
 
 
 @contextlib.contextmanager
@@ -538,23 +770,23 @@ def _locked(location: pathlib.Path | str) -> Iterator[bool]:
         yield locked
 
 
-def _answer(query: Any, where: str | None) -> Any:
-    """The Arrow table of a query of the rows that meet a condition."""
-    if where is not None:
-        check_where(where)
-        # LanceDB would read a condition to where it could end.
-        query = query.where(in_parentheses(where))
-    try:
-        return _table_of(query)
-    except Exception as error:  # of LanceDB, and panics of its parser among them
-        if where is None:
-            raise
-        raise wrong_where(where, said(error)[:300]) from error
-
-
 def _table_of(query: Any) -> Any:
     """The Arrow table of a query's rows."""
     return query.to_batches(batch_size=_ROWS_AT_A_TIME).read_all()
+
+
+def _rows_with(table: Any, ids: Sequence[Any], names: list[str]) -> Any:
+    """Some columns of the rows that have one of the keys, and perhaps of others."""
+    import pyarrow as pa
+
+    if table.count_rows() < _ROWS_PER_KEY * len(ids):
+        return _table_of(table.search().select(names))
+    starts = range(0, len(ids), _MOST_KEYS)
+    conditions = [_in("id", ids[start : start + _MOST_KEYS]) for start in starts]
+    return pa.concat_tables(
+        _table_of(table.search().where(condition).select(names))
+        for condition in conditions
+    )
 
 
 def _keys_from(table: Any, number: int) -> list[int]:
@@ -570,14 +802,17 @@ def _arrow_rows(
     ids: Sequence[Any],
     start: int,
     columns: Columns,
+    kept: dict[str, Any],
 ) -> Any:
-    """The Arrow table of rows to add; `start` is the first value of "row"."""
+    """The Arrow table of rows to add; `start` is the first value of "row", and `kept`
+    has further columns as Arrow arrays."""
     import pyarrow as pa
 
     arrays = {
         "id": pa.array(ids, schema.field("id").type),
         "row": pa.array(np.arange(start, start + len(codes))),
         "code": _fixed_lists(codes),
+        **kept,
         **{
             name: _fixed_lists(values)
             if getattr(values, "ndim", 1) == 2
@@ -587,7 +822,10 @@ def _arrow_rows(
         },
     }
     for field in schema:
-        arrays.setdefault(field.name, pa.nulls(len(codes), field.type))
+        if _is_checksum(field):
+            sums = _checksums(codes, ids, range(start, start + len(codes)))
+            arrays[field.name] = pa.array(sums, field.type)
+        arrays.setdefault(field.name, _filled(pa.nulls(len(codes), field.type)))
     return pa.table({name: arrays[name] for name in schema.names}, schema)
 
 
@@ -615,6 +853,40 @@ def _arrow_type(kind: Any) -> Any:
     }[kind]
 
 
+def _kind(arrow_type: Any) -> Any:
+    """The type of a column as `Columns` gives it; None of one that no store has."""
+    import pyarrow as pa
+
+    for kind in ("str", "bytes", "int", "float", "bool"):
+        if arrow_type == _arrow_type(kind):
+            return kind
+    if pa.types.is_fixed_size_list(arrow_type):
+        with contextlib.suppress(NotImplementedError):  # of a type without one
+            dtype = np.dtype(arrow_type.value_type.to_pandas_dtype())
+            rows = {"dtype": dtype.str, "width": arrow_type.list_size}
+            return rows if is_specification(rows) else None
+    return None
+
+
+def _codes(column: Any) -> npt.NDArray[np.uint8]:
+    """A column of codes as an array ``(n, width)``."""
+    if column.null_count:
+        raise ValueError("rows without a code")
+    values: npt.NDArray[np.uint8] = _values(column)
+    return values
+
+
+def _filled(array: Any) -> Any:
+    """An Arrow array with zeros where a row of numbers is missing.
+
+    That is how it is read, and LanceDB takes no vectors that are null.
+    """
+    import pyarrow as pa
+
+    is_list = pa.types.is_fixed_size_list(array.type)
+    return _fixed_lists(_values(array)) if is_list and array.null_count else array
+
+
 def _fixed_lists(rows: npt.NDArray[Any]) -> Any:
     import pyarrow as pa
 
@@ -626,11 +898,14 @@ def _values(column: Any) -> npt.NDArray[Any]:
     """A column as an array: ``(n,)``, or ``(n, width)`` of rows of numbers."""
     import pyarrow as pa
 
-    column = column.combine_chunks()
+    if isinstance(column, pa.ChunkedArray):
+        column = column.combine_chunks()
     if pa.types.is_fixed_size_list(column.type):
         width = column.type.list_size
-        values = column.fill_null([0] * width) if column.null_count else column
-        return values.flatten().to_numpy(zero_copy_only=False).reshape(-1, width)
+        if column.null_count:
+            zero = np.zeros(width, column.type.value_type.to_pandas_dtype())
+            column = column.fill_null(pa.scalar(zero.tolist(), column.type))
+        return column.flatten().to_numpy(zero_copy_only=False).reshape(-1, width)
     texts = pa.types.is_string(column.type) or pa.types.is_binary(column.type)
     if texts or (column.null_count and not pa.types.is_floating(column.type)):
         array = np.empty(len(column), object)

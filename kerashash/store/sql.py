@@ -7,20 +7,28 @@ import contextlib
 import datetime
 import errno
 import json
+import os
 import pathlib
 import re
 import sqlite3
+import stat
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
+from kerashash import files
 from kerashash.checks import said
+from kerashash.store.identity import is_identity
 from kerashash.store.rows import MOST_BITS, in_parentheses, is_specification
 
 # How long a writer waits for another one.
 _TIMEOUT_SECONDS = 60.0
+# What SQLite may have beside its file.
+_COMPANIONS = ("-journal", "-wal", "-shm")
+# How a journal ends that names a super-journal.
+_SUPER_JOURNAL = bytes.fromhex("d9d505f920a163d7")
 # Numbers of rows and versions stay below, so that SQLite can count on.
 _MOST = 2**62
 TABLES = """
@@ -90,6 +98,7 @@ def _folded(name: str) -> bytes:
 @contextlib.contextmanager
 def connected(file: pathlib.Path, mode: str = "rw") -> Iterator[sqlite3.Connection]:
     """A connection that runs nothing that the file holds; closed at the end."""
+    _check_files(file)
     connection = sqlite3.connect(
         f"{file.absolute().as_uri()}?mode={mode}",
         uri=True,
@@ -103,6 +112,28 @@ def connected(file: pathlib.Path, mode: str = "rw") -> Iterator[sqlite3.Connecti
         yield connection
     finally:
         connection.close()
+
+
+def _check_files(file: pathlib.Path) -> None:
+    """Refuse what SQLite would follow, wait for, or remove.
+
+    A link leads out of the folder, and who opens a pipe waits for ever. SQLite rolls
+    back a journal that a killed writer left, and then removes the super-journal that it
+    names, wherever that is. A store is one database, so its own journals name none.
+    """
+    for path in (file, *(file.with_name(file.name + end) for end in _COMPANIONS)):
+        try:
+            mode = path.lstat().st_mode
+        except FileNotFoundError:
+            continue
+        if not stat.S_ISREG(mode):
+            raise Damage(f"{path.name} must be a file, and no link")
+    journal = file.with_name(file.name + _COMPANIONS[0])
+    # Another process may remove its own just now.
+    with contextlib.suppress(FileNotFoundError), files.open_regular(journal) as stream:
+        stream.seek(max(os.fstat(stream.fileno()).st_size - len(_SUPER_JOURNAL), 0))
+        if stream.read() == _SUPER_JOURNAL:
+            raise Damage(f"{journal.name} names a super-journal")
 
 
 @contextlib.contextmanager
@@ -126,12 +157,21 @@ def errors_named(path: pathlib.Path) -> Iterator[None]:
                 f"'{path}' has been written by another process for more than "
                 f"{_TIMEOUT_SECONDS:.0f} s."
             ) from error
+        code = getattr(error, "sqlite_errorcode", None)
+        if code == sqlite3.SQLITE_IOERR_WRITE:  # as over a quota, or a limit of sizes
+            rule = "The disk does not take what is written; the store is as before"
+            raise OSError(errno.EIO, rule, str(path)) from error
+        # What is asked of a whole store is right: a table or a column is missing.
+        if code == sqlite3.SQLITE_ERROR:
+            raise _not_whole(path, error) from error
         raise OSError(f"'{path}' cannot be read or written: {said(error)}.") from error
     # The second, where SQLite quotes damaged text in its message.
     except (sqlite3.Error, UnicodeDecodeError) as error:
-        raise ValueError(
-            f"`path` must be a whole store. '{path}': {said(error)}."
-        ) from error
+        raise _not_whole(path, error) from error
+
+
+def _not_whole(path: pathlib.Path, error: Exception) -> ValueError:
+    return ValueError(f"`path` must be a whole store. '{path}': {said(error)}.")
 
 
 def quoted(name: str) -> str:
@@ -178,15 +218,13 @@ def meta(connection: sqlite3.Connection) -> dict[str, Any]:
             raise Damage(f"its {name!r:.40} is no JSON") from error
     model, columns = meta.get("model", ""), meta.get("columns")
     since = meta.get("since", {})
-    fields = ("name", "in_zoo", "method", "bits", "input", "weights")
     rules = {
         "bits": _is_number(meta.get("bits"), 1, MOST_BITS),
         "generation": _is_number(meta.get("generation"), 0, _MOST),
         # After the key 2^63 - 1 there is no next one.
         "next_id": _is_number(meta.get("next_id"), 0, 2**63),
         "id_type": meta.get("id_type", "") in (None, "int", "str"),
-        "model": model is None
-        or (isinstance(model, dict) and all(name in model for name in fields)),
+        "model": model is None or is_identity(model, meta.get("bits")),
         "columns": isinstance(columns, dict)
         and all(map(is_specification, columns.values())),
         # Stores of earlier releases have neither.

@@ -276,7 +276,7 @@ def build_model(zoo_entry: Entry) -> "HashModel":
         if "compile_config" in config:
             raise ValueError("a compile_config")
         saving.check_config(config, max_sequential=_MAX_SEQUENTIAL)
-        # Not Keras' setting, for what the config says nothing of: codes would be others.
+        # Not Keras' setting, where the config says nothing: codes would be others.
         with saving.limited_weights(values), dtype_policy("float32"):
             model = keras.saving.deserialize_keras_object(config)
     except Exception as error:  # Keras and TensorFlow have types of their own

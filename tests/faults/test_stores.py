@@ -1,7 +1,12 @@
 """Stores of strangers: what SQLite would take, and no store holds."""
 
+import errno
+import json
 import os
 import sqlite3
+import struct
+import subprocess
+import sys
 
 import numpy as np
 import pytest
@@ -9,6 +14,15 @@ import pytest
 from kerashash import CodeStore
 from kerashash.store import filling
 
+#: What a store of 12 bits says of its model, and what is wrong in it.
+MODEL = {
+    **{"name": "a", "in_zoo": False, "method": "DSRE", "bits": 12},
+    **{"input": [4], "weights": "0" * 64},
+}
+WRONG_MODELS = [
+    *({"name": name} for name in (None, 7, [])),
+    *({"bits": 11}, {"bits": "12"}, {"in_zoo": 1}, {"weights": None}, {"input": 4}),
+]
 ENDLESS = "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n)"
 
 
@@ -66,6 +80,8 @@ def test_a_whole_store_is_used_and_its_statistics_may_be_there(folder):
         [meta("next_id", "[" * 9999)],
         [meta("next_id", 3)],
         [meta("model", '{"name": "x"}')],
+        *([meta("model", json.dumps(MODEL | wrong))] for wrong in WRONG_MODELS),
+        [meta("model", json.dumps(MODEL)), meta("bits", 15)],
         [meta("id_type", '"float"')],
         [meta("columns", '{"label": "object", "scores": "int"}')],
         [meta("columns", '{"label": "int", "scores": {"dtype": "|O", "width": 4}}')],
@@ -101,14 +117,108 @@ def test_what_no_store_holds_is_named(folder, statements):
 def test_what_is_not_asked_for_is_not_read(folder, tmp_path):
     """Metadata may be large: here, those that cannot be read stand for them."""
     change(folder, "UPDATE rows SET scores = x'00'")
-    store = CodeStore.open(folder)
+    store, codes = CodeStore.open(folder), np.zeros((1, 2), np.uint8)
     with pytest.raises(ValueError, match="column 'scores' holds other values"):
         store.columns()
     assert store.columns(names=["label"])["label"].tolist()[:3] == [0, 1, 2]
     assert store.duplicates(radius=12) == [store.columns(names=["id"])["id"].tolist()]
+    store = CodeStore.create(tmp_path / "paths.khs", bits=12)
+    store.add(codes, ids=["x"], columns={"scores": np.ones((1, 4))})
+    change(tmp_path / "paths.khs", "UPDATE rows SET scores = x'00'")
     (tmp_path / "a.png").touch()
     pending = filling.pending_files(tmp_path, store)
     assert [file.path for file in pending.files] == [str(tmp_path / "a.png")]
+
+
+def test_a_model_of_so_many_bits_is_one(folder):
+    change(folder, meta("model", json.dumps(MODEL)))
+    use(folder)
+
+
+@pytest.mark.parametrize("size", [0, 100, 4096])
+def test_a_file_of_rows_that_was_cut_is_named(folder, size):
+    os.truncate(folder / "rows.sqlite", size)
+    with pytest.raises(ValueError, match=r"`path` must be a whole.*codes\.khs"):
+        CodeStore.open(folder)
+
+
+def test_a_journal_removes_no_file_elsewhere(folder, tmp_path):
+    """SQLite removes the super-journal that a journal names, when it rolls back."""
+    thesis = tmp_path / "thesis.txt"
+    thesis.write_text("five years of work\n")
+    content = (folder / "rows.sqlite").read_bytes()
+    page = struct.unpack(">H", content[16:18])[0]
+    name, magic = str(thesis).encode(), bytes.fromhex("d9d505f920a163d7")
+    journal = magic + struct.pack(">IIIII", 0, 0, len(content) // page, 512, page)
+    journal = journal.ljust(512, b"\0") + struct.pack(">I", 0x40000000 // page + 1)
+    journal += name + struct.pack(">II", len(name), sum(name)) + magic
+    store = CodeStore.open(folder)
+    (folder / "rows.sqlite-journal").write_bytes(journal)
+    for read in (lambda: CodeStore.open(folder), lambda: len(store), store.compact):
+        with pytest.raises(ValueError, match=r"codes\.khs.*names a super-journal"):
+            read()
+    assert thesis.exists()
+
+
+@pytest.mark.skipif(os.name != "posix", reason="links and pipes of POSIX")
+@pytest.mark.parametrize("end", ["journal", "wal", "shm"])
+@pytest.mark.parametrize("kind", ["link", "pipe"])
+def test_links_and_pipes_beside_the_rows_are_refused(folder, tmp_path, end, kind):
+    store, name = CodeStore.open(folder), f"rows.sqlite-{end}"
+    (tmp_path / "outside").write_bytes(b"x" * 99)
+    if kind == "link":
+        (folder / name).symlink_to(tmp_path / "outside")
+    else:
+        os.mkfifo(folder / name)  # who opens it waits for ever
+    for read in (lambda: CodeStore.open(folder), lambda: len(store), store.compact):
+        with pytest.raises(ValueError, match=rf"codes\.khs.*{name} must be a file"):
+            read()
+    assert (tmp_path / "outside").read_bytes() == b"x" * 99
+
+
+@pytest.mark.parametrize("number", [errno.ENOSPC, errno.EDQUOT, errno.EFBIG])
+def test_a_full_disk_is_named(folder, monkeypatch, number):
+    def full(descriptor):
+        raise OSError(number, os.strerror(number))
+
+    store = CodeStore.open(folder)
+    monkeypatch.setattr(os, "fsync", full)
+    rule = r"The disk is full; the store is as before: .*codes\.khs"
+    for write in (lambda: store.add(np.zeros((1, 2), np.uint8)), store.compact):
+        with pytest.raises(OSError, match=rule) as error:
+            write()
+        assert error.value.errno == number
+    monkeypatch.undo()
+    use(folder)
+
+
+LIMITED = """
+import resource, sys
+import numpy as np
+import kerashash
+
+store = kerashash.CodeStore.open(sys.argv[1])
+resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, 100_000))
+try:
+    store.add(np.zeros((2000, 1), np.uint8), ids=[f"{i:0100}" for i in range(2000)])
+except OSError as error:
+    print(error)
+"""
+
+
+@pytest.mark.skipif(os.name != "posix", reason="limits of POSIX")
+def test_rows_over_a_limit_of_sizes_are_named(tmp_path):
+    store = CodeStore.create(tmp_path / "codes.khs", bits=8)
+    # In a process of its own, whose output is no file that could meet the limit.
+    run = subprocess.run(
+        [sys.executable, "-c", LIMITED, store.path],
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert "does not take what is written; the store is as before" in run.stdout
+    assert "codes.khs" in run.stdout
+    assert len(store) == 0
 
 
 @pytest.mark.skipif(os.name != "posix", reason="links and pipes of POSIX")

@@ -1217,3 +1217,13 @@ def test_a_model_is_a_model(tmp_path):
             CodeStore.create(tmp_path / "codes.khs", bits=8)
         with pytest.raises(TypeError, match="`model` must be a HashModel or the name"):
             call(tmp_path / "codes.khs", model=5)
+
+
+@pytest.mark.parametrize("engine", ENGINES)
+def test_a_tilde_is_the_home_folder(engine, tmp_path, monkeypatch):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.chdir(tmp_path)
+    store = kerashash.CodeStore.create("~/s.khs", bits=8, engine=engine)
+    store.add(np.zeros((1, 1), np.uint8))
+    assert len(kerashash.CodeStore.open(tmp_path / "s.khs")) == 1
+    assert [path.name for path in tmp_path.iterdir()] == ["s.khs"]

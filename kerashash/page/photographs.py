@@ -7,6 +7,7 @@ import threading
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, BinaryIO
 
+from kerashash import files
 from kerashash.page.limits import Limits, Refused
 from kerashash.page.searching import opened
 
@@ -36,7 +37,8 @@ class Photographs:
     def __init__(
         self, store: "CodeStore", folder: str | os.PathLike[str], limits: Limits
     ) -> None:
-        if not os.path.isdir(folder):
+        folder = files.as_path(folder, "images")
+        if not folder.is_dir():
             raise NotADirectoryError(
                 f"`images` must be a folder. Received: '{os.fspath(folder)}'."
             )

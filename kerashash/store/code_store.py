@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Self, TypeAlias, cast
 import numpy as np
 import numpy.typing as npt
 
+from kerashash import files
 from kerashash.checks import as_array, check_choices, check_flag, check_integer, said
 from kerashash.codes import as_packed, packed_width
 from kerashash.store import inputs
@@ -862,7 +863,7 @@ def _is_url(path: str | os.PathLike[str]) -> bool:
 
 
 def _location(path: str | os.PathLike[str]) -> Any:
-    """A URL as it is, or a `pathlib.Path`."""
+    """A URL as it is, or a `pathlib.Path` in which ``~`` is the home folder."""
     text = os.fspath(path) if isinstance(path, os.PathLike) else path
     if not isinstance(text, str):
         raise TypeError(f"`path` must be a path or a URL. Received: {path!r:.200}.")
@@ -871,7 +872,7 @@ def _location(path: str | os.PathLike[str]) -> Any:
             "`path` must be a path or a URL, of at least one character and without a "
             f"null character. Received: {path!r:.200}."
         )
-    return text if _is_url(text) else pathlib.Path(text)
+    return text if _is_url(text) else files.as_path(text)
 
 
 def _engine_class(engine: str, path: str | os.PathLike[str]) -> Any:

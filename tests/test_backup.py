@@ -8,6 +8,8 @@ import keras
 import numpy as np
 import pytest
 from conftest import mlp
+from keras.optimizers import Adam
+from keras.optimizers.schedules import CosineDecay
 
 from kerashash.methods import DSRE, AdaLabelHash
 from kerashash.monitoring.callbacks import Backup
@@ -176,6 +178,13 @@ def test_every_and_keep(tmp_path):
         ({"units": (4, 4)}, "number of config.backbone.config.layers = 2"),
         ({"optimizer": "sgd"}, "optimizer = 'Adam'; this one has 'SGD'"),
         ({"margin": 0.5}, r"config\.margin = "),
+        ({"dtype": "bfloat16"}, r"dtype\.name = 'float32'; this one has 'bfloat16'"),
+        ({"optimizer": Adam(1e-3, amsgrad=True)}, "amsgrad = False; this one has True"),
+        ({"optimizer": Adam(1e-3, 0.5)}, r"beta_1 = 0\.9; this one has 0\.5"),
+        (
+            {"optimizer": Adam(CosineDecay(1e-3, 9))},
+            "learning_rate = 'a number'; this one has {",
+        ),
     ],
 )
 def test_the_backup_of_another_model_is_refused(folder, options, difference):
@@ -183,6 +192,147 @@ def test_the_backup_of_another_model_is_refused(folder, options, difference):
     with pytest.raises(ValueError, match=f"`folder` must hold.*{difference}"):
         fit(make(**options), folder)
     assert sorted(folder.rglob("*")) == before
+
+
+def test_the_learning_rate_of_the_backup_goes_on(folder):
+    model = make(optimizer=Adam(0.5))
+    fit(model, folder)
+    assert float(model.optimizer.learning_rate) == pytest.approx(1e-3)
+
+
+def test_the_schedule_of_a_backup_is_that_of_the_model(tmp_path):
+    for optimizer in (keras.optimizers.LossScaleOptimizer, lambda inner: inner):
+        folder = tmp_path / optimizer.__name__
+        with pytest.raises(InterruptedError):
+            fit(make(optimizer=optimizer(Adam(CosineDecay(1e-3, 9)))), folder, Stop(1))
+        for rate, shown in ((CosineDecay(1e-3, 8), "decay_steps = 9"), (1e-3, "= {")):
+            with pytest.raises(ValueError, match=f"learning_rate.*{shown}"):
+                fit(make(optimizer=optimizer(Adam(rate))), folder)
+        model = make(optimizer=optimizer(Adam(CosineDecay(1e-3, 9))))
+        assert fit(model, folder, epochs=2).epoch == [1]
+
+
+# ------------------------------------------------------------------- other callbacks
+
+# Best after 3 epochs; then one waits for less.
+VALUES = [5.0, 4.0, 3.0, 3.5, 3.4, 3.3, 3.2, 3.1, 1.0]
+
+
+def watching(folder):
+    options = {"monitor": "value", "mode": "min"}
+    return [
+        keras.callbacks.LambdaCallback(
+            on_epoch_end=lambda epoch, logs: logs.update(value=VALUES[epoch])
+        ),
+        keras.callbacks.ReduceLROnPlateau(patience=2, factor=0.5, **options),
+        keras.callbacks.EarlyStopping(patience=3, restore_best_weights=True, **options),
+        keras.callbacks.ModelCheckpoint(
+            folder / "best.keras", save_best_only=True, **options
+        ),
+    ]
+
+
+def watched(folder, dtype, *callbacks, backup=True, patience=3, **options):
+    keras.utils.set_random_seed(1)
+    layers = [keras.Input((4,)), keras.layers.Dense(4, dtype=dtype)]
+    model = AdaLabelHash(keras.Sequential(layers), bits=8, num_classes=2)
+    model.compile(Adam(0.01), run_eagerly=True)
+    before = [Backup(folder / "backup", **options)] if backup else []
+    watches = watching(folder)
+    watches[2].patience = patience
+    history = model.fit(
+        X,
+        Y,
+        batch_size=4,
+        epochs=len(VALUES),
+        shuffle=False,
+        verbose=0,
+        # Its place in the list does not matter.
+        callbacks=[*before, *watches, *callbacks],
+    )
+    return history.epoch, model, watches
+
+
+class StopAtTheEnd(keras.callbacks.Callback):
+    def on_train_end(self, logs=None):
+        raise InterruptedError
+
+
+@pytest.mark.parametrize(
+    ("kill", "dtype"), [(Stop(4), "float32"), (StopAtTheEnd(), "bfloat16")]
+)
+def test_callbacks_that_watch_a_value_go_on(tmp_path, kill, dtype):
+    epochs, expected, _ = watched(tmp_path, dtype, backup=False)
+    assert epochs == [*range(6)]
+    assert float(expected.optimizer.learning_rate) == np.float32(0.005)
+    with pytest.raises(InterruptedError):
+        watched(tmp_path, dtype, kill)
+    best = (tmp_path / "best.keras").read_bytes()
+    epochs, model, watches = watched(tmp_path, dtype)
+    assert epochs == [*range(getattr(kill, "epoch", 6), 6)]
+    same(model, expected)
+    for one, two in zip(
+        model.optimizer.variables, expected.optimizer.variables, strict=True
+    ):
+        np.testing.assert_array_equal(one, two)
+    assert watches[-1].best == 3.0
+    assert (tmp_path / "best.keras").read_bytes() == best
+
+
+def test_a_training_that_was_stopped_is_complete(tmp_path):
+    epochs, expected, _ = watched(tmp_path, "float32", keep=True)
+    assert epochs == [*range(6)]
+    for _ in "12":
+        epochs, model, _ = watched(tmp_path, "float32", keep=True)
+        assert epochs == []
+        same(model, expected)
+    assert watched(tmp_path, "float32", patience=9)[0] == [6, 7, 8]
+
+
+def test_the_weights_that_callbacks_remember_have_checksums(tmp_path):
+    with pytest.raises(InterruptedError):
+        watched(tmp_path, "float32", Stop(4))
+    flip(tmp_path / "backup" / "epoch-4" / "callbacks.npz")
+    with pytest.warns(UserWarning, match=r"epoch-4 is damaged \(callbacks\.npz"):
+        assert watched(tmp_path, "float32")[0] == [3, 4, 5]
+
+
+def test_averaged_weights_in_a_model_are_known_as_such(tmp_path):
+    def averaged(*callbacks):
+        model = make(optimizer=Adam(0.1, use_ema=True, ema_momentum=0.5))
+        swap = keras.callbacks.SwapEMAWeights(swap_on_epoch=True)
+        fit(model, tmp_path / "backup", swap, *callbacks)
+        return model
+
+    expected = averaged()
+    with pytest.raises(InterruptedError):
+        averaged(Stop(4))
+    same(averaged(), expected)
+
+
+class Count(keras.callbacks.Callback):
+    def __init__(self):
+        super().__init__()
+        self.epochs, self.options = 0, ["of the user"]
+
+    def on_epoch_end(self, epoch, logs=None):
+        self.epochs += 1
+
+
+class Collect(keras.callbacks.Callback):
+    def __init__(self):
+        super().__init__()
+        self.losses = []
+
+    def on_epoch_end(self, epoch, logs=None):
+        self.losses.append(logs["loss"])
+
+
+def test_callbacks_that_begin_anew_are_named(tmp_path):
+    with pytest.raises(InterruptedError):
+        fit(make(), tmp_path / "backup", Count(), Stop(2), Collect())
+    with pytest.warns(UserWarning, match=r"begin anew: Count, Collect\.$"):
+        assert fit(make(), tmp_path / "backup", Count(), epochs=3).epoch == [2]
 
 
 def test_names_that_keras_counts_make_no_difference(folder):

@@ -1,5 +1,7 @@
 """DDH-LDL: its three stages, its predictions and its options."""
 
+import functools
+
 import keras
 import numpy as np
 import pytest
@@ -198,6 +200,27 @@ def test_interrupted_training_goes_on_exactly(smooth, tmp_path, optimizer, code_
     for epoch in range(epochs):
         fit(model, [log], epoch + 1, epoch)
     check(model, log.losses)
+
+
+@pytest.mark.filterwarnings("ignore:The function network")
+def test_other_distributions_begin_again_with_stage_1(smooth):
+    x, d = (values[:40] for values in smooth)
+    other = np.roll(d, 1, axis=1)
+    model = build(40, 6, 1)
+    model.compile("adam", run_eagerly=True)
+    fit = functools.partial(model.fit, verbose=0)
+    fit(x, d, epochs=2)
+    before = model.learned_codes()
+    with pytest.raises(ValueError, match=r"`x` must be the training data.*resume"):
+        fit(x, other, initial_epoch=2, epochs=3)
+    np.testing.assert_array_equal(model.learned_codes(), before)
+    assert "code_loss" not in fit(x, d, initial_epoch=2, epochs=3).history
+    assert "loss" not in fit(x, other).history
+    np.testing.assert_allclose(model.train_distributions, other, atol=1e-6)
+    with pytest.raises(ValueError, match="no learned codes yet"):  # before were of d
+        model.learned_codes()
+    assert "code_loss" not in fit(x, other).history
+    assert model.learned_codes().all()
 
 
 @pytest.mark.filterwarnings("ignore:The function network")

@@ -8,7 +8,7 @@ from conftest import mlp
 
 import kerashash
 from kerashash.maths import losses
-from kerashash.methods import AdaLabelHash, self_training
+from kerashash.methods import DSRE, AdaLabelHash, self_training
 
 
 def test_rules_by_hand():
@@ -255,6 +255,27 @@ def test_empty_data_and_wrong_types_are_named(digits, data, options, error, mess
     options = {"epochs": 1, "verbose": 0, **options}
     with pytest.raises(error, match=message):
         build().self_train(labelled, unlabelled[: data.get("unlabelled")], **options)
+
+
+def test_backups_of_single_rounds_are_refused(digits, tmp_path):
+    labelled, unlabelled = few_labels(digits)
+    for backup in (
+        kerashash.callbacks.Backup(tmp_path / "one"),
+        keras.callbacks.BackupAndRestore(tmp_path / "two"),
+    ):
+        with pytest.raises(
+            ValueError, match=rf"`callbacks`.*{type(backup).__name__}\."
+        ):
+            build().self_train(labelled, unlabelled, callbacks=backup)
+    with pytest.raises(TypeError, match="`callbacks` must be a list"):
+        build().self_train(labelled, unlabelled, callbacks=["backup"])
+
+
+def test_a_model_without_scores_is_named(digits):
+    labelled, unlabelled = few_labels(digits)
+    model = DSRE(mlp(64), bits=8, num_classes=10)
+    with pytest.raises(TypeError, match=r"`model` must be.*`scores`.*Received: DSRE"):
+        self_training.self_train(model, labelled, unlabelled)
 
 
 def test_an_index_of_batches_is_refused(digits):

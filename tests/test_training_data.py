@@ -239,7 +239,8 @@ def test_cached_features_pass_each_image_once_and_keep_the_order_of_shuffling():
             X, IDS, batch_size=8, epochs=3, verbose=0, cache_features=cached
         )
         results.append(history.history["loss"])
-        assert Seen.rows == (N if cached else 3 * N)
+        # The first batch also as in training, to see that this is the same.
+        assert Seen.rows == (N + 8 if cached else 3 * N)
     np.testing.assert_allclose(*results, rtol=1e-5)
 
 
@@ -299,6 +300,74 @@ def test_features_that_cannot_be_cached_are_named(
         model.fit(*data, cache_features=True, verbose=0)
     if len(data) == 2:
         model.fit(*data, verbose=0)
+
+
+class Doubled(keras.layers.Layer):
+    """Augments in training, without a random generator of Keras."""
+
+    def call(self, x, training=False):
+        return 2.0 * x if training else x
+
+
+@pytest.mark.parametrize(
+    "layer",
+    [
+        Doubled,
+        lambda: keras.layers.Dense(4, activity_regularizer="l2"),
+        lambda: keras.layers.SpectralNormalization(keras.layers.Dense(4)),
+    ],
+)
+def test_frozen_layers_that_act_otherwise_in_training_are_not_cached(layer):
+    net = keras.Sequential([keras.Input((6,)), layer(), keras.layers.Dense(4)])
+    net.trainable = False
+    model = build(SSDH, lambda: net)
+    before = model.get_weights()
+    with pytest.raises(ValueError, match=r"`cache_features` must be False.*frozen"):
+        model.fit(X, IDS, cache_features=True, verbose=0)
+    for a, b in zip(model.get_weights(), before, strict=True):
+        np.testing.assert_array_equal(a, b)
+
+
+@pytest.mark.parametrize("cached", [False, True])
+def test_arrays_may_have_their_own_index(cached):
+    order = np.random.default_rng(1).permutation(N)
+    data = X[order], {"label": ROWS[order], "index": order}
+    model, other = (build(DSRE, lambda: network(frozen=True), **DSDH) for _ in "12")
+    received = trained(model, *data, batch_size=8, cache_features=cached)
+    expected = trained(other, tf.data.Dataset.from_tensor_slices(data).batch(8))
+    np.testing.assert_allclose(received, expected, rtol=1e-5, atol=1e-6)
+    np.testing.assert_array_equal(model.rows.labels, ROWS)
+    np.testing.assert_array_equal(model.learned_codes(), other.learned_codes())
+
+
+@pytest.mark.parametrize(
+    ("index", "message"),
+    [
+        (np.zeros(N), r"`index` must be integers of shape \(22,\)"),
+        (np.arange(N - 1), r"`index` must be integers of shape \(22,\)"),
+        (np.arange(N)[:, None], r"`index` must be integers of shape \(22,\)"),
+        (np.arange(N) // 2, "`index` must hold each training row once"),
+        (np.arange(N) + 2**32, "`index` must lie in 0 to num_train - 1"),
+    ],
+)
+def test_a_wrong_index_of_arrays_is_named(index, message):
+    with pytest.raises(ValueError, match=message):
+        build(DSRE, **DSDH).fit(X, {"label": IDS, "index": index}, verbose=0)
+
+
+@pytest.mark.parametrize(
+    ("options", "error", "message"),
+    [
+        ({"verbose": "x"}, ValueError, "`verbose` must be one of .*Received: 'x'"),
+        ({"verbose": 9}, ValueError, "`verbose` must be one of .*Received: 9"),
+        ({"shuffle": "x"}, ValueError, "`shuffle` must be one of .*Received: 'x'"),
+        ({"shuffle": None}, ValueError, "`shuffle` must be one of .*Received: None"),
+        ({"cache_features": "no"}, TypeError, "`cache_features` must be True or"),
+    ],
+)
+def test_wrong_options_of_fit_are_named(options, error, message):
+    with pytest.raises(error, match=message):
+        build(SSDH).fit(X, IDS, **{"verbose": 0, **options})
 
 
 @pytest.mark.parametrize(
@@ -473,7 +542,9 @@ def test_single_batches_are_for_methods_that_need_no_others():
     model.optimizer.learning_rate = 0.0
     expected = model.evaluate(X, IDS, verbose=0)[0]
     assert model.test_on_batch(X, IDS)[0] == pytest.approx(expected)
+    model.entry = "adalabel-digits-48"
     assert model.train_on_batch(X, ROWS, return_dict=True).keys() == {"loss"}
+    assert model.entry is None  # it is no longer that of the zoo
     for method, options in ((DCDH, {"num_train": N}), (DSRE, DSDH)):
         with pytest.raises(ValueError, match="`train_on_batch` is not supported by"):
             build(method, **options).train_on_batch(X, IDS)

@@ -30,6 +30,7 @@ from kerashash.maths import discrete, label_graph
 from kerashash.methods import replicas
 from kerashash.methods.hash_model import HashModel
 from kerashash.methods.layers import GraphConvolution
+from kerashash.methods.training_state import Arrays
 from kerashash.retrieval.prediction import hashed_distribution
 
 CHOICES = {
@@ -377,6 +378,9 @@ class DDHLDL(HashModel):
             function_units=function_units,
         )
         check_flag(gcn=gcn, rotation=rotation)
+        bits = check_integer("bits", bits)
+        num_classes = check_integer("num_classes", num_classes)
+        num_train = check_integer("num_train", num_train)
         options = {
             "gcn": bool(gcn),
             "rotation": bool(rotation),
@@ -385,7 +389,7 @@ class DDHLDL(HashModel):
             "code_units": tuple(chosen["code_units"]),
             "function_units": tuple(chosen["function_units"]),
         }
-        _check_options(num_classes=num_classes, num_train=num_train, **options)
+        _check_options(options)
         function_network = keras.Sequential(
             [
                 *_perceptron(
@@ -510,6 +514,11 @@ class DDHLDL(HashModel):
         d, x = inputs.collect(
             batches, self.num_train, self._built_features, check, verbose
         )
+        data = inputs.fingerprint(d)
+        if self.has_state_to_resume and not self.state_to_resume(data, {}):
+            # The stages that are done are those of other rows.
+            self.restart()
+            self.train_codes.assign(keras.ops.zeros_like(self.train_codes))
         self.train_distributions.assign(d)
         x = aggregated = tf.constant(x)
         if self.options["gcn"]:
@@ -551,6 +560,12 @@ class DDHLDL(HashModel):
             self._begin_stage_3()
             self.make_train_function(force=True)  # the traced one is stage 1's
         return {}
+
+    def training_state(self) -> Arrays:
+        # All that training needs is in the weights.
+        if not self.epochs_done.numpy():
+            return {}
+        return {"data": inputs.fingerprint(self.train_distributions.numpy())}
 
     def restart(self) -> None:
         self.epochs_done.assign(0)  # stages 2 and 3 need a code network that is trained
@@ -663,13 +678,14 @@ class DDHLDL(HashModel):
         return {**config, **self.options}
 
 
-def _check_options(**options: Any) -> None:
-    """Check the constructor's options; an error names the one that is wrong."""
+def _check_options(options: dict[str, Any]) -> None:
+    """Check the constructor's options; an error names the one that is wrong. Integers
+    become Python's own."""
     check_choices(CHOICES, **{name: options[name] for name in CHOICES})
-    for name in ("num_classes", "num_train", "code_epochs", "dom_iterations"):
-        check_integer(name, options[name])
+    for name in ("code_epochs", "dom_iterations"):
+        options[name] = check_integer(name, options[name])
     for name in ("code_units", "function_units"):
-        check_widths(**{name: options[name]})
+        options |= check_widths(**{name: options[name]})
         if not options[name]:
             raise ValueError(f"`{name}` must hold at least one width. Received: ().")
     check_fraction(threshold=options["threshold"])

@@ -13,6 +13,7 @@ from kerashash.data import inputs
 from kerashash.maths import discrete, losses, similarity
 from kerashash.methods import replicas
 from kerashash.methods.hash_model import HashModel
+from kerashash.methods.training_state import Arrays
 
 CHOICES = {
     "divergence": ("js", "kl", None),
@@ -185,7 +186,7 @@ class DSRE(HashModel):
         # A random W would first pull all u to the one point from which W predicts the
         # mean label row, and leave few distinct codes: W starts at 0.
         self.classifier = keras.layers.Dense(
-            num_classes,
+            self.num_classes,
             use_bias=False,
             kernel_initializer="zeros",
             trainable=w_update == "bp",
@@ -350,6 +351,11 @@ class DSRE(HashModel):
         )
         check = functools.partial(self.check_labels, name="label")
         labels, u = inputs.collect(batches, self.num_train, encode, check, verbose)
+        data = inputs.fingerprint(labels)
+        if self.has_state_to_resume and not self.state_to_resume(data, {}):
+            # B is that of other labels.
+            self.train_codes.assign(keras.ops.zeros_like(self.train_codes))
+        self._labels_fingerprint = data
         self.rows = SimpleNamespace(
             labels=replicas.table(labels),  # Y: (n, num_classes)
             u=tf.Variable(u, trainable=False),  # U: (n, bits)
@@ -363,6 +369,10 @@ class DSRE(HashModel):
             if self.options["w_update"] == "ridge":
                 self._solve_classifier()
         self.rows.codes_before = self.train_codes.numpy()
+
+    def training_state(self) -> Arrays:
+        # U is computed again, and B and W are weights.
+        return {} if self.rows is None else {"data": self._labels_fingerprint}
 
     def epoch_step(self) -> dict[str, float]:
         if not self.needs_index:

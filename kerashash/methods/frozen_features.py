@@ -43,7 +43,8 @@ class FrozenFeatures:
             list of the same batches, with ``{"row": index}`` in place of x.
 
         Raises:
-            ValueError: if the indices are not the numbers from 0 on, each once.
+            ValueError: if the indices are not the numbers from 0 on, each once, or the
+                layers act otherwise in training.
         """
         run: Callable[[Any], tf.Tensor] = tf.function(self.below, reduce_retracing=True)
         parts: list[tuple[npt.NDArray[Any], npt.NDArray[Any]]] = []
@@ -53,6 +54,8 @@ class FrozenFeatures:
         for x, y in progress(batches, None, title, verbose, count):
             index = np.asarray(y["index"])
             parts.append((index, run(x).numpy()))
+            if len(parts) == 1:
+                self._check_same_in_training(x, parts[0][1])
             without_inputs.append(({"row": index}, y))
         indices = np.concatenate(
             [np.zeros(0, np.int32), *(index for index, _ in parts)]
@@ -70,6 +73,24 @@ class FrozenFeatures:
             rows[index] = features
         self._rows = replicas.table(rows)
         return without_inputs
+
+    def _check_same_in_training(self, x: Any, features: npt.NDArray[Any]) -> None:
+        """Refuse layers that act otherwise, of which `frozen_part` cannot know."""
+        before = self._lower.get_weights()
+        output = self._lower(tf.convert_to_tensor(x), training=True)
+        same = all(map(np.array_equal, before, self._lower.get_weights()))
+        if not same:
+            self._lower.set_weights(before)
+        penalties = [float(loss) for loss in self._lower.losses]
+        usual, received = features.astype(np.float32), np.asarray(output, np.float32)
+        # A GPU does not round alike in both.
+        error = 1e-3 * np.abs(usual).max(initial=0.0)
+        if not same or any(penalties) or not np.allclose(received, usual, 1e-3, error):
+            raise ValueError(
+                "`cache_features` must be False for a backbone whose frozen layers act "
+                "otherwise in training, or have a penalty on what they give. Received: "
+                f"{self._lower.name!r}."
+            )
 
     def below(self, x: tf.Tensor) -> tf.Tensor:
         """Compute the output of the frozen layers."""

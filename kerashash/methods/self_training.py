@@ -23,6 +23,7 @@ from kerashash.checks import (
 from kerashash.data import batch_watch, inputs
 from kerashash.data.photographs import as_taken
 from kerashash.methods.hash_model import HashModel
+from kerashash.methods.trainable import backs_up, checked_callbacks
 
 __all__ = [
     "most_confident",
@@ -85,7 +86,9 @@ def self_train(
         threshold: float in [0, 1]. Which probabilities a trained model gives depends on
             the margin and the number of labels: look at them first.
         rule, top_k, bottom_k, temperature: as for `pseudo_labels`.
-        verbose, callbacks: as for `fit`.
+        verbose, callbacks: as for `fit`, without `kerashash.callbacks.Backup` and
+            `keras.callbacks.BackupAndRestore`: each round is a `fit`, whose
+            pseudo-labels they do not keep.
         preset: str; "default" selects by "quantile", "paper" by "threshold".
 
     Returns:
@@ -114,6 +117,19 @@ def self_train(
     check_integer("rounds", rounds, least=0)
     check_integer("first_epochs", first_epochs, least=0)
     check_integer("batch_size", batch_size)
+    if not callable(getattr(model, "scores", None)):
+        raise TypeError(
+            "`model` must be a HashModel with a method `scores`, such as an "
+            f"AdaLabelHash. Received: {type(model).__name__}."
+        )
+    callbacks = checked_callbacks(callbacks)
+    for callback in callbacks:
+        if backs_up(callback) or isinstance(callback, keras.callbacks.BackupAndRestore):
+            raise ValueError(
+                "`callbacks` must not back up training, of which each round is a `fit` "
+                "with pseudo-labels of its own. Received: "
+                f"{type(callback).__name__}."
+            )
     select = from_preset(PRESETS, preset, select=select)["select"]
     check_choices({"select": ("quantile", "threshold")}, select=select)
     if quantile is None:

@@ -51,9 +51,11 @@ _COUNTS = {
     "validation_batch_size": 1,
     _FREQUENCY: 1,
 }
+# Those that are one of a few values.
+_CHOICES = {"verbose": ("auto", 0, 1, 2), "shuffle": (True, False, "batch")}
 
 
-def _checked_callbacks(callbacks: Any) -> list[Any]:
+def checked_callbacks(callbacks: Any) -> list[Any]:
     """The callbacks of a `fit` as a list; what is none would fail in Keras' words."""
     if isinstance(callbacks, keras.callbacks.CallbackList):
         return [*callbacks.callbacks]
@@ -67,6 +69,37 @@ def _checked_callbacks(callbacks: Any) -> list[Any]:
             f"callbacks={callbacks!r:.200}."
         )
     return [*callbacks]
+
+
+def backs_up(callback: keras.callbacks.Callback) -> bool:
+    """Whether a callback backs up the state of training, and that of other callbacks.
+
+    It has an attribute ``backed_up_callbacks``, which `fit` sets to the list of these.
+    """
+    return hasattr(callback, "backed_up_callbacks")
+
+
+def _in_order(callbacks: list[Any]) -> list[Any]:
+    """The callbacks with those last that back up what the others have done."""
+    last = [callback for callback in callbacks if backs_up(callback)]
+    others = [callback for callback in callbacks if not backs_up(callback)]
+    for callback in last:
+        callback.backed_up_callbacks = others
+    return [*others, *last]
+
+
+def _row_numbers(y: Any, n: int) -> npt.NDArray[np.integer]:
+    """The index of arrays: the one in y, as in data sets, or the order of the rows."""
+    given = y.get("index") if isinstance(y, dict) else None
+    if given is None:
+        return np.arange(n, dtype=np.int32)
+    index = np.asarray(given)
+    if index.dtype.kind not in "ui" or index.shape != (n,):
+        raise ValueError(
+            f"`index` must be integers of shape ({n},). Received dtype: "
+            f"{index.dtype}, shape: {index.shape}."
+        )
+    return index.astype(np.int64)
 
 
 class Trainable(keras.Model):
@@ -129,7 +162,8 @@ class Trainable(keras.Model):
         one, with the batch size of all together (``docs/devices.md``).
 
         Training that was interrupted goes on exactly, if the data come in the same
-        order: with `keras.callbacks.BackupAndRestore`; from a file of
+        order: with `kerashash.callbacks.Backup`, which keeps what other callbacks
+        remember, or `keras.callbacks.BackupAndRestore`, which does not; from a file of
         `keras.callbacks.ModelCheckpoint` or ``model.save``, loaded by
         `kerashash.load_model`, with ``initial_epoch``; or by a second `fit`. Files of
         the model hold what this needs (`training_state`). A second `fit` on other
@@ -143,8 +177,9 @@ class Trainable(keras.Model):
                 rows; or, for a method that needs no index, a generator or iterator of
                 batches. Values of images are in [0, 255], as for `encode`.
             y: the labels if `x` is an array: class ids ``(n,)`` or label rows
-                ``(n, num_classes)``. The index is then added. Batches may have class
-                ids ``(batch,)`` as well, of an integer dtype.
+                ``(n, num_classes)``. The index is then added, unless `y` is a dict that
+                holds it, as in data sets. Batches may have class ids ``(batch,)`` as
+                well, of an integer dtype.
             batch_size, epochs, verbose, callbacks, **kwargs: as for `keras.Model.fit`.
                 If the model has batch normalization and the last batch of an array
                 would have less than a sixteenth of `batch_size` rows, the nearest batch
@@ -157,8 +192,9 @@ class Trainable(keras.Model):
                 False``, or some layers), and trains on their output. Training is the
                 same, and much faster. The output of all images is kept in memory:
                 1,280 features of 100,000 images take 512 MB. Images that differ from
-                epoch to epoch are not for it. `kerashash.data.cache_features` keeps
-                features on disk.
+                epoch to epoch are not for it. Frozen layers that act otherwise in
+                training, or have a penalty on their output, are refused.
+                `kerashash.data.cache_features` keeps features on disk.
 
         Returns:
             `keras.callbacks.History`.
@@ -188,13 +224,17 @@ class Trainable(keras.Model):
                     f"`{name}` is not supported by `{type(self).__name__}`. "
                     f"Received: {name}={value!r:.60}."
                 )
+        checks.check_choices(_CHOICES, verbose=verbose)
+        if "shuffle" in kwargs:
+            checks.check_choices(_CHOICES, shuffle=kwargs["shuffle"])
+        checks.check_flag(cache_features=cache_features)
         check_integer("epochs", epochs, least=0)
         for name, least in _COUNTS.items():
             if isinstance(kwargs.get(name), list | tuple) and name == _FREQUENCY:
                 continue  # the epochs themselves
             if kwargs.get(name) is not None:
                 check_integer(name, kwargs[name], least)
-        callbacks = _checked_callbacks(callbacks)
+        callbacks = _in_order(checked_callbacks(callbacks))
         normalizing = _normalizing(leaves(self))
         normalizes = bool(normalizing)
         watch, validation_watch = self._watch(normalizing), self._watch()
@@ -231,7 +271,7 @@ class Trainable(keras.Model):
             if not len(x):
                 raise ValueError(f"`x` must have rows. Received shape: {x.shape}.")
             watch.check_images(x)
-            rows: dict[str, Any] = {"index": np.arange(len(x), dtype=np.int32)}
+            rows: dict[str, Any] = {"index": _row_numbers(y, len(x))}
             if self.needs_labels:
                 rows["label"] = self._label_rows(y, len(x), "y")
             y = rows
@@ -256,7 +296,7 @@ class Trainable(keras.Model):
                 self.build((None, *shape[1:]))
         replicas.check_built(self)
         if cache_features:
-            x = self._cache_features(x)
+            x = self._cache_features(x, y)
         x, y = self._epoch_data(x, y)
         self.entry = None
         try:
@@ -368,6 +408,7 @@ class Trainable(keras.Model):
                 "first passes over all training rows. Call `fit`."
             )
         x, y = self._evaluation_data(x, y, self._watch())
+        self.entry = None
         return super().train_on_batch(x, y, sample_weight, class_weight, return_dict)
 
     def test_on_batch(
@@ -563,7 +604,7 @@ class Trainable(keras.Model):
         """What `keras.Model.fit` passes over in each epoch: the training data."""
         return x, y
 
-    def _cache_features(self, x: Any) -> Any:
+    def _cache_features(self, x: Any, y: Any) -> Any:
         """Make the training data one of row numbers, whose features `_begin` computes.
 
         Returns:
@@ -579,7 +620,7 @@ class Trainable(keras.Model):
         object.__setattr__(self, "_frozen_features", frozen)
         self.train_function = None  # it may hold the features of an earlier `fit`
         if isinstance(x, np.ndarray):
-            return {"row": np.arange(len(x), dtype=np.int32)}
+            return {"row": y["index"]}
         if isinstance(x, NumberedBatches):
             return RowNumbers(x)
         y = x.element_spec[1]

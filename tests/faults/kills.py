@@ -202,11 +202,11 @@ def train(folder, start, model):
         callbacks=[Backup(folder / "backup"), Log()],
     )
     if ended and history.epoch:
-        # Epochs are not repeated once they are backed up. (Before its entry in the log,
-        # an epoch may be.)
+        # Epochs are not repeated once they are backed up, which is after their entry in
+        # the log.
         first, last = history.epoch[0], int(ended[-1])
         whole = (0,) if last == EPOCHS - 1 else ()
-        one_of(first, (last + 1, last + 2, *whole))
+        one_of(first, (last, last + 1, *whole))
     log.unlink()
     assert not (folder / "backup").exists()
     digest = hashlib.sha256()

@@ -13,7 +13,9 @@ from kerashash import files
 from kerashash.backbones.images import statistics_inlined
 from kerashash.checks import check_choices, first_line
 from kerashash.codes import packed_width
+from kerashash.engines.network import silent
 from kerashash.methods import HashModel
+from kerashash.retrieval.serving import check_parents, with_row
 
 __all__ = ["export_encoder"]
 
@@ -33,10 +35,10 @@ def export_encoder(
 
     The encoder maps a batch of images or vectors to packed codes, those of
     ``model.encode``. It has one input, ``x``: uint8 images in [0, 255] or float32
-    vectors, in batches of any size; and one output, ``codes``: uint8
-    ``(n, ceil(bits / 8))``. Images are of any size where the model takes any: the
-    encoder resizes them as the model does. Unlike ``model.encode`` it does not check
-    that vectors are finite.
+    vectors, in batches of any size (a SavedModel takes 0 rows, too); and one output,
+    ``codes``: uint8 ``(n, ceil(bits / 8))``. Images are of any size where the model
+    takes any: the encoder resizes them as the model does. Unlike ``model.encode`` it
+    does not check that vectors are finite.
 
     - "saved_model": a folder; after ``encoder = tf.saved_model.load(path)``,
       ``encoder.encode(x)`` gives the codes.
@@ -102,7 +104,8 @@ def export_encoder(
         raise ValueError(
             f"`path` must lie in a folder that is there. Received: {os.fspath(path)!r}."
         )
-    encoder = _Encoder(model, shape)
+    check_parents(target)
+    encoder = _Encoder(model, shape, takes_none=format == "saved_model")
     if format == "saved_model":
         with files.staging(target, overwrite=False) as folder:
             tf.saved_model.save(encoder, folder, signatures=encoder.serve)
@@ -127,8 +130,11 @@ def export_encoder(
 class _Encoder(tf.Module):
     """A model and the packing of its codes, as one module to save."""
 
-    def __init__(self, model: HashModel, shape: tuple[int | None, ...]) -> None:
-        self._model = model
+    def __init__(
+        self, model: HashModel, shape: tuple[int | None, ...], takes_none: bool
+    ) -> None:
+        # Without rows, layers of TensorFlow fail. LiteRT could not add one.
+        self._model, self._takes_none = model, takes_none
         self.weights = [variable.value for variable in model.variables]
         dtype = tf.uint8 if len(shape) == 4 else tf.float32
         self.spec = tf.TensorSpec((None, *shape[1:]), dtype, name="x")
@@ -140,7 +146,9 @@ class _Encoder(tf.Module):
 
     def _encode(self, x: tf.Tensor) -> tf.Tensor:
         """Packed codes, uint8 ``(n, ceil(bits / 8))``."""
-        ones = tf.cast(self._model(x, training=False) >= 0, tf.float32)  # (n, bits)
+        rows = with_row(x) if self._takes_none else x
+        ones = tf.cast(self._model(rows, training=False) >= 0, tf.float32)
+        ones = ones[: tf.shape(x)[0]] if self._takes_none else ones  # (n, bits)
         # Each byte is a product with powers of 2, which all formats have.
         bits = self._model.bits
         weights = np.zeros((bits, packed_width(bits)), np.float32)
@@ -171,14 +179,16 @@ def _write_litert(encoder: _Encoder, folder: pathlib.Path) -> list[pathlib.Path]
         [encoder.serve.get_concrete_function()], encoder
     )
     path = folder / "encoder.tflite"
-    path.write_bytes(converter.convert())
+    with silent():
+        path.write_bytes(converter.convert())
     return [path]
 
 
 def _write_openvino(encoder: _Encoder, folder: pathlib.Path) -> list[pathlib.Path]:
     """Write the encoder as OpenVINO's pair of files."""
     openvino = _import("openvino", "openvino")
-    network = openvino.convert_model(encoder.serve.get_concrete_function())
+    with silent():
+        network = openvino.convert_model(encoder.serve.get_concrete_function())
     network.inputs[0].tensor.set_names({"x"})
     network.outputs[0].tensor.set_names({"codes"})
     path = folder / "encoder.xml"

@@ -750,7 +750,9 @@ def _checked_size(dataset: h5py.Dataset, name: str) -> int:
         raise ValueError(f"{name} has its data in another file, which is refused")
     if dataset.is_virtual:
         raise ValueError(f"{name} is a virtual data set, which is refused")
-    if dataset.dtype.kind not in "biuf":
+    # Keras writes bfloat16, which HDF5 does not know, as two bytes with a mark.
+    is_bfloat16 = dataset.dtype == "V2" and dataset.attrs.get("dtype") == "bfloat16"
+    if dataset.dtype.kind not in "biuf" and not is_bfloat16:
         raise ValueError(f"{name} must hold numbers, not {dataset.dtype}")
     size = math.prod(dataset.shape or (0,)) * dataset.dtype.itemsize
     if size > _MAX_RATIO * dataset.id.get_storage_size() + _FREE_BYTES:

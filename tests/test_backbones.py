@@ -1,12 +1,14 @@
 import functools
 import pathlib
 
+import h5py
 import keras
 import numpy as np
 import pytest
 import scipy.io
 import tensorflow as tf
 
+import kerashash
 from kerashash import backbones
 from kerashash.backbones import cnn_f, efficientnet_lite
 from kerashash.backbones.images import ResizeImages, input_size
@@ -164,6 +166,8 @@ def test_split_names_layers_that_do_not_cut(small):
         backbones.split(small, "block5b_expand_conv")
     with pytest.raises(ValueError, match="must cut the backbone in two"):
         backbones.split(small, "pool")
+    with pytest.raises(TypeError, match="`layer_name` must be a name"):
+        backbones.split(small, 3)
     with pytest.raises(TypeError, match="`backbone` must be a functional"):
         backbones.split(keras.Sequential([keras.layers.Dense(2, name="a")]), "a")
 
@@ -407,3 +411,41 @@ def test_backbones_in_float64(name, few_blocks, zeros, rng):
     finally:
         keras.config.set_floatx("float32")
         keras.config.set_dtype_policy(policy)
+
+
+def quantile_model(rows, steps=4):
+    encoding = backbones.QuantileEncoding(steps)
+    encoding.adapt(rows)
+    keras.utils.set_random_seed(0)
+    net = keras.Sequential([keras.Input((3,)), encoding, keras.layers.Dense(8)])
+    return kerashash.AdaLabelHash(net, bits=24, num_classes=3)
+
+
+def test_quantiles_are_loaded_with_the_weights(rng, tmp_path):
+    rows, path = rng.normal(size=(50, 3)), tmp_path / "q.weights.h5"
+    model, other = quantile_model(rows), quantile_model(5 * rows + 3)
+    model.save_weights(path)
+    assert (other.encode(rows) != model.encode(rows)).any()
+    other.load_weights(path)
+    np.testing.assert_array_equal(other.encode(rows), model.encode(rows))
+    assert other.backbone.layers[0].adapted == model.backbone.layers[0].adapted
+    binary = np.concatenate([rows[:, :2], rows[:, 2:] > 0], axis=1)
+    with pytest.raises(ValueError, match=r"3 columns, 2 of them numeric.* 3 of them"):
+        quantile_model(binary).load_weights(path)
+    with pytest.raises(ValueError, match=r"has steps=5.*\(3, 3\)"):
+        quantile_model(rows, steps=5).load_weights(path)
+    # Files of version 0.1 have the quantiles in the config of a model alone.
+    with h5py.File(path, "r+") as file:
+        file["backbone/layers/quantile_encoding/vars"].clear()
+    old = quantile_model(5 * rows + 3)
+    before = old.backbone.layers[0].adapted
+    old.load_weights(path)
+    assert old.backbone.layers[0].adapted == before
+
+
+def test_whitening_names_another_width(rng):
+    layer = backbones.Whitening(components=2)
+    layer.adapt(rng.normal(size=(9, 4)))
+    assert layer(np.ones((2, 4))).shape == (2, 2)
+    with pytest.raises(ValueError, match=r"adapted to 4 columns.*\(2, 5\)"):
+        layer(np.ones((2, 5)))

@@ -103,6 +103,7 @@ def sources(x):
         (IMAGES / 255.0, "none above 1"),
         (IMAGES / 127.5 - 1.0, "none above 1"),
         (IMAGES / 60.0 - 2.0, "some below 0"),
+        (IMAGES * 257.0, "some above 255"),
     ],
 )
 def test_scaled_images_are_warned_of_once(image_model, scaled, received):
@@ -117,6 +118,32 @@ def test_scaled_images_are_warned_of_once(image_model, scaled, received):
             (warning,) = caught
             assert r"in [0, 255]" in str(warning.message)
             assert received in str(warning.message)
+
+
+@pytest.mark.parametrize("dtype", ["uint16", "int32"])
+def test_integers_out_of_range_are_warned_of(dtype):
+    values = IMAGES.astype(dtype) * 257
+    received = {"uint16": "some above 255", "int32": "some below 0"}[dtype]
+    values = values - 300 if dtype == "int32" else values
+    watch = batch_watch.BatchWatch(keras.layers.Rescaling(1 / 255))
+    with pytest.warns(UserWarning, match=rf"in \[0, 255\].*{received}"):
+        watch.check_images(values)
+    watch = batch_watch.BatchWatch(keras.layers.Rescaling(1 / 255))
+    with pytest.warns(UserWarning, match=received), watch:
+        [*watch.over(tf.data.Dataset.from_tensors((values, LABELS)))]
+
+
+def test_images_without_pixels_are_refused():
+    layers = [keras.layers.Rescaling(1 / 255), keras.layers.GlobalAveragePooling2D()]
+    net = keras.Sequential([keras.Input((None, None, 3)), *layers])
+    model = AdaLabelHash(net, bits=8, num_classes=2)
+    model.compile("adam")
+    assert model.encode(np.zeros((0, 4, 4, 3))).shape == (0, 1)
+    for x, y in sources(np.zeros((12, 0, 4, 3), np.uint8)):
+        with pytest.raises(ValueError, match=r"`x` must hold images with.*a side of 0"):
+            model.encode(x)
+        with pytest.raises(ValueError, match=r"`x` must hold images with.*a side of 0"):
+            model.fit(x, y, verbose=0)
 
 
 @pytest.mark.parametrize("x", [IMAGES, np.float32(IMAGES), np.zeros((12, 4, 4, 3))])

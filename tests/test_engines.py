@@ -2,6 +2,7 @@
 
 import gc
 import importlib.util
+import os
 import warnings
 import weakref
 
@@ -14,6 +15,7 @@ import kerashash
 from kerashash import engines
 from kerashash.backbones.images import ResizeImages, has_own_code
 from kerashash.engines import preparing
+from kerashash.engines.network import silent
 from kerashash.methods import encoder as encoders
 
 PACKAGES = {"openvino": "openvino", "litert": "ai_edge_litert"}
@@ -304,7 +306,7 @@ def test_networks_without_config_stay_with_tensorflow(fake):
             return x + 1
 
         def get_config(self):
-            raise NotImplementedError
+            raise NotImplementedError("No `get_config`.\n\nExample: ...")
 
     _, _, prepared = fake
     layers = [keras.Input((8, 8, 3)), Own(), keras.layers.Flatten()]
@@ -312,8 +314,9 @@ def test_networks_without_config_stay_with_tensorflow(fake):
     assert model.encode(images()).shape == (23, 1)
     assert model.encoder().engine == "tensorflow"
     assert prepared == []
-    with pytest.raises(ValueError, match="`engine` must be 'tensorflow' for"):
+    with pytest.raises(ValueError, match="`engine` must be 'tensorflow' for") as caught:
         model.encoder("openvino")
+    assert "Example" not in str(caught.value)
 
 
 def test_an_engine_whose_package_is_broken(fake, monkeypatch):
@@ -455,3 +458,23 @@ def test_no_network_is_written_through_a_link(cache, tmp_path):
     hasher().encoder("openvino")
     assert thesis.read_bytes() == b"my thesis"
     assert not file.is_symlink()
+
+
+@pytest.mark.skipif(not has("ai_edge_litert"), reason="needs LiteRT")
+def test_what_cannot_be_converted_is_told_in_one_line(capfd):
+    layers = [
+        keras.layers.Conv2D(2, 3, dtype="mixed_float16"),
+        keras.layers.GlobalAveragePooling2D(),
+    ]
+    net = keras.Sequential([keras.Input((8, 8, 3)), *layers])
+    model = kerashash.AdaLabelHash(net, bits=8, num_classes=2)
+    with pytest.raises(ValueError, match=r"'litert', for layers with .*mixed_float16"):
+        model.encoder("litert")
+    assert "error" not in capfd.readouterr().err
+
+
+def test_standard_error_is_silent_in_a_block_alone(capfd):
+    with silent():
+        os.write(2, b"pages")
+    os.write(2, b"after")
+    assert capfd.readouterr().err == "after"

@@ -76,6 +76,14 @@ def test_images_of_any_size(format, image_model, tmp_path, rng):
         np.testing.assert_array_equal(codes, image_model.encode(images))
 
 
+def test_a_saved_model_takes_no_images(tmp_path):
+    layers = [keras.layers.Conv2D(2, 3), keras.layers.GlobalAveragePooling2D()]
+    net = keras.Sequential([keras.Input((8, 8, 3)), *layers])
+    model = kerashash.AdaLabelHash(net, bits=12, num_classes=3)
+    run = runner(export(model, "saved_model", tmp_path), "saved_model")
+    assert run(np.zeros((0, 8, 8, 3), np.uint8)).shape == (0, 2)
+
+
 @pytest.mark.parametrize("format", SUFFIXES)
 def test_vectors(format, tmp_path, rng):
     model = kerashash.DCDH(mlp(8, (16,)), bits=20, num_classes=3, num_train=5)
@@ -181,6 +189,10 @@ def test_bad_arguments_are_named(tmp_path):
     built = kerashash.AdaLabelHash(mlp(4), bits=12, num_classes=3)
     with pytest.raises(ValueError, match="`path` must lie in a folder that is there"):
         kerashash.export_encoder(built, tmp_path / "no" / "x.tflite", format="litert")
+    (tmp_path / "file").touch()
+    for wrong in (tmp_path / "file" / "x", tmp_path / "file" / "x" / "y"):
+        with pytest.raises(ValueError, match="`path` must lie in a folder"):
+            kerashash.export_encoder(built, wrong)
     with pytest.raises(TypeError, match="`filepath` must be a path"):
         built.export(None)
 

@@ -386,3 +386,61 @@ def test_names_are_those_that_tensorflow_takes(name):
 def test_options_of_wrong_types_are_named(options, error, message):
     with pytest.raises(error, match=message):
         kerashash.DCDH("features", bits=8, num_classes=3, num_train=9, **options)
+
+
+def normalizing(rows):
+    """A model with the statistics of rows, and always the same weights."""
+    normalization = keras.layers.Normalization()
+    normalization.adapt(rows)
+    keras.utils.set_random_seed(0)
+    net = keras.Sequential([keras.Input((6,)), normalization, keras.layers.Dense(8)])
+    return kerashash.AdaLabelHash(net, bits=24, num_classes=3)
+
+
+def test_statistics_that_are_loaded_or_adapted_count(rng, tmp_path):
+    x = rng.normal(size=(9, 6)).astype(np.float32)
+    model, other = normalizing(x), normalizing(5 * x + 3)
+    expected, encoder = model.encode(x), other.encoder("tensorflow")
+    assert (other.encode(x) != expected).any()
+    other.predict(x, verbose=0)
+    model.save_weights(tmp_path / "n.weights.h5")
+    other.load_weights(tmp_path / "n.weights.h5")
+    np.testing.assert_array_equal(other.encode(x), expected)
+    np.testing.assert_array_equal(encoder.encode(x), expected)
+    np.testing.assert_array_equal(
+        other.continuous_codes(x), model.predict(x, verbose=0)
+    )
+    np.testing.assert_array_equal(
+        other.predict(x, verbose=0), model.predict(x, verbose=0)
+    )
+    other.backbone.layers[0].adapt(5 * x + 3)
+    assert (other.encode(x) != expected).any()
+    model.backbone.layers[0].adapt(5 * x + 3)
+    np.testing.assert_array_equal(other.encode(x), model.encode(x))
+
+
+def test_training_takes_statistics_that_are_adapted_after_it(rng):
+    x, y = rng.normal(size=(9, 6)), np.arange(9) % 3
+
+    def loss(model):
+        model.compile("sgd")
+        history = model.fit(x, y, shuffle=False, verbose=0).history
+        return history["loss"], model.train_function
+
+    def again(model):
+        model.backbone.layers[0].adapt(x)
+        return model.fit(x, y, shuffle=False, verbose=0).history["loss"]
+
+    old, new = normalizing(5 * x + 3), normalizing(x)
+    (_, function), _ = loss(old), loss(new)
+    old.set_weights(new.get_weights())
+    np.testing.assert_allclose(again(old), again(new), rtol=1e-5)
+    assert old.train_function is not function
+    function = old.train_function
+    old.fit(x, y, verbose=0)  # with nothing new, nothing is traced
+    assert old.train_function is function
+
+
+def test_packed_is_a_flag(model):
+    with pytest.raises(TypeError, match="`packed` must be True or False"):
+        model.encode(np.ones((2, 6)), packed="no")

@@ -3,8 +3,10 @@
 import subprocess
 import sys
 
+import keras
 import numpy as np
 import pytest
+import tensorflow as tf
 from conftest import mlp
 
 import kerashash
@@ -51,6 +53,15 @@ def test_bad_input_is_named_and_nothing_written(model, tmp_path):
     (tmp_path / "taken").mkdir()
     with pytest.raises(FileExistsError, match="`path` must not exist"):
         ranker.to_saved_model(model, tmp_path / "taken", k=1)
+    (tmp_path / "taken" / "file").touch()
+    for wrong, error in (
+        (None, TypeError),
+        ("a\0b", ValueError),
+        ("", ValueError),
+        (tmp_path / "taken" / "file" / "x" / "y", ValueError),
+    ):
+        with pytest.raises(error, match="`path` must "):
+            ranker.to_saved_model(model, wrong, k=1)
     with pytest.raises(ValueError, match=r"size 3.*k=4"):
         ranker.to_saved_model(model, tmp_path / "new", k=4)
     with pytest.raises(ValueError, match=r"`model` must have bits=8.*bits=12"):
@@ -61,3 +72,15 @@ def test_bad_input_is_named_and_nothing_written(model, tmp_path):
     with pytest.raises(ValueError, match="`model` must be built"):
         ranker.to_saved_model(unbuilt, tmp_path / "new", k=1)
     assert [path.name for path in tmp_path.iterdir()] == ["taken"]
+
+
+def test_images_without_rows_have_no_neighbours(tmp_path, monkeypatch):
+    layers = [keras.layers.Conv2D(2, 3), keras.layers.GlobalAveragePooling2D()]
+    net = keras.Sequential([keras.Input((8, 8, 3)), *layers])
+    model = kerashash.AdaLabelHash(net, bits=12, num_classes=3)
+    monkeypatch.setenv("HOME", str(tmp_path))
+    kerashash.HammingRanker(np.ones((3, 12))).to_saved_model(model, "~/model", k=2)
+    loaded = tf.saved_model.load(tmp_path / "model")
+    distances, indices = loaded.search(np.zeros((0, 8, 8, 3), np.float32))
+    assert distances.shape == indices.shape == (0, 2)
+    assert loaded.search(np.zeros((1, 8, 8, 3), np.float32))[0].shape == (1, 2)

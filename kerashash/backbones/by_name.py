@@ -176,7 +176,7 @@ def split(backbone: keras.Model, layer_name: str) -> tuple[keras.Model, keras.Mo
         ``upper(lower(x)) == backbone(x)``. Training `upper` trains `backbone`.
 
     Raises:
-        TypeError: if `backbone` is not a functional model.
+        TypeError: if `backbone` is not a functional model, or `layer_name` no str.
         ValueError: if there is no such layer, it is the last one, or a path goes
             around it.
 
@@ -191,6 +191,10 @@ def split(backbone: keras.Model, layer_name: str) -> tuple[keras.Model, keras.Mo
             f"`backbone` must be a functional keras.Model. Received: {backbone!r}."
         )
     names = [layer.name for layer in backbone.layers]
+    if not isinstance(layer_name, str):
+        raise TypeError(
+            f"`layer_name` must be a name, a str. Received: {layer_name!r}."
+        )
     if layer_name not in names:
         close = difflib.get_close_matches(layer_name, names, n=5)
         raise ValueError(

@@ -2,7 +2,8 @@
 
 import contextlib
 import functools
-from collections.abc import Container, Iterator, Sequence
+import operator
+from collections.abc import Callable, Container, Iterator, Sequence
 from typing import Any
 
 import keras
@@ -16,6 +17,9 @@ from kerashash.checks import check_integer
 # Stated in each layer of an image backbone: Keras' own default is the user's setting,
 # and images are (height, width, 3) whatever that is.
 DATA_FORMAT = "channels_last"
+
+# Attributes in which layers hold what they have learned, other than weights.
+_HELD = ("mean", "variance", "bin_boundaries", "adapted")
 
 
 @keras.saving.register_keras_serializable(package="kerashash")
@@ -288,3 +292,88 @@ def statistics_inlined(network: keras.layers.Layer) -> Iterator[None]:
     finally:
         for layer, mean, variance in normalizing:
             layer.mean, layer.variance = mean, variance
+
+
+def held(network: keras.layers.Layer) -> list[Any]:
+    """What the layers of a network have learned, other than weights.
+
+    `keras.layers.Normalization` and others hold it as tensors, arrays or lists, which a
+    graph takes as they are when it is traced. `adapt` and `load_weights` replace them.
+
+    Args:
+        network: `keras.layers.Layer`.
+
+    Returns:
+        list of objects, which are others once the network has learned others.
+
+    Example:
+        >>> layer = keras.layers.Normalization()
+        >>> layer.adapt(np.array([[1.0], [3.0]]))
+        >>> [float(value[0, 0]) for value in held(layer)]
+        [2.0, 1.0]
+    """
+    return [
+        vars(layer)[name]
+        for layer in network._flatten_layers()
+        for name in _HELD
+        if name in vars(layer)
+    ]
+
+
+def are_held(values: list[Any], network: keras.layers.Layer) -> bool:
+    """Whether `held` gives the same objects of a network as it gave before.
+
+    Args:
+        values: list of `held`.
+        network: `keras.layers.Layer`.
+
+    Returns:
+        bool.
+
+    Example:
+        >>> layer = keras.layers.Normalization()
+        >>> layer.adapt(np.array([[1.0], [3.0]]))
+        >>> before = held(layer)
+        >>> are_held(before, layer)
+        True
+        >>> layer.adapt(np.array([[1.0], [4.0]]))
+        >>> are_held(before, layer)
+        False
+    """
+    now = held(network)
+    return len(now) == len(values) and all(map(operator.is_, now, values))
+
+
+class Traced:
+    """A function of a network as a graph, which follows what the network has `held`.
+
+    Args:
+        network: `keras.layers.Layer`.
+        function: function of tensors, which calls the network.
+
+    Example:
+        >>> layer = keras.layers.Normalization()
+        >>> layer.adapt(np.array([[1.0], [3.0]]))
+        >>> run = Traced(layer, layer)
+        >>> float(run(tf.constant([[5.0]]))[0, 0])
+        3.0
+        >>> layer.adapt(np.array([[4.0], [6.0]]))
+        >>> float(run(tf.constant([[5.0]]))[0, 0])
+        0.0
+    """
+
+    def __init__(
+        self, network: keras.layers.Layer, function: Callable[..., Any]
+    ) -> None:
+        self._network, self._function = network, function
+        self._graph: tuple[list[Any], Callable[..., Any]] | None = None
+
+    def __call__(self, *args: Any) -> Any:
+        graph = self._graph  # threads may share it
+        if graph is None or not are_held(graph[0], self._network):
+            run = tf.function(self._function, reduce_retracing=True)
+            # The first call may build layers, which then hold something.
+            result = run(*args)
+            self._graph = held(self._network), run
+            return result
+        return graph[1](*args)

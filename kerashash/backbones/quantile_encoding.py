@@ -9,6 +9,14 @@ import tensorflow as tf
 
 from kerashash.checks import check_array, check_integer
 
+# What `adapt` computes, and the dtypes in files of weights.
+_DTYPES = {
+    "columns": "int64",
+    "mean": "float64",
+    "scale": "float64",
+    "quantiles": "float64",
+}
+
 
 @keras.saving.register_keras_serializable(package="kerashash")
 class QuantileEncoding(keras.layers.Layer):
@@ -47,6 +55,7 @@ class QuantileEncoding(keras.layers.Layer):
         super().__init__(**kwargs)
         self.steps = steps
         self.adapted: dict[str, Any] | None = None
+        self._refused = ""  # why weights were not loaded
 
     def adapt(self, x: npt.ArrayLike) -> None:
         """Compute which columns are numeric, and their mean, scale and quantiles.
@@ -112,6 +121,45 @@ class QuantileEncoding(keras.layers.Layer):
     ) -> tuple[int | None, int]:
         batch, d = input_shape
         return (batch, d + len(self._statistics()["columns"]) * (self.steps - 1))
+
+    def save_own_variables(self, store: Any) -> None:
+        for name, value in (self.adapted or {}).items():
+            store[name] = np.asarray(value, _DTYPES[name])
+
+    def load_own_variables(self, store: Any) -> None:
+        loaded = {name: np.asarray(store[name]) for name in store.keys()}  # noqa: SIM118
+        # Keras offers one file under several names of the layer, of which all but one
+        # are empty, and takes the last answer.
+        if loaded:
+            self._refused = self._fault(loaded)
+        if self._refused:
+            raise ValueError(self._refused)
+        if loaded:  # files of version 0.1 have them in the config alone
+            self.adapted = {name: loaded[name].tolist() for name in _DTYPES}
+
+    def _fault(self, loaded: dict[str, npt.NDArray[Any]]) -> str:
+        """Say why the layer cannot take statistics; "" if it can."""
+        if {*loaded} != {*_DTYPES}:
+            return (
+                f"`{self.name}` must be loaded from the weights of a "
+                f"`QuantileEncoding`. Received: {sorted(loaded)}."
+            )
+        received = len(loaded["mean"]), len(loaded["columns"])
+        if loaded["quantiles"].shape != (received[1], self.steps - 1):
+            return (
+                f"`{self.name}` has steps={self.steps}. Received weights of one with "
+                f"quantiles of shape {loaded['quantiles'].shape}."
+            )
+        if self.built:  # the layers after it have inputs for these
+            adapted = self._statistics()
+            own = len(adapted["mean"]), len(adapted["columns"])
+            if own != received:
+                return (
+                    f"`{self.name}` was adapted to a table of {own[0]} columns, "
+                    f"{own[1]} of them numeric. Received weights of one adapted to "
+                    f"{received[0]} columns, {received[1]} of them numeric."
+                )
+        return ""
 
     def get_config(self) -> dict[str, Any]:
         config = super().get_config()

@@ -125,6 +125,12 @@ class Whitening(keras.layers.Layer):
         self.built = True
 
     def call(self, inputs: tf.Tensor) -> tf.Tensor:
+        width = self.mean.shape[0]
+        if inputs.shape[-1] not in (None, width):
+            raise ValueError(
+                f"`Whitening` was adapted to {width} columns. "
+                f"Received shape: {tuple(inputs.shape)}."
+            )
         inputs = tf.cast(inputs, tf.float32)
         return tf.matmul(inputs - self.mean, self.projection)  # (batch, components)
 

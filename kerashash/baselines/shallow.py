@@ -10,6 +10,7 @@ import numpy as np
 import numpy.typing as npt
 import tensorflow as tf
 
+from kerashash.backbones.images import Traced
 from kerashash.checks import check_integer, refuse_arguments
 from kerashash.data import inputs
 from kerashash.data.progress import progress
@@ -159,9 +160,8 @@ class ShallowHash(HashModel):
         # Set past Keras, which would wrap the arrays.
         object.__setattr__(self, "_work", None)
         object.__setattr__(self, "_state", None)
-        self._features = tf.function(
-            lambda x: tf.cast(self.features(x, training=False), tf.float32),
-            reduce_retracing=True,
+        self._features = Traced(
+            self, lambda x: tf.cast(self.features(x, training=False), tf.float32)
         )
         self.build_if_known()
 

@@ -15,6 +15,9 @@ from kerashash.backbones.images import ResizeImages, input_size, leaves
 from kerashash.data.images import check_read_since
 from kerashash.data.photographs import as_taken
 
+# Floats that a cubic filter has resized lie so far beyond 0 and 255, or less.
+_OVERSHOOT = 64
+
 
 def is_tiny(rows: int, batch_size: int) -> bool:
     """Whether a batch is too small next to others for batch normalization.
@@ -87,10 +90,10 @@ def are_class_ids(spec: Any) -> bool:
 class BatchWatch:
     """Checks the batches that a model trains on or encodes, as they pass.
 
-    Labels that are wrong and inputs that are not finite raise; class ids become label
-    rows. Images of floats that seem
-    to be scaled to 0..1 or -1..1, where the network takes 0..255, cause one warning,
-    and so does a batch whose few rows disturb batch normalization.
+    Labels that are wrong, inputs that are not finite and images without pixels raise;
+    class ids become label rows. Images of floats that seem to be scaled to 0..1 or
+    -1..1, where the network takes 0..255, and images with values outside 0..255 cause
+    one warning, and so does a batch whose few rows disturb batch normalization.
 
     Use it as a context manager around what reads the data set: TensorFlow would report
     an error in a data set in its own words.
@@ -174,9 +177,9 @@ class BatchWatch:
         x = spec[0]
         label = spec[1].get("label") if isinstance(spec[1], dict) else spec[1]
         has_labels = self._check_labels is not None and isinstance(label, tf.TensorSpec)
-        has_pixels = (
-            self._takes_pixels and isinstance(x, tf.TensorSpec) and _is_float_images(x)
-        )
+        are_images = isinstance(x, tf.TensorSpec) and x.shape.rank == 4
+        has_pixels = self._takes_pixels and are_images and _may_be_outside(x)
+        has_sizes = are_images and not all(x.shape[1:])  # not known, or 0
         are_ids = has_labels and are_class_ids(spec)
         has_floats = isinstance(x, tf.TensorSpec) and x.dtype.is_floating
 
@@ -187,6 +190,8 @@ class BatchWatch:
             if has_floats:
                 finite = tf.reduce_all(tf.math.is_finite(x))
                 tf.numpy_function(self._check_finite, [finite], tf.bool)
+            if has_sizes:
+                tf.numpy_function(self._check_pixels, [tf.shape(x)], tf.bool)
             if has_pixels:
                 limits = [tf.reduce_min(x), tf.reduce_max(x)]
                 tf.numpy_function(self._check_limits, limits, tf.bool)
@@ -198,30 +203,58 @@ class BatchWatch:
                     y = {**y, "label": rows} if isinstance(y, dict) else rows
             return x, y
 
-        watched = has_labels or has_floats or self._normalizes
+        watched = (
+            has_labels or has_floats or has_sizes or has_pixels or self._normalizes
+        )
         return dataset.map(check) if watched else dataset
 
     def check_images(self, x: Any) -> None:
-        """Warn, once, of images that seem to be scaled.
+        """Warn, once, of images with values that are no grey levels of 8 bits.
 
         Args:
             x: array or tensor ``(n, ...)``.
+
+        Raises:
+            ValueError: if images have no pixels.
         """
-        if self._takes_pixels and _is_float_images(x) and np.size(x):
+        if len(x.shape) != 4:
+            return
+        self._check_pixels(np.array(x.shape))
+        if self._takes_pixels and _may_be_outside(x) and np.size(x):
             x = np.asarray(x)
             self._check_limits(x.min(), x.max())
 
-    def _check_limits(self, low: np.floating[Any], high: np.floating[Any]) -> np.bool_:
+    def _check_limits(self, low: np.number[Any], high: np.number[Any]) -> np.bool_:
+        if not self._takes_pixels:
+            return np.True_
+        is_float = np.asarray(low).dtype.kind not in "iu"
+        slack, received = _OVERSHOOT if is_float else 0, ""
         # Images of one grey level, such as all black, tell nothing.
-        if self._takes_pixels and low < high and (high <= 1 or low < 0):
+        if is_float and low < high <= 1:
+            received = "floats, none above 1"
+        elif low < -slack or (low < 0 and high <= slack):
+            received = "values, some below 0"
+        if received:
+            reason = "images that have been scaled before"
+        elif high > 255 + slack:
+            received, reason = "values, some above 255", "images of more than 8 bits"
+        if received:
             self._takes_pixels = False
-            received = "none above 1" if high <= 1 else "some below 0"
             warnings.warn(
-                "`x` must hold images with values in [0, 255]. Received floats, "
-                f"{received}: the model scales images itself, and codes of images that "
-                "have been scaled before mean little.",
+                "`x` must hold images with values in [0, 255]. Received "
+                f"{received}: the model scales images itself, and codes of {reason} "
+                "mean little.",
                 stacklevel=2,
             )
+        return np.True_
+
+    def _check_pixels(self, shape: npt.NDArray[np.integer]) -> np.bool_:
+        with self.keeping_errors():
+            if not shape[1:].all():
+                raise ValueError(
+                    "`x` must hold images with pixels. Received shape: "
+                    f"{tuple(shape.tolist())}, with a side of 0."
+                )
         return np.True_
 
     def check_rows(self, rows: int) -> None:
@@ -271,6 +304,7 @@ class BatchWatch:
             return np.asarray(self._check_labels(labels, name="label"), np.float32)
 
 
-def _is_float_images(x: Any) -> bool:
-    """Say whether an array, a tensor or its spec is a batch of images of floats."""
-    return tf.TensorShape(x.shape).rank == 4 and tf.as_dtype(x.dtype).is_floating
+def _may_be_outside(x: Any) -> bool:
+    """Whether numbers of an array, a tensor or its spec may lie outside 0..255."""
+    dtype = tf.as_dtype(x.dtype)
+    return dtype != tf.uint8 and (dtype.is_floating or dtype.is_integer)

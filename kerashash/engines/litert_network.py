@@ -10,7 +10,7 @@ import numpy.typing as npt
 import tensorflow as tf
 from ai_edge_litert.interpreter import Interpreter
 
-from kerashash.engines.network import pieces
+from kerashash.engines.network import pieces, silent
 
 
 def converted(function: Any) -> bytes:
@@ -23,7 +23,8 @@ def converted(function: Any) -> bytes:
         bytes, which `LiteRTNetwork` takes.
     """
     converter = tf.lite.TFLiteConverter.from_concrete_functions([function], function)
-    content: bytes = converter.convert()
+    with silent():
+        content: bytes = converter.convert()
     return content
 
 

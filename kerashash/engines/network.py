@@ -1,5 +1,8 @@
 """What all engines have in common."""
 
+import contextlib
+import os
+import sys
 from collections.abc import Iterable, Iterator
 from typing import Any, Protocol
 
@@ -16,6 +19,8 @@ class Model(Protocol):
     variables: Any
 
     def _batch_shape(self) -> tuple[int | None, ...] | None: ...
+
+    def _flatten_layers(self) -> Any: ...
 
     def __call__(self, inputs: Any, training: bool | None = None) -> Any: ...
 
@@ -37,6 +42,34 @@ class Network(Protocol):
             rows of all batches, in order.
         """
         ...
+
+
+@contextlib.contextmanager
+def silent() -> Iterator[None]:
+    """Drop what libraries write to the file of standard error in a block.
+
+    Converters write pages there of a network that they cannot convert, and then raise.
+    What a caller has put in the place of `sys.stderr` is not touched.
+
+    Example:
+        >>> with silent():
+        ...     os.write(2, b"pages")
+        5
+    """
+    if sys.stderr is not None:
+        sys.stderr.flush()
+    try:
+        kept = os.dup(2)
+    except OSError:  # a process without standard error
+        yield
+        return
+    try:
+        with open(os.devnull, "wb") as nothing:
+            os.dup2(nothing.fileno(), 2)
+        yield
+    finally:
+        os.dup2(kept, 2)
+        os.close(kept)
 
 
 def pieces(batches: Iterable[Any], rows: int) -> Iterator[npt.NDArray[Any]]:

@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 import openvino
 
-from kerashash.engines.network import pieces
+from kerashash.engines.network import pieces, silent
 
 # bfloat16, which OpenVINO takes where the processor has it, gives other codes.
 _OPTIONS = {"INFERENCE_PRECISION_HINT": "f32", "PERFORMANCE_HINT": "THROUGHPUT"}
@@ -41,7 +41,8 @@ def converted(function: Any) -> openvino.Model:
     Returns:
         `openvino.Model`.
     """
-    network = openvino.convert_model(function)
+    with silent():
+        network = openvino.convert_model(function)
     # Without what the converter takes for further outputs.
     return openvino.Model([network.outputs[0]], network.get_parameters())
 

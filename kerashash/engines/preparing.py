@@ -18,6 +18,7 @@ import time
 import warnings
 import weakref
 from collections.abc import Callable
+from collections.abc import Set as AbstractSet
 from typing import Any, NamedTuple
 
 import keras
@@ -300,13 +301,18 @@ def _converted(model: Model, engine: str, shape: tuple[int | None, ...]) -> byte
 
             return openvino_network.as_bytes(openvino_network.converted(concrete))
     except Exception as error:  # converters have types of their own
-        raise _cannot_run(engine, error) from error
+        policies = {layer.dtype_policy.name for layer in model._flatten_layers()}
+        raise _cannot_run(engine, error, policies) from error
 
 
-def _cannot_run(engine: str, error: Exception) -> ValueError:
+def _cannot_run(
+    engine: str, error: Exception, policies: AbstractSet[str] = frozenset()
+) -> ValueError:
+    other = sorted(policies - {"float32"})
+    layers = f", for layers with the dtype policies {other}" if other else ""
     return ValueError(
-        f"`engine` must be one that can run this network. Received: {engine!r}: "
-        f"{first_line(error)}."
+        f"`engine` must be one that can run this network. Received: {engine!r}{layers}:"
+        f" {first_line(error)}."
     )
 
 
@@ -317,7 +323,7 @@ def _digest(model: Model) -> str:
     except Exception as error:  # of layers of users
         raise ValueError(
             "`engine` must be 'tensorflow' for a network that Keras cannot write to a "
-            f"file. Received: {model.name}: {type(error).__name__}: {error}"
+            f"file. Received: {model.name}: {first_line(error)}."
         ) from error
     digest = hashlib.sha256(config.encode())
     for variable in model.variables:

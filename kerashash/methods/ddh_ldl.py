@@ -12,6 +12,7 @@ import numpy.typing as npt
 import tensorflow as tf
 
 from kerashash.backbones.by_name import output_shape
+from kerashash.backbones.images import Traced
 from kerashash.checks import (
     FLOOR,
     check_choices,
@@ -422,9 +423,8 @@ class DDHLDL(HashModel):
             name="train_distributions", shape=(num_train, num_classes), dtype="float32"
         )
         self.rows: Any = None  # features and targets of all training rows, in `fit`
-        self._features = tf.function(
-            lambda x: tf.cast(self.features(x, training=False), tf.float32),
-            reduce_retracing=True,
+        self._features = Traced(
+            self, lambda x: tf.cast(self.features(x, training=False), tf.float32)
         )
         self.build_if_known()
 

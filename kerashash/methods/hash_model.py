@@ -12,7 +12,13 @@ import tensorflow as tf
 
 from kerashash import backbones, checks, files
 from kerashash.backbones.by_name import output_shape
-from kerashash.backbones.images import input_size, statistics_inlined
+from kerashash.backbones.images import (
+    Traced,
+    are_held,
+    held,
+    input_size,
+    statistics_inlined,
+)
 from kerashash.checks import check_integer
 from kerashash.codes import check_packed, unpack
 from kerashash.data import inputs
@@ -185,9 +191,10 @@ class HashModel(Trainable):
                 initializer="zeros",
                 trainable=False,
             )
-        self._encode_batch = tf.function(
-            lambda x: self(x, training=False), reduce_retracing=True
-        )
+        self._encode_batch = Traced(self, lambda x: self(x, training=False))
+        # What the layers held when Keras made its functions; past Keras, which would
+        # wrap it.
+        object.__setattr__(self, "_held", {})
 
     def build(self, input_shape: Any) -> None:
         features = output_shape(self.backbone, input_shape)
@@ -284,6 +291,21 @@ class HashModel(Trainable):
         """The layers that Keras tracks, then the networks set by `consult`."""
         return [*super().layers, *self._consulted]
 
+    # Keras keeps the functions that it has traced, with what layers held at that time.
+    def make_train_function(self, force: bool = False) -> Any:
+        return super().make_train_function(force or self._has_adapted("train"))
+
+    def make_test_function(self, force: bool = False) -> Any:
+        return super().make_test_function(force or self._has_adapted("test"))
+
+    def make_predict_function(self, force: bool = False) -> Any:
+        return super().make_predict_function(force or self._has_adapted("predict"))
+
+    def _has_adapted(self, function: str) -> bool:
+        """Whether layers hold something else than when this was asked last."""
+        before, self._held[function] = self._held.get(function), held(self)
+        return before is not None and not are_held(before, self)
+
     @overload
     def encode(
         self,
@@ -328,8 +350,8 @@ class HashModel(Trainable):
                 or pattern such as ``"photos/**/*.jpg"``, which stands for the files of
                 `kerashash.data.finding.find_images`. Images are RGB with values in
                 [0, 255], integers or floats, unless the backbone is a network of your
-                own that takes others; images of floats in 0..1 or -1..1 cause a
-                `UserWarning`.
+                own that takes others; images of floats in 0..1 or -1..1, and values
+                outside [0, 255], cause a `UserWarning`.
             batch_size: int or None; rows encoded at a time. None is 128, or what was
                 measured as the best for the engine.
             packed: bool; True returns packed bytes, False codes over {-1, +1}.
@@ -362,6 +384,7 @@ class HashModel(Trainable):
             >>> model.encode(np.zeros((5, 4))).shape
             (5, 2)
         """
+        checks.check_flag(packed=packed)
         if engine == "auto":
             encoder: Encoder = AutomaticEncoder(self)
         else:
@@ -660,6 +683,7 @@ class HashModel(Trainable):
 
     @classmethod
     def from_config(cls, config: dict[str, Any]) -> Self:
+        check_not_forked()  # before its networks are made
         config = dict(config)
         for name in (*cls.networks, "head"):
             if isinstance(config.get(name), dict):

@@ -249,6 +249,4 @@ def _check_images(name: str, images: npt.ArrayLike, axes: int) -> npt.NDArray[An
 
 def _draw(axis: Any, image: npt.NDArray[Any]) -> None:
     """Draw an image; 0 is black if it is gray."""
-    axis.imshow(
-        image, cmap="gray", vmin=0, vmax=255 if image.dtype == np.uint8 else 1
-    )
+    axis.imshow(image, cmap="gray", vmin=0, vmax=255 if image.dtype == np.uint8 else 1)

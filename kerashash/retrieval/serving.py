@@ -39,17 +39,54 @@ def save(
             f"`model` must have bits={bits}, as the database. Received: "
             f"bits={model.bits}."
         )
-    path = os.fspath(pathlib.Path(path).absolute())
-    if os.path.lexists(path):
-        raise FileExistsError(f"`path` must not exist. Received: {path!r}.")
+    target = files.as_path(path).absolute()
+    if os.path.lexists(target):
+        raise FileExistsError(f"`path` must not exist. Received: {str(target)!r}.")
+    check_parents(target)
     x = tf.TensorSpec((None, *shape[1:]), tf.float32, name="x")
     module = _Search(model, blocks, k, x)
     default = tf.function(
         lambda x: dict(zip(("distances", "indices"), module.search(x), strict=True)),
         input_signature=[x],
     )
-    with files.staging(pathlib.Path(path), overwrite=False) as folder:
+    with files.staging(target, overwrite=False) as folder:
         tf.saved_model.save(module, folder, signatures=default)
+
+
+def check_parents(path: pathlib.Path) -> None:
+    """Refuse a path of which no folder can be made, since a file is in its way.
+
+    Args:
+        path: `pathlib.Path`, absolute.
+
+    Raises:
+        ValueError: if what would be the folder of `path`, or one above, is none.
+    """
+    above = next(parent for parent in path.parents if os.path.lexists(parent))
+    if not above.is_dir():
+        raise ValueError(
+            f"`path` must lie in a folder. Received: {str(path)!r}, and {str(above)!r} "
+            "is none."
+        )
+
+
+def with_row(x: tf.Tensor) -> tf.Tensor:
+    """Add a row of zeros to a batch without rows, which networks and kernels refuse.
+
+    Args:
+        x: tensor ``(n, ...)``.
+
+    Returns:
+        Tensor ``(max(n, 1), ...)``.
+
+    Example:
+        >>> with_row(tf.zeros((0, 2))).shape, with_row(tf.zeros((3, 2))).shape
+        (TensorShape([1, 2]), TensorShape([3, 2]))
+    """
+    shape = tf.shape(x)
+    missing = tf.cast(shape[:1] == 0, tf.int32)
+    # Not by `tf.pad`, which TensorFlow puts into a convolution after it, and loses.
+    return tf.concat([x, tf.zeros(tf.concat([missing, shape[1:]], 0), x.dtype)], 0)
 
 
 class _Search(tf.Module):
@@ -76,10 +113,8 @@ class _Search(tf.Module):
         """The k nearest codes of inputs: int32 distances and indices ``(q, k)``."""
         # As `encode`, which refuses them: NaN would have neighbours otherwise.
         tf.debugging.assert_all_finite(x, "`x` must be finite.")
-        queries = _pack(self._model(x, training=False) >= 0)
-        rows = tf.shape(queries)[0]
-        # Kernels take at least one query: for none, a row that is dropped at the end.
-        queries = tf.pad(queries, [[0, tf.cast(rows == 0, tf.int32)], [0, 0]])
+        rows = tf.shape(x)[0]
+        queries = _pack(self._model(with_row(x), training=False) >= 0)
         results = []
         for codes, (start, size) in zip(self.codes, self._blocks, strict=True):
             k = min(self._k, size)

@@ -234,10 +234,12 @@ def _write_arrays(path: pathlib.Path, arrays: dict[str, npt.NDArray[Any]]) -> No
             # By bytes of equal place, since exponents compress and fractions do not:
             # floats shrink by a seventh, learned codes and labels to a tenth.
             large = array.nbytes > _SMALL_BYTES
-            file.create_dataset(
+            dataset = file.create_dataset(
                 key,
                 data=array,
                 chunks=array.shape if large else None,
                 compression="gzip" if large else None,
                 shuffle=large,
             )
+            if array.dtype == "V2":  # as Keras marks what HDF5 has no type for
+                dataset.attrs["dtype"] = "bfloat16"

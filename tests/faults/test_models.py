@@ -71,6 +71,15 @@ def test_a_saved_model_has_its_codes_and_optimizer(model, path, rng):
     assert int(loaded.optimizer.iterations) == 1
 
 
+def test_a_model_in_bfloat16_is_read_again(tmp_path, rng):
+    dense = keras.layers.Dense(8, dtype="bfloat16")
+    net = keras.Sequential([keras.Input((4,)), dense])
+    model = kerashash.AdaLabelHash(net, bits=12, num_classes=3, dtype="bfloat16")
+    kerashash.save_model(model, tmp_path / "b.keras")
+    x, loaded = rng.normal(size=(9, 4)), kerashash.load_model(tmp_path / "b.keras")
+    np.testing.assert_array_equal(loaded.encode(x), model.encode(x))
+
+
 def test_a_model_that_cannot_be_written_leaves_the_old_one(model, path, monkeypatch):
     before = path.read_bytes()
 

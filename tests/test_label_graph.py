@@ -56,6 +56,8 @@ def test_aggregates_equal_the_graph_in_full(
     [
         ({"adjacency": "bogus"}, "`adjacency` must be one of"),
         ({"threshold": "x"}, "`threshold` must be a number"),
+        ({"threshold": 1.5}, "`threshold` must be in"),
+        ({"threshold": float("nan")}, "`threshold` must be in"),
         ({"d": np.zeros((0,))}, "`d` must have shape"),
         ({"d": np.ones((40, 5))}, "`d` must have rows that sum to 1"),
         ({"x": np.ones((39, 7))}, r"`x` must have shape \(n, any\)"),
@@ -99,3 +101,28 @@ def test_relation_loss_and_gradient_equal_the_dense_ones(rows, threshold):
         values.append((value.numpy(), tape.gradient(value, h).numpy()))
     np.testing.assert_allclose(values[0][0], values[1][0], rtol=1e-5)
     np.testing.assert_allclose(values[0][1], values[1][1], rtol=1e-4, atol=1e-7)
+
+
+@pytest.mark.parametrize("adjacency", ["raw", "row", "sym"])
+@pytest.mark.parametrize("classes", [5, 300])
+def test_rows_are_as_similar_as_can_be_to_themselves_and_equal_ones(
+    adjacency, classes, rng
+):
+    d = rng.dirichlet(np.ones(classes), 50)
+    d = np.concatenate([d, d[:20]])
+    a = np.concatenate([*label_graph.adjacency_blocks(d, 1.0, adjacency)])
+    equal = np.eye(50)[np.r_[:50, :20]]
+    equal = equal @ equal.T
+    share = 1.0 if adjacency == "raw" else 1.0 / equal.sum(axis=1, keepdims=True)
+    np.testing.assert_allclose(a, equal * share, rtol=1e-5)
+    x = rng.normal(size=(70, 3))
+    actual = label_graph.aggregate(d, x, 1.0, adjacency)
+    np.testing.assert_allclose(actual, (equal * share) @ x, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("adjacency", ["raw", "row", "sym"])
+def test_no_rows_aggregate_to_none(adjacency):
+    none = label_graph.aggregate(
+        np.zeros((0, 3)), np.zeros((0, 2)), adjacency=adjacency
+    )
+    assert none.shape == (0, 2)

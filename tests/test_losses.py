@@ -191,3 +191,34 @@ def test_focal_gradients_are_finite_where_nothing_is_missed(loss, gamma):
     with tf.GradientTape() as tape:
         value = loss(tf.constant([[1.0, 0.0], [0.0, 1.0]]), logits, gamma=gamma)
     assert np.isfinite(tape.gradient(value, logits)).all()
+
+
+@pytest.mark.parametrize("dtype", [tf.float16, tf.bfloat16])
+def test_losses_of_narrow_floats_are_computed_in_float32(dtype, rng):
+    """The number of pairs of 300 codes is more than float16 holds."""
+    u = tf.cast(np.sign(rng.normal(size=(300, 8))), dtype)
+    similar = tf.cast(rng.random((300, 300)) < 0.1, dtype)
+    wide = [tf.cast(value, tf.float32) for value in (u, similar)]
+    for loss in (losses.pairwise_likelihood, losses.triplet_hinge):
+        assert float(loss(u[:200], similar[:200, :200])) == float(
+            loss(*(value[:200] for value in (wide[0], wide[1][:, :200])))
+        )
+    assert losses.pairwise_likelihood(u, similar) > 0
+    p, q = tf.constant([1.0, 0.0], dtype), tf.constant([0.5, 0.5], dtype)
+    np.testing.assert_allclose(losses.kl_divergence(p, q), np.log(2), rtol=1e-6)
+
+
+def test_losses_have_the_type_of_their_scores():
+    labels = np.array([[1, 0]])
+    for scores, dtype in (
+        (tf.constant([[2.0, 1.5]]), tf.float32),
+        (tf.constant([[2.0, 1.5]], tf.float64), tf.float64),
+        (tf.constant([[2.0, 1.5]], tf.bfloat16), tf.float32),
+    ):
+        for loss in (losses.codeword_hinge, losses.sigmoid_focal):
+            assert loss(labels, scores).dtype == dtype
+
+
+def test_floor_is_true_or_false():
+    with pytest.raises(TypeError, match="`floor` must be True or False"):
+        losses.codeword_hinge([[1, 0]], [[2.0, 1.5]], floor=None)

@@ -1,5 +1,8 @@
 """Neighbourhoods and affinities: against brute force, by hand, by their definitions."""
 
+import functools
+from fractions import Fraction
+
 import numpy as np
 import pytest
 import scipy.sparse
@@ -45,6 +48,54 @@ def test_expansion_finds_more_of_the_class_than_plain_neighbours(digits):
 def test_nearest_neighbours_break_ties_by_index():
     near = similarity.nearest_neighbours(np.ones((6, 2)), k=3, block=2)
     assert near.tolist()[4] == [4, 0, 1, 2]
+
+
+def duplicates(rng, distinct, n, dim):
+    """Rows of which many are equal, or multiples of one another, and which are."""
+    kind = rng.integers(0, distinct, n)
+    rows = rng.normal(size=(distinct, dim))[kind]
+    return rows * rng.choice([0.5, 1.0, 3.0], size=(n, 1)), kind
+
+
+@pytest.mark.parametrize(
+    ("distinct", "n", "rule"),
+    [(5, 23, "few"), (60, 150, "float32"), (4, 200, "float64")],
+)
+def test_the_order_of_equal_rows_is_that_of_their_index(distinct, n, rule, rng):
+    x, kind = duplicates(rng, distinct, n, 37)
+    near = similarity.nearest_neighbours(x, 6)
+    for i in range(n):
+        equal = [j for j in range(n) if kind[j] == kind[i] and j != i][:6]
+        assert near[i].tolist()[: 1 + len(equal)] == [i, *equal]
+    for block in (1, 7):
+        again = similarity.nearest_neighbours(x, 6, block)
+        np.testing.assert_array_equal(again, near)
+    expanded = [similarity.expanded_neighbours(x, 6, 3, b) for b in (3, 1024)]
+    assert (expanded[0] != expanded[1]).nnz == 0
+
+
+@pytest.mark.parametrize("values", [(0, 2), (-2, 5)])
+def test_neighbours_of_whole_numbers_are_exact(values, rng):
+    """Many cosines are equal, of rows that are not: by fractions, their squares."""
+    x = rng.integers(*values, (60, 6))
+    inner = (x @ x.T).tolist()
+
+    def order(i, j):
+        square = Fraction(inner[i][j] ** 2, inner[j][j] or 1)
+        return i != j, -square if inner[i][j] > 0 else square, j
+
+    near = [sorted(range(60), key=functools.partial(order, i))[:8] for i in range(60)]
+    for features in (x, x.astype(np.float32)):
+        assert similarity.nearest_neighbours(features, 7, 9).tolist() == near
+
+
+def test_neighbours_nearer_than_float32_tells(rng):
+    """Points of an arc, whose cosines with the next ones are 1 but for 4e-8."""
+    place = rng.permutation(1000)
+    x = np.stack([np.cos(3e-4 * place), np.sin(3e-4 * place)], axis=1)
+    near = similarity.nearest_neighbours(x, 2)
+    between = (place > 0) & (place < 999)
+    assert (np.abs(place[near[:, 1:]] - place[near[:, :1]])[between] == 1).all()
 
 
 @pytest.mark.parametrize("k", [0, 6, 7])

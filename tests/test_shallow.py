@@ -205,7 +205,7 @@ def test_wrong_backbones_and_data_are_named(rows):
             method("features", 6, CLASSES, **{name: 0.0})
     with pytest.raises(TypeError, match="`num_classes` must be an integer"):
         KSH("features", 6, None)
-    with pytest.raises(ValueError, match="must have rows that differ"):
+    with pytest.raises(ValueError, match=r"rows that differ, in .* `ranges` must"):
         SH("features", 6).fit(np.ones((9, 4)), verbose=0)
     with pytest.raises(ValueError, match="`validation_data` is not supported"):
         LSH("features", 6).fit(x, validation_data=(x, labels), verbose=0)
@@ -263,6 +263,23 @@ def test_principal_components_are_those_of_the_largest_variance(rng):
         np.abs(components.T @ vectors[:3].T), np.eye(3), atol=1e-3
     )
     np.testing.assert_allclose(variances, values**2 / 50, rtol=1e-3)
+
+
+def test_principal_components_of_float64_are_computed_in_float64():
+    x = np.array([[0.0, 1.0], [0.0, -1.0], [0.5, 0.0], [-0.5, 0.0]])
+    mean, components, variances = projections.principal_components(1e8 + x, 1)
+    np.testing.assert_array_equal(mean, [1e8, 1e8])
+    np.testing.assert_allclose(components, [[0.0], [1.0]], atol=1e-12)
+    np.testing.assert_allclose(variances, [0.5, 0.125])
+    narrow = projections.principal_components(x.astype(np.float32), 1)
+    assert [array.dtype.name for array in narrow] == ["float32", "float32", "float64"]
+
+
+def test_ridge_regression_of_float16_does_not_overflow():
+    x, y = np.full((1000, 1), 10, np.float16), np.full((1000, 1), 20, np.float16)
+    w = projections.ridge_regression(x, y, 1.0)
+    assert w.dtype == np.float16
+    assert w == 2.0
 
 
 def test_itq_loss_never_rises_and_each_step_is_the_best(rng):

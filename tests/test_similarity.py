@@ -130,6 +130,25 @@ def test_wrong_labels_are_named(labels):
         LabelSimilarity(labels, balanced=True)
 
 
+@pytest.mark.parametrize("balanced", [None, 1, "false"])
+def test_balanced_is_true_or_false(balanced):
+    with pytest.raises(TypeError, match="`balanced` must be True or False"):
+        LabelSimilarity(np.eye(2), balanced)
+
+
+def test_options_are_integers_of_every_type(rng):
+    features = rng.normal(size=(9, 3))
+    np.testing.assert_array_equal(
+        similarity.nearest_neighbours(features, np.uint8(2), block=np.int64(4)),
+        similarity.nearest_neighbours(features, 2),
+    )
+    expanded = [
+        similarity.expanded_neighbours(features, *options).toarray()
+        for options in ((2, 3, 4), (np.uint8(2), np.int16(3), np.int64(4)))
+    ]
+    np.testing.assert_array_equal(*expanded)
+
+
 @pytest.mark.parametrize("kind", [list, np.array, np.uint8, bool])
 def test_pairs_of_labels_of_every_type(kind):
     a, b = np.array([[1, 0], [0, 1]]), np.array([[1, 1], [0, 1], [0, 0]])

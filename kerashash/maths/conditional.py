@@ -1,21 +1,26 @@
 """A network of an input and a label, whose output is the label's log-probability."""
 
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import scipy.special
 
+from kerashash.maths.precision import Floats, check_rows, floats
+
 __all__ = ["conditional_logits", "divergence_and_gradients", "resilient_step"]
 __dir__ = __all__.copy  # what completion offers
 
-Floats = npt.NDArray[np.floating[Any]]
 Arrays = dict[str, npt.NDArray[Any]]
 # Factors of steps after a gradient of the same and of the other sign, and the limits.
 _UP, _DOWN, _LEAST, _MOST = 1.2, 0.5, 1e-7, 1.0
+_NAMES = ("kernel", "label", "bias", "output", "places")
 
 
-def conditional_logits(x: Floats, weights: Arrays) -> tuple[Floats, Floats]:
+def conditional_logits(
+    x: npt.ArrayLike, weights: Mapping[str, npt.ArrayLike]
+) -> tuple[Floats, Floats]:
     """The network's output for each label.
 
     Formula:
@@ -30,12 +35,38 @@ def conditional_logits(x: Floats, weights: Arrays) -> tuple[Floats, Floats]:
     Returns:
         ``(logits, hidden)``: float arrays ``(n, classes)`` and ``(n, classes, units)``.
 
+    Raises:
+        TypeError: if an array does not hold numbers.
+        ValueError: if a shape is wrong, or `weights` lacks an array.
+
     Example:
         >>> names = {"kernel": (2, 3), "label": 3, "bias": 3, "output": 3, "places": 4}
         >>> weights = {name: np.ones(shape) for name, shape in names.items()}
         >>> conditional_logits(np.zeros((5, 2)), weights)[0].shape
         (5, 4)
     """
+    return _logits(*_checked(x, weights))
+
+
+def _checked(
+    x: npt.ArrayLike, weights: Mapping[str, npt.ArrayLike]
+) -> tuple[Floats, Arrays]:
+    """The arrays of `conditional_logits`."""
+    x = floats(x, "x", (None, None))
+    missing = [name for name in _NAMES if name not in weights]
+    if missing:
+        raise ValueError(
+            f"`weights` must have the arrays {list(_NAMES)}. Received no {missing}."
+        )
+    arrays = {name: floats(weights[name], name) for name in _NAMES}
+    units = arrays["kernel"].shape[-1:]
+    shapes = dict.fromkeys(_NAMES, units)
+    shapes |= {"kernel": (x.shape[1], *units), "places": (None,)}
+    return x, {name: floats(arrays[name], name, shapes[name]) for name in _NAMES}
+
+
+def _logits(x: Floats, weights: Arrays) -> tuple[Floats, Floats]:
+    """`conditional_logits` of checked arrays."""
     of_input = x @ weights["kernel"] + weights["bias"]  # (n, units)
     of_label = np.outer(weights["places"], weights["label"])  # (classes, units)
     hidden = scipy.special.expit(of_input[:, None] + of_label)
@@ -43,7 +74,7 @@ def conditional_logits(x: Floats, weights: Arrays) -> tuple[Floats, Floats]:
 
 
 def divergence_and_gradients(
-    x: Floats, d: Floats, weights: Arrays
+    x: npt.ArrayLike, d: npt.ArrayLike, weights: Mapping[str, npt.ArrayLike]
 ) -> tuple[float, Arrays]:
     """The divergence of the network from label distributions, and its gradients.
 
@@ -59,6 +90,10 @@ def divergence_and_gradients(
         ``(divergence, gradients)``: float, and a dict of arrays by name, without
         "places".
 
+    Raises:
+        TypeError, ValueError: as `conditional_logits`; and if `d` does not match, or
+            there are no rows.
+
     Example:
         >>> names = {"kernel": (2, 3), "label": 3, "bias": 3, "output": 3, "places": 2}
         >>> weights = {name: np.zeros(shape) for name, shape in names.items()}
@@ -66,7 +101,10 @@ def divergence_and_gradients(
         >>> divergence_and_gradients(np.ones((1, 2)), d, weights)[0]
         0.0
     """
-    logits, hidden = conditional_logits(x, weights)
+    x, weights = _checked(x, weights)
+    check_rows(x, "x")
+    d = floats(d, "d", (len(x), len(weights["places"])))
+    logits, hidden = _logits(x, weights)
     logs = scipy.special.log_softmax(logits, axis=1)
     value = (scipy.special.xlogy(d, d) - d * logs).sum(axis=1).mean()
     error = (np.exp(logs) - d) / len(x)  # (n, classes), as d sums to 1
@@ -81,11 +119,11 @@ def divergence_and_gradients(
 
 
 def resilient_step(
-    value: npt.NDArray[Any],
-    gradient: npt.NDArray[Any],
-    last: npt.NDArray[Any],
-    steps: npt.NDArray[Any],
-) -> tuple[npt.NDArray[Any], npt.NDArray[Any], npt.NDArray[Any]]:
+    value: npt.ArrayLike,
+    gradient: npt.ArrayLike,
+    last: npt.ArrayLike,
+    steps: npt.ArrayLike,
+) -> tuple[Floats, Floats, Floats]:
     """One step of resilient propagation: the signs of gradients alone count.
 
     A step grows while its gradient keeps the sign. Where the sign changes, it shrinks,
@@ -100,6 +138,10 @@ def resilient_step(
     Returns:
         ``(value, last, steps)``: the new ones.
 
+    Raises:
+        TypeError: if an array does not hold numbers.
+        ValueError: if the shapes differ.
+
     Example:
         >>> one = np.ones(1)
         >>> value, last, steps = resilient_step(one, one, one, 0.1 * one)
@@ -110,7 +152,11 @@ def resilient_step(
         M. Riedmiller, H. Braun, A direct adaptive method for faster backpropagation
         learning: the RPROP algorithm, ICNN 1993.
     """
-    sign = np.sign(gradient * last)
+    value = floats(value, "value")
+    gradient = floats(gradient, "gradient", value.shape)
+    last = floats(last, "last", value.shape)
+    steps = floats(steps, "steps", value.shape)
+    sign = np.sign(gradient) * np.sign(last)  # their product could underflow
     factors = np.where(sign > 0, _UP, np.where(sign < 0, _DOWN, 1.0))
     steps = np.clip(steps * factors, _LEAST, _MOST)
     gradient = np.where(sign < 0, 0.0, gradient)

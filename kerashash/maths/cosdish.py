@@ -1,20 +1,20 @@
 """Column sampling based discrete supervised hashing: codes of sampled similarities."""
 
-from typing import Any
-
 import numpy as np
 import numpy.typing as npt
 
+from kerashash.maths.precision import Floats, floats, signed
 from kerashash.maths.projections import signs
 
 __all__ = ["other_codes", "pair_error", "sampled_codes"]
 __dir__ = __all__.copy  # what completion offers
 
-Floats = npt.NDArray[np.floating[Any]]
 Codes = npt.NDArray[np.int8]
 
 
-def pair_error(similarity: Floats, codes: Codes, sampled: Codes) -> float:
+def pair_error(
+    similarity: npt.ArrayLike, codes: npt.ArrayLike, sampled: npt.ArrayLike
+) -> float:
     """How far inner products of codes are from the wanted ones.
 
     Formula:
@@ -28,17 +28,24 @@ def pair_error(similarity: Floats, codes: Codes, sampled: Codes) -> float:
     Returns:
         float.
 
+    Raises:
+        TypeError: if an array does not hold numbers.
+        ValueError: if a shape is wrong, a similarity not finite, or a code not over
+            {-1, +1}.
+
     Example:
         >>> b = np.array([[1, 1], [1, -1]], np.int8)
         >>> pair_error(np.eye(2), b, b)
         0.0
     """
-    inner = codes.astype(np.float32) @ sampled.T.astype(np.float32)
-    error = codes.shape[1] * similarity - inner
+    similarity, b, c = _checked(similarity, codes, sampled)
+    error = b.shape[1] * similarity - b.astype(np.float32) @ c.T.astype(np.float32)
     return float(np.square(error).sum(dtype=np.float64))
 
 
-def other_codes(similarity: Floats, codes: Codes, sampled: Codes) -> Codes:
+def other_codes(
+    similarity: npt.ArrayLike, codes: npt.ArrayLike, sampled: npt.ArrayLike
+) -> Codes:
     """The codes of rows that are no sampled columns, with those of the columns fixed.
 
     Solves:
@@ -55,6 +62,11 @@ def other_codes(similarity: Floats, codes: Codes, sampled: Codes) -> Codes:
     Returns:
         int8 array ``(n, bits)`` over {-1, +1}.
 
+    Raises:
+        TypeError: if an array does not hold numbers.
+        ValueError: if a shape is wrong, a similarity not finite, or a code not over
+            {-1, +1}.
+
     Example:
         >>> c = np.array([[1, 1], [1, -1]], np.int8)
         >>> other_codes(np.array([[1.0, -1.0]]), np.array([[-1, -1]], np.int8), c)
@@ -64,12 +76,16 @@ def other_codes(similarity: Floats, codes: Codes, sampled: Codes) -> Codes:
         W.-C. Kang, W.-J. Li, Z.-H. Zhou, Column Sampling Based Discrete Supervised
         Hashing, AAAI 2016.
     """
-    sums = similarity @ sampled.astype(similarity.dtype)
-    return np.where(sums == 0, codes, signs(sums))
+    similarity, b, c = _checked(similarity, codes, sampled)
+    sums = similarity @ c.astype(similarity.dtype)
+    return np.where(sums == 0, b, signs(sums))
 
 
 def sampled_codes(
-    between: Floats, within: Floats, codes: Codes, sampled: Codes
+    between: npt.ArrayLike,
+    within: npt.ArrayLike,
+    codes: npt.ArrayLike,
+    sampled: npt.ArrayLike,
 ) -> Codes:
     """The codes of the sampled columns, with those of the other rows fixed.
 
@@ -90,6 +106,11 @@ def sampled_codes(
     Returns:
         int8 array ``(m, bits)`` over {-1, +1}: C.
 
+    Raises:
+        TypeError: if an array does not hold numbers.
+        ValueError: if a shape is wrong, a code not over {-1, +1}, a similarity not
+            finite, or `within` not symmetric.
+
     Example:
         >>> s, b = np.array([[1.0, -1.0]]), np.array([[1, 1]], np.int8)
         >>> c = np.array([[1, 1], [1, 1]], np.int8)
@@ -102,10 +123,21 @@ def sampled_codes(
         Hashing, AAAI 2016, which solves the binary problem by an algorithm that is
         proved to reach half of the optimum.
     """
-    bits = codes.shape[1]
-    b, c = codes.astype(np.float32), sampled.astype(np.float32)
+    between = floats(between, "between", (None, None), np.float32, finite=True)
+    n, m = between.shape
+    within = floats(within, "within", (m, m), finite=True)
+    b = signed(codes, "codes", (n, None)).astype(np.float32)
+    bits = b.shape[1]
+    c = signed(sampled, "sampled", (m, bits)).astype(np.float32)
+    if not np.allclose(within, within.T):
+        raise ValueError(
+            "`within` must be symmetric. Received differences of up to "
+            f"{np.abs(within - within.T).max()} to the transposed array."
+        )
+    # What is equal only but for rounding errors could flip an entry for ever.
+    within = (within + within.T) / 2.0
     # B^T (q S_o), of which each bit takes what the other bits leave.
-    wanted = bits * (b.T @ between.astype(np.float32))  # (bits, m)
+    wanted = bits * (b.T @ between)  # (bits, m)
     gram = b.T @ b
     for k in range(bits):
         others = np.delete(np.arange(bits), k)
@@ -118,6 +150,16 @@ def sampled_codes(
     return c.astype(np.int8)
 
 
+def _checked(
+    similarity: npt.ArrayLike, codes: npt.ArrayLike, sampled: npt.ArrayLike
+) -> tuple[Floats, Codes, Codes]:
+    """The arrays of `pair_error` and `other_codes`."""
+    similarity = floats(similarity, "similarity", (None, None), finite=True)
+    codes = signed(codes, "codes", (len(similarity), None))
+    sampled = signed(sampled, "sampled", (similarity.shape[1], codes.shape[1]))
+    return similarity, codes, sampled
+
+
 def _descend(r: Floats, v: Floats, start: Floats) -> Floats:
     """A local minimum of -z^T R z - z^T v, flipping one entry of z at a time."""
     z = start.copy()
@@ -126,7 +168,7 @@ def _descend(r: Floats, v: Floats, start: Floats) -> Floats:
         # The flip that gains most.
         gains = -z * slopes
         j = int(gains.argmax())
-        if gains[j] <= 1e-6 * len(z):
+        if not gains[j] > 1e-6 * len(z):  # NaN gains nothing
             return z
         z[j] = -z[j]
         slopes += 4.0 * z[j] * r[:, j]

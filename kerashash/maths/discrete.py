@@ -6,6 +6,9 @@ Pure functions of tensors: no model, no state.
 import numpy.typing as npt
 import tensorflow as tf
 
+from kerashash.checks import check_integer
+from kerashash.maths.precision import float_tensors, number_tensor
+
 __all__ = [
     "code_objective",
     "dcc",
@@ -31,16 +34,25 @@ def sign(x: npt.ArrayLike | tf.Tensor) -> tf.Tensor:
     Returns:
         Tensor over {-1, +1} of the shape and dtype of `x`.
 
+    Raises:
+        TypeError: if `x` has no numbers with a sign, such as uint8.
+
     Example:
         >>> sign([-0.5, 0.0, 2.0]).numpy()
         array([-1.,  1.,  1.], dtype=float32)
     """
-    x = tf.convert_to_tensor(x)
+    x = number_tensor(x, "x")
+    if x.dtype.is_unsigned or x.dtype.is_bool:
+        raise TypeError(
+            f"`x` must hold numbers with a sign. Received dtype: {x.dtype.name}."
+        )
     return tf.where(x >= 0, tf.ones_like(x), -tf.ones_like(x))
 
 
 def code_objective(
-    codes: npt.ArrayLike | tf.Tensor, gram: tf.Tensor, target: tf.Tensor
+    codes: npt.ArrayLike | tf.Tensor,
+    gram: npt.ArrayLike | tf.Tensor,
+    target: npt.ArrayLike | tf.Tensor,
 ) -> tf.Tensor:
     """The quadratic objective that `dcc` minimises.
 
@@ -59,7 +71,7 @@ def code_objective(
         >>> float(code_objective([[1, -1]], tf.eye(2), tf.constant([[0.5, -2.0]])))
         -3.0
     """
-    codes = tf.cast(codes, target.dtype)
+    target, gram, codes = float_tensors(target=target, gram=gram, codes=codes)
     return tf.reduce_sum(codes * (codes @ gram - 2.0 * target))
 
 
@@ -89,6 +101,10 @@ def dcc(
     Returns:
         int8 tensor ``(n, bits)`` over {-1, +1}.
 
+    Raises:
+        TypeError: if a tensor does not hold numbers, or `sweeps` is no integer.
+        ValueError: if `sweeps` is below 0.
+
     Example:
         >>> dcc([[-1, 1]], [[1.0, 0.0], [0.0, 1.0]], [[0.3, -2.0]]).numpy()
         array([[ 1, -1]], dtype=int8)
@@ -96,12 +112,11 @@ def dcc(
     Reference:
         F. Shen et al., Supervised Discrete Hashing, CVPR 2015, section 2.2.
     """
-    target = tf.convert_to_tensor(target)
     # Tensors rather than variables: the traced graph outlives the caller's variables.
-    codes, gram = (
-        tf.cast(tf.convert_to_tensor(value), target.dtype) for value in (codes, gram)
-    )
-    return _dcc(codes, gram, target, tf.convert_to_tensor(sweeps))
+    target, gram, codes = float_tensors(target=target, gram=gram, codes=codes)
+    if not tf.is_tensor(sweeps):
+        sweeps = check_integer("sweeps", sweeps, least=0)
+    return _dcc(codes, gram, target, tf.cast(sweeps, tf.int32))
 
 
 @tf.function(reduce_retracing=True)
@@ -146,6 +161,9 @@ def procrustes_rotation(
     Returns:
         Float tensor ``(bits, bits)``, orthogonal: R.
 
+    Raises:
+        TypeError: if a tensor does not hold numbers.
+
     Example:
         >>> h = tf.constant([[0.0, 1.0], [-1.0, 0.0]])
         >>> r = procrustes_rotation([[1.0, 0.0], [0.0, 1.0]], h)
@@ -157,14 +175,16 @@ def procrustes_rotation(
         problem, Psychometrika 31, 1966; Y. Gong et al., Iterative Quantization,
         TPAMI 2013, section 3.2.
     """
-    continuous = tf.convert_to_tensor(continuous)
-    product = tf.matmul(continuous, tf.cast(codes, continuous.dtype), transpose_a=True)
+    continuous, codes = float_tensors(continuous=continuous, codes=codes)
+    product = tf.matmul(continuous, codes, transpose_a=True)
     # In float32, the decomposition is far off where many bits are alike.
     _, u, v = tf.linalg.svd(tf.cast(product, tf.float64))
     return tf.cast(tf.matmul(u, v, transpose_b=True), continuous.dtype)
 
 
-def ridge(x: tf.Tensor, y: tf.Tensor, penalty: float) -> tf.Tensor:
+def ridge(
+    x: npt.ArrayLike | tf.Tensor, y: npt.ArrayLike | tf.Tensor, penalty: float
+) -> tf.Tensor:
     """Ridge regression: linear, with a penalty on large weights.
 
     Solves:
@@ -178,11 +198,15 @@ def ridge(x: tf.Tensor, y: tf.Tensor, penalty: float) -> tf.Tensor:
     Returns:
         Float tensor ``(d, c)``: W.
 
+    Raises:
+        TypeError: if a tensor does not hold numbers.
+
     Example:
         >>> ridge(tf.eye(2), tf.constant([[2.0], [4.0]]), penalty=1.0).numpy()
         array([[1.],
                [2.]], dtype=float32)
     """
+    x, y = float_tensors(x=x, y=y)
     gram = tf.matmul(x, x, transpose_a=True) + penalty * tf.eye(
         x.shape[1], dtype=x.dtype
     )
@@ -215,6 +239,10 @@ def label_rotation(
         ``(rotation, projection, codes)``: float tensors R, ``(bits, bits)``; P,
         ``(num_classes, bits)``; and B, ``(n, bits)`` over {-1, +1}.
 
+    Raises:
+        TypeError: if a tensor does not hold numbers, or `iterations` is no integer.
+        ValueError: if `iterations` is below 1.
+
     Example:
         >>> h = tf.constant([[1.0, 0.1], [0.1, 1.0]])
         >>> rotation, _, codes = label_rotation(h, tf.eye(2))
@@ -226,9 +254,9 @@ def label_rotation(
         pseudo-inverse D^+. One iteration is one step of Iterative Quantization.
     """
     # Tensors rather than variables, as in `dcc`.
-    continuous = tf.convert_to_tensor(continuous)
-    labels = tf.cast(tf.convert_to_tensor(labels), continuous.dtype)
+    continuous, labels = float_tensors(continuous=continuous, labels=labels)
     label_weight = tf.cast(label_weight, continuous.dtype)
+    iterations = check_integer("iterations", iterations)
     return _label_rotation(continuous, labels, label_weight, tf.constant(iterations))
 
 

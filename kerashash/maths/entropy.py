@@ -1,22 +1,21 @@
 """Label distributions of a maximum entropy model, by improved iterative scaling."""
 
-from typing import Any
-
 import numpy as np
 import numpy.typing as npt
 import scipy.special
 
+from kerashash.maths.precision import Floats, floats
+
 __all__ = ["likelihood", "scaling_step"]
 __dir__ = __all__.copy  # what completion offers
 
-Floats = npt.NDArray[np.floating[Any]]
 # Values of exp in memory at a time.
 _BLOCK = 1 << 22
 # Newton steps for each update; more change little.
 _NEWTON = 4
 
 
-def likelihood(g: Floats, d: Floats, weights: Floats) -> float:
+def likelihood(g: npt.ArrayLike, d: npt.ArrayLike, weights: npt.ArrayLike) -> float:
     """How likely label distributions are under a maximum entropy model.
 
     Formula:
@@ -30,17 +29,24 @@ def likelihood(g: Floats, d: Floats, weights: Floats) -> float:
     Returns:
         float, at most 0.
 
+    Raises:
+        TypeError: if an array does not hold numbers.
+        ValueError: if the shapes do not match.
+
     Example:
         >>> d = np.array([[0.5, 0.5]])
         >>> value = likelihood(np.ones((1, 1)), d, np.zeros((1, 2)))
         >>> round(value, 4)  # -ln 2
         -0.6931
     """
+    g, d, weights = _checked(g, d, weights)
     logs = scipy.special.log_softmax(g @ weights, axis=1)
     return float((d * logs).sum(axis=1).mean())
 
 
-def scaling_step(g: Floats, d: Floats, weights: Floats) -> npt.NDArray[np.float64]:
+def scaling_step(
+    g: npt.ArrayLike, d: npt.ArrayLike, weights: npt.ArrayLike
+) -> npt.NDArray[np.float64]:
     """One iteration of improved iterative scaling.
 
     Solves, for each feature k and label y:
@@ -57,6 +63,9 @@ def scaling_step(g: Floats, d: Floats, weights: Floats) -> npt.NDArray[np.float6
     Returns:
         float64 array ``(k, classes)``: the new W.
 
+    Raises:
+        TypeError, ValueError: as `likelihood`.
+
     Example:
         >>> g, w = np.array([[1.0, 0.5], [1.0, -0.5]]), np.zeros((2, 2))
         >>> d = np.array([[0.9, 0.1], [0.4, 0.6]])
@@ -68,6 +77,7 @@ def scaling_step(g: Floats, d: Floats, weights: Floats) -> npt.NDArray[np.float6
         Distributions, TPAMI 2013, algorithm 1; S. Della Pietra, V. Della Pietra, J.
         Lafferty, Inducing Features of Random Fields, TPAMI 1997.
     """
+    g, d, weights = _checked(g, d, weights)
     p = scipy.special.softmax(g @ weights, axis=1)  # (n, classes)
     totals = np.abs(g).sum(axis=1)  # (n,)
     wanted = g.T @ d  # (k, classes)
@@ -79,6 +89,15 @@ def scaling_step(g: Floats, d: Floats, weights: Floats) -> npt.NDArray[np.float6
         delta = _solve(g[:, columns], p, totals, wanted[columns])
         new[columns] += delta
     return new
+
+
+def _checked(
+    g: npt.ArrayLike, d: npt.ArrayLike, weights: npt.ArrayLike
+) -> tuple[Floats, Floats, Floats]:
+    """The arrays of both functions."""
+    g = floats(g, "g", (None, None))
+    d = floats(d, "d", (len(g), None))
+    return g, d, floats(weights, "weights", (g.shape[1], d.shape[1]))
 
 
 def _solve(g: Floats, p: Floats, totals: Floats, wanted: Floats) -> Floats:

@@ -3,6 +3,7 @@
 import numpy as np
 import numpy.typing as npt
 
+from kerashash.checks import check_integer
 from kerashash.maths import similarity
 
 __all__ = ["similarity_codes"]
@@ -35,6 +36,11 @@ def similarity_codes(
     Returns:
         int8 array ``(n, bits)`` over {-1, +1}.
 
+    Raises:
+        TypeError: if an option is no integer.
+        ValueError: if `labels` has another shape or holds other values, or an option is
+            out of range.
+
     Example:
         >>> similarity_codes([[1, 0], [1, 0], [0, 1]], bits=1).ravel().tolist()
         [1, 1, -1]
@@ -46,9 +52,12 @@ def similarity_codes(
     Differences:
         The paper moves one coordinate at a time, by its whole Newton step.
     """
+    bits = check_integer("bits", bits)
+    sweeps = check_integer("sweeps", sweeps, least=0)
+    random = np.random.default_rng(check_integer("seed", seed, least=0))
     similar = _SignedSimilarity(labels)
     n = len(similar.pattern_of)
-    h = np.random.default_rng(seed).uniform(-1.0, 1.0, (n, bits))
+    h = random.uniform(-1.0, 1.0, (n, bits))
     for _ in range(sweeps):
         for column in range(bits):
             h[:, column] = _solved_column(h, column, similar)

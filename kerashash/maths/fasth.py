@@ -1,11 +1,15 @@
 """Fast supervised hashing: bits by graph cuts, and boosted trees that predict them."""
 
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 import scipy.sparse
 from scipy.sparse import csgraph
+
+from kerashash.checks import as_array, check_integer
+from kerashash.maths.precision import Floats, check_rows, floats, integers, signed
 
 __all__ = [
     "Trees",
@@ -19,7 +23,6 @@ __all__ = [
 ]
 __dir__ = __all__.copy  # what completion offers
 
-Floats = npt.NDArray[np.floating[Any]]
 Integers = npt.NDArray[np.integer[Any]]
 Codes = npt.NDArray[np.int8]
 
@@ -56,7 +59,7 @@ class Trees(NamedTuple):
 
 
 def draw_pairs(
-    labels: Floats, pairs: int, seed: int
+    labels: npt.ArrayLike, pairs: int, seed: int
 ) -> tuple[Integers, npt.NDArray[np.bool_]]:
     """Draw similar and dissimilar partners of each row.
 
@@ -69,12 +72,20 @@ def draw_pairs(
         ``(rows, similar)``: int64 ``(m, 2)``, each pair once, the smaller number first;
         and bool ``(m,)``, whether the two rows share a label.
 
+    Raises:
+        TypeError: if `labels` does not hold numbers, or an option is no integer.
+        ValueError: if `labels` has another shape or no rows, a label is not finite, or
+            an option is out of range.
+
     Example:
         >>> rows, similar = draw_pairs(np.eye(2)[[0, 0, 1]], pairs=9, seed=0)
         >>> rows.tolist(), similar.tolist()
         ([[0, 1], [0, 2], [1, 2]], [True, False, False])
     """
-    random = np.random.default_rng(seed)
+    labels = floats(labels, "labels", (None, None), np.float32, finite=True)
+    check_rows(labels, "labels")
+    pairs = check_integer("pairs", pairs)
+    random = np.random.default_rng(check_integer("seed", seed, least=0))
     n = len(labels)
     drawn, shared = [], []
     for row in range(n):
@@ -91,7 +102,7 @@ def draw_pairs(
     return np.stack(np.divmod(numbers, n), axis=1), np.concatenate(shared)[first]
 
 
-def hinge_loss(distances: Integers, similar: npt.NDArray[np.bool_], bits: int) -> float:
+def hinge_loss(distances: npt.ArrayLike, similar: npt.ArrayLike, bits: int) -> float:
     """How far similar codes are apart, and how far dissimilar ones miss half the bits.
 
     Formula:
@@ -105,6 +116,11 @@ def hinge_loss(distances: Integers, similar: npt.NDArray[np.bool_], bits: int) -
     Returns:
         float.
 
+    Raises:
+        TypeError: if `distances` does not hold integers, or `bits` is none.
+        ValueError: if the shapes do not match, a value is negative, or there are no
+            pairs.
+
     Example:
         >>> hinge_loss(np.array([1, 1]), np.array([True, False]), bits=6)
         2.5
@@ -113,14 +129,27 @@ def hinge_loss(distances: Integers, similar: npt.NDArray[np.bool_], bits: int) -
         G. Lin, C. Shen, Q. Shi, A. van den Hengel, D. Suter, Fast Supervised Hashing
         with Decision Trees for High-Dimensional Data, CVPR 2014.
     """
+    distances, similar, bits = _pairs(distances, similar, bits)
+    if not len(distances):
+        # `LinAlgError` is a ValueError, of which methods say what it means for rows.
+        raise np.linalg.LinAlgError("`distances` must be those of pairs. Received none")
     d = distances.astype(np.float64)
     return float(
         np.square(np.where(similar, d, np.maximum(bits / 2.0 - d, 0.0))).mean()
     )
 
 
+def _pairs(
+    distances: npt.ArrayLike, similar: npt.ArrayLike, bits: int
+) -> tuple[Integers, npt.NDArray[np.bool_], int]:
+    """The arguments of `hinge_loss` and `pair_costs`."""
+    distances = integers(distances, "distances")
+    similar = floats(similar, "similar", distances.shape, np.float32) > 0
+    return distances, similar, check_integer("bits", bits, least=0)
+
+
 def pair_costs(
-    distances: Integers, similar: npt.NDArray[np.bool_], bits: int
+    distances: npt.ArrayLike, similar: npt.ArrayLike, bits: int
 ) -> npt.NDArray[np.int64]:
     """What it costs if the next bit of two rows is equal and not unequal.
 
@@ -137,11 +166,14 @@ def pair_costs(
     Returns:
         int64 array ``(m,)``; four times the costs, which are whole numbers.
 
+    Raises:
+        TypeError, ValueError: as `hinge_loss`, but there may be no pairs.
+
     Example:
         >>> pair_costs(np.array([0, 0]), np.array([True, False]), bits=0)
         array([-4,  1])
     """
-    d = distances.astype(np.int64)
+    d, similar, bits = _pairs(distances, similar, bits)
     missing = bits + 1 - 2 * d  # twice what a dissimilar pair misses
     apart = np.maximum(missing, 0) ** 2 - np.maximum(missing - 2, 0) ** 2
     return np.where(similar, -4 * (2 * d + 1), apart)
@@ -149,8 +181,8 @@ def pair_costs(
 
 def infer_bit(
     costs: scipy.sparse.csr_array,
-    blocks: list[Integers],
-    bit: Codes,
+    blocks: Sequence[npt.ArrayLike],
+    bit: npt.ArrayLike,
     sweeps: int,
     random: np.random.Generator,
 ) -> Codes:
@@ -173,6 +205,12 @@ def infer_bit(
     Returns:
         int8 array ``(n,)`` over {-1, +1}.
 
+    Raises:
+        TypeError: if `costs` or `blocks` does not hold integers.
+        ValueError: if `costs` has another shape, is above 0 within a block, or too
+            large for int32; if a block has no such row; or if `bit` is not over
+            {-1, +1}.
+
     Example:
         >>> costs = np.array([[0, -2, 3], [-2, 0, 1], [3, 1, 0]])
         >>> ones, blocks = np.ones(3, np.int8), [np.array([0, 1]), np.array([2])]
@@ -185,7 +223,19 @@ def infer_bit(
         G. Lin, C. Shen, Q. Shi, A. van den Hengel, D. Suter, Fast Supervised Hashing
         with Decision Trees for High-Dimensional Data, CVPR 2014, section 3.
     """
-    z = bit.astype(np.int64)
+    costs = scipy.sparse.csr_array(costs)
+    if costs.dtype.kind not in "uib":
+        raise TypeError(f"`costs` must hold integers. Received dtype: {costs.dtype}.")
+    z = signed(bit, "bit", (None,)).astype(np.int64)
+    n = len(z)
+    if costs.shape != (n, n):
+        raise ValueError(
+            f"`costs` must have shape ({n}, {n}), as `bit` has {n} rows. "
+            f"Received shape: {costs.shape}."
+        )
+    costs = costs.astype(np.int64, copy=False)
+    blocks = [integers(block, "blocks", most=n - 1) for block in blocks]
+    sweeps = check_integer("sweeps", sweeps, least=0)
     for _ in range(sweeps):
         before = z.copy()
         for number in random.permutation(len(blocks)):
@@ -207,6 +257,10 @@ def _minimum_cut(costs: scipy.sparse.csr_array, field: Integers) -> Integers:
     """
     n = len(field)
     edges = costs.tocoo()
+    if (edges.data > 0).any():
+        raise ValueError(
+            f"`costs` must be at most 0 within a block. Received: {edges.data.max()}."
+        )
     nodes = np.arange(n)
     source, sink = np.full(n, n), np.full(n, n + 1)
     capacity = np.concatenate(
@@ -215,6 +269,10 @@ def _minimum_cut(costs: scipy.sparse.csr_array, field: Integers) -> Integers:
     start = np.concatenate([edges.row, source, nodes])
     end = np.concatenate([edges.col, nodes, sink])
     # SciPy's solver takes nothing but int32.
+    if capacity.size and capacity.max() > np.iinfo(np.int32).max:
+        raise ValueError(
+            f"`costs` must have sums within int32. Received a sum of {capacity.max()}."
+        )
     capacity, start, end = (a.astype(np.int32) for a in (capacity, start, end))
     graph = scipy.sparse.csr_array((capacity, (start, end)), shape=(n + 2, n + 2))
     residual = graph - csgraph.maximum_flow(graph, n, n + 1).flow
@@ -228,7 +286,9 @@ def _minimum_cut(costs: scipy.sparse.csr_array, field: Integers) -> Integers:
 # ----------------------------------------------------------------------- step 2: trees
 
 
-def quantize(x: Floats) -> tuple[npt.NDArray[np.uint8], npt.NDArray[np.float32]]:
+def quantize(
+    x: npt.ArrayLike,
+) -> tuple[npt.NDArray[np.uint8], npt.NDArray[np.float32]]:
     """Sort the values of each feature into bins of about as many rows.
 
     Args:
@@ -238,12 +298,18 @@ def quantize(x: Floats) -> tuple[npt.NDArray[np.uint8], npt.NDArray[np.float32]]
         ``(bins, cuts)``: uint8 ``(n, d)``, how many cuts a value is above; and float32
         ``(d, 63)``, the cuts.
 
+    Raises:
+        TypeError: if `x` does not hold numbers.
+        ValueError: if `x` has another shape or no rows, or a value is not finite.
+
     Example:
         >>> x = np.array([[0.0], [1.0], [2.0]], np.float32)
         >>> bins, cuts = quantize(x)
         >>> (bins[:, 0] == (x > cuts).sum(axis=1)).all().item()
         True
     """
+    x = floats(x, "x", (None, None), finite=True)
+    check_rows(x, "x")
     levels = np.linspace(0.0, 1.0, _BINS + 1)[1:-1]
     cuts = np.quantile(x, levels, axis=0, method="linear").T.astype(np.float32)
     bins = np.empty(x.shape, np.uint8, order="F")
@@ -253,9 +319,9 @@ def quantize(x: Floats) -> tuple[npt.NDArray[np.uint8], npt.NDArray[np.float32]]
 
 
 def boosted_trees(
-    bins: npt.NDArray[np.uint8],
-    cuts: npt.NDArray[np.float32],
-    bit: Codes,
+    bins: npt.ArrayLike,
+    cuts: npt.ArrayLike,
+    bit: npt.ArrayLike,
     trees: int,
     depth: int,
     features: int,
@@ -270,7 +336,7 @@ def boosted_trees(
 
     Args:
         bins: uint8 array ``(n, d)``, from `quantize`.
-        cuts: float32 array ``(d, b)``, from `quantize`.
+        cuts: float32 array ``(d, 63)``, from `quantize`.
         bit: int8 array ``(n,)`` over {-1, +1}; z.
         trees: int; how many.
         depth: int; of each tree.
@@ -279,6 +345,11 @@ def boosted_trees(
 
     Returns:
         `Trees`, whose leaves have the values a_t T_t.
+
+    Raises:
+        TypeError: if an array does not hold numbers, or an option is no integer.
+        ValueError: if a shape is wrong, `bins` has values that `quantize` does not
+            give, `bit` is not over {-1, +1}, or an option is below 1.
 
     Example:
         >>> x, z = np.array([[0.0], [1.0], [2.0]], np.float32), np.array([-1, 1, -1])
@@ -291,7 +362,19 @@ def boosted_trees(
         Y. Freund, R. E. Schapire, A Decision-Theoretic Generalization of On-Line
         Learning and an Application to Boosting, 1997.
     """
+    bins = as_array(bins, "bins")
+    if bins.dtype.kind not in "ui":
+        raise TypeError(f"`bins` must hold integers. Received dtype: {bins.dtype}.")
+    if bins.ndim != 2 or not bins.size or bins.min() < 0 or bins.max() >= _BINS:
+        raise ValueError(
+            f"`bins` must have shape (n, d), with rows, and integers from 0 to "
+            f"{_BINS - 1}. Received shape: {bins.shape}."
+        )
     n, width = bins.shape
+    cuts = floats(cuts, "cuts", (width, _BINS - 1))
+    bit = signed(bit, "bit", (n,))
+    trees, depth = check_integer("trees", trees), check_integer("depth", depth)
+    features = check_integer("features", features)
     nodes = 2**depth - 1
     ensemble = Trees(
         np.zeros((trees, nodes), np.int32),
@@ -359,7 +442,7 @@ def _tree(
     return np.concatenate(features), np.concatenate(bounds), votes
 
 
-def tree_sums(x: Floats, trees: Trees) -> npt.NDArray[np.float32]:
+def tree_sums(x: npt.ArrayLike, trees: Trees) -> npt.NDArray[np.float32]:
     """The sums of the leaves that rows reach.
 
     Args:
@@ -369,16 +452,27 @@ def tree_sums(x: Floats, trees: Trees) -> npt.NDArray[np.float32]:
     Returns:
         float32 array ``(n,)``.
 
+    Raises:
+        TypeError: if `x` does not hold numbers.
+        ValueError: if `x` has another shape, or lacks features that the trees ask for.
+
     Example:
         >>> tree = Trees(np.array([[1]]), np.array([[0.5]]), np.array([[-2.0, 3.0]]))
         >>> tree_sums(np.array([[9.0, 0.5], [9.0, 0.6]]), tree)
         array([-2.,  3.], dtype=float32)
     """
+    x = floats(x, "x", (None, None))
+    asked = np.max(trees.features, initial=0)
+    if asked >= x.shape[1]:
+        raise ValueError(
+            f"`x` must have the feature {asked}, which a tree asks for. "
+            f"Received shape: {x.shape}."
+        )
     sums = np.zeros(len(x), np.float32)
     every = np.arange(len(x))
     for features, thresholds, leaves in zip(*trees, strict=True):
         node = np.zeros(len(x), np.int64)
-        while node[0] < len(features):
+        for _ in range(len(features).bit_length()):  # 2^depth - 1 nodes
             node = 2 * node + 1 + (x[every, features[node]] > thresholds[node])
         sums += leaves[node - len(features)]
     return sums

@@ -3,8 +3,8 @@
 import numpy as np
 import numpy.typing as npt
 
-from kerashash.checks import as_floats
-from kerashash.maths.projections import signs
+from kerashash.maths.precision import Floats, check_rows, floats
+from kerashash.maths.projections import product, signs
 
 __all__ = ["quantization_loss", "rotation_step"]
 __dir__ = __all__.copy  # what completion offers
@@ -23,12 +23,16 @@ def quantization_loss(v: npt.ArrayLike, rotation: npt.ArrayLike) -> float:
     Returns:
         float; the mean over rows and bits in place of the sum.
 
+    Raises:
+        TypeError: if an array does not hold numbers.
+        ValueError: if a shape is wrong, or a value not finite.
+
     Example:
         >>> quantization_loss(np.array([[1.0, -1.0]]), np.eye(2))
         0.0
     """
-    v = as_floats(v, "v")
-    rotated = v @ np.asarray(rotation).astype(v.dtype)
+    v, rotation = _checked(v, rotation)
+    rotated = v @ rotation
     # (|u| - 1)^2 is the distance to the nearer of +1 and -1.
     return float(np.square(np.abs(rotated) - 1.0).mean(dtype=np.float64))
 
@@ -49,6 +53,10 @@ def rotation_step(v: npt.ArrayLike, rotation: npt.ArrayLike) -> npt.NDArray[np.f
     Returns:
         float64 array ``(bits, bits)``, orthogonal: the new R.
 
+    Raises:
+        TypeError, ValueError: as `quantization_loss`; and if numbers are so large that
+            sums of them are infinite.
+
     Example:
         >>> v = np.array([[1.0, 0.1], [-0.1, 1.0], [-1.0, -0.1]])
         >>> r = rotation_step(v, np.eye(2))
@@ -59,7 +67,15 @@ def rotation_step(v: npt.ArrayLike, rotation: npt.ArrayLike) -> npt.NDArray[np.f
         Y. Gong, S. Lazebnik, Iterative Quantization: A Procrustean Approach to Learning
         Binary Codes, CVPR 2011, section 3.2.
     """
-    v = as_floats(v, "v")
-    codes = signs(v @ np.asarray(rotation).astype(v.dtype)).astype(v.dtype)
-    u, _, w = np.linalg.svd((v.T @ codes).astype(np.float64))
+    v, rotation = _checked(v, rotation)
+    codes = signs(v @ rotation).astype(v.dtype)
+    u, _, w = np.linalg.svd(product(v, codes, "v"))  # of infinity, it would not return
     return u @ w
+
+
+def _checked(v: npt.ArrayLike, rotation: npt.ArrayLike) -> tuple[Floats, Floats]:
+    """The arrays of both functions."""
+    v = floats(v, "v", (None, None), finite=True)
+    check_rows(v, "v")
+    bits = v.shape[1]
+    return v, floats(rotation, "rotation", (bits, bits), v.dtype, finite=True)

@@ -16,8 +16,9 @@ from kerashash.checks import (
     check_array,
     check_choices,
     check_distributions,
-    check_number,
+    check_fraction,
 )
+from kerashash.maths.precision import float_tensors
 
 __all__ = [
     "adjacency_blocks",
@@ -31,6 +32,8 @@ __dir__ = __all__.copy  # what completion offers
 ADJACENCIES = ("sym", "row", "raw")
 # Rows of the n x n matrix in memory at a time.
 _BLOCK_ROWS = 1024
+# The cosine of equal rows is 1 but for rounding errors, which no threshold must see.
+_ROUNDING = 2e-6
 
 
 def graph_product(
@@ -40,6 +43,8 @@ def graph_product(
 
     Formula:
         S~ X,  S~_ij = cos(d_i, d_j) if cos(d_i, d_j) >= beta, else 0
+
+    A cosine within 2e-6 of 1 counts as 1, and so do those of rows with themselves.
 
     Args:
         d: float tensor ``(n, num_classes)``; the label distributions, scaled to rows
@@ -55,6 +60,8 @@ def graph_product(
         array([[2.],
                [3.]], dtype=float32)
     """
+    d, x = float_tensors(d=d, x=x)
+    threshold = tf.cast(threshold, d.dtype)
     n = tf.shape(d)[0]
     size = tf.minimum(n, _BLOCK_ROWS)
     # Zero rows, so that every block is full.
@@ -79,7 +86,7 @@ def adjacency_blocks(
 
     Args:
         d: array ``(n, num_classes)``; label distributions.
-        threshold: float; beta.
+        threshold: float in [0, 1]; beta.
         adjacency: str; "sym", "row" or "raw", how A is normalised.
 
     Yields:
@@ -87,7 +94,8 @@ def adjacency_blocks(
 
     Raises:
         TypeError: if the values of `d` or `threshold` are not numbers.
-        ValueError: if a row of `d` is not a distribution, or `adjacency` is no choice.
+        ValueError: if a row of `d` is not a distribution, `threshold` is not in [0, 1],
+            or `adjacency` is no choice.
 
     Example:
         >>> d = [[1.0, 0.0], [1.0, 0.0], [0.0, 1.0]]
@@ -103,7 +111,7 @@ def adjacency_blocks(
         diagonal of S~ is 1.
     """
     check_choices({"adjacency": ADJACENCIES}, adjacency=adjacency)
-    check_number("threshold", threshold)
+    check_fraction(threshold=threshold)
     return _blocks(check_distributions(d), threshold, adjacency)
 
 
@@ -111,6 +119,8 @@ def _blocks(
     d: npt.NDArray[np.float32], threshold: float, adjacency: str
 ) -> Iterator[tf.Tensor]:
     """The blocks of `adjacency_blocks`, one after the other."""
+    if not len(d):
+        return
     d = tf.math.l2_normalize(tf.constant(d), axis=1)
     threshold = tf.constant(threshold, tf.float32)
     ones = tf.ones((d.shape[0], 1))
@@ -128,7 +138,8 @@ def _blocks(
 def _rows(rows: tf.Tensor, d: tf.Tensor, threshold: tf.Tensor) -> tf.Tensor:
     """Rows of S~."""
     cosines = tf.matmul(rows, d, transpose_b=True)
-    return tf.where(cosines < threshold, 0.0, cosines)
+    cosines = tf.where(cosines > 1.0 - _ROUNDING, tf.ones_like(cosines), cosines)
+    return tf.where(cosines < threshold, tf.zeros_like(cosines), cosines)
 
 
 @tf.function(reduce_retracing=True)
@@ -151,7 +162,7 @@ def aggregate(
     Args:
         d: array ``(n, num_classes)``; label distributions.
         x: array ``(n, dim)``; features, X.
-        threshold: float; beta.
+        threshold: float in [0, 1]; beta.
         adjacency: str; "sym", "row" or "raw", how A is normalised.
 
     Returns:
@@ -172,7 +183,9 @@ def aggregate(
     d = check_distributions(d)
     x = check_array(x, (len(d), None)).astype(np.float32, copy=False)
     blocks = adjacency_blocks(d, threshold, adjacency)
-    return tf.concat([tf.matmul(a, x) for a in blocks], axis=0)
+    # No rows have no blocks.
+    none = tf.zeros((0, x.shape[1]))
+    return tf.concat([none, *(tf.matmul(a, x) for a in blocks)], axis=0)
 
 
 def relation_loss(
@@ -200,6 +213,7 @@ def relation_loss(
     Reference:
         DDH-LDL (Zhang et al., IEEE SPL 2022), eq. 5.
     """
+    h, d = float_tensors(h=h, d=d)
     h = tf.math.l2_normalize(h, axis=1)
     d = tf.stop_gradient(tf.math.l2_normalize(d, axis=1))
     # ||H H^T - T||^2 = ||H^T H||^2 - 2 tr(H^T T H) + ||T||^2

@@ -1,19 +1,18 @@
 """Latent factor hashing: vectors whose inner products make the similarities likely."""
 
-from typing import Any
-
 import numpy as np
 import numpy.typing as npt
 import scipy.special
 
+from kerashash.checks import check_above
+from kerashash.maths.precision import Floats, floats, integers
+
 __all__ = ["factor_step", "negative_log_likelihood"]
 __dir__ = __all__.copy  # what completion offers
 
-Floats = npt.NDArray[np.floating[Any]]
-
 
 def negative_log_likelihood(
-    u: Floats, columns: npt.NDArray[np.intp], similar: Floats, beta: float
+    u: npt.ArrayLike, columns: npt.ArrayLike, similar: npt.ArrayLike, beta: float
 ) -> float:
     """What `factor_step` minimises.
 
@@ -31,11 +30,17 @@ def negative_log_likelihood(
     Returns:
         float.
 
+    Raises:
+        TypeError: if an array does not hold numbers, or `columns` no integers.
+        ValueError: if a shape is wrong, a column is no row of U, or `beta` is not
+            above 0.
+
     Example:
         >>> u, s = np.zeros((2, 1)), np.eye(2)
         >>> round(negative_log_likelihood(u, np.arange(2), s, 1.0), 4)  # 2 ln 2
         1.3863
     """
+    u, columns, similar = _checked(u, columns, similar, beta)
     t = u @ u[columns].T / 2.0
     terms = np.logaddexp(0.0, t) - similar * t
     terms[columns, np.arange(len(columns))] = 0.0
@@ -44,7 +49,7 @@ def negative_log_likelihood(
 
 
 def factor_step(
-    u: Floats, columns: npt.NDArray[np.intp], similar: Floats, beta: float
+    u: npt.ArrayLike, columns: npt.ArrayLike, similar: npt.ArrayLike, beta: float
 ) -> Floats:
     """Move all vectors so that the sampled similarities become more likely.
 
@@ -60,6 +65,9 @@ def factor_step(
     Returns:
         Float array ``(n, bits)``: the new U.
 
+    Raises:
+        TypeError, ValueError: as `negative_log_likelihood`.
+
     Example:
         >>> u, s = np.array([[1.0], [0.5]]), np.eye(2)
         >>> new = factor_step(u, np.arange(2), s, 1.0)
@@ -71,6 +79,7 @@ def factor_step(
         P. Zhang, W. Zhang, W.-J. Li, M. Guo, Supervised Hashing with Latent Factor
         Models, SIGIR 2014, sections 3.2 and 3.3.
     """
+    u, columns, similar = _checked(u, columns, similar, beta)
     u = u.copy()
     prior = np.eye(u.shape[1]) / beta
     sampled = u[columns]  # (m, bits)
@@ -94,3 +103,14 @@ def factor_step(
         gram += 2.0 * np.outer(new, new)
         u[j] = new
     return u
+
+
+def _checked(
+    u: npt.ArrayLike, columns: npt.ArrayLike, similar: npt.ArrayLike, beta: float
+) -> tuple[Floats, npt.NDArray[np.int64], Floats]:
+    """The arrays of both functions."""
+    u = floats(u, "u", (None, None))
+    columns = integers(columns, "columns", most=len(u) - 1)
+    similar = floats(similar, "similar", (len(u), len(columns)), u.dtype)
+    check_above(0, beta=beta)
+    return u, columns, similar

@@ -1,6 +1,14 @@
-"""Losses of learning to hash: pure functions of tensors, averaged over the batch."""
+"""Losses of learning to hash: pure functions of tensors, averaged over the batch.
 
+Tensors may be arrays or lists as well. A loss is computed in the type of its codes or
+scores: in float64 where they are float64 or integers, else in float32.
+"""
+
+import numpy as np
 import tensorflow as tf
+
+from kerashash.checks import check_flag
+from kerashash.maths.precision import float_tensors
 
 __all__ = [
     "average_precision_loss",
@@ -37,6 +45,7 @@ def bit_balance(u: tf.Tensor) -> tf.Tensor:
         >>> float(bit_balance(tf.constant([[1.0, 1.0], [1.0, -1.0]])))
         0.5
     """
+    (u,) = float_tensors(u=u)
     return tf.reduce_mean(tf.reduce_mean(u, axis=0) ** 2)
 
 
@@ -75,6 +84,8 @@ def codeword_hinge(
         The mean over positives replaces the sum, so that the scale does not
         depend on the batch size.
     """
+    check_flag(floor=floor)
+    scores, labels = float_tensors(scores=scores, labels=labels)
     positive = labels == 1
     # Minus infinity would make the loss of a row without negatives NaN.
     hardest = tf.reduce_max(
@@ -123,6 +134,13 @@ def similarity_regression(
     Reference:
         DCDH (Wang et al., SIGIR 2019), the first term of L_1, L_2 and L_3.
     """
+    u, code_gram, similarity_codes, similarity_squares = float_tensors(
+        u=u,
+        code_gram=code_gram,
+        similarity_codes=similarity_codes,
+        similarity_squares=similarity_squares,
+    )
+    n = tf.cast(n, u.dtype)
     bits = float(u.shape[-1])
     quadratic = tf.reduce_sum(u * (u @ code_gram), axis=1)  # (batch,)
     linear = tf.reduce_sum(u * similarity_codes, axis=1)  # (batch,)
@@ -165,6 +183,9 @@ def average_precision_loss(
         histogram is that of E. Ustinova, V. Lempitsky, Learning Deep Embeddings with
         Histogram Loss, NIPS 2016.
     """
+    u, codes, similar, counts = float_tensors(
+        u=u, codes=codes, similar=similar, counts=counts
+    )
     batch, bits = tf.shape(u)[0], codes.shape[1]
     distance = (bits - tf.matmul(u, codes, transpose_b=True)) / 2.0  # (batch, p)
     # A distance that is no number falls into no bin, and would be left out unseen.
@@ -224,6 +245,7 @@ def sigmoid_focal(
     Reference:
         T.-Y. Lin et al., Focal Loss for Dense Object Detection, ICCV 2017, eq. 5.
     """
+    logits, labels = float_tensors(logits=logits, labels=labels)
     p = tf.sigmoid(logits)
     known = tf.cast(labels >= 0.0, logits.dtype)
     labels = tf.nn.relu(labels)
@@ -272,6 +294,7 @@ def softmax_focal(
     Differences:
         The mean over images replaces the sum.
     """
+    logits, labels = float_tensors(logits=logits, labels=labels)
     log_p = tf.nn.log_softmax(logits)
     p = tf.exp(log_p)
     # Clipped, so that the logarithm is finite where p rounds to 1.
@@ -299,6 +322,7 @@ def cross_entropy(labels: tf.Tensor, logits: tf.Tensor) -> tf.Tensor:
         >>> round(float(loss), 4)  # log(2)
         0.6931
     """
+    logits, labels = float_tensors(logits=logits, labels=labels)
     log_p = tf.nn.log_softmax(logits)
     return -tf.reduce_mean(tf.reduce_sum(labels * log_p, axis=1))
 
@@ -326,6 +350,7 @@ def squared_hinge(labels: tf.Tensor, scores: tf.Tensor) -> tf.Tensor:
         via Deep Convolutional Neural Networks, TPAMI 40(2), 2018: the loss for images
         of several labels, p = 2.
     """
+    scores, labels = float_tensors(scores=scores, labels=labels)
     gap = tf.nn.relu(labels * (1.0 - scores) + (1.0 - labels) * scores)
     return tf.reduce_mean(tf.reduce_sum(gap**2 / 2.0, axis=1))
 
@@ -362,12 +387,13 @@ def pairwise_likelihood(
         weights as well, HashNet (Z. Cao et al., HashNet: Deep Learning to Hash by
         Continuation, ICCV 2017).
     """
+    u, similar = float_tensors(u=u, similar=similar)
     t = scale * tf.matmul(u, u, transpose_b=True)  # (batch, batch)
     # XLA cannot compile the gradient of `set_diag` for a batch of unknown size.
     off_diagonal = 1.0 - tf.eye(tf.shape(u)[0], dtype=u.dtype)
     values = (tf.nn.softplus(t) - similar * t) * off_diagonal
     if weights is not None:
-        values *= weights
+        values *= float_tensors(u=u, weights=weights)[1]
     n = tf.cast(tf.shape(u)[0], u.dtype)
     return tf.math.divide_no_nan(tf.reduce_sum(values), n * (n - 1.0))
 
@@ -405,6 +431,7 @@ def triplet_likelihood(
     Differences:
         The mean over triplets replaces the sum.
     """
+    u, similar = float_tensors(u=u, similar=similar)
     t = tf.matmul(u, u, transpose_b=True) / 2.0  # (batch, batch)
     gap = margin - t[:, :, None] + t[:, None, :]  # (batch, batch, batch)
     return _mean_over_triplets(tf.nn.softplus(gap), similar)
@@ -441,6 +468,7 @@ def triplet_hinge(u: tf.Tensor, similar: tf.Tensor, margin: float = 1.0) -> tf.T
     Differences:
         The mean over triplets replaces the sum.
     """
+    u, similar = float_tensors(u=u, similar=similar)
     squares = tf.reduce_sum(u**2, axis=1)  # (batch,)
     # ||u_i||^2 is part of both distances, and left out.
     d = (squares - 2.0 * tf.matmul(u, u, transpose_b=True)) / 4.0  # (batch, batch)
@@ -478,9 +506,10 @@ def log_cosh_quantization(u: tf.Tensor) -> tf.Tensor:
         H. Zhu, M. Long, J. Wang, Y. Cao, Deep Hashing Network for Efficient Similarity
         Retrieval, AAAI 2016: the negative logarithm of a bimodal Laplacian prior.
     """
+    (u,) = float_tensors(u=u)
     distance = tf.abs(tf.abs(u) - 1.0)
     # cosh itself overflows.
-    values = distance + tf.nn.softplus(-2.0 * distance) - tf.math.log(2.0)
+    values = distance + tf.nn.softplus(-2.0 * distance) - np.log(2.0)
     return tf.reduce_mean(values)
 
 
@@ -501,6 +530,7 @@ def kl_divergence(p: tf.Tensor, q: tf.Tensor) -> tf.Tensor:
         >>> round(float(kl_divergence(p, q)), 4)  # log(2)
         0.6931
     """
+    p, q = float_tensors(p=p, q=q)
     epsilon = 1e-12  # log(0) would make the value and its gradient NaN
     return tf.reduce_sum(p * (tf.math.log(p + epsilon) - tf.math.log(q + epsilon)))
 
@@ -525,5 +555,6 @@ def js_divergence(p: tf.Tensor, q: tf.Tensor) -> tf.Tensor:
     Reference:
         DSRE, eq. 8.
     """
+    p, q = float_tensors(p=p, q=q)
     m = (p + q) / 2.0
     return (kl_divergence(p, m) + kl_divergence(q, m)) / 2.0

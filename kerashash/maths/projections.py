@@ -1,16 +1,13 @@
 """Linear projections to a few dimensions, by which shallow methods begin."""
 
-from typing import Any
-
 import numpy as np
 import numpy.typing as npt
 
-from kerashash.checks import as_floats, check_above, check_array, check_integer
+from kerashash.checks import as_array, as_floats, check_above, check_integer
+from kerashash.maths.precision import Floats, check_rows, floats
 
 __all__ = ["principal_components", "random_rotation", "ridge_regression", "signs"]
 __dir__ = __all__.copy  # what completion offers
-
-Floats = npt.NDArray[np.floating[Any]]
 
 
 def signs(x: npt.ArrayLike) -> npt.NDArray[np.int8]:
@@ -22,11 +19,17 @@ def signs(x: npt.ArrayLike) -> npt.NDArray[np.int8]:
     Returns:
         int8 array over {-1, +1} of the shape of `x`.
 
+    Raises:
+        TypeError: if the values are not numbers.
+
     Example:
         >>> signs([-0.5, 0.0, 2.0])
         array([-1,  1,  1], dtype=int8)
     """
-    return np.where(np.asarray(x) >= 0, np.int8(1), np.int8(-1))
+    x = as_array(x, "x")
+    if x.dtype.kind not in "uifb":
+        raise TypeError(f"`x` must hold numbers. Received dtype: {x.dtype}.")
+    return np.where(x >= 0, np.int8(1), np.int8(-1))
 
 
 def principal_components(
@@ -44,32 +47,63 @@ def principal_components(
         dim: int; how many directions, at most d.
 
     Returns:
-        ``(mean, components, variances)``: float32 arrays ``(d,)`` and ``(d, dim)``, W
-        with the largest variance first; and float64 ``(d,)``, the variances in all
-        directions, largest first. The largest entry of each column of W is positive.
+        ``(mean, components, variances)``: float arrays ``(d,)`` and ``(d, dim)``, W
+        with the largest variance first, in float64 if `x` is of float64 or integers,
+        else float32; and float64 ``(d,)``, the variances in all directions, largest
+        first. The largest entry of each column of W is positive.
 
     Raises:
         TypeError: if the values are not numbers.
-        ValueError: if `dim` is more than d, or a value is not finite.
+        ValueError: if there are no rows, `dim` is more than d, a value is not finite,
+            or numbers are so large that their squares are infinite.
 
     Example:
         >>> x = np.array([[0.0, 1.0], [0.0, -1.0], [0.5, 0.0], [-0.5, 0.0]])
         >>> principal_components(x, 1)[1]
         array([[0.],
-               [1.]], dtype=float32)
+               [1.]])
     """
-    x = check_array(as_floats(x, "x"), (None, None), "x")
-    check_integer("dim", dim, most=x.shape[1])
-    mean = x.mean(axis=0, dtype=np.float64).astype(np.float32)
+    x = floats(x, "x", (None, None), finite=True)
+    check_rows(x, "x")
+    dim = check_integer("dim", dim, most=x.shape[1])
+    mean = x.mean(axis=0, dtype=np.float64).astype(x.dtype)
     centred = x - mean
-    # The decomposition is of d x d, in float64; the product of all rows is not.
-    covariance = (centred.T @ centred).astype(np.float64) / max(len(x), 1)
+    covariance = product(centred, centred, "x") / len(x)
     variances, vectors = np.linalg.eigh(covariance)
     components = vectors[:, ::-1][:, :dim]
     largest = np.abs(components).argmax(axis=0)
     flip = np.where(components[largest, np.arange(dim)] < 0, -1.0, 1.0)
     variances = np.maximum(variances[::-1], 0.0)
-    return mean, (components * flip).astype(np.float32), variances
+    return mean, (components * flip).astype(x.dtype), variances
+
+
+def product(x: Floats, y: Floats, name: str) -> npt.NDArray[np.float64]:
+    """X^T Y in float64, for equations to solve. It is summed in the precision of X and
+    Y: the product of all rows takes longest.
+
+    Args:
+        x: float array ``(n, d)``; X.
+        y: float array ``(n, c)``; Y.
+        name: str; the argument to name in the error.
+
+    Returns:
+        float64 array ``(d, c)``.
+
+    Raises:
+        np.linalg.LinAlgError: a `ValueError`, if a sum is out of range.
+
+    Example:
+        >>> product(np.ones((2, 1)), np.ones((2, 1)), "x")
+        array([[2.]])
+    """
+    with np.errstate(over="ignore", invalid="ignore"):  # what overflows is found below
+        sums = (x.T @ y).astype(np.float64)
+    if not np.isfinite(sums).all():
+        raise np.linalg.LinAlgError(
+            f"`{name}` must hold numbers whose products have finite sums. Received "
+            f"numbers from {x.min()} to {x.max()}, of {x.dtype}"
+        )
+    return sums
 
 
 def random_rotation(dim: int, seed: int) -> npt.NDArray[np.float64]:
@@ -82,12 +116,18 @@ def random_rotation(dim: int, seed: int) -> npt.NDArray[np.float64]:
     Returns:
         float64 array ``(dim, dim)``, orthogonal.
 
+    Raises:
+        TypeError: if an argument is no integer.
+        ValueError: if one is out of range.
+
     Example:
         >>> r = random_rotation(3, seed=0)
         >>> bool(np.allclose(r @ r.T, np.eye(3)))
         True
     """
-    normal = np.random.default_rng(seed).normal(size=(dim, dim))
+    dim = check_integer("dim", dim)
+    random = np.random.default_rng(check_integer("seed", seed, least=0))
+    normal = random.normal(size=(dim, dim))
     q, r = np.linalg.qr(normal)
     # QR is unique with a positive diagonal, and then Q is uniform.
     return q * np.where(np.diag(r) < 0, -1.0, 1.0)
@@ -109,15 +149,19 @@ def ridge_regression(x: npt.ArrayLike, y: npt.ArrayLike, penalty: float) -> Floa
 
     Raises:
         TypeError: if the values are not numbers.
-        ValueError: if `penalty` is not above 0.
+        ValueError: if a shape is wrong, a value not finite, `penalty` not above 0, or
+            numbers are so large that their squares are infinite.
 
     Example:
         >>> ridge_regression(np.eye(2), np.array([[2.0], [4.0]]), penalty=1.0)
         array([[1.],
                [2.]])
     """
-    x, y = as_floats(x, "x"), as_floats(y, "y")
+    x = as_floats(x, "x")
+    precision = x.dtype
+    x = floats(x, "x", (None, None), finite=True)
+    y = floats(y, "y", (len(x), None), finite=True)
     check_above(0, penalty=penalty)
-    gram = (x.T @ x).astype(np.float64)
+    gram = product(x, x, "x")
     gram.flat[:: len(gram) + 1] += penalty
-    return np.linalg.solve(gram, (x.T @ y).astype(np.float64)).astype(x.dtype)
+    return np.linalg.solve(gram, product(x, y, "y")).astype(precision)

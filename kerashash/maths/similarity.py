@@ -10,14 +10,21 @@ vectors. Within a batch, it can be a probability (`gaussian_affinity`,
 The n x n similarity matrix of a data set is never built.
 """
 
-from typing import Any
+from collections.abc import Callable
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 import scipy.sparse
 import tensorflow as tf
 
-from kerashash.checks import as_array, check_array, check_integer, check_labels
+from kerashash.checks import (
+    as_array,
+    check_flag,
+    check_integer,
+    check_labels,
+)
+from kerashash.maths.precision import check_shape, float_tensors, floats, number_tensor
 
 __all__ = [
     "LabelSimilarity",
@@ -35,6 +42,13 @@ __dir__ = __all__.copy  # what completion offers
 
 # Rows of patterns that are compared with all patterns at a time.
 _BLOCK_ROWS = 1024
+# Cosines that are equal when rounded to multiples of this are equal: the errors of
+# float64 are much less.
+_TIE = 2.0**-36
+# Rows beyond the k nearest that are compared exactly, because float32 may swap some.
+_SPARE = 8
+# Numbers of float64 in memory at a time.
+_BLOCK_NUMBERS = 1 << 22
 
 
 def shares_label(
@@ -53,9 +67,7 @@ def shares_label(
         >>> shares_label([[1.0, 0.0]], [[1.0, 1.0], [0.0, 1.0]]).numpy()
         array([[ True, False]])
     """
-    present, other = (
-        tf.nn.relu(tf.cast(y, tf.float32)) for y in (labels, other_labels)
-    )
+    present, other = (tf.nn.relu(y) for y in _pair(labels, other_labels))
     return tf.matmul(present, other, transpose_b=True) > 0.5
 
 
@@ -80,12 +92,22 @@ def may_share_label(
         >>> may_share_label([[1.0, -1.0]], others).numpy()
         array([[ True, False, False]])
     """
-    labels, other_labels = (tf.cast(y, tf.float32) for y in (labels, other_labels))
+    labels, other_labels = _pair(labels, other_labels)
     present, other = tf.nn.relu(labels), tf.nn.relu(other_labels)
     unknown, other_unknown = tf.nn.relu(-labels), tf.nn.relu(-other_labels)
     open_labels = tf.matmul(present, other_unknown, transpose_b=True)
     open_labels += tf.matmul(unknown, other, transpose_b=True)  # (m, n)
     return (open_labels > 0.5) & ~shares_label(labels, other_labels)
+
+
+def _pair(
+    labels: npt.ArrayLike | tf.Tensor, other_labels: npt.ArrayLike | tf.Tensor
+) -> tuple[tf.Tensor, tf.Tensor]:
+    """The label rows that are compared, as float32."""
+    return (
+        tf.cast(number_tensor(labels, "labels"), tf.float32),
+        tf.cast(number_tensor(other_labels, "other_labels"), tf.float32),
+    )
 
 
 class LabelSimilarity:
@@ -118,6 +140,7 @@ class LabelSimilarity:
         unknown: float; S_ij of an unknown pair; 0 if S is balanced.
 
     Raises:
+        TypeError: if `balanced` is not True or False.
         ValueError: if `labels` has another shape or holds other values.
 
     Example:
@@ -130,6 +153,7 @@ class LabelSimilarity:
     """
 
     def __init__(self, labels: npt.ArrayLike, balanced: bool) -> None:
+        check_flag(balanced=balanced)
         labels = as_array(labels, "labels")
         width = labels.shape[-1] if labels.ndim == 2 else 0
         labels = check_labels(labels, width, unknown=True, name="labels")
@@ -169,10 +193,13 @@ class LabelSimilarity:
         Returns:
             Float tensor ``(p, d)``.
         """
+        (rows,) = float_tensors(rows=rows)
         return tf.math.unsorted_segment_sum(rows, self.pattern_of, len(self.counts))
 
     def product(
-        self, labels: npt.ArrayLike | tf.Tensor, pattern_sums: tf.Tensor
+        self,
+        labels: npt.ArrayLike | tf.Tensor,
+        pattern_sums: npt.ArrayLike | tf.Tensor,
     ) -> tf.Tensor:
         """Rows of ``S @ M`` from the sums of the rows of M by pattern.
 
@@ -184,11 +211,13 @@ class LabelSimilarity:
         Returns:
             Float tensor ``(m, d)``.
         """
-        share = tf.cast(shares_label(labels, self.patterns), tf.float32)  # (m, p)
+        (pattern_sums,) = float_tensors(pattern_sums=pattern_sums)
+        dtype = pattern_sums.dtype
+        share = tf.cast(shares_label(labels, self.patterns), dtype)  # (m, p)
         total = tf.reduce_sum(pattern_sums, axis=0)
         product = (1 + self.dissimilar) * share @ pattern_sums - self.dissimilar * total
         if self.has_unknown:
-            unknown = tf.cast(may_share_label(labels, self.patterns), tf.float32)
+            unknown = tf.cast(may_share_label(labels, self.patterns), dtype)
             product += (self.unknown + self.dissimilar) * unknown @ pattern_sums
         return product
 
@@ -213,7 +242,7 @@ class LabelSimilarity:
 
 
 def nearest_neighbours(
-    features: npt.NDArray[Any] | tf.Tensor, k: int, block: int = 1024
+    features: npt.ArrayLike | tf.Tensor, k: int, block: int = 1024
 ) -> npt.NDArray[np.int32]:
     """The exact k nearest neighbours of each row by cosine similarity.
 
@@ -225,7 +254,7 @@ def nearest_neighbours(
     Returns:
         int32 array ``(n, k + 1)`` of row indices: the row itself in column 0, then its
         neighbours, nearest first. Of equally near rows, the one with the lower index
-        comes first.
+        comes first: of rows whose cosines are equal to 10 digits.
 
     Raises:
         TypeError: if the features are not numbers, or `k` is not an integer.
@@ -237,26 +266,36 @@ def nearest_neighbours(
                [1, 0],
                [2, 1]], dtype=int32)
     """
-    check_integer("block", block)
+    block = check_integer("block", block)
     features = as_array(features, "features")
-    if features.dtype.kind == "f":
+    if features.dtype.kind in "ui":
+        check_shape(features, "features", (None, None))
+    else:
+        features = floats(features, "features", (None, None), finite=True)
         features = _of_size_one(features)
-    features = check_array(features, (None, None), "features")
     n = len(features)
     if isinstance(k, int | np.integer) and not 1 <= k < n:
         raise ValueError(
             f"`k` must be from 1 to n - 1 = {n - 1}, the number of other rows. "
             f"Received: k={k}."
         )
-    check_integer("k", k)
-    unit = tf.math.l2_normalize(tf.cast(features, tf.float32), axis=1)
+    k = check_integer("k", k)
+    unit = _unit_rows(features)
     neighbours = np.empty((n, k + 1), np.int32)
+    # GPUs may compute float32 with the digits of TF32, which are too few.
+    exactly, unsure_rows = bool(tf.config.list_logical_devices("GPU")), 0
     for start in range(0, n, block):
-        size = min(block, n - start)
-        # Tensors, because the function is traced again for each new Python number.
-        neighbours[start : start + block] = _nearest_of_block(
-            unit, tf.constant(start), tf.constant(size), tf.constant(k)
-        )
+        rows = np.arange(start, min(start + block, n))
+        if exactly:
+            neighbours[rows] = _nearest_by_float64(unit, rows, k + 1)
+            continue
+        nearest, unsure = _nearest_by_float32(unit, rows, k + 1)
+        if unsure.size:
+            nearest[unsure] = _nearest_by_float64(unit, rows[unsure], k + 1)
+        neighbours[rows] = nearest
+        # Where most rows are equal to many, float32 tells nothing.
+        unsure_rows += len(unsure)
+        exactly = 2 * unsure_rows > rows[-1] + 1
     return neighbours
 
 
@@ -270,21 +309,130 @@ def _of_size_one(rows: npt.NDArray[Any]) -> npt.NDArray[Any]:
     return np.ldexp(rows, -exponents)
 
 
-@tf.function(reduce_retracing=True)
-def _nearest_of_block(
-    unit: tf.Tensor, start: tf.Tensor, size: tf.Tensor, k: tf.Tensor
+class _Unit(NamedTuple):
+    """Vectors of length 1, or of zeros, as the sum of two float32 tensors ``(n, d)``.
+
+    The first has multiples of 2^-26: the inner products of its rows are exact in
+    float64, in whatever order and block they are summed.
+    """
+
+    high: tf.Tensor
+    low: tf.Tensor
+
+    def some(self, rows: Any) -> tuple[tf.Tensor, tf.Tensor]:
+        """Both parts of some rows in float64."""
+        high, low = (tf.gather(part, rows) for part in self)
+        return tf.cast(high, tf.float64), tf.cast(low, tf.float64)
+
+
+def _unit_rows(rows: npt.NDArray[Any]) -> _Unit:
+    """Rows scaled to length 1."""
+    parts = np.empty((2, *rows.shape), np.float32)
+    for start in range(0, len(rows), _BLOCK_ROWS):
+        block = rows[start : start + _BLOCK_ROWS].astype(np.float64)
+        lengths = np.sqrt((block**2).sum(axis=1, keepdims=True))
+        block /= np.where(lengths > 0, lengths, 1.0)
+        high = np.ldexp(np.rint(np.ldexp(block, 26)), -26).astype(np.float32)
+        parts[:, start : start + _BLOCK_ROWS] = high, block - high
+    return _Unit(*map(tf.constant, parts))
+
+
+def _exact_cosines(
+    product: Callable[[tf.Tensor, tf.Tensor], tf.Tensor],
+    left: tuple[tf.Tensor, tf.Tensor],
+    right: tuple[tf.Tensor, tf.Tensor],
 ) -> tf.Tensor:
-    """`nearest_neighbours` of `size` rows: int32 ``(size, k + 1)``."""
-    cosine = tf.matmul(unit[start : start + size], unit, transpose_b=True)  # (size, n)
-    rows = tf.range(size)
-    diagonal = tf.stack([rows, rows + start], axis=1)
-    # Infinity puts each row first among its own neighbours.
-    cosine = tf.tensor_scatter_nd_update(cosine, diagonal, tf.fill([size], np.inf))
-    return tf.math.top_k(cosine, k + 1).indices
+    """Products of unit vectors, rounded so that equal ones are equal."""
+    (high, low), (other_high, other_low) = left, right
+    small = product(high, other_low) + product(low, other_high)
+    return tf.round((product(high, other_high) + small) / _TIE) * _TIE
+
+
+def _nearest_by_float32(
+    unit: _Unit, rows: npt.NDArray[np.intp], count: int
+) -> tuple[npt.NDArray[np.int32], npt.NDArray[np.intp]]:
+    """The nearest rows, most of which float32 can tell apart.
+
+    Args:
+        unit: `_Unit`, of n vectors.
+        rows: int array ``(m,)``; rows that follow one another.
+        count: int; how many to return.
+
+    Returns:
+        ``(nearest, unsure)``: int32 array ``(m, count)``; and the numbers of its rows
+        that may be wrong.
+    """
+    n, dim = unit.high.shape
+    # Tensors, because the function is traced again for each new Python number.
+    top = _largest_cosines(
+        unit.high,
+        tf.constant(int(rows[0])),
+        tf.constant(len(rows)),
+        tf.constant(min(n, count + _SPARE)),
+    )
+    cosines, candidates = top[0].numpy().astype(np.float64), top[1].numpy()
+    # More than the errors of two sums of that many products, without the low parts.
+    error = (dim + dim**0.5 + 2) * 2.0**-23
+    least = cosines[:, -1] + error
+    close = cosines[:, :-1] - cosines[:, 1:] <= error
+    ambiguous = np.pad(close, ((0, 0), (0, 1))) | np.pad(close, ((0, 0), (1, 0)))
+    # Those that are surely behind the ones to return may be in any order.
+    ambiguous[:, count:] &= np.logical_and.accumulate(close[:, count - 1 :], axis=1)
+    first, place = np.nonzero(ambiguous)
+    size = max(1, _BLOCK_NUMBERS // max(dim, 1))
+    for start in range(0, len(first), size):
+        some = first[start : start + size], place[start : start + size]
+        cosines[some] = _exact_cosines(
+            lambda a, b: tf.reduce_sum(a * b, axis=1),
+            unit.some(rows[some[0]]),
+            unit.some(candidates[some]),
+        )
+    best = np.lexsort((candidates, -cosines), axis=1)[:, :count]
+    nearest = np.take_along_axis(candidates, best, axis=1)
+    if candidates.shape[1] == n:
+        return nearest, np.empty(0, np.intp)
+    last = np.take_along_axis(cosines, best[:, -1:], axis=1)[:, 0]
+    return nearest, np.flatnonzero(last <= least)
+
+
+@tf.function(reduce_retracing=True)
+def _largest_cosines(
+    unit: tf.Tensor, start: tf.Tensor, size: tf.Tensor, count: tf.Tensor
+) -> tuple[tf.Tensor, tf.Tensor]:
+    """The largest cosines of `size` rows and their indices: ``(size, count)``."""
+    cosines = tf.matmul(unit[start : start + size], unit, transpose_b=True)
+    return tf.math.top_k(_self_first(cosines, start + tf.range(size)), count)
+
+
+def _nearest_by_float64(
+    unit: _Unit, rows: npt.NDArray[np.intp], count: int
+) -> npt.NDArray[np.int32]:
+    """The nearest rows by the exact cosines of all: int32 ``(len(rows), count)``."""
+    n, dim = unit.high.shape
+    own = unit.some(rows)
+    size = max(1, _BLOCK_NUMBERS // max(dim, 1))
+    cosines = [
+        _exact_cosines(
+            lambda a, b: tf.matmul(a, b, transpose_b=True),
+            own,
+            unit.some(np.arange(start, min(start + size, n))),
+        )
+        for start in range(0, n, size)
+    ]
+    every = _self_first(tf.concat(cosines, axis=1), tf.cast(rows, tf.int32))
+    nearest: npt.NDArray[np.int32] = tf.math.top_k(every, count).indices.numpy()
+    return nearest
+
+
+def _self_first(cosines: tf.Tensor, columns: tf.Tensor) -> tf.Tensor:
+    """Cosines with infinity in a column of each row: the row is its first neighbour."""
+    places = tf.stack([tf.range(tf.shape(columns)[0]), columns], axis=1)
+    infinity = tf.fill(tf.shape(columns), tf.constant(np.inf, cosines.dtype))
+    return tf.tensor_scatter_nd_update(cosines, places, infinity)
 
 
 def expanded_neighbours(
-    features: npt.NDArray[Any] | tf.Tensor,
+    features: npt.ArrayLike | tf.Tensor,
     neighbours: int = 15,
     lists: int = 6,
     block: int = 1024,
@@ -330,9 +478,9 @@ def expanded_neighbours(
         text has the inverse distance between index lists, which has no meaning. Of
         rows with equal scores, row i itself comes first, then the lower index.
     """
-    check_integer("lists", lists)
-    check_integer("neighbours", neighbours)
-    check_integer("block", block)
+    lists = check_integer("lists", lists)
+    neighbours = check_integer("neighbours", neighbours)
+    block = check_integer("block", block)
     neighbour_lists = nearest_neighbours(features, neighbours, block)
     n, length = neighbour_lists.shape
     # Row i of `membership` has ones in the columns L_i.
@@ -365,7 +513,8 @@ def expanded_neighbours(
 
 
 def neighbourhood_agreement(
-    first: scipy.sparse.csr_array, second: scipy.sparse.csr_array
+    first: scipy.sparse.csr_array | npt.ArrayLike,
+    second: scipy.sparse.csr_array | npt.ArrayLike,
 ) -> float:
     """How far two networks agree on which images are similar, beyond chance.
 
@@ -382,7 +531,8 @@ def neighbourhood_agreement(
     share of about e.
 
     Args:
-        first, second: sparse arrays of bool ``(n, n)``, as `expanded_neighbours` gives.
+        first, second: sparse or dense arrays of bool ``(n, n)``, as
+            `expanded_neighbours` gives.
 
     Returns:
         float, at most 1, for equal matrices; about 0 for unrelated ones.
@@ -399,6 +549,10 @@ def neighbourhood_agreement(
         J. Cohen, A Coefficient of Agreement for Nominal Scales, Educational and
         Psychological Measurement 1960.
     """
+    first, second = (
+        scipy.sparse.csr_array(s if scipy.sparse.issparse(s) else floats(s, name)) != 0
+        for s, name in ((first, "first"), (second, "second"))
+    )
     if first.shape != second.shape or not first.shape[0]:
         raise ValueError(
             "`first` and `second` must have the same shape, and rows. Received: "
@@ -406,7 +560,7 @@ def neighbourhood_agreement(
         )
     pairs = first.shape[0] * first.shape[1]
     a, b = first.count_nonzero() / pairs, second.count_nonzero() / pairs
-    both = first.astype(bool).multiply(second.astype(bool)).count_nonzero() / pairs
+    both = first.multiply(second).count_nonzero() / pairs
     expected = a * b + (1 - a) * (1 - b)
     if expected == 1.0:  # all pairs are alike by both
         return 1.0
@@ -430,13 +584,13 @@ def squared_distances(x: tf.Tensor) -> tf.Tensor:
         array([[ 0., 25.],
                [25.,  0.]], dtype=float32)
     """
+    (x,) = float_tensors(x=x)
     squares = tf.reduce_sum(x**2, axis=1)
     inner = tf.matmul(x, x, transpose_b=True)
     # Rounding errors can make a difference of 0 negative.
     return tf.nn.relu(squares[:, None] + squares[None, :] - 2.0 * inner)
 
 
-@tf.function(reduce_retracing=True)
 def gaussian_affinity(
     x: tf.Tensor, perplexity: float | tf.Tensor = 30.0, steps: int = 50
 ) -> tf.Tensor:
@@ -467,6 +621,17 @@ def gaussian_affinity(
     Reference:
         L. van der Maaten, G. Hinton, Visualizing Data using t-SNE, JMLR 2008, eq. 1.
     """
+    (x,) = float_tensors(x=x)
+    if not tf.is_tensor(steps):
+        steps = check_integer("steps", steps)
+    return _gaussian_affinity(x, tf.cast(perplexity, x.dtype), tf.cast(steps, tf.int32))
+
+
+@tf.function(reduce_retracing=True)
+def _gaussian_affinity(
+    x: tf.Tensor, perplexity: tf.Tensor, steps: tf.Tensor
+) -> tf.Tensor:
+    """`gaussian_affinity` of tensors of one dtype."""
     n = tf.cast(tf.shape(x)[0], x.dtype)
     off_diagonal = 1.0 - tf.eye(tf.shape(x)[0], dtype=x.dtype)
     distance = squared_distances(x)
@@ -475,7 +640,7 @@ def gaussian_affinity(
     )
     # Subtracting the minimum of a row leaves p as it is and keeps exp from underflow.
     distance = (distance - nearest) * off_diagonal
-    perplexity = tf.minimum(tf.cast(perplexity, x.dtype), (n - 1.0) / 3.0)
+    perplexity = tf.minimum(perplexity, (n - 1.0) / 3.0)
     target_entropy = tf.math.log(tf.maximum(perplexity, 1.0))
     scale = tf.reduce_sum(distance, axis=1, keepdims=True) / tf.maximum(n - 1.0, 1.0)
     precision = 1.0 / tf.maximum(scale, 1e-12)  # 1 / 2 s_i^2
@@ -519,6 +684,7 @@ def student_t_affinity(u: tf.Tensor) -> tf.Tensor:
         L. van der Maaten, G. Hinton, Visualizing Data using t-SNE, JMLR 2008, eq. 4;
         DSRE, eq. 7.
     """
+    (u,) = float_tensors(u=u)
     off_diagonal = 1.0 - tf.eye(tf.shape(u)[0], dtype=u.dtype)
     kernel = off_diagonal / (1.0 + squared_distances(u))
     return tf.math.divide_no_nan(kernel, tf.reduce_sum(kernel))

@@ -3,6 +3,9 @@
 import numpy as np
 import numpy.typing as npt
 
+from kerashash.checks import check_integer
+from kerashash.maths.precision import floats
+
 __all__ = ["smoothest_modes"]
 __dir__ = __all__.copy  # what completion offers
 
@@ -27,7 +30,9 @@ def smoothest_modes(
         the modes with the smallest w, in order. Of equal ones, the lower i comes first.
 
     Raises:
-        ValueError: if no range is positive.
+        TypeError: if `ranges` does not hold numbers, or `bits` is no integer.
+        ValueError: if `ranges` has another shape, a range is negative or not finite, or
+            none is positive; or if `bits` is below 1.
 
     Example:
         >>> directions, frequencies = smoothest_modes([4.0, 1.5], 3)
@@ -37,10 +42,15 @@ def smoothest_modes(
     Reference:
         Y. Weiss, A. Torralba, R. Fergus, Spectral Hashing, NIPS 2008, section 3.
     """
-    ranges = np.asarray(ranges, np.float64)
+    ranges = floats(ranges, "ranges", (None,), np.float64, finite=True)
+    bits = check_integer("bits", bits)
     wide = np.flatnonzero(ranges > 0)
-    if not wide.size:
-        raise ValueError("`x` must have rows that differ. Received equal rows.")
+    if (ranges < 0).any() or not wide.size:
+        # `LinAlgError` is a ValueError, of which methods say what it means for rows.
+        raise np.linalg.LinAlgError(
+            "`ranges` must be at least 0, and one above 0. Received: "
+            f"{ranges[:5].tolist()}"
+        )
     frequencies = np.pi * np.arange(1, bits + 1)[:, None] / ranges[wide]  # (bits, dim)
     order = np.argsort(frequencies, axis=None, kind="stable")[:bits]
     return wide[order % len(wide)], frequencies.ravel()[order]

@@ -1,16 +1,16 @@
 """Spherical hashing: balls of half of the rows, any two of which share a quarter."""
 
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
+from kerashash.checks import check_integer
 from kerashash.maths.kernels import squared_distances
+from kerashash.maths.precision import Floats, check_rows, floats
 
 __all__ = ["Spheres", "first_pivots", "move", "spheres"]
 __dir__ = __all__.copy  # what completion offers
-
-Floats = npt.NDArray[np.floating[Any]]
 
 
 class Spheres(NamedTuple):
@@ -37,7 +37,7 @@ class Spheres(NamedTuple):
         return np.abs(self.overlaps[np.triu_indices(len(self.radii), 1)] * 4.0 - 1.0)
 
 
-def first_pivots(x: Floats, bits: int, seed: int) -> Floats:
+def first_pivots(x: npt.ArrayLike, bits: int, seed: int) -> Floats:
     """Pivots near the middle of the rows: means of five rows drawn at random.
 
     Args:
@@ -48,17 +48,25 @@ def first_pivots(x: Floats, bits: int, seed: int) -> Floats:
     Returns:
         Float array ``(bits, d)``.
 
+    Raises:
+        TypeError: if `x` does not hold numbers, or `bits` or `seed` is no integer.
+        ValueError: if `x` has another shape or no rows, or `bits` or `seed` is out of
+            range.
+
     Example:
         >>> first_pivots(np.ones((9, 2)), 3, seed=0).shape
         (3, 2)
     """
-    random = np.random.default_rng(seed)
+    x = floats(x, "x", (None, None))
+    check_rows(x, "x")
+    bits = check_integer("bits", bits)
+    random = np.random.default_rng(check_integer("seed", seed, least=0))
     return np.stack(
         [x[random.integers(len(x), size=5)].mean(axis=0) for _ in range(bits)]
     )
 
 
-def spheres(x: Floats, pivots: Floats) -> Spheres:
+def spheres(x: npt.ArrayLike, pivots: npt.ArrayLike) -> Spheres:
     """Balls around pivots that hold half of the rows each.
 
     Args:
@@ -68,10 +76,17 @@ def spheres(x: Floats, pivots: Floats) -> Spheres:
     Returns:
         `Spheres`.
 
+    Raises:
+        TypeError: if an array does not hold numbers.
+        ValueError: if the shapes do not match, or `x` has no rows.
+
     Example:
         >>> spheres(np.array([[0.0], [1.0], [5.0], [6.0]]), np.array([[0.0]])).radii
         array([1.])
     """
+    x = floats(x, "x", (None, None))
+    check_rows(x, "x")
+    pivots = floats(pivots, "pivots", (None, x.shape[1]))
     distances = np.sqrt(squared_distances(x, pivots))  # (n, bits)
     half = (len(x) + 1) // 2 - 1
     radii = np.partition(distances, half, axis=0)[half]
@@ -79,7 +94,7 @@ def spheres(x: Floats, pivots: Floats) -> Spheres:
     return Spheres(radii, (inside.T @ inside / len(x)).astype(np.float64))
 
 
-def move(pivots: Floats, overlaps: Floats) -> Floats:
+def move(pivots: npt.ArrayLike, overlaps: npt.ArrayLike) -> Floats:
     """Move pivots apart whose balls share too many rows, and others together.
 
     Formula:
@@ -92,6 +107,10 @@ def move(pivots: Floats, overlaps: Floats) -> Floats:
     Returns:
         Float array ``(bits, d)``.
 
+    Raises:
+        TypeError: if an array does not hold numbers.
+        ValueError: if the shapes do not match.
+
     Example:
         >>> move(np.array([[0.0], [1.0]]), np.array([[0.5, 0.5], [0.5, 0.5]]))
         array([[-0.25],
@@ -101,6 +120,8 @@ def move(pivots: Floats, overlaps: Floats) -> Floats:
         J.-P. Heo, Y. Lee, J. He, S.-F. Chang, S.-E. Yoon, Spherical Hashing, CVPR 2012,
         algorithm 1.
     """
+    pivots = floats(pivots, "pivots", (None, None))
+    overlaps = floats(overlaps, "overlaps", (len(pivots), len(pivots)))
     weights = 0.5 * (4.0 * overlaps - 1.0)
     np.fill_diagonal(weights, 0.0)
     forces = weights.sum(axis=1, keepdims=True) * pivots - weights @ pivots

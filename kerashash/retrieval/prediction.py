@@ -3,7 +3,7 @@
 import numpy as np
 import numpy.typing as npt
 
-from kerashash.checks import check_array, check_distributions, check_integer
+from kerashash.checks import as_floats, check_distributions, check_integer
 
 # Distances in memory at a time.
 _BLOCK_DISTANCES = 1 << 23
@@ -14,7 +14,8 @@ def knn_distribution(
 ) -> npt.NDArray[np.float32]:
     """Mean label distribution of the k nearest training rows, by Euclidean distance.
 
-    This is the baseline AA-kNN. Of equally near rows, the first ones are taken.
+    This is the baseline AA-kNN. Distances are computed in float64. Of equally near
+    rows, the first ones are taken.
 
     Args:
         queries: array ``(q, dim)``; feature vectors.
@@ -36,21 +37,43 @@ def knn_distribution(
     Reference:
         X. Geng, Label Distribution Learning, TKDE 2016, section 3.2.
     """
-    x = check_array(x, (None, None))
-    d = check_distributions(d, n=len(x))
-    queries = check_array(queries, (None, x.shape[1]), "queries")
-    check_integer("k", k, most=len(x))
-    x, queries = x.astype(np.float64), queries.astype(np.float64)
-    squares = (x**2).sum(axis=1)
-    predictions = np.zeros((len(queries), d.shape[1]), np.float32)
-    size = max(1, _BLOCK_DISTANCES // len(x))
-    for start in range(0, len(queries), size):
+    rows = _vectors(x, "x")
+    d = check_distributions(d, n=len(rows))
+    asked = _vectors(queries, "queries", rows.shape[1])
+    k = check_integer("k", k, most=len(rows))
+    # By a power of two, which rounds nothing: squares of large numbers are infinite.
+    largest = max(np.abs(rows).max(initial=0.0), np.abs(asked).max(initial=0.0))
+    for vectors in (rows, asked):
+        np.ldexp(vectors, -np.frexp(largest)[1], out=vectors)
+    squares = (rows**2).sum(axis=1)
+    predictions = np.zeros((len(asked), d.shape[1]), np.float32)
+    size = max(1, _BLOCK_DISTANCES // len(rows))
+    for start in range(0, len(asked), size):
         # |x - q|^2 without |q|^2, which does not change the order.
-        block = squares - 2.0 * queries[start : start + size] @ x.T
+        block = squares - 2.0 * asked[start : start + size] @ rows.T
         for row, approximate in enumerate(block, start):
-            nearest = _nearest(queries[row], x, squares, approximate, k)
+            nearest = _nearest(asked[row], rows, squares, approximate, k)
             predictions[row] = d[nearest].mean(axis=0, dtype=np.float64)
     return predictions
+
+
+def _vectors(
+    x: npt.ArrayLike, name: str, dim: int | None = None
+) -> npt.NDArray[np.float64]:
+    """A copy in float64, which tells numbers apart that float32 does not."""
+    vectors = as_floats(x, name).astype(np.float64)
+    if vectors.ndim != 2 or (dim is not None and vectors.shape[1] != dim):
+        raise ValueError(
+            f"`{name}` must have shape (n, {'any' if dim is None else dim}). "
+            f"Received shape: {vectors.shape}."
+        )
+    finite = np.isfinite(vectors).all(axis=1)
+    if not finite.all():
+        raise ValueError(
+            f"`{name}` must be finite. Received NaN or infinity in rows "
+            f"{np.flatnonzero(~finite)[:5].tolist()}."
+        )
+    return vectors
 
 
 def _nearest(
@@ -122,7 +145,7 @@ def hashed_distribution(
 
     ranker = HammingRanker(codes, bits)
     d = check_distributions(d, n=ranker.size)
-    check_integer("k", k, most=ranker.size)
+    k = check_integer("k", k, most=ranker.size)
     _, nearest = ranker.top_k(queries, k)
     predictions = np.zeros((len(nearest), d.shape[1]), np.float32)
     for row, rows in enumerate(nearest):

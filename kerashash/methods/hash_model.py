@@ -293,12 +293,36 @@ class HashModel(Trainable):
 
     # Keras keeps the functions that it has traced, with what layers held at that time.
     def make_train_function(self, force: bool = False) -> Any:
+        """As `keras.Model.make_train_function`, also after layers have adapted.
+
+        Args:
+            force: bool; whether to make the function anew in any case.
+
+        Returns:
+            As `keras.Model.make_train_function`.
+        """
         return super().make_train_function(force or self._has_adapted("train"))
 
     def make_test_function(self, force: bool = False) -> Any:
+        """As `keras.Model.make_test_function`, also after layers have adapted.
+
+        Args:
+            force: bool; whether to make the function anew in any case.
+
+        Returns:
+            As `keras.Model.make_test_function`.
+        """
         return super().make_test_function(force or self._has_adapted("test"))
 
     def make_predict_function(self, force: bool = False) -> Any:
+        """As `keras.Model.make_predict_function`, also after layers have adapted.
+
+        Args:
+            force: bool; whether to make the function anew in any case.
+
+        Returns:
+            As `keras.Model.make_predict_function`.
+        """
         return super().make_predict_function(force or self._has_adapted("predict"))
 
     def _has_adapted(self, function: str) -> bool:

@@ -3,8 +3,9 @@
 The first run takes about ten minutes on 2 CPU cores, later runs one or two, because the
 features are cached. CIFAR-10 is downloaded by TensorFlow Datasets.
 
-The entry `dcdh-cifar10-48` of the zoo is such a head on a better backbone, which the entry
-`adalabel-5k-cifar10-48` fine-tuned: `kerashash train --recipe dcdh-cifar10-48` trains it.
+The entry `dcdh-cifar10-48` of the zoo is such a head on a better backbone, which the
+entry `adalabel-5k-cifar10-48` fine-tuned: `kerashash train --recipe dcdh-cifar10-48`
+trains it.
 """
 
 import keras

@@ -12,7 +12,7 @@ import keras
 import numpy as np
 import pytest
 import tensorflow as tf
-from PIL import Image, ImageCms, ImageOps
+from PIL import Image, ImageCms, ImageOps, UnidentifiedImageError
 
 import kerashash
 from kerashash.data import image_reading, photographs, read_images, resizing
@@ -204,6 +204,10 @@ def test_channels_apart_in_a_tiff_are_read_rightly_or_refused(
         with pytest.raises(ValueError, match="a TIFF file whose channels are apart"):
             image_reading.decode(data)
         return
+    try:
+        Image.open(io.BytesIO(data))
+    except UnidentifiedImageError:
+        pytest.skip("This version of Pillow does not know it.")
     upper = samples >> (bits - 8) if bits > 8 else samples * (255 // ((1 << bits) - 1))
     upper = upper.transpose(1, 2, 0)
     if kind == "RGBA":
@@ -235,10 +239,10 @@ def test_subsampled_colours_are_read_if_they_are_compressed(side):
     compressed = tiff([strip], (8, 8), tags | {259: 8})
     np.testing.assert_allclose(both(compressed)[..., 1].astype(int), light, atol=1)
     data = tiff([units.tobytes()], (8, 8), tags) + bytes(999)
-    if side == 1:
+    if side == 1 and Image.open(io.BytesIO(data)).mode == "YCbCr":
         np.testing.assert_allclose(both(data)[..., 1].astype(int), light, atol=1)
         return
-    with pytest.raises(ValueError, match="a TIFF file of subsampled colours"):
+    with pytest.raises(ValueError, match="a TIFF file of YCbCr"):
         image_reading.decode(data)
 
 

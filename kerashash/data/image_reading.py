@@ -49,7 +49,7 @@ _MAX_PIXELS = 1 << 27
 _BITS, _PHOTOMETRIC, _FILL_ORDER, _PLANES = 258, 262, 266, 284
 _SAMPLE_FORMAT, _SUBSAMPLING = 339, 530
 # Values of these.
-_WHITE_IS_ZERO, _APART, _SIGNED = 0, 2, 2
+_WHITE_IS_ZERO, _YCBCR, _APART, _SIGNED = 0, 6, 2, 2
 # Tag of the orientation in EXIF, and the pixels upright by its value.
 _ORIENTATION = 0x0112
 _UPRIGHT: dict[int, Callable[[Any], Any]] = {
@@ -533,9 +533,10 @@ def _misread(picture: Any) -> str:
             return "a TIFF file whose channels are apart; interleaved, they are read"
     if picture.mode == "L" and _SIGNED in tags.get(_SAMPLE_FORMAT, ()):
         return "a TIFF file of signed samples"
-    is_subsampled = tags.get(_SUBSAMPLING, (2, 2)) != (1, 1)
-    if is_raw and picture.mode == "YCbCr" and is_subsampled:
-        return "a TIFF file of subsampled colours; compressed, they are read"
+    # Pillow 11 takes them for RGB, later ones for whole if their colours are subsampled.
+    is_whole = picture.mode == "YCbCr" and tags.get(_SUBSAMPLING, (2, 2)) == (1, 1)
+    if is_raw and tags.get(_PHOTOMETRIC) == _YCBCR and not is_whole:
+        return "a TIFF file of YCbCr; compressed, it is read"
     return ""
 
 

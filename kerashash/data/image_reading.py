@@ -533,7 +533,7 @@ def _misread(picture: Any) -> str:
             return "a TIFF file whose channels are apart; interleaved, they are read"
     if picture.mode == "L" and _SIGNED in tags.get(_SAMPLE_FORMAT, ()):
         return "a TIFF file of signed samples"
-    # Pillow 11 takes them for RGB, later ones for whole if their colours are subsampled.
+    # Pillow 11 takes it for RGB, and later ones take subsampled colours for whole.
     is_whole = picture.mode == "YCbCr" and tags.get(_SUBSAMPLING, (2, 2)) == (1, 1)
     if is_raw and tags.get(_PHOTOMETRIC) == _YCBCR and not is_whole:
         return "a TIFF file of YCbCr; compressed, it is read"

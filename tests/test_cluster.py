@@ -23,6 +23,7 @@ needs_ray = pytest.mark.skipif(not HAS_RAY, reason="ray is not installed")
 
 @needs_ray
 @pytest.mark.slow
+@pytest.mark.long
 def test_a_killed_worker_changes_nothing(tmp_path):
     # In a process of its own: Ray starts others, and TensorFlow must not be forked.
     run = subprocess.run(

@@ -37,6 +37,8 @@ _WORK_NAME = re.compile(rf"\.(.+)\.{_MARK}[0-9a-f]{{8}}(?:\.part|{_OLD})?")
 _DAY = 24 * 3600.0
 # How long a reader waits for the other process that is just replacing a folder.
 _PATIENCE = 2.0
+#: What is wrong with a path at which there is a pipe or a device.
+NOT_REGULAR = "not a regular file"
 # Between two tries to lock a file that another process has locked.
 _LOCK_PAUSE = 0.02
 # How many times the bytes in a file its content may have: what is stored compresses to
@@ -507,7 +509,7 @@ def read_npz(
         >>> read_npz("two.npz")
         {'a': array([1, 2])}
     """
-    with open_regular(path) as file:
+    with _regular(path) as file:
         try:
             with zipfile.ZipFile(file) as archive:
                 members = zip_members(archive, _MAX_RATIO if compressed else 1)
@@ -544,7 +546,7 @@ def read_regular(path: str | os.PathLike[str], most: int | None = None) -> bytes
         >>> read_regular("greeting.txt", most=100)
         b'hello'
     """
-    with open_regular(path) as file:
+    with _regular(path) as file:
         content = file.read(-1 if most is None else most + 1)
     if most is not None and len(content) > most:
         raise ValueError(f"{os.fspath(path)} must have at most {most} bytes.")
@@ -570,18 +572,21 @@ def sha256(path: str | os.PathLike[str]) -> str:
         >>> sha256("hash.txt")[:8]
         'd04b98f4'
     """
-    with open_regular(path) as file:
+    with _regular(path) as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def open_regular(path: str | os.PathLike[str]) -> io.BufferedReader:
-    """Open a regular file to read, without waiting for the writer of a pipe.
+def open_regular(path: str | os.PathLike[str], flags: int = 0) -> io.BufferedReader:
+    """Open a regular file to read, and nothing else.
+
+    A pipe may never begin, and a device such as /dev/zero never end.
 
     Args:
-        path: path of the file.
+        path: path.
+        flags: int; further flags of `os.open`.
 
     Returns:
-        Binary file.
+        Binary file, open for reading.
 
     Raises:
         ValueError: if it is no regular file.
@@ -593,17 +598,30 @@ def open_regular(path: str | os.PathLike[str]) -> io.BufferedReader:
         ...     file.read()
         b''
     """
-    file = open(path, "rb", opener=_open_at_once)  # noqa: SIM115, for the caller
-    if stat.S_ISREG(os.fstat(file.fileno()).st_mode):
-        return file
-    file.close()
-    raise ValueError(
-        f"{os.fspath(path)} must be a regular file, to be read. It is none."
-    )
+    # Not blocking: to open a pipe would wait for its writer. Windows has no such pipes,
+    # and files of text.
+    flags |= getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0)
+    descriptor = os.open(path, os.O_RDONLY | flags)
+    mode = os.fstat(descriptor).st_mode
+    if stat.S_ISREG(mode):
+        return open(descriptor, "rb")
+    os.close(descriptor)
+    if stat.S_ISDIR(mode):
+        raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), path)
+    raise ValueError(NOT_REGULAR)
 
 
-def _open_at_once(path: str, flags: int) -> int:
-    return os.open(path, flags | getattr(os, "O_NONBLOCK", 0))
+@contextlib.contextmanager
+def _regular(path: str | os.PathLike[str]) -> Iterator[io.BufferedReader]:
+    """Open a regular file to read; an error names it."""
+    try:
+        file = open_regular(path)
+    except ValueError:
+        raise ValueError(
+            f"{os.fspath(path)} must be a regular file, to be read. It is none."
+        ) from None
+    with file:
+        yield file
 
 
 def write_npz(

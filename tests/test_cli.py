@@ -5,6 +5,7 @@ import shutil
 import subprocess
 import sys
 import types
+import warnings
 
 import matplotlib.image
 import numpy as np
@@ -490,6 +491,19 @@ def test_completion_is_installed_once(monkeypatch, tmp_path, capsys):
     capsys.readouterr()
     assert cli.main(["--install-completion"]) == 2
     assert "$SHELL must be bash, zsh or fish" in capsys.readouterr().err
+
+
+def test_warnings_are_one_line(monkeypatch, capsys):
+    before = warnings.formatwarning
+
+    def list_cards():
+        print(warnings.formatwarning("a surrogate", UserWarning, "plot.py", 90))
+        return {}, {}
+
+    monkeypatch.setattr(zoo.registry, "list_cards", list_cards)
+    assert cli.main(["zoo", "list"]) == 0
+    assert capsys.readouterr().out.startswith("kerashash: a surrogate\n\n")
+    assert warnings.formatwarning is before
 
 
 def test_the_limits_of_the_page_are_its_defaults():

@@ -9,7 +9,8 @@ import stat
 from collections.abc import Iterable, Iterator
 from typing import NamedTuple
 
-from kerashash.data.image_reading import NOT_REGULAR, SUFFIXES, printable
+from kerashash.data.image_reading import SUFFIXES, printable
+from kerashash.files import NOT_REGULAR
 
 # What a store keeps of a time: 64 bits, to the year 2262. File systems go further.
 _TIMES = (-(2**63), 2**63 - 1)

@@ -2,13 +2,11 @@
 
 import collections
 import concurrent.futures
-import errno
 import functools
 import importlib.util
 import io
 import itertools
 import os
-import stat
 import struct
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any, BinaryIO, TypeVar
@@ -19,6 +17,7 @@ import tensorflow as tf
 
 from kerashash.checks import check_choices, check_integer, listing
 from kerashash.data.resizing import FITS, check_image_size, resize
+from kerashash.files import open_regular
 
 Item = TypeVar("Item")
 
@@ -64,8 +63,6 @@ _UPRIGHT: dict[int, Callable[[Any], Any]] = {
 #: The formats that are read, by Pillow's names. It knows more, and starts other
 #: programs for some. MPO is a JPEG with further pictures; HEIF needs a package.
 FORMATS = ("AVIF", "BMP", "GIF", "HEIF", "JPEG", "MPO", "PNG", "TIFF", "WEBP")
-#: What is wrong with a path at which there is a pipe or a device.
-NOT_REGULAR = "not a regular file"
 # What is wrong with an image for which there is no memory.
 _NO_MEMORY = "too large for the memory"
 # What TensorFlow decodes. Its JPEG decoder rounds in its own way, with which all
@@ -169,41 +166,6 @@ def content(path: str | os.PathLike[str]) -> bytes:
             return file.read()
         except MemoryError as error:
             raise ValueError(_NO_MEMORY) from error
-
-
-def open_regular(path: str | os.PathLike[str], flags: int = 0) -> BinaryIO:
-    """Open a regular file to read, and nothing else.
-
-    A pipe may never begin, and a device such as /dev/zero never end.
-
-    Args:
-        path: path.
-        flags: int; further flags of `os.open`.
-
-    Returns:
-        Binary file, open for reading.
-
-    Raises:
-        ValueError: if it is no regular file.
-        OSError: if it cannot be opened.
-
-    Example:
-        >>> open("notes.txt", "w").close()
-        >>> with open_regular("notes.txt") as file:
-        ...     file.read()
-        b''
-    """
-    # Not blocking: to open a pipe would wait for its writer. Windows has no such pipes,
-    # and files of text.
-    flags |= getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0)
-    descriptor = os.open(path, os.O_RDONLY | flags)
-    mode = os.fstat(descriptor).st_mode
-    if stat.S_ISREG(mode):
-        return open(descriptor, "rb")
-    os.close(descriptor)
-    if stat.S_ISDIR(mode):
-        raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), path)
-    raise ValueError(NOT_REGULAR)
 
 
 def read_ahead(

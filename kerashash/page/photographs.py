@@ -99,7 +99,6 @@ class Photographs:
 
     def _open(self, key: object) -> BinaryIO:
         """The file of a key, if it is a regular file in the folder."""
-        from kerashash.data.image_reading import open_regular
 
         if not isinstance(key, str):
             raise _missing()
@@ -108,7 +107,7 @@ class Photographs:
             if os.path.commonpath([path, self._folder]) != self._folder:
                 raise _missing()
             # There is no link in a real path, unless it was put there just now.
-            return open_regular(path, os.O_NOFOLLOW)
+            return files.open_regular(path, os.O_NOFOLLOW)
         except (OSError, ValueError):  # a path that cannot be one, or of no file
             raise _missing() from None
 

@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
 from kerashash.checks import listing
-from kerashash.data.image_reading import NOT_REGULAR
+from kerashash.files import NOT_REGULAR
 from kerashash.mat_files import read_mat
 
 if TYPE_CHECKING:

@@ -10,7 +10,7 @@ import tensorflow_datasets as tfds
 
 from kerashash.checks import check_flag, listing
 from kerashash.data.builders.files import find_folder
-from kerashash.data.image_reading import NOT_REGULAR
+from kerashash.files import NOT_REGULAR
 
 
 def jpeg_fault(data: bytes) -> str | None:

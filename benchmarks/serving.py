@@ -30,7 +30,7 @@ from PIL import Image
 
 import kerashash
 from benchmarks.table import Table, versioned
-from kerashash import files, zoo
+from kerashash import archives, zoo
 
 RESULTS = Table("serving.csv", "entry", "photograph", "clients", "batch")
 K = 20
@@ -154,7 +154,7 @@ def main():
         with tempfile.TemporaryDirectory() as scratch:
             path = pathlib.Path(scratch, "photos.khs")
             store = kerashash.CodeStore.create(path, model=entry)
-            codes = files.read_npz(zoo.entry(entry).path / "codes.npz")
+            codes = archives.read_npz(zoo.entry(entry).path / "codes.npz")
             store.add(codes["database_codes"])
             for size in ((128, 128), (640, 480), (4000, 3000)):
                 queries = photographs(options.folder, size)

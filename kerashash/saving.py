@@ -15,7 +15,7 @@ import keras
 # Importing these registers their classes with Keras.
 import kerashash.baselines
 import kerashash.methods  # noqa: F401
-from kerashash import files
+from kerashash import archives, files
 from kerashash.backbones import by_name
 from kerashash.backbones.images import dtype_policy
 from kerashash.checks import close_names
@@ -166,11 +166,11 @@ def load_model(path: str | os.PathLike[str]) -> HashModel:
             # All of them, which compares their checksums.
             members = {
                 member.filename: archive.read(member)
-                for member in files.zip_members(archive)
+                for member in archives.zip_members(archive)
             }
         check_config(json.loads(members[_CONFIG]))
         # Before Keras opens it: some of its versions follow links to other files.
-        values = files.check_hdf5(path, io.BytesIO(members[_WEIGHTS]))
+        values = archives.check_hdf5(path, io.BytesIO(members[_WEIGHTS]))
         del members
         # Not Keras' setting, where the config says nothing: codes would be others.
         with limited_weights(values), dtype_policy("float32"):

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 import kerashash
-from kerashash import cli, evaluation, files, zoo
+from kerashash import archives, cli, evaluation, zoo
 from kerashash.monitoring.curves import retrieval_curves
 
 ENTRY = "ssdh-digits-48"
@@ -36,9 +36,9 @@ def test_evaluate_computes_the_metrics_of_stored_codes_again(capsys, monkeypatch
         assert metric.pop("value") == pytest.approx(expected["value"], abs=1e-6)
         assert metric.items() <= expected.items()
     # They come from the codes, not from the card.
-    codes = files.read_npz(zoo.entry(ENTRY).path / "codes.npz")
+    codes = archives.read_npz(zoo.entry(ENTRY).path / "codes.npz")
     reversed_codes = {**codes, "query_codes": ~codes["query_codes"]}
-    monkeypatch.setattr(files, "read_npz", lambda path: reversed_codes)
+    monkeypatch.setattr(archives, "read_npz", lambda path: reversed_codes)
     other = run_json(capsys, "evaluate", ENTRY)
     assert other["metrics"][0]["value"] < 0.2
 
@@ -164,7 +164,7 @@ def test_plot_draws_the_curves_of_stored_codes(capsys, tmp_path, monkeypatch):
     ((name, curve),) = drawn[0][0].items()
     assert name == ENTRY
     assert (curve["ranks"][0], curve["ranks"][-1]) == (1, 1497)
-    codes = files.read_npz(zoo.entry(ENTRY).path / "codes.npz")
+    codes = archives.read_npz(zoo.entry(ENTRY).path / "codes.npz")
     expected = evaluation.precision_recall(
         *(codes[f"{split}_{what}"] for split in ("query", "database")
           for what in ("codes", "labels")), bits=48, at=[1, 1497]
@@ -261,7 +261,7 @@ def test_plot_draws_codes_of_queries(tmp_path, monkeypatch):
     assert codes.shape == (60, 6)
     assert names == [*"0123456789"]
     assert title.startswith(f"{ENTRY}: codes of 60 of 300 queries\ndigits, seed 0")
-    stored = files.read_npz(zoo.entry(ENTRY).path / "codes.npz")
+    stored = archives.read_npz(zoo.entry(ENTRY).path / "codes.npz")
     pairs = {
         (code.tobytes(), label.tobytes())
         for code, label in zip(

@@ -14,7 +14,7 @@ import tensorflow as tf
 from conftest import METRIC as MAP
 
 import kerashash
-from kerashash import cli, files, recipes, zoo
+from kerashash import archives, cli, files, recipes, zoo
 from kerashash.backbones import efficientnet_lite
 from kerashash.data import RetrievalData, feature_cache
 from kerashash.data.augmentation import random_cutout, random_shift
@@ -1433,7 +1433,7 @@ def test_the_counts_of_a_card_are_those_of_its_codes(tmp_path, rng, monkeypatch)
     )
     entry = recipes.train(path, tmp_path / "zoo", seeds=2, cache_dir=tmp_path / "cache")
     assert sizes[0] != sizes[1]  # of images with several labels, each draws others
-    stored = files.read_npz(entry.path / "codes.npz")
+    stored = archives.read_npz(entry.path / "codes.npz")
     assert entry.card["counts"]["query"] == len(stored["query_codes"]) == sizes[0]
     assert entry.card["counts"]["database"] == len(stored["database_codes"])
 

@@ -12,6 +12,7 @@ PLAN = [
     "installed",
     "notes",
     "files",
+    "archives",
     "cached_files",
     "checks",
     "mat_files",

@@ -19,7 +19,7 @@ import pytest
 from conftest import METRIC, load_once, mlp
 
 import kerashash
-from kerashash import cli, files, zoo
+from kerashash import archives, cli, files, zoo
 from kerashash.data.sources import DatasetUnavailableError
 from kerashash.recipes import read, runs
 from kerashash.zoo import cards, loading, weight_files, writing
@@ -292,7 +292,7 @@ def test_nothing_is_left_half_written(tmp_path, rng, monkeypatch):
     def fail(*_, **__):
         raise OSError("disk full")
 
-    monkeypatch.setattr(files, "write_npz", fail)
+    monkeypatch.setattr(archives, "write_npz", fail)
     with pytest.raises(OSError, match="disk full"):
         make(tmp_path, rng)
     assert list(tmp_path.iterdir()) == []
@@ -308,8 +308,8 @@ def test_codes_and_labels_are_packed_small_and_what_is_constant_is_read(tmp_path
         "empty": np.zeros((0, 8), np.uint8),
     }.items():
         path = tmp_path / f"{name}.npz"
-        files.write_npz(path, {name: array})
-        np.testing.assert_array_equal(files.read_npz(path)[name], array)
+        archives.write_npz(path, {name: array})
+        np.testing.assert_array_equal(archives.read_npz(path)[name], array)
         with np.load(path) as loaded:
             np.testing.assert_array_equal(loaded[name], array)
     sizes = [(tmp_path / f"{x}.npz").stat().st_size for x in ("labels", "deflated")]

@@ -12,6 +12,7 @@ import tensorflow as tf
 from keras import layers
 
 from kerashash import installed
+from kerashash.archives import check_hdf5
 from kerashash.backbones.images import (
     DATA_FORMAT,
     ResizeImages,
@@ -20,7 +21,6 @@ from kerashash.backbones.images import (
     freeze,
     layer_config,
 )
-from kerashash.files import check_hdf5
 
 # (repeats, kernel, stride, expansion, channels) of each block of EfficientNet-Lite0.
 _LITE_BLOCKS = (

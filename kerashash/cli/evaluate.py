@@ -108,13 +108,13 @@ def measured(model: Any, rows: Any, definition: str = "kerashash") -> dict[str, 
 
 def _of_codes(name: str) -> dict[str, Any]:
     """Compute an entry's metrics again from its codes."""
-    from kerashash import files, zoo
+    from kerashash import archives, zoo
     from kerashash.zoo import card_metrics
 
     if name.endswith(".keras"):
         raise ValueError(f"--data must be given for a file. Received: {name!r}.")
     entry = zoo.entry(name)
-    codes = files.read_npz(entry.path / "codes.npz")
+    codes = archives.read_npz(entry.path / "codes.npz")
     metrics = entry.card["metrics"]
     values = card_metrics.measure(metrics, codes, entry.card.get("bits"))
     about = entry.card.get("data", {})

@@ -108,9 +108,9 @@ def _check_retrieval(entry: "Entry") -> None:
 
 
 def _stored(entry: "Entry") -> dict[str, Any]:
-    from kerashash import files
+    from kerashash import archives
 
-    return files.read_npz(entry.path / "codes.npz")
+    return archives.read_npz(entry.path / "codes.npz")
 
 
 def _data_words(card: Any) -> str:

@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from kerashash import files
+from kerashash import archives, files
 from kerashash.checks import check_integer, check_number
 from kerashash.data import protocols
 from kerashash.data.sources import DatasetUnavailableError, prepared, reading
@@ -155,7 +155,7 @@ def load_distributions(
             x, d = rows["features"].numpy(), rows["distribution"].numpy()
     elif os.path.isfile(path):
         if path.lower().endswith(".npz"):
-            x, d = ldl.checked(files.read_npz(path), path)
+            x, d = ldl.checked(archives.read_npz(path), path)
         elif path.lower().endswith(".csv"):
             x, d = ldl.checked(_read_csv(path, num_classes), path)
         else:

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any, Self, TypeVar
 import numpy as np
 import numpy.typing as npt
 
+from kerashash import archives, files
 from kerashash import codes as hash_codes
-from kerashash import files
 from kerashash.checks import as_array, check_choices, check_integer, said
 from kerashash.retrieval import kernels, layout, serving
 from kerashash.retrieval.blocks import Block, merged
@@ -499,7 +499,7 @@ class HammingRanker:
         block_size, path = _check_block_size(block_size), files.as_path(path)
         try:
             # `save` compresses nothing: a file is as large as its codes.
-            arrays = files.read_npz(path, compressed=False)
+            arrays = archives.read_npz(path, compressed=False)
             if arrays["format"].shape or arrays["format"] != _FORMAT:
                 raise ValueError(f"unknown format {str(arrays['format'])[:100]}")
             if arrays["bits"].shape or arrays["bits"].dtype.kind not in "iu":

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from kerashash import files
+from kerashash import archives, files
 from kerashash.checks import check_distributions, renamed
 from kerashash.zoo import loading
 from kerashash.zoo.entries import Entry, reading
@@ -231,7 +231,7 @@ def compare_codes(
     def parts(
         found: Entry,
     ) -> tuple[Entry, "HashModel", dict[str, npt.NDArray[Any]]]:
-        stored = files.read_npz(found.path / "codes.npz")
+        stored = archives.read_npz(found.path / "codes.npz")
         return found, loading.build_model(found), stored
 
     found, model, stored = reading(name, parts)

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
-from kerashash import files
+from kerashash import archives
 from kerashash.checks import said
 from kerashash.codes import bit_imbalance
 from kerashash.zoo import cards, hub, weight_files
@@ -271,7 +271,7 @@ def build_model(zoo_entry: Entry) -> "HashModel":
     networks = shared_files(path, card)
     config = cards.parse_json(config_file.read_bytes(), config_file, dict)
     # Before Keras opens any of them: some of its versions follow links to other files.
-    values = sum(files.check_hdf5(file) for file in (weights, *networks))
+    values = sum(archives.check_hdf5(file) for file in (weights, *networks))
     try:
         if "compile_config" in config:
             raise ValueError("a compile_config")
@@ -308,7 +308,7 @@ def _arrays(
     path: pathlib.Path, required: tuple[str, ...]
 ) -> dict[str, npt.NDArray[Any]]:
     """The arrays of a file of an entry."""
-    arrays = files.read_npz(path)
+    arrays = archives.read_npz(path)
     missing = sorted({*required} - {*arrays})
     if missing:
         raise ValueError(f"{path} must hold the arrays {required}. Missing: {missing}.")

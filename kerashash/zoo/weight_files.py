@@ -144,7 +144,7 @@ def load(
 
     Raises:
         ValueError: if a file is not that of the model; the error names the file. It
-            must have passed `kerashash.files.check_hdf5`.
+            must have passed `kerashash.archives.check_hdf5`.
     """
     import keras
 

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
-from kerashash import files
+from kerashash import archives, files
 from kerashash.checks import as_array, check_distributions, check_flag, listing
 from kerashash.codes import bit_imbalance, check_packed
 from kerashash.zoo import cards, encoding, loading, weight_files
@@ -236,8 +236,8 @@ def save(
         shared = weight_files.save(model, staging / "model.weights.h5", networks)
         if shared:
             card["shared"] = shared
-        files.write_npz(staging / "codes.npz", codes)
-        files.write_npz(staging / "golden.npz", _golden(model))
+        archives.write_npz(staging / "codes.npz", codes)
+        archives.write_npz(staging / "golden.npz", _golden(model))
         recipe = recipe if recipe.strip() else ""
         (staging / "recipe.toml").write_text(recipe, "utf-8")
         card["files"] = {

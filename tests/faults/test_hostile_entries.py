@@ -13,7 +13,7 @@ import pytest
 from conftest import METRIC, mlp
 
 import kerashash
-from kerashash import cli, files, zoo
+from kerashash import archives, cli, files, zoo
 from kerashash.zoo import loading, weight_files
 
 NAME = "adalabel-noise-12"
@@ -204,7 +204,7 @@ def test_weights_of_every_shipped_entry_are_plain():
     paths = [*root.rglob("*.weights.h5")]
     assert len(paths) > 40
     for path in paths:
-        files.check_hdf5(path)
+        archives.check_hdf5(path)
 
 
 # Kills

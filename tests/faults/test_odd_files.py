@@ -6,14 +6,14 @@ import os
 import pytest
 
 import kerashash
-from kerashash import cached_files, files, recipes, zoo
+from kerashash import archives, cached_files, files, recipes, zoo
 from kerashash.mat_files import read_mat
 from kerashash.zoo import cards
 
 READERS = [
     files.read_regular,
     files.sha256,
-    files.read_npz,
+    archives.read_npz,
     read_mat,
     recipes.read,
     cards.read,

@@ -110,6 +110,10 @@ def test_squared_distances(rng):
     x = rng.normal(size=(9, 4)).astype(np.float32)
     expected = ((x[:, None] - x[None]) ** 2).sum(axis=2)
     np.testing.assert_allclose(similarity.squared_distances(x), expected, atol=1e-5)
+    shifted = 4 * np.round(x) + 30_000  # exact in float32
+    expected = ((shifted[:, None] - shifted[None]) ** 2).sum(axis=2)
+    actual = similarity.squared_distances(shifted)
+    np.testing.assert_allclose(actual, expected, rtol=1e-5, atol=1e-3)
 
 
 def affinity_by_bisection(x, perplexity):
@@ -137,6 +141,16 @@ def test_gaussian_affinity_has_the_perplexity(rng):
     x = rng.normal(size=(100, 5))
     actual = similarity.gaussian_affinity(tf.constant(x), perplexity=20.0).numpy()
     np.testing.assert_allclose(actual, affinity_by_bisection(x, 20.0), atol=1e-9)
+
+
+@pytest.mark.parametrize(
+    ("scale", "shift"), [(1, 1e3), (1, 1e4), (1e-7, 0), (1e-7, 1e-3), (1e30, 0)]
+)
+def test_gaussian_affinity_depends_on_no_scale_and_no_shift(rng, scale, shift):
+    x = (rng.normal(size=(60, 8)) * scale + shift).astype(np.float32)
+    right = affinity_by_bisection(x.astype(np.float64) / scale, 10.0)
+    actual = similarity.gaussian_affinity(x, perplexity=10.0).numpy()
+    np.testing.assert_allclose(actual, right, atol=1e-6)
 
 
 @pytest.mark.parametrize("n", [1, 2, 3, 64])

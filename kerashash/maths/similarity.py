@@ -585,6 +585,8 @@ def squared_distances(x: tf.Tensor) -> tf.Tensor:
                [25.,  0.]], dtype=float32)
     """
     (x,) = float_tensors(x=x)
+    # A shift changes no difference, and squares of what is far from 0 lose its digits.
+    x -= tf.stop_gradient(tf.reduce_mean(x, axis=0))
     squares = tf.reduce_sum(x**2, axis=1)
     inner = tf.matmul(x, x, transpose_b=True)
     # Rounding errors can make a difference of 0 negative.
@@ -634,7 +636,10 @@ def _gaussian_affinity(
     """`gaussian_affinity` of tensors of one dtype."""
     n = tf.cast(tf.shape(x)[0], x.dtype)
     off_diagonal = 1.0 - tf.eye(tf.shape(x)[0], dtype=x.dtype)
-    distance = squared_distances(x)
+    # The widths s_i follow the scale, so p does not depend on it: but the limits below
+    # would, and squares could overflow.
+    x -= tf.reduce_mean(x, axis=0)
+    distance = squared_distances(tf.math.divide_no_nan(x, tf.reduce_max(tf.abs(x))))
     nearest = tf.reduce_min(
         distance + 1e30 * (1.0 - off_diagonal), axis=1, keepdims=True
     )

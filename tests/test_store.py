@@ -23,6 +23,7 @@ import scipy.sparse.csgraph
 
 import kerashash
 from kerashash import CodeStore
+from kerashash.retrieval import distinct
 from kerashash.store import Version, code_store, duplicates
 
 HAS_LANCE = importlib.util.find_spec("lancedb") is not None
@@ -1199,6 +1200,16 @@ def test_duplicates_are_keys_of_the_selected_rows(tmp_path, engine):
     assert store.duplicates(radius=2) == [["b", "e"], ["c", "d", "f"]]
     with pytest.raises(ValueError, match="`radius` must be"):
         store.duplicates(radius=9)
+
+
+def test_equal_codes_are_duplicates_whatever_their_hashes(tmp_path):
+    # Two codes whose hashes differ in the last bit only, and whose rows alternate.
+    inverse = pow(int(distinct._MULTIPLIER), -1, 2**64)
+    words = [hash_ * inverse % 2**64 for hash_ in (2**60, 2**60 + 1)]
+    codes = np.array(words * 2, "<u8").view(np.uint8).reshape(4, 8)
+    store = CodeStore.create(tmp_path / "s.khs", bits=64)
+    store.add(codes, ids=[*"abcd"])
+    assert store.duplicates(radius=0) == [["a", "c"], ["b", "d"]]
 
 
 def test_duplicates_of_codes_need_no_tensorflow(tmp_path, monkeypatch):

@@ -32,8 +32,7 @@ class DistinctCodes:
     first row that comes before that row.
 
     Attributes:
-        packed: uint8 array ``(d, ceil(bits / 8))``; the codes. A few may occur more
-            than once, with a part of their rows each.
+        packed: uint8 array ``(d, ceil(bits / 8))``; the codes.
         starts: int64 array ``(d + 1,)``; where the rows of each code start.
         rows: int32 array ``(n,)``; the rows of each code, ascending.
 
@@ -70,12 +69,20 @@ class DistinctCodes:
         keys.sort()
         order = (keys & row_mask).astype(np.int32)
         keys &= ~row_mask
-        # Different codes of one hash may alternate: each turn counts as a code.
-        differs = keys[1:] != keys[:-1]
+        same_hash = keys[1:] == keys[:-1]
         del keys
-        for word in words:
-            ordered = word[order]
-            differs |= ordered[1:] != ordered[:-1]
+        differs = _changes(words, order) | ~same_hash
+        # Different codes of one hash may alternate, which is seldom.
+        collisions = np.flatnonzero(differs & same_hash)
+        if collisions.size:
+            firsts = np.concatenate([[0], np.flatnonzero(~same_hash) + 1, [n]])
+            which = np.unique(np.searchsorted(firsts, collisions, side="right") - 1)
+            counts = firsts[which + 1] - firsts[which]
+            places = ranges(firsts[which], counts)
+            rows = order[places]
+            of_hash = np.repeat(which, counts)
+            order[places] = rows[np.lexsort((rows, *words[:, rows], of_hash))]
+            differs = _changes(words, order) | ~same_hash
         starts = np.concatenate([[0], np.flatnonzero(differs) + 1, [n]])  # (d + 1,)
         by_first_row = np.argsort(order[starts[:-1]])
         counts = np.diff(starts)[by_first_row]
@@ -167,6 +174,18 @@ class DistinctCodes:
         keys |= self.rows[ranges(self.starts[codes], counts)]
         keys.sort()
         return split_keys(keys)
+
+
+def _changes(
+    words: npt.NDArray[np.uint64], order: npt.NDArray[np.int32]
+) -> npt.NDArray[np.bool_]:
+    """Whether the code of each row but the first, in an order, is another than that of
+    the row before."""
+    differs = np.zeros(len(order) - 1, bool)
+    for word in words:
+        ordered = word[order]
+        differs |= ordered[1:] != ordered[:-1]
+    return differs
 
 
 def rows_per_code(packed: npt.NDArray[np.uint8]) -> float:

@@ -25,6 +25,10 @@ def test_rules_by_hand():
     assert labels[0].tolist() == [1, 0, -1, 0, 0]
     _, sharp, _ = self_training.pseudo_labels(scores, temperature=0.1)
     assert sharp[0] > 0.99
+    with pytest.raises(ValueError, match=r"`scores` must have shape"):
+        self_training.pseudo_labels([1.0, 2.0])
+    with pytest.raises(ValueError, match=r"`scores` must be finite.*rows \[1\]"):
+        self_training.pseudo_labels([[1.0, 2.0], [np.nan, 2.0]])
 
 
 def test_most_confident_takes_a_share_of_each_label(rng):

@@ -22,6 +22,7 @@ from kerashash.checks import (
 )
 from kerashash.data import batch_watch, inputs
 from kerashash.data.photographs import as_taken
+from kerashash.maths.precision import floats
 from kerashash.methods.hash_model import HashModel
 from kerashash.methods.trainable import backs_up, checked_callbacks
 
@@ -258,7 +259,8 @@ def pseudo_labels(
         with the highest p.
 
     Raises:
-        ValueError: if an argument is out of range.
+        TypeError: if `scores` does not hold numbers.
+        ValueError: if an argument is out of range, or a score not finite.
 
     Example:
         >>> pseudo_labels([[3.0, 1.0, 2.0, 0.0]], "multi", top_k=1, bottom_k=2)[0]
@@ -268,7 +270,7 @@ def pseudo_labels(
         H.-F. Yang, C.-H. Tu, C.-S. Chen, Adaptive Labeling for Deep Learning to Hash,
         CVPR Workshops 2019, section 4.
     """
-    scores = np.asarray(scores, np.float64)
+    scores = floats(scores, "scores", (None, None), np.float64, finite=True)
     num_classes = scores.shape[1]
     check_choices({"rule": RULES}, rule=rule)
     check_above(0, temperature=temperature)

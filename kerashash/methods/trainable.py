@@ -166,9 +166,11 @@ class Trainable(keras.Model):
         remember, or `keras.callbacks.BackupAndRestore`, which does not; from a file of
         `keras.callbacks.ModelCheckpoint` or ``model.save``, loaded by
         `kerashash.load_model`, with ``initial_epoch``; or by a second `fit`. Files of
-        the model hold what this needs (`training_state`). A second `fit` on other
-        training rows is a new training that starts from the model's weights; with an
-        ``initial_epoch``, it is refused.
+        the model hold what this needs (`training_state`). An optimizer with
+        ``use_ema=True`` puts averages in the place of the weights when `fit` ends: such
+        training goes on from a backup or a checkpoint, but not by a second `fit`. A
+        second `fit` on other training rows is a new training that starts from the
+        model's weights; with an ``initial_epoch``, it is refused.
 
         Args:
             x: array ``(n, ...)``; `tf.data.Dataset` of batches ``(x, {"label",

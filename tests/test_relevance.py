@@ -47,9 +47,7 @@ def test_histograms_equal_brute_force(size, single, n, seed):
     right = brute_force(query, database, relevant)
     for count in (counts.histograms, compiled_counts.histograms):
         np.testing.assert_array_equal(count(*packed, bits, relevance), right)
-    # Pairs of items are counted where there are many.
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(counts, "_MANY", 2)
         patch.setattr(counts, "_ITEMS", 700)
         np.testing.assert_array_equal(
             counts.histograms(*packed, bits, relevance), right

@@ -1,7 +1,7 @@
 """How many items, and how many relevant items, lie at each distance from a query.
 
-This takes NumPy alone: whoever measures given codes need not wait for TensorFlow, nor
-give it memory.
+This takes NumPy and Pillow alone: whoever measures given codes need not wait for
+TensorFlow, nor give it memory.
 """
 
 import concurrent.futures
@@ -11,14 +11,13 @@ from collections.abc import Callable, Iterator
 
 import numpy as np
 import numpy.typing as npt
+from PIL import Image
 
 from kerashash.codes import as_words
 from kerashash.evaluation.relevance import Relevance
 
 # Items compared at a time: their words stay in the processor's cache.
 _ITEMS = 1 << 16
-# From so many items on, two of them are counted at a time.
-_MANY = 1 << 15
 
 
 def histograms(
@@ -139,12 +138,9 @@ def in_threads(
 def _bincount(
     keys: npt.NDArray[np.unsignedinteger], num_bins: int
 ) -> npt.NDArray[np.int64]:
-    """`np.bincount`. Of many one-byte keys, it counts pairs, in half the time."""
-    pairs = len(keys) // 2 if keys.dtype == np.uint8 and len(keys) >= _MANY else 0
-    counts = np.bincount(keys[2 * pairs :], minlength=num_bins)
-    if pairs:
-        both = keys[: 2 * pairs].view(np.uint16)
-        of_pairs = np.bincount(both, minlength=num_bins << 8).reshape(num_bins, 256)
-        of_pairs = of_pairs[:, :num_bins]
-        counts += of_pairs.sum(axis=0) + of_pairs.sum(axis=1)
-    return counts
+    """`np.bincount`; of one-byte keys by Pillow, which need not make them int64, and
+    takes a third of the time."""
+    if keys.dtype != np.uint8:
+        return np.bincount(keys, minlength=num_bins)
+    image = Image.frombuffer("L", (len(keys), 1), keys, "raw", "L", 0, 1)
+    return np.array(image.histogram()[:num_bins], np.int64)

@@ -23,7 +23,7 @@ import scipy.sparse.csgraph
 
 import kerashash
 from kerashash import CodeStore
-from kerashash.retrieval import distinct
+from kerashash.retrieval.distinct import _MULTIPLIER
 from kerashash.store import Version, code_store, duplicates
 
 HAS_LANCE = importlib.util.find_spec("lancedb") is not None
@@ -1204,7 +1204,7 @@ def test_duplicates_are_keys_of_the_selected_rows(tmp_path, engine):
 
 def test_equal_codes_are_duplicates_whatever_their_hashes(tmp_path):
     # Two codes whose hashes differ in the last bit only, and whose rows alternate.
-    inverse = pow(int(distinct._MULTIPLIER), -1, 2**64)
+    inverse = pow(int(_MULTIPLIER), -1, 2**64)
     words = [hash_ * inverse % 2**64 for hash_ in (2**60, 2**60 + 1)]
     codes = np.array(words * 2, "<u8").view(np.uint8).reshape(4, 8)
     store = CodeStore.create(tmp_path / "s.khs", bits=64)

@@ -1,5 +1,6 @@
 """Encoders in files that other runtimes run: inputs in, packed codes out."""
 
+import contextlib
 import os
 import pathlib
 import shutil
@@ -15,7 +16,11 @@ from kerashash.checks import check_choices, first_line
 from kerashash.codes import packed_width
 from kerashash.engines.network import silent
 from kerashash.methods import HashModel
-from kerashash.retrieval.serving import check_parents, with_row
+from kerashash.retrieval.serving import (
+    check_parents,
+    with_row,
+    write_saved_model,
+)
 
 __all__ = ["export_encoder"]
 
@@ -89,10 +94,11 @@ def export_encoder(
         )
     target = files.as_path(path).absolute()
     suffix = _SUFFIXES[format]
-    if suffix and target.suffix != suffix:
+    # A folder may have any name but one that is taken for a file of another format.
+    if target.suffix != suffix and (suffix or target.suffix in _SUFFIXES.values()):
+        rule = f"end in {suffix!r}" if suffix else "not have another format's ending"
         raise ValueError(
-            f"`path` must end in {suffix!r} for format={format!r}. Received: "
-            f"{os.fspath(path)!r}."
+            f"`path` must {rule} for format={format!r}. Received: {os.fspath(path)!r}."
         )
     outputs = [target]
     if format == "openvino":
@@ -107,14 +113,14 @@ def export_encoder(
     check_parents(target)
     encoder = _Encoder(model, shape, takes_none=format == "saved_model")
     if format == "saved_model":
-        with files.staging(target, overwrite=False) as folder:
-            tf.saved_model.save(encoder, folder, signatures=encoder.serve)
+        write_saved_model(encoder, target, encoder.serve)
         return
     write = {"onnx": _write_onnx, "litert": _write_litert, "openvino": _write_openvino}
     with tempfile.TemporaryDirectory() as work, statistics_inlined(model):
         try:
-            written = write[format](encoder, pathlib.Path(work))
-        except (ImportError, ValueError):
+            with files.naming_full(work):
+                written = write[format](encoder, pathlib.Path(work))
+        except (ImportError, ValueError, OSError):
             raise
         except Exception as error:  # converters have types of their own
             raise ValueError(
@@ -122,9 +128,12 @@ def export_encoder(
                 f"{format!r}: {first_line(error)}."
             ) from error
         # The file that names the format comes last: it is only there with the other.
-        for source, output in reversed([*zip(written, outputs, strict=True)]):
-            with open(source, "rb") as content, files.replacing(output) as file:
-                shutil.copyfileobj(content, file)
+        with contextlib.ExitStack() as undo:
+            for source, output in reversed([*zip(written, outputs, strict=True)]):
+                with open(source, "rb") as content, files.replacing(output) as file:
+                    shutil.copyfileobj(content, file)
+                undo.callback(output.unlink)
+            undo.pop_all()
 
 
 class _Encoder(tf.Module):
@@ -192,8 +201,11 @@ def _write_openvino(encoder: _Encoder, folder: pathlib.Path) -> list[pathlib.Pat
     network.inputs[0].tensor.set_names({"x"})
     network.outputs[0].tensor.set_names({"codes"})
     path = folder / "encoder.xml"
-    # In float16, by default, the weights would give other codes.
-    openvino.save_model(network, path, compress_to_fp16=False)
+    try:
+        # In float16, by default, the weights would give other codes.
+        openvino.save_model(network, path, compress_to_fp16=False)
+    except RuntimeError as error:  # of C++, where the disk is full
+        raise OSError(f"{path} cannot be written: {first_line(error)}") from error
     return [path, path.with_suffix(".bin")]
 
 

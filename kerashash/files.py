@@ -32,6 +32,8 @@ _WORK_NAME = re.compile(rf"\.(.+)\.{_MARK}[0-9a-f]{{8}}(?:\.part|{_OLD})?")
 _DAY = 24 * 3600.0
 # How long a reader waits for the other process that is just replacing a folder.
 _PATIENCE = 2.0
+#: Numbers of errors of a full disk, a used-up quota, and a limit on the size of files.
+FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 #: What is wrong with a path at which there is a pipe or a device.
 NOT_REGULAR = "not a regular file"
 # Between two tries to lock a file that another process has locked.
@@ -203,6 +205,31 @@ def open_in_place(path: pathlib.Path) -> io.FileIO:
 
 
 @contextlib.contextmanager
+def naming_full(path: str | os.PathLike[str]) -> Iterator[None]:
+    """Name a file in the error of a full disk, which names none when it is written.
+
+    Args:
+        path: path of what is being written.
+
+    Raises:
+        OSError: that of the block.
+
+    Example:
+        >>> with naming_full("notes.txt"):
+        ...     raise OSError(errno.ENOSPC, "Full")
+        Traceback (most recent call last):
+        ...
+        OSError: [Errno 28] Full: 'notes.txt'
+    """
+    try:
+        yield
+    except OSError as error:
+        if error.errno not in FULL or error.filename is not None:
+            raise
+        raise OSError(error.errno, error.strerror, os.fspath(path)) from error
+
+
+@contextlib.contextmanager
 def replacing(path: str | os.PathLike[str]) -> Iterator[BinaryIO]:
     """Yield a file to write to, which replaces `path` at the end of the block.
 
@@ -236,7 +263,7 @@ def replacing(path: str | os.PathLike[str]) -> Iterator[BinaryIO]:
             break
         os.close(descriptor)
     try:
-        with open(descriptor, "wb") as file:
+        with naming_full(target), open(descriptor, "wb") as file:
             yield file
             file.flush()
             os.fsync(file.fileno())
@@ -628,7 +655,8 @@ def _work_folder(target: pathlib.Path) -> Iterator[pathlib.Path]:
             if not locked:
                 continue
             try:
-                yield work
+                with naming_full(target):
+                    yield work
             finally:
                 shutil.rmtree(work, ignore_errors=True)
             return

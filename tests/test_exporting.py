@@ -1,5 +1,7 @@
 """Exported encoders give the codes of `encode`, row for row."""
 
+import errno
+import shutil
 import subprocess
 import sys
 
@@ -175,6 +177,51 @@ def test_nothing_is_replaced_and_endings_count(format, tmp_path):
     if format != "saved_model":
         with pytest.raises(ValueError, match=f"`path` must end in '{path.suffix}'"):
             kerashash.export_encoder(model, tmp_path / "other", format=format)
+    for ending in {*SUFFIXES.values()} - {"", path.suffix}:
+        with pytest.raises(ValueError, match=f"`path` must .*format='{format}'"):
+            kerashash.export_encoder(model, tmp_path / f"other{ending}", format=format)
+
+
+@pytest.fixture
+def small_files():
+    """A function from a number of bytes, the most that a file may have from now on."""
+    resource = pytest.importorskip("resource", reason="no limits on files' sizes")
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    yield lambda most: resource.setrlimit(resource.RLIMIT_FSIZE, (most, limits[1]))
+    resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+
+
+@pytest.mark.parametrize("format", SUFFIXES)
+def test_a_full_disk_is_told_from_a_network_that_does_not_fit(
+    format, tmp_path, small_files
+):
+    model = kerashash.AdaLabelHash(mlp(400), bits=12, num_classes=3)
+    (tmp_path / "fits").mkdir()
+    export(model, format, tmp_path / "fits")
+    small_files(1 << 16)
+    with pytest.raises(OSError, match=r"encoder|File too large") as error:
+        export(model, format, tmp_path)
+    assert "`format`" not in str(error.value)
+    small_files(-1)
+    assert [path.name for path in tmp_path.iterdir()] == ["fits"]
+
+
+def test_no_half_of_a_pair_stays(tmp_path, monkeypatch):
+    pytest.importorskip("openvino", reason="openvino writes the format")
+    model = kerashash.AdaLabelHash(mlp(4), bits=12, num_classes=3)
+    copy = shutil.copyfileobj
+
+    def full(source, target):
+        if source.name.endswith(".xml"):
+            raise OSError(errno.ENOSPC, "No space left on device")
+        copy(source, target)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(exporting.shutil, "copyfileobj", full)
+        with pytest.raises(OSError, match=r"No space.*encoder\.xml"):
+            export(model, "openvino", tmp_path)
+    assert not [*tmp_path.iterdir()]
+    export(model, "openvino", tmp_path)
 
 
 def test_bad_arguments_are_named(tmp_path):

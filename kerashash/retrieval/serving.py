@@ -2,13 +2,14 @@
 
 import os
 import pathlib
-from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import tensorflow as tf
 
 from kerashash import files
+from kerashash.checks import first_line
 from kerashash.retrieval import kernels, layout
 
 if TYPE_CHECKING:
@@ -49,8 +50,33 @@ def save(
         lambda x: dict(zip(("distances", "indices"), module.search(x), strict=True)),
         input_signature=[x],
     )
-    with files.staging(target, overwrite=False) as folder:
-        tf.saved_model.save(module, folder, signatures=default)
+    write_saved_model(module, target, default)
+
+
+def write_saved_model(
+    module: tf.Module, path: pathlib.Path, signatures: Callable[..., Any]
+) -> None:
+    """Write a SavedModel, whole or not at all.
+
+    Args:
+        module: `tf.Module`.
+        path: `pathlib.Path` of the folder to write, which must not exist.
+        signatures: `tf.function`; the default signature.
+
+    Raises:
+        FileExistsError: if `path` exists.
+        OSError: if the folder cannot be written.
+
+    Example:
+        >>> double = tf.function(lambda x: {"y": 2 * x}, [tf.TensorSpec((), tf.int32)])
+        >>> write_saved_model(tf.Module(), pathlib.Path("double"), double)
+    """
+    with files.staging(path, overwrite=False) as folder:
+        try:
+            tf.saved_model.save(module, folder, signatures=signatures)
+        # What TensorFlow makes of a full disk, and of a limit on the size of files.
+        except (tf.errors.ResourceExhaustedError, tf.errors.OutOfRangeError) as error:
+            raise OSError(f"{path} cannot be written: {first_line(error)}") from error
 
 
 def check_parents(path: pathlib.Path) -> None:

@@ -45,8 +45,6 @@ _ROWS = "rows.sqlite"
 _MOST_PARAMETERS = 10_000
 # And 2,000 columns in a table, of which three are the store's.
 _MOST_COLUMNS = 1_997
-# A full disk, a used-up quota, and a limit on the size of files.
-_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 # SQLite's codes of errors that say so of the file.
 _DAMAGED = (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB)
 
@@ -519,7 +517,7 @@ class FolderEngine:
                 os.fsync(stream.fileno())
         except OSError as error:
             rule = error.strerror
-            if error.errno in _FULL:
+            if error.errno in files.FULL:
                 rule = "The disk is full; the store is as before"
             raise OSError(error.errno, rule, str(self.path)) from error
 

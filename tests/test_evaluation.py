@@ -146,7 +146,7 @@ def test_blocks_make_no_difference(rng, monkeypatch):
     whole = [mean_ap(*ranked, ties=t) for t in ("expected", "stable")]
     curve = evaluation.precision_recall(*ranked, at=[3, 40])
     monkeypatch.setattr("kerashash.evaluation.average_precision._BLOCK", 100)
-    monkeypatch.setattr("kerashash.evaluation.counts._ITEMS", 17)
+    monkeypatch.setattr("kerashash.evaluation.counts._BYTES", 136)
     assert [mean_ap(*ranked, ties=t) for t in ("expected", "stable")] == whole
     for name, values in evaluation.precision_recall(*ranked, at=[3, 40]).items():
         np.testing.assert_array_equal(values, curve[name])

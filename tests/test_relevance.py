@@ -48,7 +48,8 @@ def test_histograms_equal_brute_force(size, single, n, seed):
     for count in (counts.histograms, compiled_counts.histograms):
         np.testing.assert_array_equal(count(*packed, bits, relevance), right)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(counts, "_ITEMS", 700)
+        patch.setattr(counts, "_MANY", 2)
+        patch.setattr(counts, "_BYTES", 700)
         np.testing.assert_array_equal(
             counts.histograms(*packed, bits, relevance), right
         )

@@ -16,8 +16,11 @@ from PIL import Image
 from kerashash.codes import as_words
 from kerashash.evaluation.relevance import Relevance
 
-# Items compared at a time: their words stay in the processor's cache.
-_ITEMS = 1 << 16
+# Bytes of codes compared at a time, which stay in the processor's cache.
+_BYTES = 1 << 19
+# Of so many items or more, codes of so few bytes are compared byte by byte: a word of
+# each would be mostly zeros.
+_MANY, _FEW_BYTES = 1 << 15, 6
 
 
 def histograms(
@@ -94,7 +97,11 @@ class Distances:
         bits: int,
         largest: int | None = None,
     ) -> None:
-        self._query, self._database = as_words(query), as_words(database)
+        by_byte = len(database) >= _MANY and database.shape[1] <= _FEW_BYTES
+        self._query, self._database = (
+            np.ascontiguousarray(rows.T) if by_byte else as_words(rows)
+            for rows in (query, database)
+        )
         self.dtype = np.min_scalar_type(largest or bits)
 
     def of(
@@ -102,18 +109,18 @@ class Distances:
     ) -> Iterator[npt.NDArray[np.unsignedinteger]]:
         """Yield the distances from the query of each row, unsigned integers ``(n,)``:
         an array that the next row overwrites."""
-        n = self._database.shape[1]
+        n, items = self._database.shape[1], _BYTES // self._database.itemsize
         distances = np.empty(n, self.dtype)
         # Fresh memory for each row would cost more than its distances do.
-        words = np.empty(min(n, _ITEMS), np.uint64)
-        ones = np.empty(len(words), np.uint8)
+        differences = np.empty(min(n, items), self._database.dtype)
+        ones = np.empty(len(differences), np.uint8)
         for row in rows:
-            for start in range(0, n, _ITEMS):
-                part = distances[start : start + _ITEMS]
-                differ, more = words[: len(part)], ones[: len(part)]
+            for start in range(0, n, items):
+                part = distances[start : start + items]
+                differ, more = differences[: len(part)], ones[: len(part)]
                 for number, codes in enumerate(self._database):
                     word = self._query[number, row]
-                    np.bitwise_xor(codes[start : start + _ITEMS], word, out=differ)
+                    np.bitwise_xor(codes[start : start + items], word, out=differ)
                     if number == 0:
                         np.bitwise_count(differ, out=part)
                     else:

@@ -300,10 +300,10 @@ def replacing_by_name(
         OSError: if the file cannot be written.
 
     Example:
-        >>> with replacing_by_name("pair.npy", "work.npy") as work:
-        ...     np.save(work, [1, 2])
-        >>> np.load("pair.npy")
-        array([1, 2])
+        >>> with replacing_by_name("letter", "work.txt") as work:
+        ...     _ = work.write_text("hello")
+        >>> pathlib.Path("letter").read_text()
+        'hello'
     """
     target, mode = _replaced(path)
     with _work_folder(target) as folder:
@@ -582,7 +582,9 @@ def open_regular(path: str | os.PathLike[str], flags: int = 0) -> io.BufferedRea
         return open(descriptor, "rb")
     os.close(descriptor)
     if stat.S_ISDIR(mode):
-        raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), path)
+        raise IsADirectoryError(
+            errno.EISDIR, os.strerror(errno.EISDIR), os.fspath(path)
+        )
     raise ValueError(NOT_REGULAR)
 
 

@@ -1,4 +1,6 @@
 import dataclasses
+import errno
+import io
 import os
 
 import keras
@@ -70,6 +72,113 @@ def test_a_file_belongs_to_its_images_and_backbone(digits, tmp_path):
     features = kerashash.data.cache_features(other, first, tmp_path).x
     np.testing.assert_allclose(features, first(digits.x[::-1]), atol=1e-5)
     assert len(files(tmp_path)) == 4
+
+
+def nested(h, *layers):
+    """Layers, each in a network of its own, one after the other."""
+    for layer in layers:
+        x = keras.Input((8,))
+        h = keras.Model(x, layer(x))(h)
+    return h
+
+
+def timed(h, *layers):
+    """Layers, each within another layer, one after the other."""
+    h = keras.layers.Reshape((1, 8))(h)
+    for layer in layers:
+        h = keras.layers.TimeDistributed(layer)(h)
+    return h
+
+
+def attention(h, causal):
+    rows = keras.layers.Reshape((2, 4))(h)
+    return keras.layers.MultiHeadAttention(1, 2)(rows, rows, use_causal_mask=causal)
+
+
+# Pairs of networks above h, of two dense layers f and g; `o` tells one from the other.
+CONNECTIONS = {
+    "input": lambda h, f, g, o: keras.layers.Add()([g(a := f(h)), a if o else h]),
+    "order": lambda h, f, g, o: keras.layers.Subtract()([h, f(h)][:: -1 if o else 1]),
+    "calls": lambda h, f, g, o: f(f(h)) if o else f(h),
+    "shared": lambda h, f, g, o: nested(h, f, g if o else f, g),
+    "wrapped": lambda h, f, g, o: timed(h, f, g if o else f, g),
+    "output": lambda h, f, g, o: keras.ops.split(f(h), 2, axis=1)[o],
+    "constant": lambda h, f, g, o: f(h) * (1.0 + o),
+    "array": lambda h, f, g, o: f(h) * np.float32([1, 2 + o] * 4),
+    "axis": lambda h, f, g, o: keras.ops.flip(keras.layers.Reshape((2, 4))(h), 1 + o),
+    "argument": lambda h, f, g, o: attention(h, causal=o),
+}
+
+
+@pytest.mark.parametrize("connections", CONNECTIONS)
+def test_a_file_belongs_to_the_connections_of_layers(digits, tmp_path, connections):
+    expected = []
+    for other in (False, True, False, True):
+        keras.utils.set_random_seed(0)
+        x = keras.Input((64,))
+        h, f, g = keras.layers.Dense(8)(x), keras.layers.Dense(8), keras.layers.Dense(8)
+        f.build((None, 8))
+        g.build((None, 8))
+        net = keras.Model(x, CONNECTIONS[connections](h, f, g, other))
+        expected.append(net(digits.x))
+        features = kerashash.data.cache_features(digits, net, tmp_path).x
+        np.testing.assert_allclose(features, expected[-1], atol=1e-4)
+    assert not np.allclose(expected[0], expected[1], atol=1e-2)
+    assert len(files(tmp_path)) == 2
+
+
+def varied():
+    """A network of many kinds of parts, without state of its own."""
+    keras.utils.set_random_seed(0)
+    layers = keras.layers
+    x, y = keras.Input((64,)), keras.Input((4,))
+    inner = keras.Model(y, layers.Concatenate()([y * 2.0, layers.Dense(3)(y)]))
+    h = layers.TimeDistributed(layers.Dense(4))(layers.Reshape((4, 16))(x))
+    h = layers.Bidirectional(layers.SimpleRNN(2))(h)
+    h = layers.Add()([inner(h), inner(h + np.ones(4, np.float32))])
+    top = keras.Sequential([layers.Dropout(0.5), layers.Dense(3, trainable=False)])
+    return keras.Model(x, top(h[:, 1:]))
+
+
+def test_equal_networks_have_one_file(digits, tmp_path):
+    first = varied()
+    first.save(tmp_path / "net.keras")
+    loaded = keras.saving.load_model(tmp_path / "net.keras")
+    assert varied().layers[1].name != first.layers[1].name
+    for net in (first, varied(), loaded):
+        kerashash.data.cache_features(digits, net, tmp_path / "features")
+    assert len(files(tmp_path / "features")) == 1
+
+
+def test_networks_without_weights_get_them_first(digits, tmp_path):
+    class Net(keras.Model):
+        def __init__(self):
+            super().__init__()
+            self.dense = keras.layers.Dense(2)
+
+        def call(self, x):
+            return self.dense(x)
+
+    for make in (lambda: keras.Sequential([keras.layers.Dense(2)]), Net):
+        for net in (make(), make()):
+            features = kerashash.data.cache_features(digits, net, tmp_path).x
+            np.testing.assert_allclose(features, net(digits.x), atol=1e-4)
+    assert len(files(tmp_path)) == 4
+
+
+def test_a_file_belongs_to_the_shape_and_type_of_images(digits, tmp_path, rng):
+    layers = [keras.layers.Cropping2D(((0, 1), 0)), keras.layers.GlobalMaxPooling2D()]
+    net = keras.Sequential([keras.Input((None, None, 1)), *layers])
+    x = rng.integers(0, 256, (len(digits.x), 4, 4, 1)).astype(np.uint8)
+    for images in (x, x.reshape(-1, 2, 8, 1), x.view(np.int8)):
+        data = dataclasses.replace(digits, x=images)
+        features = kerashash.data.cache_features(data, net, tmp_path).x
+        np.testing.assert_array_equal(features, images[:, :-1].max(axis=(1, 2)))
+    inputs = keras.Input((4, 4, 1))
+    lower = keras.Model(inputs, keras.layers.Identity()(inputs))
+    for images in (x, x.view(np.int8)):
+        features = feature_cache.mirrored_features(lower, images, tmp_path)
+        np.testing.assert_array_equal(features[:, 0], images)
 
 
 @pytest.mark.parametrize("written", [0, 3, 10])
@@ -252,6 +361,38 @@ def test_what_is_no_file_is_not_written_to(tmp_path):
     os.mkfifo(tmp_path / "x.npy.part")
     with pytest.raises(OSError, match=r"x\.npy\.part must be a regular file"):
         compute(tmp_path / "x.npy")
+
+
+@pytest.mark.parametrize("make", ["mkfifo", "mkdir"])
+def test_what_is_no_file_is_not_read(tmp_path, make):
+    getattr(os, make)(tmp_path / "x.npy")
+    with pytest.raises((ValueError, OSError), match=r"x\.npy"):
+        compute(tmp_path / "x.npy")
+
+
+@pytest.mark.parametrize("below", [".", "a/b"])
+def test_a_folder_that_cannot_be_is_named(digits, tmp_path, below):
+    (tmp_path / "file").write_bytes(b"my thesis")
+    with pytest.raises(ValueError, match="`folder` must be a folder"):
+        kerashash.data.cache_features(digits, network(), tmp_path / "file" / below)
+    x = digits.x[:, None, None]
+    lower = keras.Model(i := keras.Input((1, 1, 64)), i * 1.0)
+    with pytest.raises(ValueError, match="`cache_dir` must be a folder"):
+        feature_cache.mirrored_features(lower, x, tmp_path / "file" / below)
+
+
+@pytest.mark.parametrize("step", ["truncate", "write"])
+def test_a_full_disk_is_named(tmp_path, monkeypatch, step):
+    def full(*args):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    disk = type("Disk", (io.FileIO,), {step: full})
+    monkeypatch.setattr(
+        feature_cache.files, "open_in_place", lambda path: disk(path, "w+")
+    )
+    with pytest.raises(OSError, match=r"No space left.*x\.npy\.part") as caught:
+        compute(tmp_path / "x.npy")
+    assert caught.value.errno == errno.ENOSPC
 
 
 @pytest.mark.parametrize("folder", [None, 5, b"features", "a\0b", "~nobodyx/a"])

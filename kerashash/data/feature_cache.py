@@ -1,15 +1,15 @@
 """Features of a frozen backbone, computed once and cached on disk."""
 
+import contextlib
 import dataclasses
 import hashlib
 import io
-import json
 import math
 import os
 import pathlib
 import secrets
 import struct
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any, BinaryIO, cast
 
 import keras
@@ -18,9 +18,11 @@ import numpy.typing as npt
 import tensorflow as tf
 
 from kerashash import backbones, files
-from kerashash.backbones.images import has_own_code, input_size, leaves
+from kerashash.backbones.by_name import output_shape
+from kerashash.backbones.images import has_own_code, input_size
 from kerashash.checks import check_integer
 from kerashash.data.images import EncodedImages
+from kerashash.data.network_description import NetworkDescription
 from kerashash.data.progress import progress
 from kerashash.data.resizing import FITS
 from kerashash.data.retrieval_data import RetrievalData
@@ -63,10 +65,11 @@ def cache_features(
     Raises:
         TypeError: if `data` is not a `RetrievalData`, `folder` no path or `batch_size`
             not an integer.
-        ValueError: if `batch_size` is less than 1, `folder` is a path that no folder
-            can have, the backbone is unknown or takes images of another shape, or files
-            of images have changed since they were found.
-        OSError: if the file cannot be written. Finished batches are kept.
+        ValueError: if `batch_size` is less than 1, `folder` is no folder in which one
+            can write, or no regular file is where the features are to be, the backbone
+            is unknown or takes images of another shape, or files of images have changed
+            since they were found.
+        OSError: if the file cannot be read or written. Finished batches are kept.
 
     Example:
         >>> import keras, kerashash
@@ -87,7 +90,7 @@ def cache_features(
         fit = images.fit or FITS[0]
         images = images.as_taken(input_size(network), fit)
         images.check_unchanged()
-    shape = _output_shape(network, images.shape)
+    shape = _output_shape(network, images.shape, images.dtype)
     file = folder / f"{_digest(network, images)}.npy"
     run = tf.function(
         lambda x: tf.cast(network(x, training=False), tf.float32),
@@ -102,6 +105,7 @@ def cache_features(
             lambda start: run(images[start : start + batch_size]).numpy(),
             batch_size,
             verbose=verbose,
+            argument="folder",
         )
 
     x = features()
@@ -121,14 +125,21 @@ def cache_features(
     return dataclasses.replace(data, x=x, image_fit=fit)
 
 
-def _output_shape(network: keras.Model, shape: tuple[int, ...]) -> tuple[int, ...]:
-    """The shape of the features of images; refuses a network of other images."""
+def _output_shape(
+    network: keras.Model, shape: tuple[int, ...], dtype: np.dtype[Any]
+) -> tuple[int, ...]:
+    """The shape of the features of images; refuses a network of other images.
+
+    It builds a network that is not built: without its weights, no digest knows it.
+    """
     expected = getattr(network, "input_shape", None)
     # Layers need not expect another number of axes, and fail in ways of their own.
     fits = not isinstance(expected, tuple) or len(expected) == len(shape)
     try:
         if fits:
-            output: tuple[int, ...] = network.compute_output_shape((None, *shape[1:]))
+            if not network.built:
+                network(keras.KerasTensor((None, *shape[1:]), dtype.name))
+            output: tuple[int, ...] = output_shape(network, (None, *shape[1:]))
             return output
         error = None
     except ValueError as refusal:
@@ -154,10 +165,7 @@ def mirrored_features(
         float16 array ``(n, 2, h, w, c)``, mapped from the file: of each image, then of
         its mirror image.
     """
-    # The name of the file: a digest of everything that the feature maps depend on.
-    digest = hashlib.sha256(lower.to_json().encode())
-    for array in (x, *lower.get_weights()):
-        digest.update(_bytes_of(array))
+    file = files.as_path(cache_dir, "cache_dir") / f"{_digest(lower, x)}-mirrored.npy"
     run = tf.function(lambda batch: lower(batch, training=False), reduce_retracing=True)
 
     def rows(start: int) -> npt.NDArray[Any]:
@@ -165,11 +173,12 @@ def mirrored_features(
         return np.stack([run(batch), run(batch[:, :, ::-1])], axis=1)
 
     return computed(
-        files.as_path(cache_dir, "cache_dir") / f"{digest.hexdigest()[:16]}.npy",
+        file,
         (len(x), 2, *lower.output.shape[1:]),
         np.float16,
         rows,
         step=128,
+        argument="cache_dir",
     )
 
 
@@ -180,6 +189,7 @@ def computed(
     function: Callable[[int], npt.NDArray[Any]],
     step: int,
     verbose: str | int = "auto",
+    argument: str = "file",
 ) -> npt.NDArray[Any]:
     """Open an array on disk; if the file does not exist, compute it in steps first.
 
@@ -197,25 +207,29 @@ def computed(
             fewer at the end.
         step: int; the number of rows computed at a time.
         verbose: as for `kerashash.data.progress.progress`.
+        argument: str; the argument to name if the file's folder cannot be written.
 
     Returns:
         Array of that shape and dtype, memory-mapped and read-only.
 
     Raises:
-        OSError: if the file cannot be written, or another process is writing it.
+        ValueError: if what has the name of the file is no regular file, as a pipe, or
+            its folder is none, or none in which one can write.
+        OSError: if the file cannot be read or written, or another process is writing
+            it.
     """
     file = pathlib.Path(file)
     part = file.with_suffix(".npy.part")
     layout = _Layout(shape, np.dtype(dtype))
     if file.exists():
-        with file.open("rb") as stream:
+        with files.regular(file) as stream:
             complete = layout.valid_rows(stream).all()
         if not complete and file.is_symlink():
             file.unlink()
         elif not complete:
             os.replace(file, part)
     if not file.exists():
-        file.parent.mkdir(parents=True, exist_ok=True)
+        files.make_folder(file.parent, argument)
         _write(part, layout, function, step, verbose)
         os.replace(part, file)
     return np.load(file, mmap_mode="r")
@@ -304,10 +318,11 @@ def _write(
             layout.checksum(stream, s, step) if s in present else bytes(8)
             for s in starts
         ]
-        stream.truncate(layout.size(step))
-        _write_at(stream, 0, layout.header)
         trailer = _TRAILER.pack(_MAGIC, number, step)
-        _write_at(stream, layout.end_of_rows, trailer + b"".join(checksums))
+        with _naming(part):
+            stream.truncate(layout.size(step))
+            _write_at(stream, 0, layout.header)
+            _write_at(stream, layout.end_of_rows, trailer + b"".join(checksums))
         table = layout.end_of_rows + len(trailer)
         for start in progress(
             missing,
@@ -321,10 +336,11 @@ def _write(
             if layout.writer(stream)[1] != number or size != layout.size(step):
                 raise OSError(f"Another process is writing {part}.")
             data = _bytes_of(rows)
-            # The checksum last: a block is there once it matches.
-            _write_at(stream, layout.place(start), data)
             checksum = hashlib.sha256(data).digest()[:8]
-            _write_at(stream, table + 8 * (start // step), checksum)
+            with _naming(part):
+                # The checksum last: a block is there once it matches.
+                _write_at(stream, layout.place(start), data)
+                _write_at(stream, table + 8 * (start // step), checksum)
 
 
 def _write_at(stream: BinaryIO, position: int, data: bytes | memoryview) -> None:
@@ -335,26 +351,37 @@ def _write_at(stream: BinaryIO, position: int, data: bytes | memoryview) -> None
         rest = rest[stream.write(rest) :]
 
 
+@contextlib.contextmanager
+def _naming(path: pathlib.Path) -> Iterator[None]:
+    """Name a file in errors of the system in a block, such as that the disk is full."""
+    try:
+        yield
+    except OSError as error:
+        error.filename = os.fspath(path)
+        raise
+
+
 def _digest(backbone: keras.layers.Layer, x: npt.NDArray[Any] | EncodedImages) -> str:
-    """Digest everything that the features depend on: layers, weights and images."""
+    """Digest everything that the features depend on: the network and the images."""
     digest = hashlib.sha256()
-    for layer in leaves(backbone):
-        config = layer.get_config()
-        # Keras numbers the layers of a process: equal networks have unequal names.
-        config.pop("name", None)
-        # `trainable` makes no difference in inference mode.
-        if "trainable" in config:
-            config["trainable"] = True
-        text = json.dumps([type(layer).__name__, config], default=str)
+    description = NetworkDescription()
+    for text in description.of(backbone):
         digest.update(text.encode())
-    for array in backbone.get_weights():
-        digest.update(_bytes_of(array))
+    for weight in backbone.weights:
+        digest.update(f"{description.place(weight)} ".encode())
+        _update(digest, np.asarray(weight))
     if isinstance(x, EncodedImages):
         fit = "" if x.fit in (None, FITS[0]) else f" {x.fit}"
         digest.update(f"{x.shape} {x.stamp}{fit}".encode())
     else:
-        digest.update(_bytes_of(x))
+        _update(digest, x)
     return digest.hexdigest()[:16]
+
+
+def _update(digest: Any, array: npt.NDArray[Any]) -> None:
+    """Digest an array: the same bytes mean another in another dtype or shape."""
+    digest.update(f"{array.dtype} {array.shape} ".encode())
+    digest.update(_bytes_of(array))
 
 
 def _bytes_of(array: npt.NDArray[Any]) -> memoryview:

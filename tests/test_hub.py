@@ -246,6 +246,62 @@ def test_links_out_of_the_repository_in_the_cache_are_refused(hub, entry, tmp_pa
         zoo.load(ADDRESS)
 
 
+def test_a_damaged_file_of_the_hubs_cache_is_downloaded_again(hub, entry, monkeypatch):
+    model, x, entry = entry
+    zoo.push(entry.path, REPOSITORY)
+    path = zoo.entry(ADDRESS).path
+    (shared,) = path.glob("shared/*")
+    for file in (path / "card.json", path / "model.weights.h5", shared):
+        whole = file.read_bytes()
+        file.resolve().write_bytes(whole[:50])
+        monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
+        with pytest.raises(ConnectionError, match="in the cache of the hub") as caught:
+            zoo.load(ADDRESS)
+        assert str(file) in str(caught.value)
+        assert f"delete {hub_entries.links(path)}" in str(caught.value)
+        assert "force_download" not in str(caught.value)
+        monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
+        np.testing.assert_array_equal(zoo.load(ADDRESS).encode(x), model.encode(x))
+        assert file.read_bytes() == whole
+        # As it is where there are no symbolic links.
+        file.unlink()
+        file.write_bytes(whole[:50])
+        assert zoo.entry(ADDRESS).path == path
+        assert file.read_bytes() == whole
+    before = len(hub.requests)
+    zoo.entry(ADDRESS)
+    assert not [line for line in hub.requests[before:] if line.startswith("GET /me")]
+
+
+def test_a_file_that_the_hub_lacks_is_named(hub, entry):
+    *_, entry = entry
+    zoo.push(entry.path, REPOSITORY)
+    del hub.commits[REPOSITORY][-1][1]["codes.npz"]
+    with pytest.raises(ValueError, match=r"(?s)on the hub.*codes\.npz") as caught:
+        zoo.entry(ADDRESS)
+    assert "does not answer" not in str(caught.value)
+
+
+@pytest.mark.parametrize("noted", [b"\xff\xfe", b"zzz", b""])
+def test_a_damaged_revision_of_the_hubs_cache_is_named(hub, entry, monkeypatch, noted):
+    *_, entry = entry
+    address = zoo.push(entry.path, REPOSITORY)
+    path = zoo.entry(ADDRESS).path
+    main = hub_entries.links(path) / "refs" / "main"
+    main.write_bytes(noted)
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
+    with pytest.raises(ValueError, match=r"must hold a commit.*Delete the file") as e:
+        zoo.entry(ADDRESS)
+    assert str(main) in str(e.value)
+    assert zoo.entry(address).path == path
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
+    if noted == b"\xff\xfe":
+        with pytest.raises(ValueError, match="must hold a commit"):
+            zoo.entry(ADDRESS)
+        main.unlink()
+    assert zoo.entry(ADDRESS).path == path
+
+
 def test_without_the_package(monkeypatch):
     monkeypatch.setitem(sys.modules, "huggingface_hub", None)
     for call in (

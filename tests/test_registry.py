@@ -394,7 +394,10 @@ def test_a_newer_version_leaves_the_older_one_whole(server, rng):
     ("file", "description"),
     [
         (file, {"sha256": "0" * 64, "bytes": 1})
-        for file in ("../a", "/a", "a/b", "a\\b", "..", "", ".a", "c:a", "card.json")
+        for file in (
+            *("../a", "/a", "a/b", "a\\b", "..", "", ".a", "c:a", "card.json"),
+            *("\ud800", "a\udfff"),
+        )
     ]
     + [
         ("a", description)
@@ -407,6 +410,8 @@ def test_a_newer_version_leaves_the_older_one_whole(server, rng):
             {"sha256": "0" * 64, "bytes": -1},
             {"sha256": "0" * 64, "bytes": True},
             {"sha256": "0" * 64, "bytes": "1"},
+            {"sha256": "0" * 64, "bytes": 10**30},
+            {"sha256": "0" * 64, "bytes": (1 << 40) + 1},
         )
     ],
 )
@@ -545,7 +550,10 @@ def test_a_version_that_no_registry_has_is_an_error(tmp_path, rng, monkeypatch):
     for name in (f"{NAME}@0", f"{NAME}@", f"{NAME}@latest", "no-such-12@1"):
         with pytest.raises(ValueError, match="must be an entry of the zoo"):
             zoo.load(name)
-    assert zoo.versions("no-such-12") == zoo.versions("../x") == []
+    assert zoo.versions("no-such-12") == []
+    for name in (f"{NAME}@1@2", ".a@1"):
+        with pytest.raises(ValueError, match=f"entry of the zoo.*{name}'"):
+            zoo.load(name)
 
 
 def test_the_first_registry_that_has_a_version_gives_it(tmp_path, rng, monkeypatch):
@@ -674,7 +682,10 @@ def test_versions_are_those_of_a_name():
             zoo.versions(name)
     with pytest.raises(ValueError, match="without that of a version"):
         zoo.versions("adalabel-cifar10-48@2")
-    assert zoo.versions("a/b") == []
+    for name in ("hf://me/x", "../x", "a/b@1", "", ".a", "\ud800"):
+        with pytest.raises(ValueError, match="neither a path nor an address") as caught:
+            zoo.versions(name)
+        assert repr(name) in str(caught.value)
 
 
 def test_a_cache_of_nobody_is_named(monkeypatch):

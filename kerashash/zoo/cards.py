@@ -22,6 +22,8 @@ DEFAULT_METRIC = {
     "database": "encoded",
 }
 
+# No path, nothing hidden, and no halves of characters, which UTF-8 does not have.
+_PLAIN = re.compile(r"[^./\\:\x00-\x1f\ud800-\udfff][^/\\:\x00-\x1f\ud800-\udfff]*")
 # File systems allow 255 bytes, and work files have longer names.
 _MAX_NAME_BYTES = 200
 #: Most bytes of a card, wherever it comes from.
@@ -285,7 +287,10 @@ def split_name(name: str) -> tuple[str, int | None]:
         (('dcdh-mine-48', 2), ('dcdh-mine-48', None))
     """
     match = _VERSIONED.fullmatch(name)
-    return (match[1], int(match[2])) if match else (name, None)
+    # Neither a version of a version nor one of a path.
+    if match is None or _VERSIONED.fullmatch(match[1]) or not is_plain(match[1]):
+        return name, None
+    return match[1], int(match[2])
 
 
 def head_of(card: Mapping[str, Any]) -> str | None:
@@ -329,11 +334,10 @@ def is_plain(name: Any) -> TypeGuard[str]:
         >>> is_plain("dcdh-cifar10-48"), is_plain("../x"), is_plain(".hidden")
         (True, False, False)
     """
-    pattern = r"[^./\\:\x00-\x1f][^/\\:\x00-\x1f]*"
     return (
         isinstance(name, str)
-        and re.fullmatch(pattern, name) is not None
-        and len(name.encode(errors="surrogatepass")) <= _MAX_NAME_BYTES
+        and _PLAIN.fullmatch(name) is not None
+        and len(name.encode()) <= _MAX_NAME_BYTES
     )
 
 

@@ -17,6 +17,7 @@ from collections.abc import Callable, Iterator
 from typing import Any, BinaryIO, TypeVar
 
 from kerashash import files
+from kerashash.checks import said
 from kerashash.notes import note
 
 T = TypeVar("T")
@@ -31,6 +32,9 @@ _LEAST_BYTES_PER_SECOND = 1 << 15
 _CHUNK_BYTES = 1 << 20
 _MAX_TEXT_BYTES = 1 << 22
 _PROGRESS_BYTES = 1 << 24  # files from this size on show their progress
+_MAX_REASON = 300  # characters of an error that is quoted; a server may send any text
+# Encodings of an answer that hold other bytes than the file has.
+_COMPRESSIONS = ("gzip", "x-gzip", "compress", "x-compress", "deflate", "br", "zstd")
 # Without OSError: another request does not cure a full disk.
 _NETWORK_ERRORS = (
     urllib.error.URLError,
@@ -57,7 +61,8 @@ def fetch_file(
     Args:
         url: str.
         path: path of the file to write; its folder is made if it does not exist.
-            Nothing is fetched if the file is there and whole.
+            Nothing is fetched if the file is there and whole. A symbolic link is
+            replaced.
         sha256: str of 64 hexadecimal digits, of the file's content.
         size: int, the file's size in bytes.
 
@@ -65,12 +70,13 @@ def fetch_file(
         `pathlib.Path`, `path`.
 
     Raises:
-        ValueError: if the server's file has another size or sha256; nothing is kept.
+        ValueError: if the server's file has another size or sha256, or is sent in a
+            compressed form; nothing is kept.
         FileNotFoundError: if the server has no such file.
         ConnectionError: if the server does not answer, cuts every connection or takes
             longer than 40 s and a second for each 32 KiB, or if another process holds
             the folder for so long; the bytes received are kept.
-        OSError: if the file cannot be written.
+        OSError: if the file cannot be written; the error names it.
 
     Example:
         >>> source = pathlib.Path("source.txt").absolute()
@@ -89,8 +95,11 @@ def fetch_file(
     with _locked(path.parent, deadline):
         if is_whole(path, sha256, size):  # another process has just fetched it
             return path
+        for place in (path, part):
+            make_way(place)
         try:
-            _complete(url, part, sha256, size, deadline)
+            with files.naming_full(part):
+                _complete(url, part, sha256, size, deadline)
         except ValueError:
             part.unlink(missing_ok=True)
             raise
@@ -109,7 +118,7 @@ def fetch_text(url: str, patient: bool = True) -> bytes:
         bytes.
 
     Raises:
-        ValueError: if the content is longer than 4 MiB.
+        ValueError: if the content is longer than 4 MiB, or sent in a compressed form.
         FileNotFoundError, ConnectionError: as `fetch_file`.
 
     Example:
@@ -136,13 +145,14 @@ def fetch_text(url: str, patient: bool = True) -> bytes:
     return _retry(url, read, deadline, max_failures=_MAX_FAILURES if patient else 1)
 
 
-def is_whole(path: pathlib.Path, sha256: str, size: int) -> bool:
+def is_whole(path: pathlib.Path, sha256: str, size: int, linked: bool = False) -> bool:
     """Whether a file exists and has a given size and sha256.
 
     Args:
         path: `pathlib.Path` of the file.
         sha256: str of 64 hexadecimal digits.
         size: int, in bytes.
+        linked: bool; whether a symbolic link to such a file will do.
 
     Returns:
         bool.
@@ -153,7 +163,36 @@ def is_whole(path: pathlib.Path, sha256: str, size: int) -> bool:
     """
     if not path.is_file() or path.stat().st_size != size:
         return False
-    return files.sha256(path) == sha256
+    return (linked or not path.is_symlink()) and files.sha256(path) == sha256
+
+
+def make_way(path: pathlib.Path) -> None:
+    """Remove what is in the way of a file of a cache, where nothing is lost by that.
+
+    Args:
+        path: `pathlib.Path` of the file to write. A file stays: it can be replaced.
+
+    Raises:
+        IsADirectoryError: if there is a folder that is not empty.
+        OSError: if it cannot be removed.
+
+    Example:
+        >>> pathlib.Path("new.weights.h5").mkdir()
+        >>> make_way(pathlib.Path("new.weights.h5"))
+        >>> pathlib.Path("new.weights.h5").exists()
+        False
+    """
+    files.remove_link(path)
+    if path.is_dir():
+        with contextlib.suppress(OSError):
+            path.rmdir()
+            return
+        raise IsADirectoryError(
+            f"{path} must be a file, of a cache. It is a folder that holds something: "
+            "delete or move it, and try again."
+        )
+    if path.exists() and not path.is_file():  # a pipe, or a device
+        path.unlink()
 
 
 def _deadline(size: int = 0) -> float:
@@ -164,6 +203,7 @@ def _deadline(size: int = 0) -> float:
 @contextlib.contextmanager
 def _locked(folder: pathlib.Path, deadline: float) -> Iterator[None]:
     """Let one process at a time write to a folder, where the system has file locks."""
+    make_way(folder / ".lock")
     with files.open_in_place(folder / ".lock") as stream:
         try:
             files.lock(stream.fileno(), deadline)
@@ -291,6 +331,13 @@ def _open(url: str, deadline: float, start: int = 0) -> Any:
         raise http.client.InvalidURL(str(answer)) from answer.with_traceback(None)
     if isinstance(answer, BaseException):
         raise answer
+    encoding = answer.headers.get("Content-Encoding", "")
+    if encoding.strip().lower() in _COMPRESSIONS:
+        answer.close()
+        raise ValueError(
+            f"{url} must be sent as it is: no compression was asked for. "
+            f"Received: Content-Encoding: {encoding}."
+        )
     return answer
 
 
@@ -324,7 +371,9 @@ def _retry(
         except _NETWORK_ERRORS as error:
             code = getattr(error, "code", None)
             if code in (404, 410):
-                raise FileNotFoundError(f"{url} does not exist: {error}.") from error
+                raise FileNotFoundError(
+                    f"{url} does not exist: {_reason(error)}."
+                ) from error
             received = progress()
             failures = 0 if received > most_bytes else failures + 1
             most_bytes = max(most_bytes, received)
@@ -335,8 +384,13 @@ def _retry(
             )
             if refused or late or failures >= max_failures:
                 raise ConnectionError(
-                    f"{url} cannot be fetched: {error}. Try again when the server "
-                    "answers (a cut download is resumed), or remove the server from "
-                    "KERASHASH_ZOO."
+                    f"{url} cannot be fetched: {_reason(error)}. Try again when the "
+                    "server answers (a cut download is resumed), or remove the server "
+                    "from KERASHASH_ZOO."
                 ) from error
             time.sleep(pause)
+
+
+def _reason(error: BaseException) -> str:
+    """What an error says, in one line: that of a circle of redirects has three."""
+    return " ".join(said(error).split())[:_MAX_REASON]

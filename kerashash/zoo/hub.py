@@ -15,8 +15,9 @@ import tempfile
 from collections.abc import Iterator
 from typing import Any, TypeGuard
 
-from kerashash.checks import check_flag
+from kerashash.checks import check_flag, said
 from kerashash.zoo import cards, remote
+from kerashash.zoo.fetching import is_whole
 
 _PREFIX = "hf://"
 _ADDRESS = re.compile(r"hf://([\w.-]+/[\w.-]+)(?:@([^\s@:\\]+))?", re.ASCII)
@@ -68,7 +69,8 @@ def parse(address: str) -> tuple[str, str | None]:
 def find(address: str, strict: bool = False) -> pathlib.Path:
     """Download what is missing of an entry on the hub into the hub's cache.
 
-    Nothing but the files that the card lists is downloaded.
+    Nothing but the files that the card lists is downloaded. One that is not as the card
+    describes it is downloaded again, once.
 
     Args:
         address: str, as for `parse`. Without a revision, that of "main".
@@ -80,9 +82,10 @@ def find(address: str, strict: bool = False) -> pathlib.Path:
 
     Raises:
         ImportError: if `huggingface_hub` is not installed.
-        ValueError: if there is no such repository or revision, or it holds no entry.
+        ValueError: if there is no such repository or revision, or it holds no entry, or
+            the cache does not say which commit a revision is.
         ConnectionError: if the hub does not answer, or is not to be asked, and the
-            cache does not hold the entry.
+            cache does not hold the entry, or not whole.
     """
     repository, revision = parse(address)
     hub = _package()
@@ -92,15 +95,51 @@ def find(address: str, strict: bool = False) -> pathlib.Path:
         card = pathlib.Path(
             hub.hf_hub_download(repository, "card.json", revision=revision)
         )
-    files, shared = remote.listed_files(cards.read(card), card)
-    patterns = [*files, *(f"shared/{file}" for file in shared)]
+    try:
+        files, shared = remote.listed_files(cards.read(card), card)
+    except ValueError as error:
+        _download_again(hub, address, card.parent, "card.json", said(error))
+        files, shared = remote.listed_files(cards.read(card), card)
+    expected = files | {f"shared/{file}": each for file, each in shared.items()}
     with _errors(address):
-        folder: str = hub.snapshot_download(
-            repository,
-            revision=card.parent.name,  # the commit of this very card
-            allow_patterns=["card.json", *map(glob.escape, patterns)],
+        folder = pathlib.Path(
+            hub.snapshot_download(
+                repository,
+                revision=card.parent.name,  # the commit of this very card
+                allow_patterns=["card.json", *map(glob.escape, expected)],
+            )
         )
-    return pathlib.Path(folder)
+    for file, each in expected.items():
+        if not is_whole(folder / file, **each, linked=True):
+            why = f"{folder / file} is missing or not the file of its card"
+            _download_again(hub, address, folder, file, why)
+    return folder
+
+
+def _download_again(
+    hub: Any, address: str, folder: pathlib.Path, file: str, why: str
+) -> None:
+    """Replace a file of a snapshot in the hub's cache; `why` begins an error."""
+    repository, _ = parse(address)
+    path = folder / file
+    try:
+        with _errors(address):
+            try:
+                hub.hf_hub_download(
+                    repository, file, revision=folder.name, force_download=True
+                )
+            except ValueError as error:  # which may name the reason as its cause alone
+                raise (error.__cause__ or error) from None
+            # Without links, the snapshot has a copy, which the hub leaves as it is.
+            if path.is_file() and not path.is_symlink():
+                path.unlink()
+                hub.hf_hub_download(repository, file, revision=folder.name)
+    except ConnectionError as error:
+        raise ConnectionError(
+            f"{why}. It is in the cache of the hub, and cannot be downloaded again: "
+            f"{said(error)}. Load {address} again when the hub answers; or delete "
+            f"{links(folder)}, which holds its cache."
+        ) from error
 
 
 def links(folder: pathlib.Path) -> pathlib.Path:
@@ -197,6 +236,7 @@ def _errors(address: str) -> Iterator[None]:
     try:
         yield
     except errors.LocalEntryNotFoundError as error:  # one of the next kind as well
+        _check_revision(address)
         raise ConnectionError(
             f"{address} is not in the cache, and the hub does not answer: {error}"
         ) from error
@@ -217,6 +257,31 @@ def _errors(address: str) -> Iterator[None]:
     except OSError:
         raise
     except Exception as error:  # of the HTTP client, which differs between versions
+        _check_revision(address)
         raise ConnectionError(
             f"The hub does not answer for {address}: {type(error).__name__}: {error}"
         ) from error
+
+
+def _check_revision(address: str) -> None:
+    """Raise an error if the hub's cache has no commit where it notes that of a branch.
+
+    The hub's package raises whatever comes of that.
+    """
+    from huggingface_hub import constants
+    from huggingface_hub.file_download import repo_folder_name
+
+    repository, revision = parse(address)
+    folder = repo_folder_name(repo_id=repository, repo_type="model")
+    branch = revision or "main"
+    path = pathlib.Path(constants.HF_HUB_CACHE, folder, "refs", branch)
+    if ".." in branch.split("/") or not path.is_file():
+        return
+    with path.open("rb") as file:
+        noted = file.read(50)
+    if not _COMMIT.fullmatch(noted.decode("latin-1")):
+        raise ValueError(
+            f"{path}, in the cache of the hub, must hold a commit. "
+            f"Received: {noted!r}. Delete the file, and load {address} again when "
+            "the hub answers."
+        )

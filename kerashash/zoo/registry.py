@@ -112,7 +112,7 @@ def versions(name: str) -> list[int]:
     Raises:
         TypeError: if `name` is no str.
         ValueError, OSError: as `names`; ValueError also if a card is invalid, or `name`
-            is that of one version.
+            is that of one version, a path or an address on the hub.
 
     Example:
         >>> versions("adalabel-cifar10-48"), versions("no-such-entry-48")
@@ -125,8 +125,14 @@ def versions(name: str) -> list[int]:
             "`name` must be the name of an entry, without that of a version. "
             f"Received: {name!r}."
         )
+    if not cards.is_plain(name):
+        raise ValueError(
+            "`name` must be the name of an entry in a registry, such as "
+            "'dcdh-mine-48': neither a path nor an address on the hub. "
+            f"Received: {name!r}."
+        )
     numbers = set()
-    for location in _locations() if cards.is_plain(name) else ():
+    for location in _locations():
         folders = {name, *_folders(location)}
         for folder in folders:
             own, number = cards.split_name(folder)

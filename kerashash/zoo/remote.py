@@ -10,10 +10,14 @@ from collections.abc import Collection, Iterable, Mapping
 from typing import Any, TypedDict
 
 from kerashash import installed
+from kerashash.checks import said
 from kerashash.files import check_place, remove_link, replacing
 from kerashash.zoo import cards
 from kerashash.zoo.cards import check, is_plain, parse_json
-from kerashash.zoo.fetching import fetch_file, fetch_text, is_whole
+from kerashash.zoo.fetching import fetch_file, fetch_text, is_whole, make_way
+
+# Most bytes of a file that a card may state: of more, no download has a deadline.
+_MAX_FILE_BYTES = 1 << 40
 
 
 class _Expected(TypedDict):
@@ -42,6 +46,9 @@ def version_of(card_bytes: bytes) -> str:
 def card(base: str, name: str, strict: bool = False) -> bytes:
     """Read an entry's card from the server, or from the cache if the server is down.
 
+    The cache gives the card last fetched, and none before it. That of a version may be
+    in the cache as the entry's own, of the time when it was the newest.
+
     Args:
         base: str, the URL of the registry.
         name: str, the name of an entry, or of a version of it.
@@ -57,30 +64,40 @@ def card(base: str, name: str, strict: bool = False) -> bytes:
         ValueError: if what the server sends is no card of that name, and the cache does
             not have the whole entry.
     """
-    newest_first = sorted(
-        (_cache(base) / name).glob("*/card.json"),
-        key=lambda path: path.stat().st_mtime,
-        reverse=True,
-    )
+    cached = None if strict else _last_fetched(base, name)
     url = _url(base, name, "card.json")
     try:
-        card_bytes = fetch_text(url, patient=strict or not newest_first)
+        card_bytes = fetch_text(url, patient=cached is None)
         content: dict[str, Any] = parse_json(card_bytes, url, dict)
         listed_files(content, url)
         check(content, url, name)
-        return card_bytes
     # Not a card: such as the page of a proxy that wants a password.
-    except (ConnectionError, ValueError):
-        for path in filter(_is_whole_entry, () if strict else newest_first):
-            return cards.content(path)
-        raise
+    except (ConnectionError, ValueError) as error:
+        if cached is None:
+            raise
+        damaged = _damaged(cached)
+        if damaged is None:
+            return cards.content(cached)
+        # Not an older one in its place: nobody would know.
+        kind = ConnectionError if isinstance(error, ConnectionError) else ValueError
+        raise kind(
+            f"{said(error)}. The cache cannot take its place: {damaged} is damaged or "
+            "missing, and is fetched again when the server answers."
+        ) from error
+    path = _cache(base) / name / version_of(card_bytes) / "card.json"
+    # The server may have gone back to an earlier card.
+    if _has_content(path, card_bytes):
+        with contextlib.suppress(OSError):
+            os.utime(path)
+    return card_bytes
 
 
 def entry(base: str, name: str, card_bytes: bytes) -> pathlib.Path:
     """Complete the cached folder of an entry: fetch the files that it lacks.
 
     Each version of a card has a folder of its own: while a newer one is fetched, the
-    older one stays whole for those who read it.
+    older one stays whole for those who read it. Symbolic links below the folder of the
+    server are replaced.
 
     Args:
         base: str, the URL of the registry.
@@ -95,8 +112,12 @@ def entry(base: str, name: str, card_bytes: bytes) -> pathlib.Path:
             not the one that the card describes.
         OSError: as `fetch_file`.
     """
-    versions = _cache(base) / name
-    folder = versions / version_of(card_bytes)
+    for versions in _version_folders(base, name):
+        folder = versions / version_of(card_bytes)
+        for place in (versions, folder):
+            remove_link(place)
+        if _has_content(folder / "card.json", card_bytes):
+            break
     if not (folder / "card.json").is_file():  # there is something to fetch
         check_place(folder, "KERASHASH_CACHE")
     url = _url(base, name, "card.json")
@@ -105,6 +126,7 @@ def entry(base: str, name: str, card_bytes: bytes) -> pathlib.Path:
         if not _is_in_package(file, expected):
             # Outside the entry's folder: fetched once for all entries of the server.
             path = _cache(base) / "shared" / file
+            remove_link(path.parent)
             fetch_file(_url(base, "shared", file), path, **expected)
     for file, expected in files.items():
         path = folder / file
@@ -112,15 +134,12 @@ def entry(base: str, name: str, card_bytes: bytes) -> pathlib.Path:
             _link_from_older_version(versions, path, expected)
         fetch_file(_url(base, name, file), path, **expected)
     path = folder / "card.json"
-    if not path.is_file() or cards.content(path) != card_bytes:
+    if not _has_content(path, card_bytes):
         # Written last, so that a folder with a card is a whole entry.
         folder.mkdir(parents=True, exist_ok=True)
-        remove_link(path)
+        make_way(path)
         with replacing(path) as stream:
             stream.write(card_bytes)
-    else:  # the server may have gone back to an earlier card
-        with contextlib.suppress(OSError):
-            os.utime(path)
     return folder
 
 
@@ -187,7 +206,10 @@ def listed_files(
     Raises:
         ValueError: if the list is invalid.
     """
-    rule = f"`files` of {source} must map plain file names to their sha256 and bytes."
+    rule = (
+        f"`files` of {source} must map plain file names to their sha256 and bytes, at "
+        f"most {_MAX_FILE_BYTES}."
+    )
     files, shared = card.get("files"), card.get("shared", [])
     if (
         not isinstance(files, dict)
@@ -214,34 +236,83 @@ def _expected_files(
             or file.lower() == "card.json"
             or not re.fullmatch("[0-9a-f]{64}", sha256)
             or type(size) is not int
-            or size < 0
+            or not 0 <= size <= _MAX_FILE_BYTES
         ):
             raise ValueError(f"{rule} Received: {file!r}: {description!r}.")
         expected[file] = {"sha256": sha256, "size": size}
     return expected
 
 
-def _is_whole_entry(card_path: pathlib.Path) -> bool:
-    """Whether the cache has all files that a cached card lists."""
+def _version_folders(base: str, name: str) -> list[pathlib.Path]:
+    """The folders of the cache that may hold an entry, or a version of it.
+
+    The last one is that of the name. What was fetched as the newest version of an entry
+    is in the folder of the entry, whatever the server calls it now.
+    """
+    own, _ = cards.split_name(name)
+    return [_cache(base) / folder for folder in dict.fromkeys((own, name))]
+
+
+def _last_fetched(base: str, name: str) -> pathlib.Path | None:
+    """The card of an entry in the cache that was fetched last, whole or not."""
+    _, number = cards.split_name(name)
+    found = []
+    for versions in _version_folders(base, name):
+        for folder in versions.glob("*"):
+            path = folder / "card.json"
+            with contextlib.suppress(OSError):  # there is none, or none any more
+                modified = path.lstat().st_mtime_ns
+                if versions.name == name or _is_version(path, number):
+                    found.append((modified, path))
+    return max(found)[1] if found else None
+
+
+def _is_version(card_path: pathlib.Path, number: int | None) -> bool:
+    """Whether a card of the cache is that of a certain version."""
     try:
         content = parse_json(cards.content(card_path), card_path, dict)
-        files, shared = listed_files(content, card_path)
-    except ValueError:
+    except (ValueError, OSError):
         return False
+    return cards.version(content) == number
+
+
+def _damaged(card_path: pathlib.Path) -> pathlib.Path | None:
+    """What of an entry in the cache is not as it was fetched; None if all is."""
     folder = card_path.parent
     shared_folder = folder.parent.parent / "shared"
-    return all(
-        is_whole(folder / file, **expected) for file, expected in files.items()
-    ) and all(
-        is_whole(shared_folder / file, **expected) or _is_in_package(file, expected)
-        for file, expected in shared.items()
-    )
+    try:
+        card_bytes = cards.content(card_path)
+        content = parse_json(card_bytes, card_path, dict)
+        files, shared = listed_files(content, card_path)
+    except (ValueError, OSError):
+        return card_path
+    if version_of(card_bytes) != folder.name:
+        return card_path
+    expected_files = {folder / file: expected for file, expected in files.items()}
+    for file, expected in shared.items():
+        if not _is_in_package(file, expected):
+            expected_files[shared_folder / file] = expected
+    for path in (folder.parent, folder, card_path, *{p.parent for p in expected_files}):
+        if path.is_symlink():
+            return path
+    for path, expected in expected_files.items():
+        if not is_whole(path, **expected):
+            return path
+    return None
+
+
+def _has_content(path: pathlib.Path, content: bytes) -> bool:
+    """Whether a file of the cache, and no link to one, is a certain card."""
+    try:
+        return not path.is_symlink() and cards.content(path) == content
+    except (ValueError, OSError):
+        return False
 
 
 def _is_in_package(file: str, expected: _Expected) -> bool:
     """Whether the package has a shared network, which is then not fetched."""
     path = installed.network(file)
-    return path is not None and is_whole(path, **expected)
+    return path is not None and is_whole(path, **expected, linked=True)
 
 
 def _url(base: str, *parts: str) -> str:

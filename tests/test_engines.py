@@ -362,8 +362,8 @@ def test_all_sizes_of_batches_are_compared(monkeypatch):
 def test_training_makes_new_networks(fake):
     _, _, prepared = fake
     model, x = hasher(), images()
+    model.compile("sgd")  # not later: it changes the config
     model.encode(x)
-    model.compile("sgd")
     model.fit(x, np.eye(3)[np.arange(23) % 3], epochs=1, verbose=0)
     np.testing.assert_array_equal(model.encode(x), model.encode(x, engine="tensorflow"))
     assert len(prepared) == 4

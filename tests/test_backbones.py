@@ -205,7 +205,13 @@ def test_local_response_normalization_is_the_formula(rng):
     np.testing.assert_allclose(layer(x), x / (2 + 1e-4 * energy) ** 0.75, rtol=1e-4)
 
 
-@pytest.mark.parametrize("form", ["filters", "net.weights"])
+@pytest.mark.parametrize(
+    "form",
+    [
+        "filters",
+        pytest.param("net.weights", marks=[pytest.mark.slow, pytest.mark.long]),
+    ],
+)
 def test_cnn_f_reads_matconvnet_files(form, zeros, rng, tmp_path):
     backbone = backbones.get("cnn-f")
     layers, expected = [], {}

@@ -294,6 +294,7 @@ for name in sys.argv[1:]:
 
 
 @pytest.mark.slow
+@pytest.mark.long
 def test_every_argument_outlives_saving_and_another_backbone(tmp_path):
     np.save(tmp_path / "x.npy", X)
     models = {cls.__name__: made(cls) for cls in OPTIONS}

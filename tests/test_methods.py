@@ -248,6 +248,8 @@ def test_consulted_networks_are_saved_and_never_trained(
             np.testing.assert_array_equal(old, new)
 
 
+@pytest.mark.slow
+@pytest.mark.long
 # DDH with neighbours cannot be compiled, and Keras says so.
 @pytest.mark.filterwarnings("ignore:Model doesn't support `jit_compile=True`")
 @KINDS

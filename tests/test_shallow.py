@@ -502,6 +502,8 @@ def test_ksh_directions_are_greedy_and_near_the_best(rng):
     assert h @ r @ h > np.quantile(values, 0.9)
 
 
+@pytest.mark.slow
+@pytest.mark.long
 def test_ksh_residual_falls_with_every_bit(digit_pairs):
     x, labels, _ = digit_pairs
     model = KSH("features", 8, 10, anchors=60, pair_rows=300)
@@ -698,6 +700,8 @@ def test_fasth_trees_never_raise_the_loss_of_boosting(rng):
     assert (projections.signs(sums) == bit).all()
 
 
+@pytest.mark.slow
+@pytest.mark.long
 def test_fasth_codes_are_those_of_its_trees(digit_pairs):
     x, labels, _ = digit_pairs
     labels = labels.copy()

@@ -14,6 +14,7 @@ from PIL import Image
 
 import kerashash
 from kerashash import CodeStore, cli, recipes, zoo
+from kerashash.cli import completion
 from kerashash.cli.printing import print_json
 from kerashash.page import Limits
 
@@ -491,6 +492,77 @@ def test_completion_is_installed_once(monkeypatch, tmp_path, capsys):
     capsys.readouterr()
     assert cli.main(["--install-completion"]) == 2
     assert "$SHELL must be bash, zsh or fish" in capsys.readouterr().err
+
+
+ASCII = {"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"}
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="names must be text elsewhere")
+@pytest.mark.parametrize(
+    ("name", "variables"), [(b"caf\xe9", {}), ("caf\u00e9".encode(), ASCII)]
+)
+def test_completion_is_installed_in_a_home_of_any_name(name, variables, tmp_path):
+    home = os.fsdecode(os.fsencode(tmp_path) + b"/" + name)
+    os.mkdir(home)
+    environment = {**os.environ, **variables, "HOME": home, "SHELL": "/bin/bash"}
+    environment.pop("XDG_DATA_HOME", None)
+    words = [sys.executable, "-m", "kerashash", "--install-completion"]
+    for _ in range(2):
+        subprocess.run(words, env=environment, check=True, cwd=tmp_path)
+    startup = pathlib.Path(home, ".bashrc").read_bytes()
+    assert startup.count(b"source ") == 1
+    check = "source ~/.bashrc && complete -p kerashash"
+    subprocess.run(["bash", "-c", check], env=environment, check=True)
+
+
+def test_completion_that_cannot_be_installed_leaves_nothing(
+    monkeypatch, tmp_path, capsys
+):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.setenv("SHELL", "/bin/bash")
+    monkeypatch.delenv("XDG_DATA_HOME", raising=False)
+    (tmp_path / ".bashrc").mkdir()
+    assert cli.main(["--install-completion"]) == 2
+    assert f"'{tmp_path / '.bashrc'}'\n" in capsys.readouterr().err
+    assert [*tmp_path.iterdir()] == [tmp_path / ".bashrc"]
+
+
+@pytest.mark.parametrize(("kind", "status"), [(RuntimeError, 2), (KeyError, 1)])
+def test_options_that_do_all_report_as_commands_do(kind, status, monkeypatch, capsys):
+    def fail(shell):
+        raise kind("no\x1bhome")
+
+    monkeypatch.setattr(completion, "get_completion_class", fail)
+    assert cli.main(["--install-completion"]) == status
+    error = capsys.readouterr().err
+    assert error.startswith("kerashash: ")
+    assert ("This is a mistake in kerashash" in error) == (status == 1)
+    assert "\x1b" not in error
+    with pytest.raises(kind):
+        cli.main(["--debug", "--install-completion"])
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="such a folder stays there")
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["duplicates", "p.khs"],
+        ["search", "a.jpg", "--in", "p.khs", "--png", "a.png"],
+        ["plot", "adalabel-cifar10-48", "--out", "a.png"],
+        ["zoo", "export", "adalabel-cifar10-48", "a"],
+    ],
+    ids=lambda words: words[0],
+)
+def test_a_working_folder_that_is_removed_is_named(
+    words, monkeypatch, tmp_path, capsys
+):
+    gone = tmp_path / "gone"
+    gone.mkdir()
+    monkeypatch.chdir(gone)
+    gone.rmdir()
+    assert cli.main(words) == 2
+    error = capsys.readouterr().err
+    assert error == "kerashash: The working folder has been removed. Go to another.\n"
 
 
 def test_warnings_are_one_line(monkeypatch, capsys):

@@ -181,6 +181,7 @@ def test_doctor_says_what_is_installed_and_what_brings_the_rest(
     report = run_json(capsys, "doctor")
     assert {*report["optional"]} == {*extras} - {None, "docs", "test", "dev"}
     assert report["required"]["tensorflow"]["version"] == version("tensorflow")
+    assert report["keras_backend"] == "tensorflow"
     assert all(package["fits"] for package in report["required"].values())
     assert report["optional"]["openvino"]["openvino"]["version"] is None
     assert not report["optional"]["serve"]["fastapi"]["fits"]
@@ -192,10 +193,11 @@ def test_doctor_says_what_is_installed_and_what_brings_the_rest(
     report = run_json(capsys, "doctor")
     assert {*report["caches"]} == {str(cache), str(root / "other")}
     cache.mkdir(parents=True)
-    (cache / "features.npy").write_bytes(bytes(2_500_000))
+    (cache / "0123456789abcdef.npy").write_bytes(bytes(2_500_000))
     assert cli.main(["doctor"]) == 0
     text = capsys.readouterr().out
-    assert f"2.5 MB  {cache}" in text
+    assert f"2.5 MB  {cache}\n" in text
+    assert "backend of Keras: tensorflow\n" in text
     assert 'encoders for OpenVINO         missing: pip install "kerashash[openv' in text
     assert 'pip install "kerashash[serve]"' in text
     assert "by hand (`kerashash data info NAME`): mirflickr25k, nus_wide" in text
@@ -215,6 +217,46 @@ def test_doctor_names_what_does_not_fit(root, monkeypatch, capsys):
     assert "ModuleNotFoundError: import of tensorflow halted" in text
     assert "`KERASHASH_ZOO` must hold folders" in text
     assert "Could not determine home directory.  ~no-such-user/cache" in text
+
+
+@pytest.mark.parametrize("place", ["file", "file/below", "/dev/null"])
+def test_doctor_says_that_a_cache_is_of_no_use(place, root, monkeypatch):
+    root.mkdir()
+    (root / "file").touch()
+    folder = root / place
+    monkeypatch.setenv("KERASHASH_CACHE", str(folder))
+    fault = doctor._caches()[str(folder)]
+    assert fault.startswith("`KERASHASH_CACHE` must lie in a folder in which one can")
+
+
+def test_doctor_lets_nothing_be_deleted_but_what_kerashash_made(
+    root, monkeypatch, capsys
+):
+    home = root / "ho\nme"
+    theirs = {"thesis-unfinished/a.tex", "zoo/lion.jpg", "notes-01234567", "a.npy"}
+    ours = {
+        "zoo/localhost-01234567/entry/card.json": "zoo/localhost-01234567",
+        "encoders/0123456789abcdef": "encoders/0123456789abcdef",
+        "0123456789abcdef-mirrored.npy": "0123456789abcdef-mirrored.npy",
+        "a-b-12-unfinished/0123456789abcdef/a": "a-b-12-unfinished/0123456789abcdef",
+    }
+    for name in (*theirs, *ours):
+        (home / name).parent.mkdir(parents=True, exist_ok=True)
+        (home / name).write_bytes(b"12345")
+    monkeypatch.setenv("HOME", str(home))
+    monkeypatch.setenv("KERASHASH_CACHE", "~")
+    caches = doctor._caches()
+    assert caches.pop(str(home / ".cache/kerashash")) == 0
+    assert caches == {str(home / name): 5 for name in ours.values()}
+    monkeypatch.setenv("KERAS_BACKEND", "jax")
+    assert cli.main(["doctor"]) == 0
+    text = capsys.readouterr().out
+    assert f"\n  0.0 MB  {root}/ho\\nme/zoo/localhost-01234567\n" in text
+    assert "KERAS_BACKEND='jax'" in text
+    for name in theirs:
+        (home / name).unlink()
+    (home / "thesis-unfinished").rmdir()
+    assert doctor._caches()[str(home)] == 20
 
 
 def test_doctor_says_that_a_driver_is_not_used(monkeypatch):

@@ -70,6 +70,24 @@ def _drop_output() -> None:
     os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
+def _report(error: Exception) -> int:
+    """Say what has gone wrong, in a line; returns the exit status."""
+    about = lines(error)
+    if isinstance(error, FileNotFoundError) and error.filename is None:
+        try:
+            os.getcwd()
+        except FileNotFoundError:
+            about = "The working folder has been removed. Go to another."
+    if isinstance(error, _MISTAKES):
+        note(f"kerashash: {about}")
+        return 2
+    note(
+        f"kerashash: {type(error).__name__}: {about}\n"
+        "This is a mistake in kerashash; `kerashash --debug ...` shows where."
+    )
+    return 1
+
+
 def _formatted(message: Any, category: Any, *where: Any, **line: Any) -> str:
     """A warning as text: without the line of code, which is not the user's."""
     return f"kerashash: {message}\n"
@@ -134,14 +152,18 @@ class _Commands(click.Group):
         **extra: Any,
     ) -> click.Context:
         """Read the arguments; this prints what --help and --version do."""
+        debug = "--debug" in args  # which this reads
         try:
             return super().make_context(info_name, args, parent, **extra)
+        except (click.ClickException, click.exceptions.Exit, click.Abort):
+            raise
         except BrokenPipeError:
             _drop_output()
             raise click.exceptions.Exit(0) from None
-        except OSError as error:
-            note(f"kerashash: {error}")
-            raise click.exceptions.Exit(2) from error
+        except Exception as error:
+            if debug:
+                raise
+            raise click.exceptions.Exit(_report(error)) from error
 
     def invoke(self, ctx: click.Context) -> None:
         """Run the command that has been asked for."""
@@ -157,14 +179,7 @@ class _Commands(click.Group):
         except Exception as error:
             if ctx.params["debug"]:
                 raise
-            if isinstance(error, _MISTAKES):
-                note(f"kerashash: {lines(error)}")
-                ctx.exit(2)
-            note(
-                f"kerashash: {type(error).__name__}: {lines(error)}\n"
-                "This is a mistake in kerashash; `kerashash --debug ...` shows where."
-            )
-            ctx.exit(1)
+            ctx.exit(_report(error))
 
 
 @click.group(

@@ -9,6 +9,9 @@ from collections.abc import Iterable
 import click
 from click.shell_completion import CompletionItem, get_completion_class
 
+from kerashash import files
+from kerashash.notes import one_line
+
 # What a shell reads when it starts, and what must be there before the script.
 _STARTUP = {
     "bash": ("~/.bashrc", ""),
@@ -42,19 +45,25 @@ def install(ctx: click.Context, param: click.Parameter, value: bool) -> None:
         file = _home("XDG_CONFIG_HOME", ".config") / "fish/completions/kerashash.fish"
     else:
         file = _home("XDG_DATA_HOME", ".local/share") / f"kerashash/complete.{shell}"
-    file.parent.mkdir(parents=True, exist_ok=True)
-    file.write_text(script)
-    print(f"Wrote {file}")
+    added = b""
     if shell in _STARTUP:
         name, before = _STARTUP[shell]
         startup = pathlib.Path(name).expanduser()
-        line = f"source {shlex.quote(str(file))}"
-        # Bytes: what others have written there may be in any encoding.
+        # Bytes: what others have written there may be in any encoding, as may the names
+        # of folders.
         content = startup.read_bytes() if startup.exists() else b""
-        if line.encode() not in content.splitlines():
-            with startup.open("a") as stream:
-                stream.write(f"\n# Completion of kerashash\n{before}{line}\n")
-            print(f"Added a line to {startup}")
+        line = os.fsencode(f"source {shlex.quote(str(file))}")
+        if line not in content.splitlines():
+            added = b"\n# Completion of kerashash\n%b%b\n" % (before.encode(), line)
+    file.parent.mkdir(parents=True, exist_ok=True)
+    # The script first: without the line, it does nothing.
+    with files.replacing(file) as stream:
+        stream.write(script.encode())
+    print(f"Wrote {one_line(file)}")
+    if added:
+        with startup.open("ab") as stream:
+            stream.write(added)
+        print(f"Added a line to {one_line(startup)}")
     print("New shells complete commands, options and names.")
     ctx.exit()
 

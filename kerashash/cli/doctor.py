@@ -4,7 +4,9 @@ import importlib.metadata
 import os
 import pathlib
 import platform
+import re
 import shutil
+from collections.abc import Iterator
 from typing import Any
 
 import click
@@ -12,6 +14,7 @@ import click
 from kerashash.cli import data
 from kerashash.cli.options import json_option
 from kerashash.cli.printing import print_json
+from kerashash.notes import one_line
 
 # What the extras of the installation are for.
 _USES = {
@@ -25,6 +28,14 @@ _USES = {
     "serve": "the search page",
     "store": "stores on object storage",
 }
+# What kerashash makes in a cache, and the folders in which some of it is.
+_CACHED = re.compile(
+    r"(encoders|engines)/[0-9a-f]{16}"
+    r"|zoo/.+-[0-9a-f]{8}"  # of servers
+    r"|[0-9a-f]{16}(-mirrored)?\.npy(\.part)?"  # features
+    r"|seed-\d+-[0-9a-f]{16}|.+-unfinished/[0-9a-f]{16}"  # of training
+)
+_FOLDER = re.compile("encoders|engines|zoo|.+-unfinished")
 
 
 @click.command("doctor")
@@ -38,6 +49,7 @@ def _doctor(data_dir: str | None, as_json: bool) -> None:
         "system": platform.platform(terse=True),
         "required": _packages(None),
         "optional": {extra: _packages(extra) for extra in _USES},
+        "keras_backend": _keras_backend(),
         "devices": _devices(),
         "caches": _caches(),
         "registries": _registries(),
@@ -75,6 +87,17 @@ def _packages(extra: str | None) -> dict[str, dict[str, Any]]:
     return packages
 
 
+def _keras_backend() -> str:
+    """The backend of Keras, or what sets another."""
+    from kerashash import keras_backend
+
+    try:
+        keras_backend.check()
+    except ImportError as error:
+        return str(error)
+    return "tensorflow"
+
+
 def _devices() -> dict[str, Any]:
     """What computes, as TensorFlow sees it."""
     devices: dict[str, Any] = {"cpu_cores": os.cpu_count(), "gpus": []}
@@ -94,21 +117,46 @@ def _devices() -> dict[str, Any]:
 
 
 def _caches() -> dict[str, int | str]:
-    """Sizes in bytes of the folders that may be deleted at any time, or why they are
-    of no use."""
-    from kerashash import installed
+    """Sizes in bytes of what may be deleted at any time, or why a cache is of no use.
 
-    names = {installed.USUAL_CACHE, os.environ.get("KERASHASH_CACHE") or ""} - {""}
+    A folder that holds something else too, as may a home folder, is not among them, but
+    what kerashash has made there.
+    """
+    from kerashash import files, installed
+
+    used = os.environ.get("KERASHASH_CACHE") or installed.USUAL_CACHE
     caches: dict[str, int | str] = {}
-    for name in sorted(names):
+    for name in dict.fromkeys([installed.USUAL_CACHE, used]):
         try:
             folder = pathlib.Path(name).expanduser()
-            caches[os.fspath(folder)] = sum(
-                file.lstat().st_size for file in folder.rglob("*") if not file.is_dir()
-            )
-        except (OSError, RuntimeError) as error:  # RuntimeError, of no such home
+            if name == used:
+                files.check_place(folder, "KERASHASH_CACHE")
+            paths = [*_parts(folder)] if folder.is_dir() else []
+            ours = [
+                path
+                for path in paths
+                if _CACHED.fullmatch(path.relative_to(folder).as_posix())
+            ]
+            for path in [folder] if ours == paths else ours:
+                caches[os.fspath(path)] = _size(path)
+        except (OSError, RuntimeError, ValueError) as error:  # Runtime-, of no home
             caches[name] = str(error)
     return caches
+
+
+def _parts(folder: pathlib.Path) -> Iterator[pathlib.Path]:
+    """What a cache holds, one by one."""
+    for path in sorted(folder.iterdir()):
+        if _FOLDER.fullmatch(path.name) and path.is_dir():
+            yield from sorted(path.iterdir())
+        else:
+            yield path
+
+
+def _size(path: pathlib.Path) -> int:
+    """Bytes of a file, or of all files of a folder."""
+    paths = [path] if path.is_file() else path.rglob("*")
+    return sum(file.lstat().st_size for file in paths if not file.is_dir())
 
 
 def _registries() -> dict[str, int | str]:
@@ -131,6 +179,10 @@ def _print(report: dict[str, Any]) -> None:
             )
     versions = ["kerashash", "tensorflow", "keras", "numpy"]
     print("  " + ", ".join(f"{n} {importlib.metadata.version(n)}" for n in versions))
+    backend = report["keras_backend"]
+    if backend == "tensorflow":
+        backend = f"backend of Keras: {backend}"
+    print(f"  {one_line(backend)}")
 
     devices = report["devices"]
     print("\nDevices")
@@ -140,7 +192,7 @@ def _print(report: dict[str, Any]) -> None:
     if not devices["gpus"]:
         print("  no GPU")
     if "error" in devices:
-        print(f"  {devices['error']}")
+        print(f"  {one_line(devices['error'])}")
 
     print("\nOptional")
     for extra, packages in report["optional"].items():
@@ -152,14 +204,14 @@ def _print(report: dict[str, Any]) -> None:
     print("\nCaches, which may be deleted")
     for folder, size in report["caches"].items():
         about = size if isinstance(size, str) else f"{size / 1e6:,.1f} MB"
-        print(f"  {about}  {folder}")
+        print(one_line(f"  {about}  {folder}"))
 
     print("\nRegistries of the zoo, in order; $KERASHASH_ZOO adds others")
     for location, entries in report["registries"].items():
         about = entries if isinstance(entries, str) else f"{entries} entries"
-        print(f"  {about}  {location}")
+        print(one_line(f"  {about}  {location}"))
 
-    print(f"\nData sets in {report['data_folder']}")
+    print(f"\nData sets in {one_line(report['data_folder'])}")
     by_state: dict[str, list[str]] = {}
     for name, state in report["data"].items():
         by_state.setdefault(state, []).append(name)

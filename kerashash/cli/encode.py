@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING
 import click
 
 from kerashash.cli.options import json_option, model_option
-from kerashash.cli.printing import one_line, print_json
-from kerashash.notes import note
+from kerashash.cli.printing import print_json
+from kerashash.notes import note, one_line
 
 if TYPE_CHECKING:
     from kerashash.store import CodeStore, Encoded

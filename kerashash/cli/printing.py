@@ -4,14 +4,9 @@ import base64
 import json
 import math
 import os
-import unicodedata
 from typing import Any
 
-# Categories of Unicode of what is not shown: it acts on what is around it, as controls
-# and marks of direction do, or is no valid text.
-_ACTING = ("Cc", "Cf", "Cs", "Zl", "Zp")
-# Formats that names have in some scripts and in emoji: zero width (non-)joiners.
-_JOINERS = "\u200c\u200d"
+from kerashash.notes import one_line
 
 
 def print_metrics(metrics: list[dict[str, Any]]) -> None:
@@ -50,27 +45,6 @@ def print_json(value: Any) -> None:
         return plain(value.tolist()) if hasattr(value, "tolist") else value
 
     print(json.dumps(plain(value), indent=1))
-
-
-def one_line(text: Any) -> str:
-    """Return text in which nothing moves the cursor, begins a line or turns it round.
-
-    Args:
-        text: any value, such as the name of a file.
-
-    Returns:
-        str; control and format characters, and what is no valid text, are escaped.
-
-    Example:
-        >>> one_line("a\\nb \\x1b[31m.jpg")
-        'a\\\\nb \\\\x1b[31m.jpg'
-    """
-    return "".join(
-        letter.encode("unicode_escape").decode()
-        if unicodedata.category(letter) in _ACTING and letter not in _JOINERS
-        else letter
-        for letter in str(text)
-    )
 
 
 def lines(text: Any) -> str:

@@ -7,7 +7,8 @@ from typing import Any
 import click
 
 from kerashash.cli.options import json_option, model_option, where_option
-from kerashash.cli.printing import check_output, one_line, print_json
+from kerashash.cli.printing import check_output, print_json
+from kerashash.notes import one_line
 
 _PAGE = """<!doctype html>
 <html lang="en">

@@ -12,6 +12,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from kerashash.notes import one_line
+
 #: Lower limit of a probability in the measures that divide by it or take its logarithm.
 FLOOR = 1e-6
 # How many names an error message lists.
@@ -355,22 +357,23 @@ def listing(names: Iterable[object]) -> str:
     """Count file names and list the first ten, for an error message.
 
     Args:
-        names: iterable of names.
+        names: iterable of names, or of names and what is wrong with them.
 
     Returns:
-        str.
+        str, in one line.
 
     Example:
-        >>> listing(["im1.jpg", "im2.jpg"])
-        '2 files: im1.jpg, im2.jpg'
+        >>> listing(["im1.jpg", "im\\n2.jpg"])
+        '2 files: im1.jpg, im\\\\n2.jpg'
         >>> listing(range(12))
         '12 files: 0, 1, 2, 3, 4, 5, 6, 7, 8, 9 and 2 more'
     """
-    texts = [str(name) for name in names]
-    noun = "file" if len(texts) == 1 else "files"
-    unlisted = len(texts) - _MAX_LISTED
+    names = [*names]
+    noun = "file" if len(names) == 1 else "files"
+    unlisted = len(names) - _MAX_LISTED
     more = f" and {unlisted:,} more" if unlisted > 0 else ""
-    return f"{len(texts):,} {noun}: {', '.join(texts[:_MAX_LISTED])}{more}"
+    listed = ", ".join(map(one_line, names[:_MAX_LISTED]))
+    return f"{len(names):,} {noun}: {listed}{more}"
 
 
 def check_array(

@@ -84,17 +84,20 @@ def cache() -> pathlib.Path:
         `pathlib.Path`; it need not exist.
 
     Raises:
-        ValueError: if KERASHASH_CACHE names the home folder of nobody.
+        ValueError: if KERASHASH_CACHE names the home folder of nobody, or is not set
+            and no home folder is known, as in some containers.
 
     Example:
         >>> cache().is_absolute() or bool(os.environ.get("KERASHASH_CACHE"))
         True
     """
-    name = os.environ.get("KERASHASH_CACHE") or USUAL_CACHE
+    name = os.environ.get("KERASHASH_CACHE")
     try:
-        return pathlib.Path(name).expanduser()
+        return pathlib.Path(name or USUAL_CACHE).expanduser()
     except RuntimeError as error:
+        received = f"Received: {name!r}"
+        if not name:
+            received = f"It is not set, and {USUAL_CACHE} cannot be found"
         raise ValueError(
-            f"`KERASHASH_CACHE` must be the path of a folder. Received: {name!r}: "
-            f"{error}"
+            f"`KERASHASH_CACHE` must be the path of a folder. {received}: {error}"
         ) from error

@@ -1,5 +1,7 @@
+import copy
 import fractions
 import os
+import pickle
 
 import numpy as np
 import pytest
@@ -142,6 +144,22 @@ def test_images_are_read_from_where_they_were_found(pets, tmp_path, monkeypatch)
     expected = data.x[:3]
     monkeypatch.chdir("/")
     np.testing.assert_array_equal(data.x[:3], expected)
+
+
+def test_images_are_read_after_pickling(pets):
+    data = from_directory(pets, image_size=16, query_share=0.25)
+    assert data.train is data.train  # one of TensorFlow's, which is not pickled
+    again = pickle.loads(pickle.dumps(data))
+    assert len(again.train) == len(copy.deepcopy(data).train) == data.num_train
+    assert repr(again) == repr(data)
+    assert again.x.stamp == data.x.stamp
+    for split in ("query", "database"):
+        for one, other in zip(data.arrays(split), again.arrays(split), strict=True):
+            np.testing.assert_array_equal(one, other)
+    again.x.check_unchanged()
+    write(pets / "cat" / "00.png", (99, 99, 99), (9, 9))
+    with pytest.raises(ValueError, match=r"Changed since: 1 file: cat/00\.png"):
+        again.x.check_unchanged()
 
 
 def keras_network():

@@ -111,6 +111,24 @@ def test_a_damaged_graph_is_made_again(tiny, cache, photographs, tmp_path):
         assert len(file.read_bytes()) > len(whole) - 100
 
 
+def test_without_a_cache_the_model_encodes(
+    tiny, cache, photographs, tmp_path, monkeypatch
+):
+    name, model = tiny
+    store = CodeStore.create(tmp_path / "s.khs", name)
+    expected = model.encode(photographs[:2], verbose=0)
+    keep(store)
+    (file,) = cache.iterdir()
+    file.unlink()
+    file.mkdir()
+    # There is a folder in place of the file, a file in place of the cache, or nobody.
+    for place in (cache.parent, photographs[0], "~nobodyx/cache"):
+        monkeypatch.setenv("KERASHASH_CACHE", str(place))
+        keep(store)
+        codes = encode_queries(store, photographs[:2])
+        np.testing.assert_array_equal(codes, expected)
+
+
 def test_another_model_has_another_graph(cache, photographs, tmp_path):
     for seed in (1, 2):
         name, model = publish(tmp_path / "zoo", seed)

@@ -1,5 +1,7 @@
 """Data sets of photographs, from the publisher's files to batches."""
 
+import pickle
+
 import numpy as np
 import pytest
 import tensorflow as tf
@@ -50,6 +52,14 @@ def test_photographs_are_prepared_and_read(folder):
     np.testing.assert_array_equal(y["label"], data.labels[rows])
     # The order in which rows are asked for is the order in which they come.
     np.testing.assert_array_equal(data.x[[700, 3, 700, 50]][1], data.x[3])
+
+
+def test_photographs_are_read_after_pickling(folder):
+    data = kerashash.data.load("flowers17", data_dir=folder, image_size=16)
+    again = pickle.loads(pickle.dumps(data))
+    np.testing.assert_array_equal(again.x[[700, 3]], data.x[[700, 3]])
+    np.testing.assert_array_equal(again.splits["query"], data.splits["query"])
+    assert again.x.stamp == data.x.stamp
 
 
 def test_the_draw_is_the_published_one(folder, monkeypatch):

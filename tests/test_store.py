@@ -11,6 +11,7 @@ import pickle
 import shutil
 import signal
 import sqlite3
+import stat
 import subprocess
 import sys
 import tempfile
@@ -829,6 +830,17 @@ def test_what_is_no_path_is_named(path):
     for call in (CodeStore.open, lambda path: CodeStore.create(path, bits=BITS)):
         with pytest.raises((TypeError, ValueError), match="`path` must be a path"):
             call(path)
+
+
+def test_a_group_may_write_a_store(tmp_path):
+    """If the umask lets it; SQLite would make the file of the rows for its user."""
+    before = os.umask(0o002)
+    try:
+        CodeStore.create(tmp_path / "s.khs", bits=BITS).add(random_codes(3))
+    finally:
+        os.umask(before)
+    for path in (tmp_path / "s.khs").iterdir():
+        assert stat.S_IMODE(path.stat().st_mode) == 0o664, path.name
 
 
 def test_a_store_is_made_once_by_two(tmp_path, model, monkeypatch):

@@ -8,13 +8,21 @@ import os
 import pathlib
 import warnings
 from collections.abc import Iterable, Iterator
+from typing import NamedTuple
 
 import numpy as np
+import numpy.typing as npt
 
 from kerashash.checks import check_choices, check_integer, check_number, listing
 from kerashash.data import protocols
 from kerashash.data.finding import is_hidden, walk
-from kerashash.data.image_reading import SUFFIXES, content, decode, printable
+from kerashash.data.image_reading import (
+    SUFFIXES,
+    content,
+    decode,
+    name_fault,
+    printable,
+)
 from kerashash.data.images import EncodedImages
 from kerashash.data.progress import progress
 from kerashash.data.resizing import FITS, check_image_size
@@ -118,41 +126,36 @@ def from_directory(
     )
     faults = _find_corrupt(folder, sorted(labels_of), verbose)
     if faults:
-        files = listing(
-            [f"{printable(name)} ({fault})" for name, fault in faults.items()]
-        )
+        listed = listing(f"{name} ({fault})" for name, fault in faults.items())
         if corrupt == "raise":
             raise ValueError(
                 "`path` must hold only images that decode to their end; "
-                f"corrupt='skip' leaves out others. Received in {folder}: {files}."
+                f"corrupt='skip' leaves out others. Received in {printable(folder)}: "
+                f"{listed}."
             )
-        warnings.warn(f"Left out of {folder}: {files}.", stacklevel=2)
+        warnings.warn(f"Left out of {printable(folder)}: {listed}.", stacklevel=2)
     names = [name for name in sorted(labels_of) if name not in faults]
     class_names = sorted({label for name in names for label in labels_of[name]})
     if len(names) < 2 or not class_names:
         raise ValueError(
             "`path` must hold at least two images and one label. Received: "
-            f"{len(names)} images, {len(class_names)} labels in {folder}."
+            f"{len(names)} images, {len(class_names)} labels in {printable(folder)}."
         )
     column = {label: c for c, label in enumerate(class_names)}
     label_rows = np.zeros((len(names), len(class_names)), np.uint8)
     for row, name in enumerate(names):
         label_rows[row, [column[label] for label in labels_of[name]]] = 1
     root = folder.absolute()  # the process may change its folder
-    states = [_state(root / name) for name in names]
+    files = _Files(root, names, [_state(root / name) for name in names])
     source = Source(
         EncodedImages(
-            lambda rows: [content(root / names[row]) for row in rows],
+            files.read,
             len(names),
             image_size,
-            _stamp(names, states),
+            _stamp(names, files.states),
             fit,
             names,
-            lambda: [
-                row
-                for row, (name, state) in enumerate(zip(names, states, strict=True))
-                if _state(root / name) != state
-            ],
+            files.changed,
         ),
         label_rows,
         np.zeros(len(names), bool),
@@ -165,8 +168,8 @@ def from_directory(
     if not len(splits["query"]):
         raise ValueError(
             "`path` must hold two or more images of a class, of which one becomes a "
-            f"query. Received in {folder}: one image of each of {len(class_names)} "
-            "classes."
+            f"query. Received in {printable(folder)}: one image of each of "
+            f"{len(class_names)} classes."
         )
     if not len(splits["train"]):
         raise ValueError(
@@ -179,6 +182,33 @@ def from_directory(
     return source.retrieval_data(folder.resolve().name, protocol, int(seed), splits)
 
 
+class _Files(NamedTuple):
+    """The images of a folder, as they were found; a class, so that it can be pickled.
+
+    Attributes:
+        root: `pathlib.Path` of the folder, absolute.
+        names: list of str, relative to it.
+        states: list; the `_state` of each.
+    """
+
+    root: pathlib.Path
+    names: list[str]
+    states: list[tuple[int, int] | None]
+
+    def read(self, rows: npt.NDArray[np.int64]) -> list[bytes]:
+        """The contents of some files."""
+        return [content(self.root / self.names[row]) for row in rows]
+
+    def changed(self) -> list[int]:
+        """The numbers of those that are no longer as they were found."""
+        found = zip(self.names, self.states, strict=True)
+        return [
+            row
+            for row, (name, state) in enumerate(found)
+            if _state(self.root / name) != state
+        ]
+
+
 def _labels_from_folders(folder: pathlib.Path) -> dict[str, list[str]]:
     """Map the name of each image to the name of its class folder."""
     labels_of: dict[str, list[str]] = {}
@@ -188,7 +218,7 @@ def _labels_from_folders(folder: pathlib.Path) -> dict[str, list[str]]:
             continue
         if not class_folder.is_dir():
             if class_folder.suffix.lower() in SUFFIXES:
-                without_class.append(printable(class_folder.name))
+                without_class.append(class_folder.name)
             continue
         if class_folder.is_symlink():  # before a search of the whole disk
             _check_inside(folder, [class_folder.name], "path")
@@ -207,18 +237,18 @@ def _labels_from_folders(folder: pathlib.Path) -> dict[str, list[str]]:
     if linked:
         raise ValueError(
             "`path` must hold images in folders, not behind links to folders. Received "
-            f"in {folder}: {', '.join(linked[:10])}."
+            f"in {printable(folder)}: {', '.join(linked[:10])}."
         )
     if empty or not labels_of:
         raise ValueError(
             "`path` must hold a folder for each class, with images in it "
-            f"({', '.join(SUFFIXES)}). Received: {folder}, "
+            f"({', '.join(SUFFIXES)}). Received: {printable(folder)}, "
             + (f"without images in {empty[:10]}." if empty else "without folders.")
         )
     _check_inside(folder, labels_of, "path")
     if without_class:
         warnings.warn(
-            f"Left out of {folder}, as they are in no class folder: "
+            f"Left out of {printable(folder)}, as they are in no class folder: "
             f"{listing(without_class)}.",
             stacklevel=3,
         )
@@ -234,17 +264,17 @@ def _check_inside(folder: pathlib.Path, names: Iterable[str], argument: str) -> 
             file = pathlib.Path(os.path.realpath(folder / name))
         except (OSError, ValueError) as error:
             raise ValueError(
-                f"`{argument}` must name files. Received: {printable(name)!r}, {error}."
+                f"`{argument}` must name files. Received: {name!r}, {error}."
             ) from error
         if not file.is_relative_to(root):
             raise ValueError(
-                f"`{argument}` must hold images in {folder}. Received a file outside "
-                f"of it: {printable(name)!r}."
+                f"`{argument}` must hold images in {printable(folder)}. Received a "
+                f"file outside of it: {name!r}."
             )
         if file in name_of:
             raise ValueError(
                 f"`{argument}` must hold each image once. Received one file under two "
-                f"names: {printable(name_of[file])!r}, {printable(name)!r}."
+                f"names: {name_of[file]!r}, {name!r}."
             )
         name_of[file] = name
 
@@ -255,8 +285,8 @@ def _read_csv(folder: pathlib.Path, path: pathlib.Path) -> dict[str, list[str]]:
     _, header = next(lines, (1, ["nothing"]))
     if [name.strip() for name in header] != ["file", "labels"]:
         raise ValueError(
-            f"`labels` must have the header file,labels. Received in {path}: "
-            f"{','.join(header)!r}."
+            "`labels` must have the header file,labels. Received in "
+            f"{printable(path)}: {','.join(header)!r}."
         )
     labels_of: dict[str, list[str]] = {}
     for number, line in lines:
@@ -264,14 +294,14 @@ def _read_csv(folder: pathlib.Path, path: pathlib.Path) -> dict[str, list[str]]:
             continue
         if len(line) != 2 or not line[0].strip():
             raise ValueError(
-                f"{path}, line {number} must be a file and its labels, separated by "
-                f"`;`. Received: {','.join(line)!r}."
+                f"{printable(path)}, line {number} must be a file and its labels, "
+                f"separated by `;`. Received: {','.join(line)!r}."
             )
         name = pathlib.PurePath(line[0].strip()).as_posix()
         if name in labels_of:
             raise ValueError(
-                f"{path} must hold each file once. Received again in line {number}: "
-                f"{name!r}."
+                f"{printable(path)} must hold each file once. Received again in line "
+                f"{number}: {name!r}."
             )
         labels = [label.strip() for label in line[1].split(";")]
         labels_of[name] = [label for label in labels if label]
@@ -280,7 +310,8 @@ def _read_csv(folder: pathlib.Path, path: pathlib.Path) -> dict[str, list[str]]:
     missing = [name for name in labels_of if not os.path.isfile(folder / name)]
     if missing:
         raise ValueError(
-            f"`labels` must name files in {folder}. Missing: {listing(missing)}."
+            f"`labels` must name files in {printable(folder)}. Missing: "
+            f"{listing(missing)}."
         )
     return labels_of
 
@@ -314,8 +345,9 @@ def _find_corrupt(
     """Map the names of the images that do not decode to what is wrong with them."""
 
     def fault(name: str) -> str | None:
-        if printable(name) != name:
-            return "a name that is not UTF-8"
+        wrong = name_fault(name)
+        if wrong:
+            return wrong
         try:
             decode(content(folder / name))
         except OSError as error:

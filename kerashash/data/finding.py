@@ -9,7 +9,7 @@ import stat
 from collections.abc import Iterable, Iterator
 from typing import NamedTuple
 
-from kerashash.data.image_reading import SUFFIXES, printable
+from kerashash.data.image_reading import SUFFIXES, name_fault, printable
 from kerashash.files import NOT_REGULAR
 
 # What a store keeps of a time: 64 bits, to the year 2262. File systems go further.
@@ -78,16 +78,18 @@ def find_images(
         path = os.path.join(absolute[folder], name)
         if path in files:
             continue
+        fault = name_fault(path)
+        if fault:
+            faults[printable(path)] = fault
+            continue
         try:
-            if printable(path) != path:
-                raise ValueError("a name that is not UTF-8")
             status = os.stat(path)
             if not stat.S_ISREG(status.st_mode):
                 raise ValueError(NOT_REGULAR)
             time = min(max(status.st_mtime_ns, _TIMES[0]), _TIMES[1])
             files[path] = ImageFile(path, status.st_size, time)
         except (OSError, ValueError) as error:
-            faults[printable(path)] = getattr(error, "strerror", None) or str(error)
+            faults[path] = getattr(error, "strerror", None) or str(error)
     return [*files.values()], faults
 
 
@@ -154,7 +156,7 @@ def image_paths(
         else:
             raise ValueError(
                 f"`{argument}` must be folders, files or patterns. Received: "
-                f"{printable(name)!r}, where there is nothing."
+                f"{name!r}, where there is nothing."
             )
 
 

@@ -173,28 +173,11 @@ def photographs(
             stacklevel=4,
         )
 
-    def records(rows: npt.NDArray[np.int64]) -> list[dict[str, Any]]:
-        """Read the records of ascending rows, one call for each part."""
-        part = np.searchsorted(starts, rows, "right") - 1
-        found: list[dict[str, Any]] = []
-        with reading(name, folder):
-            for p in np.unique(part):
-                found += parts[p].__getitems__((rows[part == p] - starts[p]).tolist())
-            # A file that is cut while it is open gives records without content.
-            if any(record["image"] is None for record in found):
-                raise EOFError("records are empty")
-        return found
-
-    def read(rows: npt.NDArray[np.int64]) -> list[bytes]:
-        # `records` needs ascending rows: sort them, then restore their order.
-        order = np.argsort(rows, kind="stable")
-        files = [record["image"] for record in records(np.asarray(rows)[order])]
-        return [files[position] for position in np.argsort(order, kind="stable")]
-
+    records = _Records(name, folder, parts, starts)
     labels, names = np.zeros((n, len(class_names)), np.uint8), []
     blocks = np.split(np.arange(n), range(_BLOCK, n, _BLOCK))
     for rows in progress(blocks, n, f"Reading the labels of {name}"):
-        for row, record in zip(rows, records(rows), strict=True):
+        for row, record in zip(rows, records.at(rows), strict=True):
             labels[row, record[label_key]] = 1
             key = record["id"]
             names.append(key.decode() if isinstance(key, bytes) else str(key))
@@ -202,13 +185,50 @@ def photographs(
     # The size too: copies with the same names may hold images of another resolution.
     stamp = f"{builder.info.dataset_size} {names}"
     return Source(
-        EncodedImages(read, n, image_size, stamp, fit, names),
+        EncodedImages(records.read, n, image_size, stamp, fit, names),
         labels,
         np.repeat([split == "test" for split in splits], [*map(len, parts)]),
         class_names,
         np.array(names),
         missing,
     )
+
+
+class _Records(NamedTuple):
+    """The records of a prepared data set; a class, so that it can be pickled.
+
+    Attributes:
+        name: str; the name of the data set.
+        folder: path of the folder in which it is prepared.
+        parts: list of TensorFlow Datasets' data sources, of records left encoded.
+        starts: int array ``(parts + 1,)``; the first row of each part, and the number
+            of all rows.
+    """
+
+    name: str
+    folder: str | os.PathLike[str]
+    parts: list[Any]
+    starts: npt.NDArray[np.int64]
+
+    def at(self, rows: npt.NDArray[np.int64]) -> list[dict[str, Any]]:
+        """Read the records of ascending rows, one call for each part."""
+        part = np.searchsorted(self.starts, rows, "right") - 1
+        found: list[dict[str, Any]] = []
+        with reading(self.name, self.folder):
+            for p in np.unique(part):
+                own = (rows[part == p] - self.starts[p]).tolist()
+                found += self.parts[p].__getitems__(own)
+            # A file that is cut while it is open gives records without content.
+            if any(record["image"] is None for record in found):
+                raise EOFError("records are empty")
+        return found
+
+    def read(self, rows: npt.NDArray[np.int64]) -> list[bytes]:
+        """The contents of the image files of rows in any order."""
+        # `at` needs ascending rows: sort them, then restore their order.
+        order = np.argsort(rows, kind="stable")
+        files = [record["image"] for record in self.at(np.asarray(rows)[order])]
+        return [files[position] for position in np.argsort(order, kind="stable")]
 
 
 def prepared(

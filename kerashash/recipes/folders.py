@@ -7,7 +7,7 @@ import re
 from typing import Any
 
 from kerashash.checks import check_choices, check_integer
-from kerashash.data.image_reading import printable
+from kerashash.data.image_reading import name_fault
 from kerashash.data.resizing import FITS
 from kerashash.zoo import cards
 
@@ -97,10 +97,11 @@ def for_folder(
     check_integer("epochs", epochs)
     check_integer("seed", seed, least=0, most=2**32 - 1)
     folder = pathlib.Path(folder).expanduser().resolve()
-    if printable(os.fspath(folder)) != os.fspath(folder):
+    fault = name_fault(folder)
+    if fault:
         raise ValueError(
             "`folder` must have a path in UTF-8, for recipes are. Received: "
-            f"{printable(os.fspath(folder))!r}."
+            f"{os.fspath(folder)!r}, {fault}."
         )
     if name is None:
         name = f"{method}-{_plain(folder.name)}-{bits}"

@@ -14,6 +14,7 @@ import numpy.typing as npt
 from kerashash import files
 from kerashash.checks import as_array, check_choices, check_flag, check_integer, said
 from kerashash.codes import as_packed, packed_width
+from kerashash.forks import is_forked
 from kerashash.store import inputs
 from kerashash.store.folder import FolderEngine
 from kerashash.store.identity import check_is_model, model_identity
@@ -54,9 +55,9 @@ class CodeStore:
 
     Rows have numbers in order of addition. Search is exact, in memory, in order of
     (distance, row): by a `kerashash.HammingRanker`, or, in a process that has not
-    imported TensorFlow, and for the first few queries, by a scan of the codes, which
-    needs no preparation and less memory. LanceDB has an approximate index as well, for
-    those who ask for it.
+    imported TensorFlow or was forked after it has run, and for the first few queries,
+    by a scan of the codes, which needs no preparation and less memory. LanceDB has an
+    approximate index as well, for those who ask for it.
 
     Two engines hold the rows. "folder", the default, needs nothing but Python: codes
     that are mapped into memory, and SQLite. "lance" is LanceDB, for stores on object
@@ -639,7 +640,9 @@ class CodeStore:
             # been searched once will be searched again.
             again = where is None and self._ranked is not None
             few = queries is not None and queries <= _FEW
-            if "tensorflow" in sys.modules and (again or not few):
+            # A fork may have no use for a ranker; `ranker` makes one all the same.
+            forked = queries is not None and is_forked()
+            if "tensorflow" in sys.modules and not forked and (again or not few):
                 from kerashash.retrieval import HammingRanker as kind
             if where is None and self._ranked and self._ranked[0] == snapshot.identity:
                 ranker, rows = self._ranked[1:]

@@ -124,7 +124,8 @@ class FolderEngine:
             sql.errors_named(path),
         ):
             (folder / "codes-0.bin").touch()
-            with sql.connected(folder / _ROWS, mode="rwc") as connection:
+            (folder / _ROWS).touch(exist_ok=False)
+            with sql.connected(folder / _ROWS) as connection:
                 connection.executescript(sql.TABLES)
                 values: dict[str, Any] = {"format": _FORMAT, "bits": bits}
                 values |= {"model": model}

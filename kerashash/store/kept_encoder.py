@@ -2,9 +2,11 @@
 
 To build a Keras model and trace it takes seconds, to load its graph a part of one
 (`benchmarks/search.py`).
-The graph is kept in ``encoders/`` of the cache, and may be deleted at any time.
+The graph is kept in ``encoders/`` of the cache, and may be deleted at any time. Without
+a cache, nothing is kept.
 """
 
+import contextlib
 import hashlib
 import importlib.metadata
 import json
@@ -56,9 +58,7 @@ def encode_queries(
         ValueError: as for `HashModel.encode`.
         OSError: if the model cannot be loaded.
     """
-    kept = None
-    if _may_keep(store) and len(paths) <= _MOST:
-        kept = _read(_file(store))
+    kept = _read(_file(store)) if len(paths) <= _MOST else None
     if kept is not None:
         return _encode(kept, paths)
     codes = store.model.encode([*paths], verbose=0)
@@ -75,7 +75,8 @@ def keep(store: CodeStore) -> None:
     Raises:
         OSError, ValueError: if the model cannot be loaded.
     """
-    if not _may_keep(store) or _read(_file(store)) is not None:
+    file = _file(store)
+    if file is None or _read(file) is not None:
         return
     model = store.model
     try:
@@ -85,26 +86,28 @@ def keep(store: CodeStore) -> None:
     if kept is None or not _agrees(kept, model):
         return
     about = {"side": kept.side, "fit": kept.fit}
-    cached_files.write(_file(store), _KIND, about, kept.graph)
+    with contextlib.suppress(ValueError):  # a folder that has the name of the file
+        cached_files.write(file, _KIND, about, kept.graph)
 
 
-def _may_keep(store: CodeStore) -> bool:
-    # Of other models, the identity does not say all.
-    return bool((store.model_identity or {}).get("in_zoo"))
-
-
-def _file(store: CodeStore) -> pathlib.Path:
-    """Where the graph of a store's model is kept."""
+def _file(store: CodeStore) -> pathlib.Path | None:
+    """Where the graph of a store's model is kept; None if it is not."""
+    # Of models that are not of the zoo, the identity does not say all.
+    if not (store.model_identity or {}).get("in_zoo"):
+        return None
     packages = ("kerashash", "tensorflow")
     versions = [importlib.metadata.version(name) for name in packages]
     key = json.dumps([store.model_identity, *versions], sort_keys=True)
     name = hashlib.sha256(key.encode()).hexdigest()[:16]
-    return installed.cache() / "encoders" / name
+    try:
+        return installed.cache() / "encoders" / name
+    except ValueError:  # there is no cache; the next process loads the model again
+        return None
 
 
-def _read(file: pathlib.Path) -> _Kept | None:
+def _read(file: pathlib.Path | None) -> _Kept | None:
     """What a file holds; None if there is none, or it is damaged."""
-    found = cached_files.read(file, _KIND)
+    found = None if file is None else cached_files.read(file, _KIND)
     if found is None:
         return None
     about, graph = found

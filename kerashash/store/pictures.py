@@ -51,13 +51,13 @@ def thumbnail(path: str | os.PathLike[str]) -> npt.NDArray[np.uint8]:
     """
     from PIL import Image, ImageOps
 
-    from kerashash.data.image_reading import content, decode, printable
+    from kerashash.data.image_reading import content, decode
 
     try:
         image = Image.fromarray(decode(content(path)))
     except (OSError, ValueError) as error:
         raise ValueError(
-            f"No thumbnail of {printable(path)!r}: {said(error)}."
+            f"No thumbnail of {os.fspath(path)!r}: {said(error)}."
         ) from error
     return np.asarray(ImageOps.pad(image, (SIDE, SIDE), color="white"))
 

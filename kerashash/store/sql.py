@@ -96,11 +96,15 @@ def _folded(name: str) -> bytes:
 
 
 @contextlib.contextmanager
-def connected(file: pathlib.Path, mode: str = "rw") -> Iterator[sqlite3.Connection]:
-    """A connection that runs nothing that the file holds; closed at the end."""
+def connected(file: pathlib.Path) -> Iterator[sqlite3.Connection]:
+    """A connection that runs nothing that the file holds; closed at the end.
+
+    The file must be there, if empty: SQLite lets no group write what it makes, whatever
+    the umask.
+    """
     _check_files(file)
     connection = sqlite3.connect(
-        f"{file.absolute().as_uri()}?mode={mode}",
+        f"{file.absolute().as_uri()}?mode=rw",
         uri=True,
         timeout=_TIMEOUT_SECONDS,
         isolation_level=None,

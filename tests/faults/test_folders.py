@@ -8,8 +8,10 @@ import traceback
 import pytest
 from PIL import Image
 
+from kerashash import checks, recipes
 from kerashash.data import from_directory, read_images
 from kerashash.data.finding import find_images, image_paths
+from kerashash.store.pictures import thumbnail, thumbnail_or_gray
 
 
 def save(path, value=0):
@@ -238,6 +240,76 @@ def test_names_of_images_without_one_are_corrupt(pets, kind):
     reason = "no such file" if kind == "broken" else reason
     with pytest.raises(ValueError, match=rf"1 file: '.*cat/f\.png' \({reason}\)"):
         read_images([pets / "cat" / "0.png", path], 8)
+
+
+NAME = "b.png (empty)\n2 files \x1b[31m\u2028.png"
+ESCAPED = r"b\.png \(empty\)\\n2 files \\x1b\[31m\\u2028\.png"
+
+
+def test_names_of_images_begin_no_line(pets):
+    (pets / "cat" / NAME).touch()
+    for use, name in (
+        (lambda: from_directory(pets), rf"1 file: cat/{ESCAPED} \(empty\)\.$"),
+        (lambda: read_images([pets / "cat" / NAME], 8), rf"{ESCAPED}' \(empty\)\.$"),
+        (lambda: thumbnail(pets / "cat" / NAME), rf"{ESCAPED}': empty\.$"),
+        (lambda: find_images(pets / NAME), rf"Received: '.*{ESCAPED}', w"),
+    ):
+        with pytest.raises(ValueError, match=name) as raised:
+            use()
+        assert len(str(raised.value).splitlines()) == 1
+    # Of folders, links and a table, too.
+    (pets / "cat" / NAME).unlink()
+    (pets / "cat" / f"l{NAME}").symlink_to("deep")
+    folder = pets.rename(pets.with_name(NAME))
+    table = folder / NAME
+    for text in (None, "name\n", "file,labels\n\n", "file,labels\ncat/9.png,a\n"):
+        if text is not None:
+            table.write_text(text)
+        with pytest.raises(ValueError, match=ESCAPED) as raised:
+            from_directory(folder, None if text is None else table)
+        assert len(str(raised.value).splitlines()) == 1
+
+
+def test_names_of_several_lines_are_names(pets):
+    save(pets / "cat" / NAME, 9)
+    broken = pets / "dog" / NAME
+    broken.symlink_to("nowhere.png")
+    files, faults = find_images(pets)
+    assert str(pets / "cat" / NAME) in [file.path for file in files]
+    # By the key that a store has of it.
+    assert faults == {str(broken): "No such file or directory"}
+    broken.unlink()
+    data = from_directory(pets, query_share=0.25)
+    assert f"cat/{NAME}" in data.names
+    folder = pets.rename(pets.with_name("pe\nts"))
+    assert r"pe\nts" in recipes.for_folder(folder, bits=12)
+
+
+def test_a_listing_is_one_line_of_few_names():
+    assert checks.listing(["a\r\nb", 1]) == r"2 files: a\r\nb, 1"
+
+
+def test_a_locale_without_utf_8_is_named(pets, monkeypatch):
+    """As that of LC_ALL=C, where names in UTF-8 are none in the locale's encoding."""
+    name = os.fsdecode(os.fsencode(pets / "cat") + b"/caf\xe9.png")
+    os.close(os.open(name, os.O_CREAT))
+    for encoding, reason in (
+        ("ascii", "not ascii, as names are in this locale; with PYTHONUTF8=1"),
+        ("utf-8", "not UTF-8"),
+    ):
+        monkeypatch.setattr(sys, "getfilesystemencoding", lambda e=encoding: e)
+        (fault,) = find_images(pets)[1].values()
+        assert reason in fault
+        for use in (
+            lambda: from_directory(pets),
+            lambda: recipes.for_folder(name),
+            # A name that a store has, and that is none here.
+            lambda: read_images(["\ud800.png"], 8),
+            lambda: thumbnail("\ud800.png"),
+        ):
+            with pytest.raises(ValueError, match=reason):
+                use()
+    assert thumbnail_or_gray("\ud800.png", "2 bits")[1] == "2 bits, not readable"
 
 
 def test_times_fit_into_a_store(pets):

@@ -29,7 +29,7 @@ import importlib
 import sys
 from typing import TYPE_CHECKING, Any
 
-from kerashash import deprecation
+from kerashash import deprecation, forks, keras_backend
 
 if TYPE_CHECKING:  # what `__getattr__` gives, for editors and type checkers
     from kerashash import (
@@ -154,6 +154,8 @@ def __dir__() -> list[str]:
 
 
 deprecation.install()
+forks.install()
+keras_backend.install()
 
 # `keras.saving.load_model` knows the classes that have been imported. Where Keras is
 # loaded, so is TensorFlow, and importing them costs little.

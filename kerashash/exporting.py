@@ -15,6 +15,7 @@ from kerashash.backbones.images import statistics_inlined
 from kerashash.checks import check_choices, first_line
 from kerashash.codes import packed_width
 from kerashash.engines.network import silent
+from kerashash.forks import check_not_forked
 from kerashash.methods import HashModel
 from kerashash.retrieval.serving import (
     check_parents,
@@ -111,6 +112,7 @@ def export_encoder(
             f"`path` must lie in a folder that is there. Received: {os.fspath(path)!r}."
         )
     check_parents(target)
+    check_not_forked()
     encoder = _Encoder(model, shape, takes_none=format == "saved_model")
     if format == "saved_model":
         write_saved_model(encoder, target, encoder.serve)

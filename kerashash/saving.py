@@ -19,8 +19,8 @@ from kerashash import archives, files
 from kerashash.backbones import by_name
 from kerashash.backbones.images import dtype_policy
 from kerashash.checks import close_names
+from kerashash.forks import check_not_forked
 from kerashash.methods import HashModel
-from kerashash.methods.forks import check_not_forked
 
 __all__ = ["load_model", "save_model"]
 

@@ -1,7 +1,6 @@
 """HashModel: encoding, its input checks, and models on another backbone."""
 
 import json
-import os
 import re
 import subprocess
 import sys
@@ -17,7 +16,6 @@ from test_configs import OPTIONS
 import kerashash
 from kerashash import baselines, codes
 from kerashash.data.progress import progress
-from kerashash.methods import forks
 
 
 @pytest.fixture
@@ -245,41 +243,6 @@ def test_unknown_name_is_an_attribute_error():
         kerashash.NoSuchMethod  # noqa: B018
     for name in kerashash.__all__:
         assert getattr(kerashash, name) is not None
-
-
-def test_a_fork_that_uses_models_is_refused(model, rng):
-    x = rng.normal(size=(3, *model.backbone.input_shape[1:]))
-    model.encode(x)
-    uses = (
-        lambda: model.encode(x),
-        lambda: model.continuous_codes(x),
-        lambda: model.fit(x, np.zeros(3, int)),
-        lambda: kerashash.AdaLabelHash("features", bits=8, num_classes=2),
-    )
-    pid = os.fork()
-    if not pid:  # TensorFlow would hang here
-        refused = 0
-        for use in uses:
-            try:
-                use()
-            except RuntimeError as error:
-                refused += "get_context('spawn')" in str(error)
-        os._exit(refused)
-    assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == len(uses)
-    assert model.encode(x).shape[0] == 3
-
-
-def test_a_fork_is_refused_where_tensorflow_has_run_without_a_model(monkeypatch):
-    monkeypatch.setattr(forks, "_process", None)
-    tf.constant(1) + 1
-    pid = os.fork()
-    if not pid:
-        try:
-            kerashash.AdaLabelHash("features", bits=8, num_classes=2)
-        except RuntimeError as error:
-            os._exit("get_context('spawn')" in str(error))
-        os._exit(2)
-    assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 1
 
 
 class Empty(keras.utils.PyDataset):

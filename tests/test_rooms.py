@@ -9,8 +9,10 @@ import kerashash
 
 PLAN = [
     "deprecation",
+    "keras_backend",
     "installed",
     "notes",
+    "forks",
     "files",
     "archives",
     "cached_files",

@@ -8,6 +8,7 @@ import tensorflow as tf
 from keras import layers
 
 from kerashash.backbones.images import DATA_FORMAT, ResizeImages, check_image_size
+from kerashash.forks import check_not_forked
 
 
 @keras.saving.register_keras_serializable(package="kerashash")
@@ -52,6 +53,7 @@ def build(
 ) -> keras.Model:
     """Build a network of `keras.applications`: preprocessing, layers, average pool."""
     check_image_size(image_size)
+    check_not_forked()
     # These networks take the layout of images from Keras' configuration alone.
     configured = keras.config.image_data_format()
     keras.config.set_image_data_format(DATA_FORMAT)

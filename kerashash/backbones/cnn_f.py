@@ -17,6 +17,7 @@ from kerashash.backbones.images import (
     freeze,
     layer_config,
 )
+from kerashash.forks import check_not_forked
 from kerashash.mat_files import read_mat
 
 
@@ -101,6 +102,7 @@ class CNNF(keras.Model):
         name: str | None = None,
         dtype: Any = None,
     ) -> None:
+        check_not_forked()
         with dtype_policy(dtype):
             inputs, features = _network(self.image_size)
             super().__init__(inputs, features, name=name or "cnn_f")

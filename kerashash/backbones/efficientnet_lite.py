@@ -21,6 +21,7 @@ from kerashash.backbones.images import (
     freeze,
     layer_config,
 )
+from kerashash.forks import check_not_forked
 
 # (repeats, kernel, stride, expansion, channels) of each block of EfficientNet-Lite0.
 _LITE_BLOCKS = (
@@ -87,6 +88,7 @@ class EfficientNetLite(keras.Model):
                 f"{variant!r}."
             )
         check_image_size(image_size)
+        check_not_forked()
         with dtype_policy(dtype):
             inputs, features = _network(variant, image_size)
             super().__init__(inputs, features, name=name or f"efficientnet_{variant}")

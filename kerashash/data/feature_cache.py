@@ -26,6 +26,7 @@ from kerashash.data.network_description import NetworkDescription
 from kerashash.data.progress import progress
 from kerashash.data.resizing import FITS
 from kerashash.data.retrieval_data import RetrievalData
+from kerashash.forks import check_not_forked
 
 # What follows the array in a file: magic bytes, its writer's number, rows of a block.
 _TRAILER = struct.Struct("<8sQQ")
@@ -92,10 +93,7 @@ def cache_features(
         images.check_unchanged()
     shape = _output_shape(network, images.shape, images.dtype)
     file = folder / f"{_digest(network, images)}.npy"
-    run = tf.function(
-        lambda x: tf.cast(network(x, training=False), tf.float32),
-        reduce_retracing=True,
-    )
+    run = _traced(lambda x: tf.cast(network(x, training=False), tf.float32))
 
     def features() -> npt.NDArray[Any]:
         return computed(
@@ -123,6 +121,17 @@ def cache_features(
             file.unlink(missing_ok=True)
             raise
     return dataclasses.replace(data, x=x, image_fit=fit)
+
+
+def _traced(function: Callable[[Any], tf.Tensor]) -> Callable[[Any], tf.Tensor]:
+    """A function of a batch as a graph."""
+    graph = tf.function(function, reduce_retracing=True)
+
+    def run(batch: Any) -> tf.Tensor:
+        check_not_forked()  # features that are in the file can be read in a fork
+        return graph(batch)
+
+    return run
 
 
 def _output_shape(
@@ -166,7 +175,7 @@ def mirrored_features(
         its mirror image.
     """
     file = files.as_path(cache_dir, "cache_dir") / f"{_digest(lower, x)}-mirrored.npy"
-    run = tf.function(lambda batch: lower(batch, training=False), reduce_retracing=True)
+    run = _traced(lambda batch: lower(batch, training=False))
 
     def rows(start: int) -> npt.NDArray[Any]:
         batch = x[start : start + 128]

@@ -8,6 +8,7 @@ import io
 import itertools
 import os
 import struct
+import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any, BinaryIO, TypeVar
 
@@ -18,6 +19,8 @@ import tensorflow as tf
 from kerashash.checks import check_choices, check_integer, listing
 from kerashash.data.resizing import FITS, check_image_size, resize
 from kerashash.files import open_regular
+from kerashash.forks import check_not_forked
+from kerashash.notes import one_line
 
 Item = TypeVar("Item")
 
@@ -104,6 +107,7 @@ def read_images(
             not an integer.
         ValueError: if `image_size` is out of range, `fit` is none of these, or files
             are missing or not readable images; the error names them.
+        RuntimeError: if the process was forked from one in which TensorFlow has run.
 
     Example:
         >>> file = tf.io.encode_png(tf.zeros((8, 4, 3), tf.uint8))
@@ -150,7 +154,8 @@ def content(path: str | os.PathLike[str]) -> bytes:
         bytes.
 
     Raises:
-        ValueError: if it is no regular file, larger than 1 GiB, or than the memory.
+        ValueError: if it is no regular file, larger than 1 GiB, or than the memory, or
+            no file can have its name.
         OSError: if it cannot be read.
 
     Example:
@@ -159,7 +164,11 @@ def content(path: str | os.PathLike[str]) -> bytes:
         >>> content("greeting.txt")
         b'hello'
     """
-    with open_regular(path) as file:
+    try:
+        file = open_regular(path)
+    except UnicodeEncodeError as error:
+        raise ValueError(name_fault(path)) from error
+    with file:
         if os.fstat(file.fileno()).st_size > _MAX_BYTES:
             raise ValueError(f"larger than {_MAX_BYTES >> 30} GiB")
         try:
@@ -201,6 +210,7 @@ def read_ahead(
         (1, 6, 6, 3) ['a'] [('b', 'empty')]
         (1, 6, 6, 3) ['c'] []
     """
+    check_not_forked()
 
     def read(item: Item) -> npt.NDArray[np.uint8] | str:
         try:
@@ -261,7 +271,7 @@ def check_faults(
         ValueError: if there are faults.
     """
     if faults:
-        files = [f"{printable(paths[at])!r} ({why})" for at, why in faults.items()]
+        files = [f"{os.fspath(paths[at])!r} ({why})" for at, why in faults.items()]
         raise ValueError(
             f"`{argument}` must hold paths of image files. Received {listing(files)}."
         )
@@ -559,16 +569,46 @@ def _upright(image: npt.NDArray[np.uint8], orientation: int) -> npt.NDArray[np.u
 
 
 def printable(path: str | os.PathLike[str]) -> str:
-    """Return a path with the bytes escaped that are not UTF-8.
+    """Return a path for a message, in one line.
 
     Args:
         path: path.
 
     Returns:
-        str that can be printed and encoded.
+        str that can be printed and encoded: bytes that are not UTF-8, and control
+        characters, are escaped.
 
     Example:
-        >>> printable(os.fsdecode(b"caf\\xe9.png"))
-        'caf\\\\udce9.png'
+        >>> printable(os.fsdecode(b"caf\\xe9\\n.png"))
+        'caf\\\\udce9\\\\n.png'
     """
-    return os.fspath(path).encode("utf-8", "backslashreplace").decode()
+    return one_line(os.fspath(path))
+
+
+def name_fault(path: str | os.PathLike[str]) -> str:
+    """Say why a path is no text that can be stored, or that leads to a file.
+
+    Args:
+        path: path.
+
+    Returns:
+        str; what is wrong with it, empty if nothing is.
+
+    Example:
+        >>> name_fault("caf\\u00e9\\n.png")
+        ''
+        >>> name_fault(os.fsdecode(b"caf\\xe9.png"))
+        'a name that is not UTF-8'
+    """
+    try:
+        os.fspath(path).encode()
+        os.fsencode(path)
+    except UnicodeEncodeError:
+        encoding = sys.getfilesystemencoding()
+        if encoding == "utf-8":
+            return "a name that is not UTF-8"
+        return (  # as in the locale "C"
+            f"a name that is not {encoding}, as names are in this locale; with "
+            "PYTHONUTF8=1 they are UTF-8"
+        )
+    return ""

@@ -19,6 +19,7 @@ from kerashash.data.image_reading import (
     printable,
 )
 from kerashash.data.resizing import FITS, check_image_size, resize_tensor
+from kerashash.forks import check_not_forked
 
 # What was read last: when, whose images, and which. Data sets read thousands ahead.
 _READ: collections.deque[tuple[float, weakref.ref[Any], npt.NDArray[np.int64]]]
@@ -220,6 +221,7 @@ class EncodedImages:
         return printable(str(name))
 
     def __getitem__(self, rows: Any) -> npt.NDArray[np.uint8]:
+        check_not_forked()
         rows = np.arange(len(self))[rows]
         pixels = np.empty((rows.size, *self.shape[1:]), self.dtype)
         try:

@@ -9,6 +9,7 @@ import scipy.sparse
 import tensorflow as tf
 
 from kerashash.checks import check_integer
+from kerashash.forks import check_not_forked
 
 #: How an image that is no square becomes one; the first where nothing else is known.
 FITS = ("squash", "crop", "pad")
@@ -58,6 +59,7 @@ def resize(
     height, width = image.shape[:2]
     if height == width == size:
         return image
+    check_not_forked()
     is_squashed = fit == "squash" or height == width
     if is_squashed and max(height, width) <= _MOST_SMALL and _agrees_with_tensorflow():
         pixels = np.rint(_squashed(image, size).clip(0, 255))

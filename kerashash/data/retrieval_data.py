@@ -18,6 +18,7 @@ from kerashash.data.photographs import (
 )
 from kerashash.data.protocols import Rows
 from kerashash.data.resizing import FITS
+from kerashash.forks import check_not_forked
 
 # Rows are read in blocks: one call a row would cost more than the copying.
 _ROWS_A_CALL = 256
@@ -132,6 +133,10 @@ class RetrievalData:
             f"num_classes={self.num_classes})"
         )
 
+    def __getstate__(self) -> dict[str, Any]:
+        # Without the data sets of TensorFlow, which are made again.
+        return {f.name: getattr(self, f.name) for f in dataclasses.fields(self)}
+
     @property
     def num_classes(self) -> int:
         return self.labels.shape[1]
@@ -175,10 +180,15 @@ class RetrievalData:
         """The validation images, in order; None if there are none."""
         return self._dataset("validation") if "validation" in self.splits else None
 
-    # Cached: a new data set would start again with the order of the first epoch.
-    @functools.cached_property
+    @property
     def train(self) -> tf.data.Dataset:
         """The training images, shuffled anew each time they are iterated over."""
+        check_not_forked()  # the data set may have been made before
+        return self._train
+
+    # Cached: a new data set would start again with the order of the first epoch.
+    @functools.cached_property
+    def _train(self) -> tf.data.Dataset:
         if not self.num_train:
             raise ValueError(
                 "`splits` must have training images to train on. Received no rows in "
@@ -186,12 +196,17 @@ class RetrievalData:
             )
         return self._dataset("train", shuffle=True)
 
-    @functools.cached_property
+    @property
     def unlabelled(self) -> tf.data.Dataset | None:
         """The images that train without labels, ``(x, {"index"})``, shuffled anew each
         time they are iterated over; None if the protocol has none."""
         if "unlabelled" not in self.splits:
             return None
+        check_not_forked()
+        return self._unlabelled
+
+    @functools.cached_property
+    def _unlabelled(self) -> tf.data.Dataset:
 
         def without_labels(dataset: tf.data.Dataset) -> tf.data.Dataset:
             return dataset.map(lambda x, y: (x, {"index": y["index"]}))
@@ -281,6 +296,7 @@ class RetrievalData:
         self, images: npt.NDArray[Any] | EncodedImages, split: str, shuffle: bool
     ) -> tf.data.Dataset:
         """Build the data set of a split of `images`, which are `x` in some size."""
+        check_not_forked()
         rows = self.splits[split]
         read_images: Callable[[Rows], npt.NDArray[Any]]
         shape: tuple[int | None, ...]

@@ -12,6 +12,7 @@ import tensorflow as tf
 
 from kerashash.codes import packed_width
 from kerashash.evaluation.relevance import Relevance
+from kerashash.forks import check_not_forked
 from kerashash.retrieval import kernels, layout
 
 # Widest packed labels, in bytes, that a compiled kernel compares: it has an operation
@@ -43,6 +44,7 @@ def histograms(
         >>> total.tolist(), relevant.tolist()
         ([[1, 1, 0, 0, 0, 0, 0, 0, 1]], [[1, 0, 0, 0, 0, 0, 0, 0, 1]])
     """
+    check_not_forked()
     wide = relevance.query.shape[1] > _MAX_COMPILED
     queries, items = query, database
     if not wide:

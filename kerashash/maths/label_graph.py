@@ -18,6 +18,7 @@ from kerashash.checks import (
     check_distributions,
     check_fraction,
 )
+from kerashash.forks import check_not_forked
 from kerashash.maths.precision import float_tensors
 
 __all__ = [
@@ -112,6 +113,7 @@ def adjacency_blocks(
     """
     check_choices({"adjacency": ADJACENCIES}, adjacency=adjacency)
     check_fraction(threshold=threshold)
+    check_not_forked()
     return _blocks(check_distributions(d), threshold, adjacency)
 
 

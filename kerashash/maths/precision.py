@@ -12,6 +12,7 @@ import numpy.typing as npt
 import tensorflow as tf
 
 from kerashash.checks import as_array, as_floats
+from kerashash.forks import check_not_forked
 
 Floats = npt.NDArray[np.floating[Any]]
 
@@ -200,6 +201,7 @@ def number_tensor(x: Any, name: str) -> tf.Tensor:
         Traceback (most recent call last):
         TypeError: `x` must hold numbers. Received dtype: string.
     """
+    check_not_forked()
     if isinstance(x, np.ndarray):
         x = as_array(x, name)
     try:

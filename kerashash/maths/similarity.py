@@ -24,6 +24,7 @@ from kerashash.checks import (
     check_integer,
     check_labels,
 )
+from kerashash.forks import check_not_forked
 from kerashash.maths.precision import check_shape, float_tensors, floats, number_tensor
 
 __all__ = [
@@ -280,6 +281,7 @@ def nearest_neighbours(
             f"Received: k={k}."
         )
     k = check_integer("k", k)
+    check_not_forked()
     unit = _unit_rows(features)
     neighbours = np.empty((n, k + 1), np.int32)
     # GPUs may compute float32 with the digits of TF32, which are too few.

@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 import tensorflow as tf
 
-from kerashash import backbones, checks, files
+from kerashash import backbones, checks, files, keras_backend
 from kerashash.backbones.by_name import output_shape
 from kerashash.backbones.images import (
     Traced,
@@ -23,20 +23,17 @@ from kerashash.checks import check_integer
 from kerashash.codes import check_packed, unpack
 from kerashash.data import inputs
 from kerashash.data.resizing import FITS
+from kerashash.forks import check_not_forked
 from kerashash.methods import replicas
 from kerashash.methods.encoder import AutomaticEncoder, Encoder, encoder_of
-from kerashash.methods.forks import check_not_forked
 from kerashash.methods.layers import HashHead
 from kerashash.methods.trainable import Trainable
 
 if TYPE_CHECKING:
     from kerashash.store import CodeStore
 
-if keras.backend.backend() != "tensorflow":
-    raise ImportError(
-        "kerashash runs on Keras' TensorFlow backend. Received: "
-        f"KERAS_BACKEND={keras.backend.backend()!r}. Set KERAS_BACKEND=tensorflow."
-    )
+# The user may have imported Keras before kerashash.
+keras_backend.check(keras.backend.backend())
 
 # What TensorFlow takes as the name of a graph's operations.
 _TENSORFLOW_NAME = re.compile(r"[A-Za-z0-9.][A-Za-z0-9_.\\/>-]*")

@@ -15,8 +15,8 @@ from kerashash.checks import check_integer
 from kerashash.data import batch_watch, inputs
 from kerashash.data.images import naming_unreadable
 from kerashash.data.streams import BatchCheck, NumberedBatches, is_stream
+from kerashash.forks import check_not_forked
 from kerashash.methods import replicas
-from kerashash.methods.forks import check_not_forked
 from kerashash.methods.frozen_features import FrozenFeatures, RowNumbers
 from kerashash.methods.training_state import Arrays, TrainingState
 
@@ -379,6 +379,7 @@ class Trainable(keras.Model):
         Raises:
             ValueError: if an image file cannot be read any more.
         """
+        check_not_forked()
         with naming_unreadable():
             return super().predict(x, *args, **kwargs)
 
@@ -570,6 +571,7 @@ class Trainable(keras.Model):
         names: tuple[str, str] = ("x", "y"),
     ) -> Any:
         """Check data on which the loss is computed; make label rows of class ids."""
+        check_not_forked()
         if isinstance(x, tf.data.Dataset | keras.utils.PyDataset) or is_stream(x):
             return self._batches(x, y, watch, needs_index=False)[0], None
         x = checks.check_array(x, self._batch_shape(), names[0])

@@ -11,6 +11,7 @@ import numpy.typing as npt
 import tensorflow as tf
 
 from kerashash.codes import as_words
+from kerashash.forks import check_not_forked
 from kerashash.retrieval import layout
 from kerashash.retrieval.kernels import Kernels
 
@@ -131,6 +132,7 @@ class Block:
     ) -> npt.NDArray[Any]:
         """Distances ``(q, chunks * LANES)`` by a kernel, of which `size` are of codes
         and others more than those."""
+        check_not_forked()
         return _by_query(
             kernels.distances_by_group(
                 tf.constant(queries), self.codes, self._size_tensor
@@ -167,6 +169,7 @@ class Block:
         self, kernels: Kernels, queries: npt.NDArray[np.uint8], k: int
     ) -> tuple[npt.NDArray[Any], npt.NDArray[np.int32]]:
         """`nearest`, in order of the distances that kernels give."""
+        check_not_forked()
         if not self._chunks_to_search(k):
             distances = self._distances_and_padding(kernels, queries)
             distances, positions = _nearest_in_threads(distances, self.size, k)

@@ -21,6 +21,7 @@ import numpy as np
 import numpy.typing as npt
 import tensorflow as tf
 
+from kerashash.forks import check_not_forked
 from kerashash.retrieval import layout
 from kerashash.retrieval.kernels import Kernels
 
@@ -309,6 +310,7 @@ class AcceleratorBlock:
         Returns:
             int32 array ``(q, size)``.
         """
+        check_not_forked()
         distances = _distances(tf.constant(as_words(queries, len(queries))), self.codes)
         return layout.as_array(distances)[:, : self.size]
 
@@ -326,6 +328,7 @@ class AcceleratorBlock:
             ``(distances, indices)``: int32 arrays ``(q, min(k, size))``, in order of
             (distance, index); indices are those in the database.
         """
+        check_not_forked()
         k = min(k, self.size)
         # A program for each power of two.
         compiled_k = min(1 << (k - 1).bit_length(), self.size)

@@ -13,6 +13,7 @@ import numpy.typing as npt
 from kerashash import archives, files
 from kerashash import codes as hash_codes
 from kerashash.checks import as_array, check_choices, check_integer, said
+from kerashash.forks import check_not_forked
 from kerashash.retrieval import kernels, layout, serving
 from kerashash.retrieval.blocks import Block, merged
 from kerashash.retrieval.index import MODES, Index
@@ -48,7 +49,9 @@ class HammingRanker:
     queries, or a call of `add`, seldom requires a new compilation.
 
     Threads may share a ranker. `add` and `remove` take turns, and a search that has
-    begun sees the database as it was then: blocks are replaced, never changed.
+    begun sees the database as it was then: blocks are replaced, never changed. In a
+    process that was forked after TensorFlow has run, searches that need TensorFlow are
+    a RuntimeError: those of large databases, and of many queries.
 
     Where TensorFlow has a GPU, the database is in its memory and one compiled program
     does the whole search; within ``tf.device("CPU")``, a ranker is made for the
@@ -404,6 +407,7 @@ class HammingRanker:
         if width == 1 or len(blocks) == 1:
             yield from map(search, blocks)
             return
+        check_not_forked()  # nor are the threads of the pool there
         # Not all blocks at once: for a large k, their results take much memory.
         for start in range(0, len(blocks), width):
             yield from self._pool.map(search, blocks[start : start + width])

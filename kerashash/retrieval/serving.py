@@ -10,6 +10,7 @@ import tensorflow as tf
 
 from kerashash import files
 from kerashash.checks import first_line
+from kerashash.forks import check_not_forked
 from kerashash.retrieval import kernels, layout
 
 if TYPE_CHECKING:
@@ -45,6 +46,7 @@ def save(
         raise FileExistsError(f"`path` must not exist. Received: {str(target)!r}.")
     check_parents(target)
     x = tf.TensorSpec((None, *shape[1:]), tf.float32, name="x")
+    check_not_forked()
     module = _Search(model, blocks, k, x)
     default = tf.function(
         lambda x: dict(zip(("distances", "indices"), module.search(x), strict=True)),

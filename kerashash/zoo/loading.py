@@ -262,8 +262,8 @@ def build_model(zoo_entry: Entry) -> "HashModel":
 
     from kerashash import saving
     from kerashash.backbones.images import dtype_policy
+    from kerashash.forks import check_not_forked
     from kerashash.methods import HashModel
-    from kerashash.methods.forks import check_not_forked
 
     check_not_forked()
     _, path, card = zoo_entry

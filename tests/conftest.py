@@ -36,6 +36,15 @@ def _seeded():
 
 
 @pytest.fixture
+def collect_garbage():
+    """A function that collects what the test has left. What all tests before it in the
+    process have left takes up to a minute to collect."""
+    gc.disable()  # new objects stay among those that are looked at
+    yield lambda: gc.collect(0)
+    gc.enable()
+
+
+@pytest.fixture
 def rng():
     return np.random.default_rng(0)
 

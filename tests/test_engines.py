@@ -1,6 +1,5 @@
 """Engines: the same codes as TensorFlow's, kept, checked and chosen."""
 
-import gc
 import importlib.util
 import os
 import warnings
@@ -319,7 +318,7 @@ def test_networks_without_config_stay_with_tensorflow(fake):
     assert "Example" not in str(caught.value)
 
 
-def test_an_engine_whose_package_is_broken(fake, monkeypatch):
+def test_an_engine_whose_package_is_broken(fake, monkeypatch, collect_garbage):
     def broken(*arguments):
         raise ImportError("libtbb.so.12: no such file.")
 
@@ -331,7 +330,7 @@ def test_an_engine_whose_package_is_broken(fake, monkeypatch):
     np.testing.assert_array_equal(codes, model.encode(images(), engine="tensorflow"))
     alive = weakref.ref(model)
     del model
-    gc.collect()
+    collect_garbage()
     assert alive() is None
 
 

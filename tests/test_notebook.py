@@ -1,6 +1,5 @@
 """From photographs to a search in three lines, and what a notebook shows."""
 
-import gc
 import html
 import os
 import re
@@ -58,12 +57,12 @@ def test_a_folder_is_indexed_without_its_bad_files(hasher, photos):
     assert len(hasher.index(iter(photos[:2]), verbose=0)) == 2
 
 
-def test_a_temporary_index_goes_with_its_object(hasher, photos):
+def test_a_temporary_index_goes_with_its_object(hasher, photos, collect_garbage):
     store = hasher.index(photos, verbose=0)
     folder = os.path.dirname(store.path)
     assert os.path.isdir(folder)
     del store
-    gc.collect()
+    collect_garbage()
     assert not os.path.exists(folder)
 
 
@@ -95,7 +94,7 @@ def test_an_index_of_a_zoo_model_finds_it_again(tmp_path):
 
 
 def test_what_cannot_be_indexed_is_refused_and_leaves_nothing(
-    hasher, tmp_path, monkeypatch
+    hasher, tmp_path, monkeypatch, collect_garbage
 ):
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
     layers = [keras.layers.Flatten()]
@@ -104,7 +103,7 @@ def test_what_cannot_be_indexed_is_refused_and_leaves_nothing(
         unbuilt.index(np.zeros((2, 4)))
     with pytest.raises(ValueError, match="'nowhere', where there is nothing"):
         hasher.index("nowhere")
-    gc.collect()
+    collect_garbage()
     assert not os.listdir(tmp_path)
 
 

@@ -1,7 +1,6 @@
 """HammingRanker under threads, copies, damaged files, kills and large numbers."""
 
 import copy
-import gc
 import io
 import os
 import pickle
@@ -278,12 +277,13 @@ def test_many_nearest_of_many_blocks_take_little_memory(rng):
     np.testing.assert_array_equal(found, expected)
 
 
-def test_kernels_of_lengths_no_longer_used_are_dropped():
+def test_kernels_of_lengths_no_longer_used_are_dropped(collect_garbage):
+    kernels.kernels_for.cache_clear()
     used = HammingRanker(np.ones((2, 3)))
     first = weakref.ref(kernels.kernels_for(2))
     assert kernels.kernels_for.cache_info().maxsize < 20
     kernels.kernels_for.cache_clear()
-    gc.collect()
+    collect_garbage()
     assert first() is None
     np.testing.assert_array_equal(used.distances(-np.ones((1, 3))), [[3, 3]])
 

@@ -1,5 +1,6 @@
 """Forks of a process in which TensorFlow has run: what is refused, and what works."""
 
+import concurrent.futures
 import dataclasses
 import os
 import pickle
@@ -200,3 +201,15 @@ def test_a_fork_made_before_tensorflow_has_run_is_not_refused(monkeypatch):
     monkeypatch.undo()
     # Nor is a fork of a fork let through.
     assert in_fork(forks.is_forked, lambda: in_fork(forks.is_forked)) == [True, [True]]
+
+
+def test_threads_of_several_devices_are_not_in_a_fork(monkeypatch):
+    ranker = kerashash.HammingRanker(np.arange(6, dtype=np.uint8)[:, None], 8, 2)
+    monkeypatch.setattr(ranker, "_places", 2 * ranker._places)  # as of two devices
+    pool = concurrent.futures.ThreadPoolExecutor(2)
+    monkeypatch.setattr(ranker, "_pool", pool, raising=False)
+    query = np.zeros((1, 1), np.uint8)
+    assert ranker.top_k(query, 2)[1].tolist() == [[0, 1]]
+    monkeypatch.setattr(forks, "_is_forked", True)
+    with pytest.raises(RuntimeError, match="was forked after TensorFlow has run"):
+        ranker.top_k(query, 2)

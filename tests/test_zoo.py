@@ -2,6 +2,7 @@ import collections
 import concurrent.futures
 import csv
 import dataclasses
+import errno
 import functools
 import hashlib
 import json
@@ -872,6 +873,15 @@ def test_a_folder_takes_the_place_of_folders_alone(tmp_path):
         ):
             pass
         assert [path.name for path in tmp_path.iterdir()] == ["letters"]
+
+
+def test_a_full_disk_is_that_of_the_folder_to_write(tmp_path):
+    with (
+        pytest.raises(OSError, match=r"Full: '.*letters'"),
+        files.staging(tmp_path / "letters"),
+    ):
+        raise OSError(errno.ENOSPC, "Full")
+    assert not [*tmp_path.iterdir()]
 
 
 def test_a_card_says_nothing_of_another_entrys_files(tmp_path, parts):

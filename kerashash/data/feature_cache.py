@@ -1,6 +1,5 @@
 """Features of a frozen backbone, computed once and cached on disk."""
 
-import contextlib
 import dataclasses
 import hashlib
 import io
@@ -9,7 +8,7 @@ import os
 import pathlib
 import secrets
 import struct
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any, BinaryIO, cast
 
 import keras
@@ -328,7 +327,7 @@ def _write(
             for s in starts
         ]
         trailer = _TRAILER.pack(_MAGIC, number, step)
-        with _naming(part):
+        with files.naming_full(part):
             stream.truncate(layout.size(step))
             _write_at(stream, 0, layout.header)
             _write_at(stream, layout.end_of_rows, trailer + b"".join(checksums))
@@ -346,7 +345,7 @@ def _write(
                 raise OSError(f"Another process is writing {part}.")
             data = _bytes_of(rows)
             checksum = hashlib.sha256(data).digest()[:8]
-            with _naming(part):
+            with files.naming_full(part):
                 # The checksum last: a block is there once it matches.
                 _write_at(stream, layout.place(start), data)
                 _write_at(stream, table + 8 * (start // step), checksum)
@@ -358,16 +357,6 @@ def _write_at(stream: BinaryIO, position: int, data: bytes | memoryview) -> None
     rest = memoryview(data)
     while rest:
         rest = rest[stream.write(rest) :]
-
-
-@contextlib.contextmanager
-def _naming(path: pathlib.Path) -> Iterator[None]:
-    """Name a file in errors of the system in a block, such as that the disk is full."""
-    try:
-        yield
-    except OSError as error:
-        error.filename = os.fspath(path)
-        raise
 
 
 def _digest(backbone: keras.layers.Layer, x: npt.NDArray[Any] | EncodedImages) -> str:

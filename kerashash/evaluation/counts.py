@@ -18,8 +18,8 @@ from kerashash.evaluation.relevance import Relevance
 
 # Bytes of codes compared at a time, which stay in the processor's cache.
 _BYTES = 1 << 19
-# Of so many items or more, codes of so few bytes are compared byte by byte: a word of
-# each would be mostly zeros.
+# Of so many items or more, codes of so few bytes are compared byte by byte: words would
+# be filled up with zeros.
 _MANY, _FEW_BYTES = 1 << 15, 6
 
 

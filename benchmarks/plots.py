@@ -67,7 +67,7 @@ def evaluation(rows: Rows) -> Figure:
         names += [f"kerashash, all measures{isa}", f"loop that sorts, mAP alone{isa}"]
         values += [float(row["all_measures_s"]), float(row["argsort_loop_s"])]
     figure, axis = _bars_figure(len(names))
-    _bars(axis, names, values, "{:.2f}")
+    _bars(axis, names, values, "{:.3g}")
     axis.set_xlabel(
         f"seconds for {int(row['queries']):,} queries on {int(row['database']):,} items"
     )

@@ -27,9 +27,9 @@ __all__ = ["load_model", "save_model"]
 # Most layers of a config, counted with their initializers and the like. The largest
 # network of `keras.applications` has 1,041 layers of up to 6 parts.
 _MAX_LAYERS = 10_000
-# A model has as many values as its file of weights. What layers make for a moment, or
-# do not save, may come on top: so many times that, and so many.
-_VALUES_RATIO, _FREE_VALUES = 4, 1 << 20
+# A model has as many values as its file of weights, or eight codes for each: they are
+# packed. What layers make for a moment, or do not save, may come on top: so many.
+_VALUES_RATIO, _FREE_VALUES = 8, 1 << 20
 _WEIGHTS, _CONFIG = "model.weights.h5", "config.json"
 _limiting = threading.RLock()
 
@@ -274,13 +274,14 @@ def _refuse_lambdas(layer: dict[str, Any]) -> None:
 
 
 @contextlib.contextmanager
-def limited_weights(values: int) -> Iterator[None]:
+def limited_weights(values: int, left_out: int = 0) -> Iterator[None]:
     """Build models from configs in a block, as large as their files of weights.
 
     Networks of `keras.applications` are built without weights: the files have them.
 
     Args:
         values: int; the number of values in the files.
+        left_out: int; how many values the files may leave out.
 
     Raises:
         ValueError: in the block, before a weight is made that is too large.
@@ -292,7 +293,8 @@ def limited_weights(values: int) -> Iterator[None]:
         >>> layer.kernel.shape
         TensorShape([8, 4])
     """
-    left, thread = _VALUES_RATIO * values + _FREE_VALUES, threading.get_ident()
+    left = _VALUES_RATIO * values + _FREE_VALUES + left_out
+    thread = threading.get_ident()
 
     def add_limited(
         layer: keras.layers.Layer, shape: Any = None, *args: Any, **kwargs: Any

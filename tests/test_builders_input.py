@@ -213,7 +213,7 @@ def test_wrong_splits_of_flowers17_are_named(tmp_path):
     with pytest.raises(ValueError, match=r"datasplits\.mat must be a \.mat file"):
         flowers17.read_splits(tmp_path)
     splits = {name: np.arange(1, 9)[None] for name in flowers17.SPLITS}
-    for ids in ([0, 1], [1, 1361], [4, 4]):
+    for ids in ([0, 1], [1, 1361], [4, 4], [1, 2.7]):
         scipy.io.savemat(path, {**splits, "val2": ids})
         with pytest.raises(ValueError, match=r"`val2` must hold ids from 1 to 1360"):
             flowers17.read_splits(tmp_path)

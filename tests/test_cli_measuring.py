@@ -7,6 +7,7 @@ import warnings
 import matplotlib.image
 import numpy as np
 import pytest
+from conftest import METRIC, mlp
 
 import kerashash
 from kerashash import archives, cli, evaluation, zoo
@@ -145,6 +146,15 @@ def test_compare_measures_on_data_and_how_fast(saved, capsys):
     assert lines[2] == "  300 queries, 1,497 in the database"
     assert lines[4].split() == [ENTRY]
     assert not any(line.startswith(("data", "protocol")) for line in lines)
+
+
+def test_compare_measures_how_fast_a_model_of_features_is(tmp_path, capsys):
+    model = kerashash.AdaLabelHash("features", bits=12, num_classes=10)
+    model.encode(np.zeros((2, 64), np.float32), verbose=0)
+    kerashash.save_model(model, tmp_path / "a.keras")
+    words = ["compare", tmp_path / "a.keras", "--data", "digits", "--rate"]
+    (column,) = run_json(capsys, *words)
+    assert column["images_per_second"] > 100
 
 
 def test_plot_draws_the_curves_of_stored_codes(capsys, tmp_path, monkeypatch):
@@ -303,6 +313,34 @@ def test_plot_draws_relations_of_codewords(entry, first, count, tmp_path, monkey
         for other, distance in near.items():
             assert (row != codewords[names.index(other)]).sum() == distance
     assert [text.get_text() for text in figure.axes[0].texts] == names
+
+
+@pytest.mark.parametrize("data", [{}, {"name": "digits"}])
+def test_plot_numbers_classes_that_have_no_names(data, tmp_path, rng, monkeypatch):
+    """The card does not say which data, or some that have other classes."""
+    model = kerashash.AdaLabelHash(mlp(6), bits=12, num_classes=3)
+    zoo.round_weights(model)
+    codes = model.encode(rng.normal(size=(12, 6)).astype(np.float32), verbose=0)
+    labels = np.eye(3, dtype=np.uint8)[np.arange(12) % 3]
+    arrays = {
+        f"{split}_{what}": array
+        for split in ("query", "database")
+        for what, array in (("codes", codes), ("labels", labels))
+    }
+    card = {"metrics": [METRIC], "data": data}
+    path = zoo.save(model, "adalabel-noise-12", card, arrays, root=tmp_path).path
+    drawn = []
+    for kind, function in (
+        ("tsne", "code_map.code_map"),
+        ("codewords", "codeword_graph.codeword_graph"),
+    ):
+        monkeypatch.setattr(
+            f"kerashash.monitoring.{function}", lambda *args, **_: drawn.append(args)
+        )
+        words = ["plot", str(path), "--kind", kind, "--out", str(tmp_path / "x.png")]
+        assert cli.main(words) == 0
+    (_, _, of_codes, *_), (_, of_codewords, *_) = drawn
+    assert of_codes == of_codewords == ["0", "1", "2"]
 
 
 def test_plot_draws_the_precision_of_neighbourhoods(tmp_path, monkeypatch):

@@ -49,6 +49,8 @@ def test_validation_rows_are_cut_from_the_training_rows(arrays, tmp_path):
 def test_bad_files_are_named(arrays, tmp_path):
     with pytest.raises(DatasetUnavailableError, match=r"no file .*missing\.mat"):
         load_distributions(tmp_path / "missing.mat")
+    with pytest.raises(DatasetUnavailableError, match="is no regular file"):
+        load_distributions(tmp_path)
     (tmp_path / "text.mat").write_text("features, labels\n" * 20)
     with pytest.raises(ValueError, match=r"text\.mat must be a \.mat file"):
         load_distributions(tmp_path / "text.mat")
@@ -118,6 +120,8 @@ def test_bad_tables_are_named(arrays, tmp_path):
         load_distributions((arrays["features"],))
     with pytest.raises(ValueError, match="one row for each of the 57"):
         load_distributions((arrays["features"], arrays["labels"][:5]))
+    with pytest.raises(ValueError, match="one or more features"):
+        load_distributions((arrays["features"][:, :0], arrays["labels"]))
 
 
 def test_names_are_those_of_the_builder():

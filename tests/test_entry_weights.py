@@ -13,6 +13,8 @@ import kerashash
 from kerashash import installed, zoo
 from kerashash.zoo import weight_files
 
+SPLITS = ("query", "database")
+
 
 def trained(method, rng):
     """A small trained model with networks that only training uses, and its data."""
@@ -89,6 +91,43 @@ def test_networks_that_an_earlier_entry_holds_are_loaded(entry, tmp_path):
     for new, old in zip(loaded.variables, model.variables, strict=True):
         if old.name != "seed_generator_state":
             np.testing.assert_array_equal(new.numpy(), old.numpy())
+
+
+def saved(model, root):
+    codes = {f"{split}_codes": np.zeros((2, 2), np.uint8) for split in SPLITS}
+    labels = {f"{split}_labels": np.eye(3, dtype=np.uint8)[:2] for split in SPLITS}
+    name = f"{type(model).__name__.lower()}-noise-12"
+    return zoo.save(model, name, {"metrics": [METRIC]}, codes | labels, root=root)
+
+
+@pytest.mark.parametrize("most", [None, 1_000_000])
+def test_large_networks_of_training_are_of_entries_that_load(
+    tmp_path, monkeypatch, most
+):
+    """They are larger than the other weights justify."""
+    if most is not None:
+        monkeypatch.setattr(weight_files, "TRAINING_VALUES", most)
+    model = kerashash.DCDH(
+        mlp(6), 12, 3, 4, label_units=(1100, 1100), fusion_units=(7,)
+    )
+    found = saved(model, tmp_path)
+    with h5py.File(found.path / "model.weights.h5") as file:
+        assert ("label_net" in file) == (most is not None)
+    loaded = zoo.load(found.path)
+    equal = np.array_equal(
+        loaded.label_net.get_weights()[-2],
+        model.label_net.get_weights()[-2].astype(np.float16),
+    )
+    assert equal == (most is not None)
+
+
+def test_codes_of_many_training_rows_are_loaded(tmp_path):
+    """A file holds eight of them in a byte."""
+    model = kerashash.DSRE(mlp(6), bits=16, num_classes=3, num_train=150_000)
+    model.train_codes.assign(np.ones((150_000, 16), np.int8))
+    kerashash.save_model(model, tmp_path / "many.keras")
+    loaded = kerashash.load_model(tmp_path / "many.keras")
+    assert loaded.train_codes.numpy().all()
 
 
 @pytest.mark.parametrize("shape", [(24, 1), (23, 2), (24, 2)])

@@ -431,6 +431,10 @@ def test_an_entry_without_codes(method, tmp_path, rng, capsys):
     out = capsys.readouterr().out
     assert "  6 queries\n" in out
     assert f"{values['kl']:.4f}" in out
+    assert cli.main(["compare", str(entry.path)]) == 0
+    out = capsys.readouterr().out
+    assert f"{values['kl']:.4f}" in out
+    assert "bits" not in out
     assert zoo.export(entry.path, tmp_path / "copy").name == "small-colours"
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("KERASHASH_ZOO", str(tmp_path / "copy"))
@@ -1039,6 +1043,27 @@ def test_files_that_are_no_recipe_are_refused(tmp_path, text, message):
             "`backbone.dropout` must be at least 0 and at most 1",
         ),
         (
+            "image_size = 64",
+            "hidden_units = 8\ndropout = 1.0",
+            "`backbone.dropout` must be less than 1",
+        ),
+        *(
+            ('licence = "Apache-2.0"', f"{key} = 3", f"`entry.{key}` must be a text")
+            for key in ("licence", "paper", "trained_on", "use", "missing")
+        ),
+        *(
+            (old, f"{old}\n{key} = 1{10 * '0'}", f"`{table}.{key}` must be at most")
+            for old, table, key in (
+                ("image_size = 64", "backbone", "hidden_units"),
+                ("bits = 12", "model", "margin"),
+                ('name = "cifar10"', "data", "seed"),
+                ("seed = 3", "training", "self_train.rounds"),
+            )
+        ),
+        ("bits = 12", "bits = 12\nunits = [1, -3_000_000_000]", "`model.units` must"),
+        ("bits = 12", f"bits = 12\n{2000 * 'a.'}a = 1", "recursion depth"),
+        ("epochs = 2", f"epochs = 1{20 * '0'}", "`training.epochs` must be at most"),
+        (
             'name = "cifar10"',
             'folder = "x"\nlabels = 3',
             "`data.labels` must be a str, the name",
@@ -1053,7 +1078,8 @@ def test_wrong_keys_of_a_recipe_are_named(tmp_path, old, new, message):
     text = path.read_text()
     assert old in text
     path.write_text(text.replace(old, new, 1))
-    with pytest.raises((TypeError, ValueError), match=message) as caught:
+    refusals = (TypeError, ValueError, RecursionError)
+    with pytest.raises(refusals, match=message) as caught:
         recipes.read(path)
     assert str(path) in str(caught.value)
 
@@ -1187,6 +1213,49 @@ def test_options_are_refused_before_the_features(
     tables = {"data": 'name = "digits"', "backbone": 'name = "features"'}
     path = write(tmp_path, method, ON_FEATURES, model=model, **tables)
     with pytest.raises((TypeError, ValueError), match=message):
+        recipes.train(path, tmp_path / "zoo", cache_dir=tmp_path / "cache")
+
+
+@pytest.mark.parametrize(
+    ("model", "epochs", "code_epochs"),
+    [("", 10, 10), ("code_epochs = 3", 3, 3), ('preset = "paper"', 20, 20)],
+)
+def test_the_network_that_encodes_has_epochs(
+    tmp_path, untrained, model, epochs, code_epochs
+):
+    tables = {"data": 'name = "digits"', "backbone": 'name = "features"'}
+    training = ON_FEATURES.replace("epochs = 2", f"epochs = {epochs}")
+    path = write(tmp_path, "DDHLDL", training, model=model, **tables)
+    message = f"`training.epochs` must be more than `model.code_epochs`.*{code_epochs}"
+    with pytest.raises(ValueError, match=message):
+        recipes.train(path, tmp_path / "zoo", cache_dir=tmp_path / "cache")
+    # One more is enough.
+    path.write_text(path.read_text().replace(f"epochs = {epochs}\nb", "epochs = 21\nb"))
+    with pytest.raises(pytest.fail.Exception, match="it trains"):
+        recipes.train(path, tmp_path / "zoo", cache_dir=tmp_path / "cache")
+
+
+@pytest.mark.parametrize(
+    "error", [MemoryError(), tf.errors.ResourceExhaustedError(None, None, "OOM")]
+)
+@pytest.mark.parametrize("key", ["bits = 12", "hidden_units = 7"])
+def test_a_model_without_memory_is_refused(
+    tmp_path, untrained, monkeypatch, error, key
+):
+    add_weight = keras.layers.Layer.add_weight
+
+    def full(layer, shape=None, *args, **kwargs):
+        if shape and int(key[-2:]) in shape:
+            raise error
+        return add_weight(layer, shape, *args, **kwargs)
+
+    monkeypatch.setattr(keras.layers.Layer, "add_weight", full)
+    table = 'name = "features"\nhidden_units = 7'
+    path = write(
+        tmp_path, "AdaLabelHash", ON_FEATURES, data='name = "digits"', backbone=table
+    )
+    key = key.replace(" = ", "': ")
+    with pytest.raises(ValueError, match=f"`backbone` and `model` must.*{key}.*Error"):
         recipes.train(path, tmp_path / "zoo", cache_dir=tmp_path / "cache")
 
 

@@ -91,12 +91,12 @@ def _compare(
             raise ValueError(f"--data must be given for a file. Received: {name!r}.")
         card = {} if is_file else zoo.entry(name).card
         model = models.load(name) if rows is not None or rate else None
-        bits = card["bits"] if model is None else model.bits
+        bits = card.get("bits") if model is None else model.bits
         column: dict[str, Any] = {
             "name": name,
-            "method": card["method"] if model is None else type(model).__name__,
+            "method": card.get("method") if model is None else type(model).__name__,
             "bits": bits,
-            "bytes": packed_width(bits),
+            "bytes": bits and packed_width(bits),
         }
         if rows is None:
             column |= {"data": card.get("data", {}), "metrics": card["metrics"]}
@@ -152,7 +152,7 @@ def _rate(model: Any) -> float:
     from kerashash.backbones.images import input_size
 
     side = input_size(model.backbone)
-    shape = (side, side, 3) if side else model.backbone.input_shape[1:]
+    shape = (side, side, 3) if side else model._batch_shape()[1:]
     x = np.random.default_rng(0).integers(0, 256, (_IMAGES, *shape), np.uint8)
     x = x if side else x.astype(np.float32)
     model.encode(x, batch_size=_IMAGES, verbose=0)
@@ -169,9 +169,9 @@ def _print_table(columns: list[dict[str, Any]], with_data: bool) -> None:
     tables = []
     for column in columns:
         table = {
-            "method": column["method"],
-            "bits": str(column["bits"]),
-            "bytes an image": str(column["bytes"]),
+            "method": str(column["method"] or ""),
+            "bits": str(column["bits"] or ""),
+            "bytes an image": str(column["bytes"] or ""),
         }
         if with_data:
             data = column["data"]

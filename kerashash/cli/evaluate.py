@@ -108,15 +108,15 @@ def measured(model: Any, rows: Any, definition: str = "kerashash") -> dict[str, 
 
 def _of_codes(name: str) -> dict[str, Any]:
     """Compute an entry's metrics again from its codes."""
-    from kerashash import archives, zoo
-    from kerashash.zoo import card_metrics
+    from kerashash import zoo
+    from kerashash.zoo import card_metrics, loading
 
     if name.endswith(".keras"):
         raise ValueError(f"--data must be given for a file. Received: {name!r}.")
     entry = zoo.entry(name)
-    codes = archives.read_npz(entry.path / "codes.npz")
     metrics = entry.card["metrics"]
-    values = card_metrics.measure(metrics, codes, entry.card.get("bits"))
+    with loading.stored(entry) as (codes, bits):
+        values = card_metrics.measure(metrics, codes, bits)
     about = entry.card.get("data", {})
     data = {
         "name": about.get("name", about.get("folder")),

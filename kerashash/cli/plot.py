@@ -1,5 +1,6 @@
 """The command ``kerashash plot``: the figures of papers, of entries."""
 
+import math
 import re
 from typing import TYPE_CHECKING, Any
 
@@ -107,12 +108,6 @@ def _check_retrieval(entry: "Entry") -> None:
         )
 
 
-def _stored(entry: "Entry") -> dict[str, Any]:
-    from kerashash import archives
-
-    return archives.read_npz(entry.path / "codes.npz")
-
-
 def _data_words(card: Any) -> str:
     """The data of an entry, in words."""
     about = card.get("data", {})
@@ -130,25 +125,25 @@ def _curves(entries: list["Entry"], kind: str, out: str, top: int | None) -> Non
 
     from kerashash import evaluation
     from kerashash.monitoring.curves import retrieval_curves
+    from kerashash.zoo import loading
 
     curves: dict[str, dict[str, Any]] = {}
     for entry in entries:
-        codes = _stored(entry)
-        size = len(codes["database_codes"])
-        last = min(top or size, size)
-        spaced = np.linspace if top else np.geomspace
-        ranks = np.unique(spaced(1, last, 200).round().astype(int))
-        curves[entry.card["name"]] = {
-            "ranks": ranks,
-            **evaluation.precision_recall(
+        with loading.stored(entry) as (codes, bits):
+            size = len(codes["database_codes"])
+            # At least 1: that the database is empty is said below.
+            last = max(1, min(top or size, size))
+            spaced = np.linspace if top else np.geomspace
+            ranks = np.unique(spaced(1, last, 200).round().astype(int))
+            curve = evaluation.precision_recall(
                 codes["query_codes"],
                 codes["query_labels"],
                 codes["database_codes"],
                 codes["database_labels"],
-                bits=entry.card["bits"],
+                bits=bits,
                 at=ranks,
-            ),
-        }
+            )
+        curves[entry.card["name"]] = {"ranks": ranks, **curve}
     databases = {_data_words(entry.card) for entry in entries}
     title = databases.pop() if len(databases) == 1 else ""
     scale = "linear" if top else "log"
@@ -163,20 +158,24 @@ def _bits(entries: list["Entry"], out: str) -> None:
     import statistics
 
     from kerashash.monitoring.bits_curves import against_bits
+    from kerashash.zoo import loading
 
-    series: dict[str, list[Any]] = {}
+    series: dict[str, list[tuple[int, Any]]] = {}
     for entry in entries:
-        name = str(entry.card["name"]).removesuffix(f"-{entry.card['bits']}")
-        series.setdefault(name, []).append(entry.card)
+        bits = loading.code_length(entry)
+        name = str(entry.card["name"]).removesuffix(f"-{bits}")
+        series.setdefault(name, []).append((bits, entry.card))
     panels: dict[tuple[str, str], dict[str, list[float]]] = {}
     for name, cards in series.items():
-        for card in sorted(cards, key=lambda card: card["bits"]):
+        for bits, card in sorted(cards, key=lambda item: item[0]):
             metric = _metric_of_paper(card)
             learned = ", learned codes" * (metric.get("database") == "learned")
             panel = panels.setdefault((name, f"{metric['name']}{learned}"), {})
-            values = metric.get("by_seed") or [metric["value"]]
+            only = metric["value"]
+            # None, of a metric that was not measured, is not drawn.
+            values = metric.get("by_seed") or [math.nan if only is None else only]
             for key, value in (
-                ("bits", card["bits"]),
+                ("bits", bits),
                 ("measured", statistics.fmean(values)),
                 ("spread", statistics.stdev(values) if len(values) > 1 else 0.0),
                 ("printed", _printed(card, metric["name"])),
@@ -197,7 +196,7 @@ def _metric_of_paper(card: Any) -> Any:
 
     about = card.get("data", {})
     protocol = paper_protocol(
-        card["method"], about.get("name", ""), about.get("protocol", "")
+        card.get("method", ""), str(about.get("name")), about.get("protocol", "")
     )
     if protocol is None:
         return card["metrics"][0]
@@ -215,8 +214,9 @@ def _metric_of_paper(card: Any) -> Any:
 
 def _printed(card: Any, metric: str) -> float:
     """What the paper prints for an entry, or NaN."""
-    found = re.match(rf"{re.escape(metric)} ([\d.]+)", card.get("paper_value", ""))
-    return float(found[1]) if found else float("nan")
+    text = str(card.get("paper_value"))  # a stranger's may be anything
+    found = re.match(rf"{re.escape(metric)} (\d*\.?\d+)", text)
+    return float(found[1]) if found else math.nan
 
 
 # -------------------------------------------------------------------------- codes
@@ -226,12 +226,23 @@ def _tsne(entry: "Entry", out: str, items: int, data_dir: str | None) -> None:
     """Draw the codes of queries that have one label."""
     import numpy as np
 
+    from kerashash.checks import check_labels
+    from kerashash.codes import as_packed
     from kerashash.monitoring.code_map import code_map
+    from kerashash.zoo import loading
 
-    stored, card = _stored(entry), entry.card
-    codes, labels = stored["query_codes"], stored["query_labels"]
-    names = _class_names(card, labels.shape[1], data_dir)
-    single = np.flatnonzero(labels.sum(axis=1) == 1)
+    card = entry.card
+    with loading.stored(entry) as (stored, bits):
+        codes, bits = as_packed(stored["query_codes"], bits, "query_codes")
+        labels = stored["query_labels"]
+        if labels.ndim != 2:
+            raise ValueError(
+                "`query_labels` must be label rows (n, classes). Received shape: "
+                f"{labels.shape}."
+            )
+        check_labels(labels, labels.shape[1], len(codes), name="query_labels")
+        single = np.flatnonzero(labels.sum(axis=1) == 1)
+    names = _class_names(entry, labels.shape[1], data_dir)
     if len(single) < _FEWEST:
         raise ValueError(
             f"ENTRY must have {_FEWEST} or more queries of one class. Received: "
@@ -251,7 +262,7 @@ def _tsne(entry: "Entry", out: str, items: int, data_dir: str | None) -> None:
         names,
         title,
         out,
-        bits=card["bits"],
+        bits=bits,
         perplexity=min(30.0, size / 4),
     )
 
@@ -269,26 +280,32 @@ def _codewords(entry: "Entry", out: str, data_dir: str | None) -> None:
             f"{entry.name!r}, of {type(model).__name__}."
         )
     codewords = model.codewords.hash_codes().numpy()
-    names = _class_names(entry.card, len(codewords), data_dir)
+    names = _class_names(entry, len(codewords), data_dir)
     codeword_graph(codewords, names, f"{entry.card['name']}: codewords", out)
 
 
-def _class_names(card: Any, count: int, data_dir: str | None) -> list[str]:
-    """The names of an entry's labels, in the order of their columns."""
+def _class_names(entry: "Entry", count: int, data_dir: str | None) -> list[str]:
+    """The names of an entry's labels, in the order of their columns; their numbers, if
+    its data are not said, or have others."""
     from kerashash.data.sources import known_class_names
     from kerashash.zoo import encoding
 
     # A surrogate has the labels of other data than those that it encoded.
-    concepts = [*card.get("nearest_concepts", {})]
+    concepts = [*entry.card.get("nearest_concepts", {})]
     if len(concepts) == count:
         return concepts
-    about = card.get("data", {})
-    known = known_class_names(about.get("name", ""))
-    if about.get("name") == "mirflickr25k":
+    numbers = [*map(str, range(count))]
+    about = entry.card.get("data")
+    if not about:
+        return numbers
+    name = str(about.get("name"))
+    known = known_class_names(name)
+    if name == "mirflickr25k":
         known = known[:count]  # the potential labels are the first
     if len(known) == count:
         return [*known]
-    return [*encoding.load_data(about, data_dir).class_names]
+    names = getattr(encoding.data_of(entry, data_dir), "class_names", ())
+    return [*names] if len(names) == count else numbers
 
 
 # --------------------------------------------------------------------- neighbours
@@ -296,20 +313,23 @@ def _class_names(card: Any, count: int, data_dir: str | None) -> list[str]:
 
 def _neighbours(entry: "Entry", out: str, items: int, data_dir: str | None) -> None:
     """Draw the precision of the labels that neighbours in the features give."""
-    import json
-
     import numpy as np
     import scipy.sparse
 
+    from kerashash.checks import check_integer
     from kerashash.evaluation import pairwise_label_precision
     from kerashash.maths.similarity import expanded_neighbours, nearest_neighbours
     from kerashash.monitoring.neighbourhoods import neighbourhood_precision
+    from kerashash.zoo import cards, loading
 
+    file = entry.path / "config.json"
+    config = cards.parse_json(file.read_bytes(), file, dict)
+    with loading.naming(file):
+        # K1 of the entry, if it is one of DDH; else that of the paper.
+        k1 = check_integer("neighbours", config["config"].get("neighbours", 15))
     features, labels = _features(entry, items, data_dir)
     n = len(features)
-    # K1 of the entry, if it is one of DDH; else that of the paper.
-    config = json.loads((entry.path / "config.json").read_text())["config"]
-    neighbours = min(config.get("neighbours", 15), n - 1)
+    neighbours = min(k1, n - 1)
     nearest = nearest_neighbours(features, min(max(_NEAREST), n - 1))
     curves: dict[str, dict[str, list[float]]] = {}
 
@@ -345,10 +365,11 @@ def _features(
     from kerashash.data.images import EncodedImages
     from kerashash.data.resizing import FITS
     from kerashash.recipes import fitting, recipe
-    from kerashash.zoo import encoding
+    from kerashash.zoo import encoding, loading
 
-    data = encoding.load_data(entry.card["data"], data_dir)
-    rows = data.splits["train"]
+    data = encoding.data_of(entry, data_dir)
+    with loading.naming(entry.path / "card.json"):
+        rows = data.splits["train"]  # not of label distributions
     if len(rows) > items:
         rows = np.sort(np.random.default_rng(0).choice(rows, items, replace=False))
     x = data.x

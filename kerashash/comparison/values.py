@@ -88,7 +88,7 @@ def repair(file: pathlib.Path, columns: Sequence[str] = COLUMNS) -> None:
         columns: tuple of str; the names of its columns.
 
     Raises:
-        ValueError: if the file has other columns. It stays as it is.
+        ValueError: if it is no regular file, or has other columns. It stays as it is.
         OSError: if it cannot be written.
     """
     if file.exists():
@@ -106,8 +106,8 @@ def read(file: pathlib.Path) -> dict[tuple[str, ...], dict[str, float]]:
         dict of the values of cells, dicts by measure, by the keys of the cells.
 
     Raises:
-        ValueError: if the file has other columns, or a line that cannot be read or
-            holds a value that its measure cannot have.
+        ValueError: if it is no regular file, has other columns, or a line that cannot
+            be read or holds a value that its measure cannot have.
     """
     cells: dict[tuple[str, ...], dict[str, float]] = {}
     for key, (measure, value) in _lines(file, COLUMNS, _value):
@@ -128,8 +128,8 @@ def read_curves(
         the cells.
 
     Raises:
-        ValueError: if the file has other columns, or a line that cannot be read or
-            holds no curve.
+        ValueError: if it is no regular file, has other columns, or a line that cannot
+            be read or holds no curve.
     """
     return dict(_lines(file, CURVE_COLUMNS, _curve))
 
@@ -167,7 +167,7 @@ def _lines(
     """Read the lines of a file, if there is one: the key of each, and what it holds."""
     if not file.exists():
         return
-    content = file.read_bytes()
+    content = files.read_regular(file)
     # Another process may be writing the last line, or have been killed.
     content = content[: _whole(file, content, columns)]
     texts = (line.decode() for line in content.splitlines(keepends=True))
@@ -253,6 +253,8 @@ def _locked(file: pathlib.Path, columns: Sequence[str]) -> Iterator[io.FileIO]:
 
     A file with other columns is somebody else's: it is refused, and stays as it is.
     """
+    with contextlib.suppress(FileNotFoundError), files.regular(file):
+        pass  # a pipe would have no end
     with file.open("a+b", buffering=0) as stream:
         try:
             files.lock(stream.fileno(), time.monotonic() + _PATIENCE)

@@ -161,10 +161,12 @@ def load_distributions(
         else:
             x, d = ldl.read_mat(path)
     else:
+        fault = f"There is no file {path}"
+        if os.path.exists(path):
+            fault = f"{path} is no regular file"
         raise DatasetUnavailableError(
-            f"There is no file {path}. Pass the path of a .mat or .npz file with the "
-            "arrays `features` and `labels`, or of a .csv file, or one of "
-            f"{NAMES}."
+            f"{fault}. Pass the path of a .mat or .npz file with the arrays `features` "
+            f"and `labels`, or of a .csv file, or one of {NAMES}."
         )
     return _split(x, d, seed, query_share, validation)
 
@@ -227,6 +229,11 @@ def _split(
     validation: float,
 ) -> DistributionData:
     """Draw the queries, and validation rows of the others, at random."""
+    if not x.shape[1]:
+        raise ValueError(
+            f"`name` must have one or more features. Received: {x.shape[1]} of "
+            f"{len(x)} rows."
+        )
     order = np.random.default_rng(seed).permutation(len(x))
     queries = int(query_share * len(x))
     train, query = order[queries:], order[:queries]

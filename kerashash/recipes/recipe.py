@@ -70,11 +70,19 @@ ENCODINGS = {
 SEEDS = 2**32
 # Keys of the backbone's table that add layers on its features.
 _LAYERS = ("encoding", "components", "hidden_units", "dropout")
+# Keys of the table `entry` that are texts where it has them, as are those that every
+# card checks.
+_TEXTS = (
+    *("paper", "paper_value", "trained_on", "licence", "use", "choices"),
+    *("difference", "missing"),
+)
 # What the training writes on the card, beside the recipe's own table `entry`.
 _WRITTEN = (
     *("bits", "bit_imbalance", "counts", "data", "backbone", "seed", "training"),
     *("split", "versions", "files", "shared", "image_fit"),
 )
+# The largest size or count of a recipe: TensorFlow takes no more.
+_LARGEST_INTEGER = 2**31 - 1
 # Most bytes of a recipe; those of the zoo have some thousand.
 _MOST_BYTES = 1 << 20
 # Beyond it, a number is infinite for TensorFlow.
@@ -275,7 +283,7 @@ def read(path: str | os.PathLike[str]) -> Recipe:
         ) from error
     try:
         return _parsed(text, tables)
-    except (TypeError, ValueError) as error:
+    except (TypeError, ValueError, RecursionError) as error:
         raise type(error)(f"{error} Recipe: {os.fspath(path)!r}.") from error
 
 
@@ -285,6 +293,8 @@ def _parsed(text: str, tables: dict[str, Any]) -> Recipe:
     for name in _TABLES:
         if not isinstance(tables[name], dict):
             raise ValueError(f"`{name}` must be a table. Received: {tables[name]!r}.")
+    for name in _TABLES[1:]:
+        _check_integers(name, tables[name])
     entry, training = tables["entry"], tables["training"]
     _check_keys("entry", entry, ("name", "method", "metrics"), optional=None)
     check_choices({"method": [*METHODS]}, method=entry["method"])
@@ -345,6 +355,9 @@ def _check_entry(
         raise ValueError(
             f"`entry` must hold what JSON can hold. Received: {error}."
         ) from error
+    for key in _TEXTS:
+        if not isinstance(entry.get(key, ""), str):
+            raise TypeError(f"`entry.{key}` must be a text. Received: {entry[key]!r}.")
     written = sorted({*entry} & {*_WRITTEN})
     if written:
         raise ValueError(
@@ -445,6 +458,11 @@ def _backbone(table: dict[str, Any]) -> Backbone:
         check_integer("backbone.hidden_units", layers["hidden_units"])
     if "dropout" in layers:
         _check_number("backbone.dropout", layers["dropout"], most=1)
+        if layers["dropout"] == 1:
+            raise ValueError(
+                "`backbone.dropout` must be less than 1, which leaves nothing. "
+                f"Received: {layers['dropout']}."
+            )
         if not {"encoding", "hidden_units"} & {*layers}:
             raise ValueError(
                 "`backbone.dropout` needs a layer to follow, `encoding` or "
@@ -532,6 +550,19 @@ def _table(kind: type, name: str, table: Any) -> Any:
             f"{table['warmup_epochs']} of {table['epochs']}."
         )
     return kind(**table)
+
+
+def _check_integers(name: str, value: object) -> None:
+    """Check that no integer in a table is beyond what TensorFlow takes."""
+    if isinstance(value, dict):
+        for key, item in value.items():
+            _check_integers(f"{name}.{key}", item)
+    elif isinstance(value, list):
+        for item in value:
+            _check_integers(name, item)
+    elif isinstance(value, int) and not isinstance(value, bool):
+        most = SEEDS - 1 if name.endswith(".seed") else _LARGEST_INTEGER
+        check_integer(name, value, least=-most, most=most)
 
 
 def _check_number(name: str, value: object, most: float = _LARGEST) -> None:

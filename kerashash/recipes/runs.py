@@ -20,9 +20,9 @@ import numpy.typing as npt
 import tensorflow as tf
 
 from kerashash import backbones, data, files, installed, zoo
-from kerashash.checks import check_integer
+from kerashash.checks import check_integer, first_line
 from kerashash.data import feature_cache
-from kerashash.methods import HashModel, self_training
+from kerashash.methods import DDHLDL, HashModel, self_training
 from kerashash.recipes import fitting
 from kerashash.recipes.recipe import (
     ENCODINGS,
@@ -31,6 +31,7 @@ from kerashash.recipes.recipe import (
     FineTuning,
     Recipe,
     Solving,
+    VectorTraining,
     read,
 )
 from kerashash.zoo import card_metrics, cards, encoding, writing
@@ -266,14 +267,35 @@ def check_model(recipe: Recipe, rows: Any, seed: int) -> None:
         seed: int.
 
     Raises:
-        TypeError, ValueError: if the method does not take its options.
+        TypeError, ValueError: if the method does not take its options, there is no
+            memory for the model, or no epochs are left for the network that encodes.
 
     Example:
         >>> recipe = read(zoo.recipe_path("ssdh-digits-48"))
         >>> check_model(recipe, data.load("digits"), seed=0)
     """
     wide = max(_WIDE, recipe.model.get("bits", 0))
-    model_for(recipe, fitting.network(np.zeros((1, wide), np.float32)), rows, seed)
+    x = np.zeros((1, wide), np.float32)
+    # Encodings have to see the data, and take little memory.
+    plain = dataclasses.replace(recipe.backbone, encoding=None, components=None)
+    try:
+        network = fitting.network(x, feature_layers(x, plain))
+        model = model_for(recipe, network, rows, seed)
+    except (MemoryError, tf.errors.ResourceExhaustedError) as error:
+        raise ValueError(
+            "`backbone` and `model` must have sizes for which there is memory. "
+            f"Received: {recipe.backbone.table()} and {recipe.model}: "
+            f"{first_line(error)}."
+        ) from error
+    training = recipe.training
+    if isinstance(model, DDHLDL) and isinstance(training, VectorTraining):
+        code_epochs = model.options["code_epochs"]
+        if training.epochs <= code_epochs:
+            raise ValueError(
+                "`training.epochs` must be more than `model.code_epochs`, for the "
+                "network that encodes is trained after these. Received: "
+                f"epochs={training.epochs} and code_epochs={code_epochs}."
+            )
 
 
 def _machine() -> str:

@@ -103,6 +103,37 @@ def load_data(
     return data.from_directory(folder, **options)
 
 
+def data_of(zoo_entry: Entry, data_dir: str | os.PathLike[str] | None) -> Any:
+    """Load the data that an entry has encoded.
+
+    Args:
+        zoo_entry: `Entry`.
+        data_dir: path or None; as for `load_data`.
+
+    Returns:
+        As `load_data`.
+
+    Raises:
+        ValueError: if the card does not say which data, or as `load_data`; the error
+            names the card.
+        TypeError, DatasetUnavailableError: as `load_data`.
+
+    Example:
+        >>> from kerashash import zoo
+        >>> data_of(zoo.entry("ssdh-digits-48"), None).num_query
+        300
+    """
+    card = zoo_entry.path / "card.json"
+    if not zoo_entry.card.get("data"):
+        raise ValueError(
+            f"{card} does not say which data the entry has encoded, and none are given."
+        )
+    try:
+        return load_data(zoo_entry.card["data"], data_dir)
+    except (TypeError, ValueError) as error:
+        raise type(error)(f"{error} From {card}.") from error
+
+
 def counts(data: "RetrievalData | DistributionData") -> dict[str, int]:
     """What a card says of how many rows the data of its entry have.
 
@@ -284,22 +315,14 @@ def compare_with_data(
     _, path, card = zoo_entry
     file = path / "codes.npz"
     if data is None:
-        if not card.get("data"):
-            raise ValueError(
-                f"`data` must be given: {path / 'card.json'} does not say which data "
-                "the entry has encoded."
-            )
-        try:
-            data = load_data(card["data"], data_dir)
-        except (TypeError, ValueError) as error:
-            raise type(error)(f"{error} From {path / 'card.json'}.") from error
+        data = data_of(zoo_entry, data_dir)
     if "query_distributions" in stored:
         return {"query": _compare_distributions(zoo_entry, stored, model, data)}
     # The labels of a surrogate are those of another data set.
     surrogate = card.get("surrogate", False)
     for split, (_, labels) in _splits(data).items():
         stored_labels = stored.get(f"{split}_labels", labels)
-        if stored_labels.shape[0] != len(labels) or not (
+        if stored_labels.shape[:1] != (len(labels),) or not (
             surrogate or np.array_equal(stored_labels, labels)
         ):
             raise ValueError(
@@ -320,10 +343,10 @@ def compare_with_data(
     agreements: dict[str, Agreement | Closeness] = {}
     for key in sorted(there):
         split = key.removesuffix("_codes")
-        if stored[key].shape != codes[key].shape:
+        if stored[key].shape != codes[key].shape or stored[key].dtype != np.uint8:
             raise ValueError(
-                f"{file} must hold codes of shape {codes[key].shape}. Received "
-                f"{key} of shape {stored[key].shape}."
+                f"{file} must hold codes of shape {codes[key].shape}, uint8. Received "
+                f"{key} of shape {stored[key].shape}, {stored[key].dtype}."
             )
         different = stored[key] ^ codes[key]
         n = len(different)

@@ -24,6 +24,13 @@ if TYPE_CHECKING:  # it imports TensorFlow
 
 #: Another machine may round a predicted label distribution in another way, by less.
 MOST_DIFFERENCE = 1e-4
+#: What every entry with codes stores.
+REQUIRED_ARRAYS = (
+    "query_codes",
+    "query_labels",
+    "database_codes",
+    "database_labels",
+)
 # Most layers of one sequence, which Keras builds anew with each. An entry has 24.
 _MAX_SEQUENTIAL = 200
 
@@ -181,10 +188,10 @@ def _recomputed(
             )
 
     if "bit_imbalance" in card:
-        with _naming(path / "codes.npz"):
+        with naming(path / "codes.npz"):
             imbalance = bit_imbalance(codes["database_codes"], model.bits)
         check("bit_imbalance", card["bit_imbalance"], imbalance)
-    with _naming(path / "card.json", "codes.npz"):
+    with naming(path / "card.json", "codes.npz"):
         bits = model.bits if model.has_codes else None
         values = card_metrics.measure(card["metrics"], codes, bits)
     results = []
@@ -208,7 +215,7 @@ def check_golden(model: "HashModel", path: pathlib.Path) -> None:
     """
     kind = "codes" if model.has_codes else "distributions"
     golden = _arrays(path / "golden.npz", ("inputs", kind))
-    with _naming(path / "golden.npz", "config.json"):
+    with naming(path / "golden.npz", "config.json"):
         # Called, not encoded: for four inputs, tracing a graph would take longer.
         values = model(golden["inputs"], training=False).numpy()
         # Nothing could differ in no rows, or next to a NaN.
@@ -277,7 +284,8 @@ def build_model(zoo_entry: Entry) -> "HashModel":
             raise ValueError("a compile_config")
         saving.check_config(config, max_sequential=_MAX_SEQUENTIAL)
         # Not Keras' setting, where the config says nothing: codes would be others.
-        with saving.limited_weights(values), dtype_policy("float32"):
+        limited = saving.limited_weights(values, weight_files.TRAINING_VALUES)
+        with limited, dtype_policy("float32"):
             model = keras.saving.deserialize_keras_object(config)
     except Exception as error:  # Keras and TensorFlow have types of their own
         raise ValueError(
@@ -304,6 +312,65 @@ def build_model(zoo_entry: Entry) -> "HashModel":
     return model
 
 
+def code_length(found: Entry) -> int:
+    """The code length that the card of an entry says.
+
+    Args:
+        found: `Entry`, whose model has codes.
+
+    Returns:
+        int.
+
+    Raises:
+        ValueError: if it says none.
+
+    Example:
+        >>> from kerashash import zoo
+        >>> code_length(zoo.entry("adalabel-cifar10-24"))
+        24
+    """
+    if "bits" not in found.card:
+        raise ValueError(
+            f"{found.path / 'card.json'} must have `bits`, the length of the entry's "
+            "codes. Received none."
+        )
+    bits: int = found.card["bits"]
+    return bits
+
+
+@contextlib.contextmanager
+def stored(
+    found: Entry,
+) -> Iterator[tuple[dict[str, npt.NDArray[Any]], int | None]]:
+    """Read what an entry stores, and name its files in the errors of the block.
+
+    Args:
+        found: `Entry`.
+
+    Yields:
+        ``(arrays, bits)``: dict of arrays, those that `kerashash.zoo.save` takes as
+        `codes`; and int, the code length, or None of a model without codes.
+
+    Raises:
+        ValueError: if an array or the code length is missing, or the block raises an
+            error.
+
+    Example:
+        >>> from kerashash import zoo
+        >>> with stored(zoo.entry("adalabel-cifar10-24")) as (arrays, bits):
+        ...     arrays["query_codes"].shape, bits
+        ((10000, 3), 24)
+    """
+    file, bits = found.path / "codes.npz", None
+    if "bits" not in found.card and "query_distributions" in archives.read_npz(file):
+        arrays = _arrays(file, ("query_labels", "query_distributions"))
+    else:
+        bits = code_length(found)
+        arrays = _arrays(file, REQUIRED_ARRAYS)
+    with naming(found.path / "card.json", "codes.npz"):
+        yield arrays, bits
+
+
 def _arrays(
     path: pathlib.Path, required: tuple[str, ...]
 ) -> dict[str, npt.NDArray[Any]]:
@@ -316,8 +383,22 @@ def _arrays(
 
 
 @contextlib.contextmanager
-def _naming(path: pathlib.Path, *others: str) -> Iterator[None]:
-    """Name the files in the error if their content is of no use."""
+def naming(path: pathlib.Path, *others: str) -> Iterator[None]:
+    """Name files of an entry in the errors of the block: their content is of no use.
+
+    Args:
+        path: `pathlib.Path` of a file.
+        *others: str; the names of further files of its folder.
+
+    Raises:
+        ValueError: if the block raises an error.
+
+    Example:
+        >>> with naming(pathlib.Path("card.json")):
+        ...     {}["bits"]  # doctest: +ELLIPSIS
+        Traceback (most recent call last):
+        ValueError: card.json must hold what fits the entry's model. Received: ...
+    """
     names = " and ".join((str(path), *others))
     try:
         yield

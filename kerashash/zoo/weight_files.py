@@ -24,6 +24,9 @@ if TYPE_CHECKING:  # they import TensorFlow
 
     from kerashash.methods import HashModel
 
+#: Most values of the networks of training that an entry leaves out. Its loader makes
+#: them, half a gigabyte, for a config alone; the file must justify what is larger.
+TRAINING_VALUES = 1 << 27
 # Networks of at least so many parameters have files of their own.
 _LARGE_PARAMETERS = 1_000_000
 # Arrays up to this size are not compressed.
@@ -83,11 +86,10 @@ def save(
 
     networks = _large_networks(model.backbone)
     # What training needs, or needs to resume: encoding does not.
-    skipped = [
-        *networks,
-        *_training_networks(model).values(),
-        model._training_state,
-    ]
+    of_training = [*_training_networks(model).values()]
+    if sum(network.count_params() for network in of_training) > TRAINING_VALUES:
+        of_training = []
+    skipped = [*networks, *of_training, model._training_state]
     keras.saving.save_weights(model, path, objects_to_skip=skipped)
     # The optimizer of a compiled model is saved too.
     arrays = _read_arrays(path)
@@ -157,7 +159,8 @@ def load(
     try:
         file = path
         with h5py.File(path, "r") as stored:
-            # Entries of before kerashash 0.2 hold the networks of training too.
+            # Entries of before kerashash 0.2 hold the networks of training too, and so
+            # do those of very large ones.
             absent = [
                 network
                 for name, network in _training_networks(model).items()

@@ -29,12 +29,6 @@ if TYPE_CHECKING:  # it imports TensorFlow
     from kerashash.data import DistributionData, RetrievalData
     from kerashash.methods import HashModel
 
-_REQUIRED_ARRAYS = (
-    "query_codes",
-    "query_labels",
-    "database_codes",
-    "database_labels",
-)
 # What is in the folder of an entry; README.md is that of a hub.
 _CONTENT = ("card.json", "card.md", "README.md", *FILES)
 # What a card says of the entry's own model and files: another's would be wrong.
@@ -561,11 +555,11 @@ def _checked_arrays(codes: Mapping[str, Any]) -> dict[str, npt.NDArray[Any]]:
 
 def _check_codes(codes: Mapping[str, npt.NDArray[Any]], bits: int) -> None:
     """Check that codes are packed, and that each has labels."""
-    missing = sorted(set(_REQUIRED_ARRAYS) - set(codes))
+    missing = sorted(set(loading.REQUIRED_ARRAYS) - set(codes))
     if missing:
         raise ValueError(
-            f"`codes` must have the keys {_REQUIRED_ARRAYS}. Received codes without "
-            f"{missing}."
+            f"`codes` must have the keys {loading.REQUIRED_ARRAYS}. Received codes "
+            f"without {missing}."
         )
     for key in codes:
         split, _, kind = key.rpartition("_")

@@ -408,6 +408,126 @@ def test_arrays_that_do_not_fit_are_named(folder, file, change):
         zoo.verify(folder)
 
 
+COMMANDS = {
+    "evaluate": ["evaluate"],
+    **{
+        kind: ["plot", "--out", "x.png", "--kind", kind]
+        for kind in ("pr", "pn", "tsne", "bits", "neighbours")
+    },
+}
+
+
+def refusal(command, folder, capsys, monkeypatch):
+    """What a command says of an entry that it refuses."""
+    monkeypatch.chdir(folder.parent)
+    assert cli.main([*COMMANDS[command], str(folder)]) == 2
+    assert not (folder.parent / "x.png").exists()
+    return capsys.readouterr().err
+
+
+@pytest.mark.parametrize("command", ["evaluate", "pr", "pn", "tsne"])
+@pytest.mark.parametrize(
+    ("key", "change"),
+    [
+        ("query_labels", None),
+        ("query_codes", None),
+        ("database_codes", None),
+        ("database_labels", None),
+        ("query_labels", lambda a: np.array(3)),
+        ("query_labels", lambda a: np.zeros(5, [("a", "i4")])),
+        ("query_labels", lambda a: a[:2]),
+        ("query_labels", lambda a: a + 3),
+        ("query_labels", lambda a: a.astype(str)),
+        ("query_codes", lambda a: a.astype("f4")),
+        ("query_codes", lambda a: a.ravel()),
+        ("database_codes", lambda a: a[:0]),
+    ],
+)
+def test_commands_name_arrays_that_do_not_fit(
+    folder, command, key, change, capsys, monkeypatch
+):
+    arrays = dict(np.load(folder / "codes.npz"))
+    array = arrays.pop(key)
+    if change is not None:
+        if command == "tsne" and key == "database_codes":
+            return  # it does not draw them
+        arrays[key] = change(array)
+    np.savez_compressed(folder / "codes.npz", **arrays)
+    sign(folder, "codes.npz")
+    said = refusal(command, folder, capsys, monkeypatch)
+    assert str(folder) in said
+    assert "codes.npz" in said
+    assert key in said
+
+
+@pytest.mark.parametrize(
+    ("command", "changes", "message"),
+    [
+        *(
+            (command, {"bits": None}, "must have `bits`")
+            for command in ("evaluate", "pr", "pn", "tsne", "bits")
+        ),
+        ("evaluate", {"metrics": [{"name": "mAP@ALL", "value": 0.5}]}, "Missing"),
+        ("evaluate", {"metrics": [{**METRIC, "value": 0.5, "ties": "x"}]}, "ties"),
+        ("neighbours", {}, "does not say which data"),
+        ("neighbours", {"data": {"x": 3}}, "'x'"),
+    ],
+)
+def test_commands_name_a_wrong_card(
+    folder, command, changes, message, capsys, monkeypatch
+):
+    edit(folder, **changes)
+    said = refusal(command, folder, capsys, monkeypatch)
+    assert str(folder / "card.json") in said
+    assert message in said
+
+
+@pytest.mark.parametrize(
+    "config", ["{}", "[1]", "{", '{"config": {"neighbours": "x"}}']
+)
+def test_commands_name_a_wrong_config(folder, config, capsys, monkeypatch):
+    (folder / "config.json").write_text(config)
+    sign(folder, "config.json")
+    said = refusal("neighbours", folder, capsys, monkeypatch)
+    assert str(folder / "config.json") in said
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"paper_value": 0.5},
+        {"paper_value": ["mAP@ALL 0.5"]},
+        {"paper_value": "mAP@ALL 0.5."},
+        {"data": {"name": ["digits"]}},
+        {"method": None},
+        {"metrics": [{**METRIC, "measured": False, "value": None}]},
+    ],
+)
+def test_a_card_of_any_texts_is_shown(folder, changes, monkeypatch):
+    edit(folder, **changes)
+    monkeypatch.chdir(folder.parent)
+    assert cli.main([*COMMANDS["bits"], str(folder)]) == 0
+    edit(folder, bits=None)
+    assert cli.main(["compare", str(folder)]) == 0
+
+
+@pytest.mark.parametrize(
+    ("key", "change"),
+    [
+        ("query_labels", lambda a: np.array(3)),
+        ("query_codes", lambda a: a.astype(np.int64)),
+        ("query_codes", lambda a: a.astype(str)),
+    ],
+)
+def test_arrays_that_no_codes_compare_with_are_named(key, change, tmp_path):
+    folder = zoo.export("ssdh-digits-48", tmp_path).path
+    arrays = dict(np.load(folder / "codes.npz"))
+    np.savez_compressed(folder / "codes.npz", **arrays | {key: change(arrays[key])})
+    sign(folder, "codes.npz")
+    with pytest.raises(ValueError, match=r"codes\.npz"):
+        zoo.compare_codes(folder, verbose=0)
+
+
 # Networks by name
 
 

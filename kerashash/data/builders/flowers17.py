@@ -68,15 +68,15 @@ def read_splits(
             raise ValueError(
                 f"{path}: `{name}` must hold numbers. Received dtype: {ids.dtype}."
             )
-        splits[name] = ids.astype(np.int64)
-    for name, ids in splits.items():
         values, counts = np.unique(ids, return_counts=True)
-        wrong = values[(counts > 1) | (values < 1) | (values > num_images)]
+        outside = (values < 1) | (values > num_images) | (values % 1 != 0)
+        wrong = values[(counts > 1) | outside]
         if wrong.size:
             raise ValueError(
                 f"{path}: `{name}` must hold ids from 1 to {num_images}, each once. "
                 f"Received: {wrong[:10].tolist()}."
             )
+        splits[name] = ids.astype(np.int64)
     return splits
 
 

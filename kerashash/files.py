@@ -621,7 +621,8 @@ def regular(path: str | os.PathLike[str]) -> Iterator[io.BufferedReader]:
 
 def _replaced(path: str | os.PathLike[str]) -> tuple[pathlib.Path, int | None]:
     """The file that a path points to, and its mode; None if there is none yet."""
-    target = pathlib.Path(os.path.realpath(path_text(path, "path")))
+    name = os.path.expanduser(path_text(path, "path"))
+    target = pathlib.Path(os.path.realpath(name))
     if not target.parent.is_dir():
         # By the name that the user gave, not that of the file which takes its place.
         reason = os.strerror(errno.ENOENT)

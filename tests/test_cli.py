@@ -267,6 +267,38 @@ def test_search_draws_the_neighbours(photographs, tmp_path, monkeypatch, capsys)
     assert not (tmp_path / "none.png").exists()
 
 
+def test_a_sheet_that_is_too_large_is_refused_before_it_is_drawn(
+    photographs, tmp_path, monkeypatch, capsys
+):
+    folder, _, _ = photographs
+    monkeypatch.setattr("kerashash.monitoring.plots.MOST_NEIGHBOURS", 5)
+    monkeypatch.setattr("kerashash.store.pictures.thumbnail", None)
+    where = [str(folder / "22.png"), "--in", str(folder / "p.khs")]
+    file = tmp_path / "sheet.png"
+    assert cli.main(["search", *where, "--png", str(file)]) == 2
+    error = capsys.readouterr().err
+    assert error.startswith("kerashash: --png takes at most 490 queries, with 5 neigh")
+    assert error.endswith(" Received: 1, with 7 each.\n")
+    assert not file.exists()
+
+
+def test_photographs_are_searched_in_the_home_folder(
+    photographs, tmp_path, monkeypatch, capsys
+):
+    folder, _, _ = photographs
+    monkeypatch.setenv("HOME", str(folder))
+    monkeypatch.setenv("USERPROFILE", str(folder))  # of Windows
+    monkeypatch.chdir(tmp_path)
+    words = ["search", "~/22.png", "--in", "~/p.khs", "--images", "~"]
+    assert cli.main([*words, "--top", "1"]) == 0
+    assert capsys.readouterr().out.endswith("    0  22.png\n")
+    assert cli.main([*words, "--html", "page.html"]) == 0
+    page = (tmp_path / "page.html").read_text()
+    assert (page.count("<img "), page.count("not readable")) == (8, 0)
+    assert cli.main([*words, "--png=~/page.png"]) == 0
+    (folder / "page.png").unlink()
+
+
 def test_a_neighbour_that_is_missing_leaves_the_others(
     photographs, tmp_path, monkeypatch
 ):

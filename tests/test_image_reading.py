@@ -766,6 +766,36 @@ def test_folders_patterns_and_generators_of_paths_are_read(model, folder, monkey
             vectors.encode(x)
 
 
+def test_the_home_folder_is_that_of_whoever_reads(model, folder, monkeypatch):
+    monkeypatch.setenv("HOME", str(folder))
+    monkeypatch.setenv("USERPROFILE", str(folder))  # of Windows
+    monkeypatch.chdir(folder / "1")
+    expected = model.encode([folder / "0" / "1.png"])
+    for x in ("~/0/1.png", ["~/0/1.png"], iter(["~/0/1.png"]), "~/0/*.png"):
+        np.testing.assert_array_equal(model.encode(x), expected)
+    np.testing.assert_array_equal(
+        read_images(["~/0/1.png"], 20), read_images([folder / "0" / "1.png"], 20)
+    )
+    # Names that only begin like it, and a folder of that name which a pattern matches.
+    os.link("1.png", "~1.png")
+    os.makedirs("~/0")
+    os.link("1.png", "~/0/1.png")
+    expected = model.encode(["1.png"])
+    for x in ("~1.png", ["~1.png"], "~1*", ["./~/0/1.png"], "*/0/*"):
+        np.testing.assert_array_equal(model.encode(x), expected)
+
+
+def test_names_in_errors_are_escaped_once():
+    vectors = kerashash.AdaLabelHash("features", bits=8, num_classes=2)
+    with pytest.raises(ValueError, match=r"paths: 'a\\nb\.png'"):
+        vectors.encode(["a\nb.png"])
+    images = kerashash.data.EncodedImages(
+        lambda rows: [b""], 1, 8, stamp="", names=["a\nb.png"]
+    )
+    with pytest.raises(ValueError, match=r"Received: 'a\\nb\.png' \(empty\)"):
+        images.check(np.array([0]))
+
+
 def test_paths_may_be_any_that_can_be_counted(folder):
     paths = sorted((folder / "0").iterdir())
     expected = read_images(paths, 8)

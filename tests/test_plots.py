@@ -19,9 +19,9 @@ def test_relevant_neighbours_have_another_frame(tmp_path, shape):
         np.zeros((2, *shape)), np.ones((2, 3, *shape)), relevant, path
     )
     frames = [
-        matplotlib.colors.same_color(axis.spines["top"].get_edgecolor(), "tab:green")
-        for axis in figure.axes
-        if axis.spines["top"].get_linewidth() > 2
+        matplotlib.colors.same_color(frame.get_edgecolor(), "tab:green")
+        for frame in figure.axes[0].patches
+        if frame.get_linewidth() > 2
     ]
     assert frames == relevant.ravel().tolist()
     (legend,) = figure.legends
@@ -33,8 +33,9 @@ def test_relevant_neighbours_have_another_frame(tmp_path, shape):
 def test_zero_is_black(shape):
     black = np.zeros((1, *shape), np.uint8)
     figure = plots.retrieval_grid(black, 255 - black[:, None])
-    pixels = [axis.images[0] for axis in figure.axes]
-    colours = [image.to_rgba(image.get_array(), bytes=True) for image in pixels]
+    colours = [
+        image.to_rgba(image.get_array(), bytes=True) for image in figure.axes[0].images
+    ]
     assert [colour[0, 0, :3].tolist() for colour in colours] == [[0] * 3, [255] * 3]
 
 
@@ -394,8 +395,58 @@ def test_each_array_of_images_has_its_own_scale():
     figure = plots.retrieval_grid(
         np.zeros((1, 8, 8), np.uint8), np.ones((1, 1, 8, 8), np.float32)
     )
-    limits = [axis.images[0].get_clim() for axis in figure.axes]
+    limits = [image.get_clim() for image in figure.axes[0].images]
     assert limits == [(0, 255), (0, 1)]
+
+
+def test_a_grid_takes_time_in_proportion_to_its_images(tmp_path, monkeypatch):
+    """Neither an axis for each nor a layout of them, nor are they joined for SVG."""
+    monkeypatch.setattr("matplotlib.image.composite_images", None)
+    engine = "matplotlib.layout_engine.ConstrainedLayoutEngine.execute"
+    monkeypatch.setattr(engine, None)
+    with matplotlib.rc_context({"figure.constrained_layout.use": True}):
+        figure = draw("retrieval_grid", path=tmp_path / "grid.svg")
+    assert len(figure.axes) == 1
+
+
+@pytest.mark.parametrize(
+    ("image", "neighbour"), [((8, 8), (8, 8)), ((8, 2), (2, 8, 3)), ((1, 9), (9, 1))]
+)
+def test_nothing_of_a_grid_lies_upon_another(image, neighbour):
+    figure = plots.retrieval_grid(
+        np.zeros((2, *image)),
+        np.zeros((2, 3, *neighbour)),
+        np.ones((2, 3), bool),
+        captions=[["10 bits"] * 3] * 2,
+        title="\n".join(["word " * 6] * 2),
+    )
+    figure.draw_without_rendering()
+    (axis,) = figure.axes
+    for drawn in axis.images:
+        width, height = drawn.get_window_extent().size
+        rows, columns = drawn.get_array().shape[:2]
+        assert width / height == pytest.approx(columns / rows)
+        assert max(width, height) == pytest.approx(0.82 * figure.dpi)
+    texts = [text for text in axis.texts if text.get_text()]
+    assert [text.get_text() for text in texts] == [
+        *("query", "1", "10 bits", "2", "10 bits", "3", "10 bits"),
+        *["10 bits"] * 3,
+    ]
+    drawn = [*axis.images, *texts, figure._suptitle, figure.legends[0]]
+    boxes = [artist.get_window_extent() for artist in drawn]
+    assert not any(x.overlaps(y) for x, y in itertools.combinations(boxes, 2))
+    for box in boxes:
+        assert figure.bbox.containsx(box.x0)
+        assert figure.bbox.containsx(box.x1)
+        assert figure.bbox.containsy(box.y0)
+        assert figure.bbox.containsy(box.y1)
+
+
+@pytest.mark.parametrize("shape", [(491, 1), (1, 601)])
+def test_a_grid_that_is_too_large_to_draw_is_refused(shape):
+    q, k = shape
+    with pytest.raises(ValueError, match=f"`queries` must .*: {q}, and {k} for each"):
+        plots.retrieval_grid(np.zeros((q, 1, 1)), np.zeros((q, k, 1, 1)))
 
 
 def test_a_grid_needs_queries():
@@ -589,7 +640,7 @@ def test_relevance_is_true_or_false(relevant):
 
 def test_relevance_may_be_zero_and_one():
     figure = draw("retrieval_grid", relevant=[[1, 0]])
-    styles = [axis.spines["top"].get_linestyle() for axis in figure.axes[1:]]
+    styles = [frame.get_linestyle() for frame in figure.axes[0].patches[1:]]
     assert styles[0] == "-" != styles[1]
 
 

@@ -81,6 +81,7 @@ def check_output(option: str, path: str | None, suffix: str = "") -> None:
     """
     if path is None:
         return
+    path = os.path.expanduser(path)
     is_other = os.path.exists(path) and not os.path.isfile(path)
     if not path or not path.lower().endswith(suffix) or is_other:
         ending = f" that ends in {suffix}" if suffix else ""

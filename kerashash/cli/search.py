@@ -1,5 +1,6 @@
 """The commands ``kerashash search | duplicates``: they read a store of codes."""
 
+import os
 import pathlib
 from collections.abc import Sequence
 from typing import Any
@@ -61,6 +62,8 @@ def _search(
     # Before what takes seconds, of which TensorFlow is the first.
     check_output("--png", png, ".png")
     check_output("--html", html)
+    queries = tuple(map(os.path.expanduser, queries))
+    images = os.path.expanduser(images)
     from kerashash.checks import check_integer
     from kerashash.cli.models import load
     from kerashash.store import CodeStore
@@ -129,11 +132,21 @@ def _draw_sheet(
     import numpy as np
 
     from kerashash.codes import in_bits
-    from kerashash.monitoring.plots import retrieval_grid
+    from kerashash.monitoring.plots import (
+        MOST_NEIGHBOURS,
+        MOST_QUERIES,
+        retrieval_grid,
+    )
     from kerashash.store.pictures import SIDE, thumbnail, thumbnail_or_gray
 
-    _check_pictures(results, images)
     most = max(map(len, results))
+    if len(queries) > MOST_QUERIES or most > MOST_NEIGHBOURS:
+        raise ValueError(
+            f"--png takes at most {MOST_QUERIES} queries, with {MOST_NEIGHBOURS} "
+            "neighbours each (--top); --html takes more. "
+            f"Received: {len(queries):,}, with {most:,} each."
+        )
+    _check_pictures(results, images)
     neighbours = np.full((len(queries), most, SIDE, SIDE, 3), 255, np.uint8)
     captions = np.full((len(queries), most), "", object)
     for number, rows in enumerate(results):

@@ -225,7 +225,9 @@ def _matching(pattern: str) -> dict[str, bool]:
     """
     drive, rest = os.path.splitdrive(pattern)
     parts = rest.replace(os.altsep or os.sep, os.sep).split(os.sep)
-    matches = {drive + os.sep if rest.startswith(os.sep) else drive: True}
+    # Not "": what is called "~" in the current folder is no home folder.
+    start = drive + os.sep if rest.startswith(os.sep) else drive or os.curdir
+    matches = {start: True}
     for part in filter(None, parts):
         matches = {
             path: is_folder
@@ -237,12 +239,12 @@ def _matching(pattern: str) -> dict[str, bool]:
 
 
 def _matching_in(folder: str, part: str) -> Iterator[tuple[str, bool]]:
-    """What a part of a pattern matches in a folder, or in the current one."""
+    """What a part of a pattern matches in a folder."""
     if part == "**":
-        for parent, _, _ in walk(folder or os.curdir):
+        for parent, _, _ in walk(folder):
             yield parent, True
     elif glob.has_magic(part):
-        for name, is_folder, is_link in _listed(folder or os.curdir):
+        for name, is_folder, is_link in _listed(folder):
             is_shown = part.startswith(".") or not name.startswith(".")
             if is_shown and not (is_folder and is_link) and fnmatch.fnmatch(name, part):
                 yield os.path.join(folder, name), is_folder

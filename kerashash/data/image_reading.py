@@ -92,7 +92,7 @@ def read_images(
     and images of more than 134 million pixels are not read, nor are rare kinds of TIFF.
 
     Args:
-        paths: list of paths, or another iterable of them.
+        paths: list of paths, or another iterable of them. ``~`` is the home folder.
         image_size: int from 1 to 4096; the side in pixels to which images are resized
             (bicubic, antialiased).
         fit: str; how an image that is no square becomes one: "squash" resizes it
@@ -134,7 +134,10 @@ def read_images(
     faults: dict[int, str] = {}
     row = 0
     batches = read_ahead(
-        enumerate(paths), lambda item: content(item[1]), image_size, fit
+        enumerate(paths),
+        lambda item: content(os.path.expanduser(item[1])),
+        image_size,
+        fit,
     )
     for images, _, unreadable in batches:
         pixels[row : row + len(images)] = images

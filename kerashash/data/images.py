@@ -198,7 +198,7 @@ class EncodedImages:
                 reason = getattr(error, "strerror", None) or error
                 raise ValueError(
                     "`x` must hold images that can be read. Received: "
-                    f"{self._name(row)!r} ({reason})."
+                    f"'{self._name(row)}' ({reason})."
                 ) from error
 
     def check_unchanged(self) -> None:

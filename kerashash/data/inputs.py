@@ -19,7 +19,6 @@ from kerashash.data.finding import image_paths
 from kerashash.data.image_reading import (
     check_faults,
     content,
-    printable,
     read_ahead,
 )
 from kerashash.data.photographs import as_taken
@@ -68,7 +67,7 @@ def batches(
         if image_size is None:
             raise ValueError(
                 "`x` must hold feature vectors: this model's backbone takes no "
-                f"images. Received paths: {printable(first)!r}, ..."
+                f"images. Received paths: {os.fspath(first)!r}, ..."
             )
         files = ImageFiles(x, batch_size, image_size, on_error == "skip", image_fit)
         return files, len(x) if isinstance(x, Sized) else None
@@ -140,7 +139,7 @@ class ImageFiles:
         paths: dict[int, str | os.PathLike[str]] = {}  # of files with faults
         for pixels, _, faults in read_ahead(
             enumerate(self._paths),
-            lambda item: content(item[1]),
+            lambda item: content(os.path.expanduser(item[1])),
             self._image_size,
             self._fit,
             self._batch_size,

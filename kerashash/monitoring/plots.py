@@ -28,7 +28,14 @@ __all__ = [
 ]
 __dir__ = __all__.copy  # what completion offers
 
-# Frames of neighbours. The dashes tell them apart without colours.
+#: How many queries, and neighbours of each, a grid takes: matplotlib draws on less than
+#: 2^16 pixels a side.
+MOST_QUERIES, MOST_NEIGHBOURS = 490, 600
+# Of a grid, in inches: the cell of an image, with a margin around the image, and what
+# separates the queries from their neighbours.
+_CELL, _MARGIN, _GAP = 0.9, 0.04, 0.27
+# Frames of images, and of neighbours: the dashes tell them apart without colours.
+_PLAIN: dict[str, Any] = {"color": "black", "linewidth": 0.8}
 _RELEVANT: dict[str, Any] = {"color": "tab:green", "linewidth": 2.5, "linestyle": "-"}
 _IRRELEVANT: dict[str, Any] = {
     "color": "tab:red",
@@ -104,9 +111,10 @@ def retrieval_grid(
     says so.
 
     Args:
-        queries: array ``(q, height, width)`` or ``(q, height, width, 3)``, of one or
-            more; uint8, or float in [0, 1]. 0 is black.
-        neighbours: array ``(q, k, ...)`` of images like `queries`, nearest first.
+        queries: array ``(q, height, width)`` or ``(q, height, width, 3)``, of 1 to 490
+            images; uint8, or float in [0, 1]. 0 is black.
+        neighbours: array ``(q, k, ...)`` of images like `queries`, nearest first; at
+            most 600 for each.
         relevant: array ``(q, k)`` of bool, or of the integers 0 and 1, whether each
             neighbour is relevant; or None if that is not known, and there are no
             frames.
@@ -118,8 +126,8 @@ def retrieval_grid(
         `matplotlib.figure.Figure`.
 
     Raises:
-        ValueError: if the shapes do not match, there are no queries, or `path` cannot
-            be written.
+        ValueError: if the shapes do not match, there are no queries or more images
+            than can be drawn, or `path` cannot be written.
         TypeError, ValueError: if images are neither uint8 nor float in [0, 1], or
             `relevant` is neither bool nor 0 and 1.
         TypeError: if a caption is no text.
@@ -128,7 +136,7 @@ def retrieval_grid(
         >>> figure = retrieval_grid(
         ...     np.zeros((2, 8, 8)), np.zeros((2, 3, 8, 8)), np.ones((2, 3), bool)
         ... )
-        >>> len(figure.axes)
+        >>> len(figure.axes[0].images)
         8
     """
     path = figure_files.check_path(path)
@@ -148,20 +156,25 @@ def retrieval_grid(
     q, k = shapes[0]
     if q == 0:
         raise ValueError("`queries` must hold one or more images. Received: none.")
+    if q > MOST_QUERIES or k > MOST_NEIGHBOURS:
+        raise ValueError(
+            f"`queries` must hold at most {MOST_QUERIES} images, and `neighbours` "
+            f"{MOST_NEIGHBOURS} for each. Received: {q:,}, and {k:,} for each."
+        )
     if marks is not None:
         _check_marks(marks)
     if words is not None:
         _check_words(words)
-    height = 0.9 if words is None else 1.1
-    figure = matplotlib.figure.Figure(
-        figsize=(
-            0.9 * (k + 1.3),
-            height * q + 0.35 + 0.3 * (marks is not None) + 0.3 * bool(title),
-        ),
-        layout="constrained",
-    )
+    # In inches.
+    row_height = _CELL + 0.2 * (words is not None)
+    top = 0.25 + (0.05 + 0.17 * (title.count("\n") + 1) if title else 0)
+    width = _CELL * (k + 1) + _GAP
+    height = top + row_height * q + 0.3 * (marks is not None)
+    figure = matplotlib.figure.Figure(figsize=(width, height))
+    figure.set_layout_engine("none")  # whatever a matplotlibrc says
     if title:
-        figure.suptitle(title, fontsize=10, **figure_files.AS_IT_IS)
+        y = 1 - _MARGIN / height
+        figure.suptitle(title, y=y, fontsize=10, **figure_files.AS_IT_IS)
     if marks is not None:
         frames = {"relevant": _RELEVANT, "not relevant": _IRRELEVANT}
         handles = [
@@ -169,33 +182,23 @@ def retrieval_grid(
             for name, frame in frames.items()
         ]
         figure.legend(
-            handles=handles,
-            loc="outside lower center",
-            ncols=2,
-            frameon=False,
-            fontsize=9,
+            handles=handles, loc="lower center", ncols=2, frameon=False, fontsize=9
         )
-    # An empty column separates the queries from their neighbours.
-    widths = [1, 0.3, *[1] * k]
-    axes = figure.subplots(q, k + 2, squeeze=False, width_ratios=widths)
+    # One axis of inches, from the upper left corner. To lay out an axis for each image
+    # takes time that grows with the square of their number.
+    axis = figure.add_axes((0, 0, 1, 1), xlim=(0, width), ylim=(height, 0))
+    axis.set_axis_off()
     for row in range(q):
-        _draw(axes[row, 0], queries[row])
-        axes[row, 1].remove()
+        y = top + row_height * row
+        _draw(axis, queries[row], (0, y), _PLAIN, "" if row else "query")
         for rank in range(k):
-            axis = axes[row, rank + 2]
-            _draw(axis, neighbours[row, rank])
-            if words is not None:
-                caption = figure_files.name(words[row, rank])
-                axis.set_xlabel(caption, fontsize=7, **figure_files.AS_IT_IS)
+            x = _CELL * (rank + 1) + _GAP
+            frame = _PLAIN
             if marks is not None:
                 frame = _RELEVANT if marks[row, rank] else _IRRELEVANT
-                for spine in axis.spines.values():
-                    spine.set(**frame, capstyle="butt")  # others fill the dashes
-        for axis in (axes[row, 0], *axes[row, 2:]):
-            axis.set(xticks=[], yticks=[])
-    axes[0, 0].set_title("query", fontsize=9)
-    for rank in range(k):
-        axes[0, rank + 2].set_title(str(rank + 1), fontsize=9)
+            above = "" if row else str(rank + 1)
+            below = "" if words is None else figure_files.name(words[row, rank])
+            _draw(axis, neighbours[row, rank], (x, y), frame, above, below)
     figure_files.save(figure, path, dpi=120)
     return figure
 
@@ -247,6 +250,38 @@ def _check_images(name: str, images: npt.ArrayLike, axes: int) -> npt.NDArray[An
     return array
 
 
-def _draw(axis: Any, image: npt.NDArray[Any]) -> None:
-    """Draw an image; 0 is black if it is gray."""
-    axis.imshow(image, cmap="gray", vmin=0, vmax=255 if image.dtype == np.uint8 else 1)
+def _draw(
+    axis: Any,
+    image: npt.NDArray[Any],
+    corner: tuple[float, float],
+    frame: dict[str, Any],
+    above: str,
+    below: str = "",
+) -> None:
+    """Draw an image in the middle of its cell, with texts; 0 is black if it is gray."""
+    sides = np.array(image.shape[:2]) / max(image.shape[:2])
+    height, width = (_CELL - 2 * _MARGIN) * sides
+    middle = corner[0] + _CELL / 2
+    x, y = middle - width / 2, corner[1] + (_CELL - height) / 2
+    axis.imshow(
+        image,
+        cmap="gray",
+        aspect="auto",
+        vmin=0,
+        vmax=255 if image.dtype == np.uint8 else 1,
+        extent=(x, x + width, y + height, y),
+        clip_on=False,  # else SVG and PDF join them all, one after the other
+    )
+    axis.add_artist(
+        matplotlib.patches.Rectangle((x, y), width, height, fill=False, **frame)
+    )
+    axis.text(middle, y - 0.08, above, fontsize=9, ha="center")
+    axis.text(
+        middle,
+        y + height + 0.06,
+        below,
+        fontsize=7,
+        ha="center",
+        va="top",
+        **figure_files.AS_IT_IS,
+    )

@@ -44,6 +44,23 @@ def is_path(x: Any) -> bool:
     return isinstance(x, str | os.PathLike)
 
 
+def listed(x: Any) -> Any:
+    """Return one path, or several, as a list in which ``~`` is the home folder.
+
+    Args:
+        x: any value.
+
+    Returns:
+        list of str; or `x`, if it is no path, nor a list or tuple of paths.
+
+    Example:
+        >>> listed("a.jpg"), listed([1])
+        (['a.jpg'], [1])
+    """
+    x = [x] if is_path(x) else x
+    return [*map(os.path.expanduser, x)] if are_paths(x) else x
+
+
 def _is_numbered(x: Any) -> bool:
     """Whether `x` is a `keras.utils.PyDataset`."""
     keras = sys.modules.get("keras")  # a store of codes needs none

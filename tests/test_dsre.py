@@ -239,3 +239,16 @@ def test_loss_is_equation_11_by_hand(rng, preset):
     }
     for name, value in expected.items():
         np.testing.assert_allclose(history[name], [value], rtol=1e-4, err_msg=name)
+
+
+def test_the_head_is_trained_as_in_training(rng):
+    """Such as its dropout, which nothing else of this network has."""
+    head = keras.Sequential([keras.layers.Dropout(0.5), keras.layers.Dense(8)])
+    net = keras.Sequential([keras.Input((4,)), keras.layers.Dense(16)])
+    model = DSRE(net, bits=8, num_classes=2, head=head)
+    model.compile(keras.optimizers.SGD(0.0), run_eagerly=True)
+    x, y = rng.normal(size=(20, 4)), np.arange(20) % 2
+    history = model.fit(x, y, batch_size=20, epochs=2, verbose=0).history
+    assert history["loss"][0] != history["loss"][1]
+    values = [model.evaluate(x, y, verbose=0)[0] for _ in range(2)]
+    assert values[0] == values[1]

@@ -827,6 +827,33 @@ def test_dcdh_evaluates_validation_data_and_learned_codes(digits):
     assert learned["mAP@ALL"] != encoded["mAP@ALL"]
 
 
+@with_shallow(KINDS)
+def test_a_model_that_is_built_is_not_built_again(method, options):
+    model = build(method, 4, 2, 20, **options)
+    before = model.get_weights()
+    model.build((None, 4))
+    for old, new in zip(before, model.get_weights(), strict=True):
+        np.testing.assert_array_equal(new, old)
+    with pytest.raises(ValueError, match="shape"):
+        model.build((None, 5))
+    assert model._batch_shape() == (None, 4)
+
+
+@pytest.mark.parametrize("dtype", ["float16", "mixed_bfloat16"])
+@pytest.mark.parametrize("method", [AdaLabelHash, DCDH, DSRE, DDH, SSDH])
+def test_codes_are_float32_whatever_the_head_gives(method, dtype, rng):
+    x = rng.normal(size=(20, 4)).astype(np.float32)
+    head = keras.layers.Dense(16, dtype=dtype)
+    model = build(method, 4, 2, 20, head=head)
+    # Few steps: tracing a graph would take longer.
+    model.compile(keras.optimizers.SGD(0.01), run_eagerly=True)
+    history = model.fit(x, np.arange(20) % 2, batch_size=20, verbose=0).history
+    assert np.isfinite(history["loss"]).all()
+    u = model(x)
+    assert u.dtype == tf.float32
+    np.testing.assert_array_equal(model.encode(x, packed=False), discrete.sign(u))
+
+
 @with_shallow(METHODS)
 def test_training_without_rows_is_refused(method, options):
     model = build(method, 4, 2, 20, **options)

@@ -222,6 +222,8 @@ def test_bad_data_is_named(digits):
         model.self_train(labelled[0], unlabelled)
     with pytest.raises(ValueError, match="`labelled` must have one row for each"):
         model.self_train((labelled[0], labelled[1][:3]), unlabelled)
+    with pytest.raises(ValueError, match=r"`labelled` must hold labels .*\['labels'\]"):
+        model.self_train((labelled[0], {"labels": labelled[1]}), unlabelled)
     with pytest.raises(ValueError, match=r"`unlabelled` must have shape \(n, 64\)"):
         model.self_train(labelled, unlabelled[:, :5])
     endless = tf.data.Dataset.from_tensor_slices(labelled).repeat()
@@ -238,6 +240,13 @@ def test_takes_batches_of_class_ids(digits):
     batched = tf.data.Dataset.from_tensor_slices((x, ids)).batch(16)
     history = build().self_train(batched, unlabelled, epochs=1, rounds=1, verbose=0)
     assert history.history["pseudo_labelled"][1] > 0
+
+
+def test_takes_labels_in_a_dict_as_fit_does(digits):
+    (x, ids), unlabelled = few_labels(digits)
+    labelled = (x, {"label": ids})
+    history = build().self_train(labelled, unlabelled, epochs=1, rounds=0, verbose=0)
+    assert history.history["pseudo_labelled"] == [0]
 
 
 @pytest.mark.parametrize(

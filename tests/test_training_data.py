@@ -6,7 +6,7 @@ import pytest
 import tensorflow as tf
 
 import kerashash
-from kerashash import DCDH, DDHLDL, DSRE, AdaLabelHash
+from kerashash import DCDH, DDH, DDHLDL, DSRE, AdaLabelHash
 from kerashash.baselines import SSDH
 
 N = 22
@@ -14,6 +14,7 @@ X = np.random.default_rng(0).normal(size=(N, 6)).astype(np.float32)
 IDS = np.arange(N) % 3
 ROWS = np.eye(3, dtype=np.float32)[IDS]
 DSDH = {"divergence": None, "b_update": "dcc", "w_update": "ridge", "num_train": N}
+SMALL = {"num_train": N, "label_units": (4,), "fusion_units": (4,)}
 
 
 def network(*more, frozen=False):
@@ -421,7 +422,7 @@ def test_losses_are_means_over_rows_however_they_are_batched(jit_compile):
     model.compile(keras.optimizers.SGD(0.0), jit_compile=jit_compile)
     pairs = tf.data.Dataset.from_tensor_slices((X, IDS))
     truth = np.mean(
-        [model.evaluate(X[i : i + 1], IDS[i : i + 1], verbose=0)[0] for i in range(N)]
+        [model.evaluate(X[i : i + 1], IDS[i : i + 1], verbose=0) for i in range(N)]
     )
     unknown = pairs.filter(lambda x, y: True).batch(9)
     assert unknown.cardinality() == tf.data.UNKNOWN_CARDINALITY
@@ -429,13 +430,71 @@ def test_losses_are_means_over_rows_however_they_are_batched(jit_compile):
     assert N % 16
     stream = ((X[rows], IDS[rows]) for rows in (slice(0, 21), slice(21, N)))
     for data in ((X, IDS, 16), (unknown,), (pairs.batch(N).take(1),)):
-        np.testing.assert_allclose(
-            model.evaluate(*data, verbose=0)[0], truth, rtol=1e-5
-        )
+        np.testing.assert_allclose(model.evaluate(*data, verbose=0), truth, rtol=1e-5)
     fitted = model.fit(unknown, validation_data=unknown, verbose=0).history
     np.testing.assert_allclose([fitted["loss"], fitted["val_loss"]], truth, rtol=1e-5)
-    received = model.evaluate(stream, verbose=0)[0]
+    received = model.evaluate(stream, verbose=0)
     np.testing.assert_allclose(received, truth, rtol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("method", "options"),
+    [
+        (AdaLabelHash, {}),
+        (DSRE, {}),
+        (DSRE, DSDH),
+        (DCDH, SMALL),
+        (DCDH, {"variant": "V", **SMALL}),
+        (DCDH, {"variant": "S", "balance_weight": 1.0, **SMALL}),
+        (SSDH, {}),
+    ],
+)
+def test_evaluation_gives_each_value_once(method, options):
+    model = build(method, **options)
+    history = model.fit(X, IDS, validation_data=(X, IDS), verbose=0).history
+    names = model.metrics_names
+    assert names[0] == "loss"
+    assert len({*names}) == len(names)
+    epoch_values = {"learned_bit_flips"}
+    expected = {*names, *(f"val_{name}" for name in names)}
+    assert {*history} - epoch_values == expected
+    by_name = model.evaluate(X, IDS, verbose=0, return_dict=True)
+    for values in (model.evaluate(X, IDS, verbose=0), model.test_on_batch(X, IDS)):
+        assert isinstance(values, float if len(names) == 1 else list)
+        received = dict(zip(names, np.atleast_1d(values), strict=True))
+        assert received == pytest.approx(by_name, rel=1e-5)
+
+
+def from_generator(rank, index_rank=None):
+    """Batches whose inputs, or index, have no known number of dimensions."""
+    rows = {"label": ROWS, "index": np.arange(N)}
+    shapes = ([None] * rank if rank else None), ([None] if index_rank else None)
+    dataset = tf.data.Dataset.from_generator(
+        lambda: iter([(X, rows)]),
+        output_signature=(
+            tf.TensorSpec(shapes[0], tf.float32),
+            {
+                "label": tf.TensorSpec((None, 3), tf.float32),
+                "index": tf.TensorSpec(shapes[1], tf.int64),
+            },
+        ),
+    )
+    return dataset.apply(tf.data.experimental.assert_cardinality(1))
+
+
+@pytest.mark.parametrize(
+    ("method", "options"),
+    [(AdaLabelHash, {}), (DDH, {"num_train": N}), (DSRE, DSDH)],
+)
+def test_an_unknown_number_of_dimensions_is_named(method, options):
+    model = build(method, **options)
+    model.compile(keras.optimizers.SGD(0.05), jit_compile=False)
+    with pytest.raises(ValueError, match="`x` must have a known number of dimensions"):
+        model.fit(from_generator(None, 1), verbose=0)
+    # That of the index is known anyway.
+    loss = model.fit(from_generator(2), verbose=0).history["loss"]
+    expected = build(method, **options).fit(X, ROWS, batch_size=N, verbose=0).history
+    np.testing.assert_allclose(loss, expected["loss"], rtol=1e-4)
 
 
 @pytest.mark.parametrize(
@@ -540,10 +599,11 @@ def test_masked_inputs_are_not_encoded():
 def test_single_batches_are_for_methods_that_need_no_others():
     model = build(AdaLabelHash)
     model.optimizer.learning_rate = 0.0
-    expected = model.evaluate(X, IDS, verbose=0)[0]
-    assert model.test_on_batch(X, IDS)[0] == pytest.approx(expected)
+    expected = model.evaluate(X, IDS, verbose=0)
+    assert model.test_on_batch(X, IDS) == pytest.approx(expected)
     model.entry = "adalabel-digits-48"
     assert model.train_on_batch(X, ROWS, return_dict=True).keys() == {"loss"}
+    assert isinstance(model.train_on_batch(X, ROWS), float)
     assert model.entry is None  # it is no longer that of the zoo
     for method, options in ((DCDH, {"num_train": N}), (DSRE, DSDH)):
         with pytest.raises(ValueError, match="`train_on_batch` is not supported by"):

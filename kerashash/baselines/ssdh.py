@@ -13,6 +13,7 @@ from kerashash.checks import (
     refuse_arguments,
 )
 from kerashash.maths import losses
+from kerashash.methods.hash_model import build_once
 
 CHOICES = {"classification": ("softmax", "hinge")}
 
@@ -106,7 +107,7 @@ class SSDH(GradientHash):
 
     def build(self, input_shape: Any) -> None:
         super().build(input_shape)
-        self.classifier.build((None, self.bits))
+        build_once(self.classifier, (None, self.bits))
 
     def compute_losses(self, u: tf.Tensor, labels: tf.Tensor) -> dict[str, tf.Tensor]:
         """Compute the objective on one batch and its terms.

@@ -14,7 +14,7 @@ from kerashash.checks import (
     refuse_arguments,
 )
 from kerashash.maths import losses
-from kerashash.methods.hash_model import HashModel
+from kerashash.methods.hash_model import HashModel, build_once
 from kerashash.methods.layers import LabelCodewords
 from kerashash.methods.self_training import self_train
 
@@ -112,7 +112,7 @@ class AdaLabelHash(HashModel):
 
     def build(self, input_shape: Any) -> None:
         super().build(input_shape)
-        self.codewords.build((None, self.bits))
+        build_once(self.codewords, (None, self.bits))
 
     # --------------------------------------------------------------- objective
 

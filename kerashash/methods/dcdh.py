@@ -18,7 +18,7 @@ from kerashash.checks import (
 from kerashash.data import inputs
 from kerashash.maths import discrete, losses
 from kerashash.maths.similarity import LabelSimilarity
-from kerashash.methods.hash_model import HashModel
+from kerashash.methods.hash_model import HashModel, build_once
 from kerashash.methods.layers import OuterProductFusion
 from kerashash.methods.learned_codes import RankedCodes, SolvedCodes
 from kerashash.methods.trainable import Batch
@@ -200,7 +200,7 @@ class DCDH(HashModel):
         of B may raise the objective; the bit update never does.
     """
 
-    reported = (
+    reported: tuple[str, ...] = (
         "loss",
         "visual_loss",
         "label_loss",
@@ -259,6 +259,13 @@ class DCDH(HashModel):
         for name, value in (("num_classes", num_classes), ("num_train", num_train)):
             if value is None:
                 raise ValueError(f"`{name}` must be an integer. Received: None.")
+        left_out = {
+            "label_loss": variant == "V",
+            "fusion_loss": variant != "full",
+            "focal_loss": variant != "full",
+            "balance_loss": not balance_weight,
+        }
+        self.reported = tuple(n for n in self.reported if not left_out.get(n))
         super().__init__(backbone, bits, num_classes, num_train, **kwargs)
         self.options = {
             **options,
@@ -290,11 +297,11 @@ class DCDH(HashModel):
     def build(self, input_shape: Any) -> None:
         super().build(input_shape)
         if self.label_net is not None:
-            self.label_net.build((None, self.num_classes))
+            build_once(self.label_net, (None, self.num_classes))
         if self.fusion_net is not None:
-            self.fusion.build([(None, self.bits), (None, self.bits)])
-            self.fusion_net.build((None, self.bits**2))
-            self.classifier.build((None, self.bits))
+            build_once(self.fusion, [(None, self.bits), (None, self.bits)])
+            build_once(self.fusion_net, (None, self.bits**2))
+            build_once(self.classifier, (None, self.bits))
 
     # ----------------------------------------------------------------- streams
 

@@ -222,7 +222,7 @@ class DDH(HashModel):
             "quantization_loss": tf.reduce_mean((z - b) ** 2),  # eq. 6
         }
         penalty = sum(
-            tf.reduce_sum(tf.convert_to_tensor(v) ** 2)
+            tf.reduce_sum(tf.cast(v, tf.float32) ** 2)
             for v in self.hash_head.trainable_variables
         )
         total = (
@@ -342,7 +342,7 @@ class DDH(HashModel):
         ``(batch, ...)`` -> ``(batch, bits + features)``.
         """
         features = self.features(x, training=False)
-        z = self.hash_head(features)
+        z = self.codes_of(features, training=False)
         if self.needs_labels:
             return z
         if self.neighbour_backbone is not None:

@@ -29,7 +29,7 @@ from kerashash.checks import (
 from kerashash.data import inputs
 from kerashash.maths import discrete, label_graph
 from kerashash.methods import replicas
-from kerashash.methods.hash_model import HashModel
+from kerashash.methods.hash_model import HashModel, build_once
 from kerashash.methods.layers import GraphConvolution
 from kerashash.methods.training_state import Arrays
 from kerashash.retrieval.prediction import hashed_distribution
@@ -431,7 +431,7 @@ class DDHLDL(HashModel):
     def build(self, input_shape: Any) -> None:
         super().build(input_shape)
         features = output_shape(self.backbone, input_shape)
-        self.code_network.build([features, features])
+        build_once(self.code_network, [features, features])
 
     # -------------------------------------------------------------- train_step
 

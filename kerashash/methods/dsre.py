@@ -12,7 +12,7 @@ from kerashash.checks import check_choices, check_least, from_preset
 from kerashash.data import inputs
 from kerashash.maths import discrete, losses, similarity
 from kerashash.methods import replicas
-from kerashash.methods.hash_model import HashModel
+from kerashash.methods.hash_model import HashModel, build_once
 from kerashash.methods.training_state import Arrays
 
 CHOICES = {
@@ -169,6 +169,8 @@ class DSRE(HashModel):
                 f"classifies by the codes. Received: {classification_weight}."
             )
         chosen = from_preset(PRESETS, preset, hash_activation=hash_activation)
+        if divergence is None:
+            self.reported = tuple(n for n in self.reported if n != "divergence_loss")
         super().__init__(backbone, bits, num_classes, num_train, **chosen, **kwargs)
         if p_features is None:
             input_shape = getattr(self.backbone, "input_shape", (None, None))
@@ -198,7 +200,7 @@ class DSRE(HashModel):
 
     def build(self, input_shape: Any) -> None:
         super().build(input_shape)
-        self.classifier.build((None, self.bits))
+        build_once(self.classifier, (None, self.bits))
 
     # --------------------------------------------------------------- objective
 
@@ -268,7 +270,7 @@ class DSRE(HashModel):
         # Network step: eq. 11, over the network, and over W if w_update="bp".
         with tf.GradientTape() as tape:
             features = self.features(x, training=True)
-            u = self.hash_head(features)  # eq. 10
+            u = self.codes_of(features, training=True)  # eq. 10
             u, labels, index = self.gather(u, labels, index)  # (batch, bits)
             if self.options["b_update"] == "dcc":
                 codes = tf.gather(self.train_codes.value, index)
@@ -292,7 +294,7 @@ class DSRE(HashModel):
     def test_step(self, data: Any) -> dict[str, tf.Tensor]:
         x, labels, _ = self.unpack(data)
         features = self.features(x, training=False)
-        u, labels = self.gather(self.hash_head(features), labels)
+        u, labels = self.gather(self.codes_of(features, training=False), labels)
         codes = discrete.sign(u)
         values = self.compute_losses(x, features, u, labels, codes)
         values["loss"] = self.regularized(values["loss"])

@@ -195,15 +195,13 @@ class HashModel(Trainable):
 
     def build(self, input_shape: Any) -> None:
         features = output_shape(self.backbone, input_shape)
-        if not self.backbone.built:
-            self.backbone.build(input_shape)
+        build_once(self.backbone, input_shape)
         if len(features) != 2 and not self._has_own_head:
             raise ValueError(
                 "`backbone` must give features of shape (batch, width). "
                 f"Received a network that gives {tuple(features)}."
             )
-        if not self.hash_head.built:
-            self.hash_head.build(features)
+        build_once(self.hash_head, features)
         codes = self.hash_head.compute_output_shape(features)
         if codes[1:] != (self.bits,):
             raise ValueError(
@@ -245,7 +243,7 @@ class HashModel(Trainable):
             self.build(shape)
 
     def call(self, inputs: tf.Tensor, training: bool | None = None) -> tf.Tensor:
-        return self.hash_head(self.features(inputs, training=training))
+        return self.codes_of(self.features(inputs, training), training)
 
     def features(self, x: Any, training: bool | None = None) -> tf.Tensor:
         """Compute the backbone's features of a batch.
@@ -259,10 +257,34 @@ class HashModel(Trainable):
 
         Returns:
             Tensor ``(batch, ...)``.
+
+        Raises:
+            ValueError: if the number of dimensions of x is unknown.
         """
         if isinstance(x, dict):
             return self._frozen_features(x, training)
+        if isinstance(x, tf.Tensor) and x.shape.rank is None:
+            raise ValueError(
+                "`x` must have a known number of dimensions: `tf.ensure_shape` or an "
+                "`output_signature` of `from_generator` gives it one. Received shape: "
+                f"{x.shape}."
+            )
         return self.backbone(x, training=training)
+
+    def codes_of(self, features: tf.Tensor, training: bool | None = None) -> tf.Tensor:
+        """Compute the continuous codes of features.
+
+        Training steps that need both call this, not the head, which may be a layer of
+        another dtype.
+
+        Args:
+            features: tensor ``(batch, ...)``, as `features` gives them.
+            training: bool; whether the network is being trained.
+
+        Returns:
+            float32 tensor ``(batch, bits)``.
+        """
+        return tf.cast(self.hash_head(features, training=training), tf.float32)
 
     def compute_output_shape(self, input_shape: Any) -> tuple[int | None, int]:
         return (input_shape[0], self.bits)
@@ -710,6 +732,25 @@ class HashModel(Trainable):
             if isinstance(config.get(name), dict):
                 config[name] = keras.saving.deserialize_keras_object(config[name])
         return cls(**config)
+
+
+def build_once(layer: keras.layers.Layer, input_shape: Any) -> None:
+    """Build a layer that is not built; Keras refuses to build one again.
+
+    Args:
+        layer: `keras.layers.Layer`.
+        input_shape: as for `keras.layers.Layer.build`.
+
+    Example:
+        >>> import keras
+        >>> layer = keras.layers.Dense(3)
+        >>> for _ in range(2):
+        ...     build_once(layer, (None, 4))
+        >>> tuple(layer.kernel.shape)
+        (4, 3)
+    """
+    if not layer.built:
+        layer.build(input_shape)
 
 
 def _head_variables(model: HashModel) -> list[keras.Variable]:

@@ -203,7 +203,7 @@ def _labelled_examples(model: HashModel, labelled: Any) -> tf.data.Dataset:
         )
     x = check_array(labelled[0], model._batch_shape(), "labelled")
     _check_not_empty(len(x), "labelled")
-    rows = (x, model.check_labels(labelled[1], len(x), "labelled"))
+    rows = (x, model._label_rows(labelled[1], len(x), "labelled"))
     return tf.data.Dataset.from_tensor_slices(rows).shuffle(len(x))
 
 

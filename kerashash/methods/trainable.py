@@ -138,6 +138,14 @@ class Trainable(keras.Model):
         self.entry: str | None = None
         self.trackers = {name: keras.metrics.Mean(name) for name in self.reported}
 
+    @property
+    def metrics(self) -> list[keras.metrics.Metric]:
+        """The running means that `report` updates, and metrics of layers.
+
+        Keras' own "loss" is left out: it would be a second one, which stays at 0.
+        """
+        return [m for m in super().metrics if m is not self._loss_tracker]
+
     def _batch_shape(self) -> tuple[int | None, ...] | None:
         """Shape of a batch of inputs, with None for any size; None if unknown."""
         if self.built:
@@ -343,7 +351,8 @@ class Trainable(keras.Model):
                 samples are not supported.
 
         Returns:
-            float or list of float; or a dict of float with ``return_dict=True``.
+            float if the method has the loss alone, else list of float in the order of
+            ``metrics_names``; or a dict of float with ``return_dict=True``.
 
         Raises:
             TypeError, ValueError: if the method has no loss on the data.
@@ -862,7 +871,8 @@ class Trainable(keras.Model):
             )
         index = y.get("index") if isinstance(y, dict) else None
         if index is not None:
-            index = tf.cast(index, tf.int32)
+            # Data sets of `from_generator` may not know their shapes.
+            index = tf.ensure_shape(tf.cast(index, tf.int32), (None,))
         if not self.needs_labels:
             return Batch(x, None, index)
         labels = y["label"] if isinstance(y, dict) else y

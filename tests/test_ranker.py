@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from kerashash import HammingRanker, codes
-from kerashash.retrieval import blocks
+from kerashash.retrieval import blocks, kernels
 
 # Few code lengths: kernels are compiled for each. Distances of up to 254 are bytes.
 BITS = [5, 64, 254, 255]
@@ -201,6 +201,21 @@ def test_codes_come_and_go(rng, block_size):
     left = np.delete(database, removed, axis=0)
     assert ranker.size == len(left) == 97
     check(ranker, queries, left, [10, 97])
+
+
+def test_few_queries_of_few_codes_trace_no_kernel(rng, monkeypatch):
+    """Which would take seconds."""
+
+    def trace(*_):
+        raise AssertionError("a kernel was traced")
+
+    monkeypatch.setattr(kernels, "kernels_for", kernels.Kernels)
+    for name in ("_grouped_distances", "_distances", "_minima", "_top_k"):
+        monkeypatch.setattr(kernels.Kernels, name, trace)
+    database = draw(rng, 60, 48, few=False)
+    check(HammingRanker(database), database[:4], database, ks=[1, 60])
+    with pytest.raises(AssertionError, match="a kernel was traced"):
+        HammingRanker(database).top_k(database[:40], k=1)
 
 
 def test_codes_are_removed_from_a_later_block(rng):

@@ -338,10 +338,41 @@ def test_conditions_are_sql_that_only_reads(store):
     with served(store, allow_where=True) as port:
         status, answer = post(port, {"code": code, "where": "number < 2"})
         assert (status, len(answer["neighbours"])) == (200, 2)
-        for where in (5, [1], {}, True, "1) OR (1", "no_such = 1", "\ud800"):
+        long = "number < 2 OR " * 800 + "number < 2"
+        for where in (5, [1], {}, True, "1) OR (1", "no_such = 1", "\ud800", long):
             status, answer = post(port, {"code": code, "where": where})
             assert status == 400, where
-            assert "`where` must be" in answer["error"]
+            assert "`where` must" in answer["error"]
+
+
+@needs_server
+def test_a_slow_condition_is_ended_and_stops_no_one_else(model, tmp_path):
+    store = CodeStore.create(tmp_path / "many.khs", model=model)
+    store.add(np.zeros((2000, 3), np.uint8))
+    slow = " OR ".join(["hex(randomblob(9900)) IS NULL"] * 100)  # many seconds
+    queries = [{"code": "000000", "where": slow}] * (2 * (os.cpu_count() or 1))
+    with (
+        served(store, limits=Limits(seconds=1.0), allow_where=True) as port,
+        concurrent.futures.ThreadPoolExecutor(len(queries)) as pool,
+    ):
+        late = [pool.submit(post, port, query) for query in queries]
+        while not all(future.done() for future in late):
+            assert post(port, {"code": "000000"})[0] == 200
+            assert ask(port, "GET", "/health")[0] == 200
+            assert ask(port, "GET", "/v1/info")[0] == 200
+        for future in late:
+            assert future.result()[0] == 504
+        # They have been interrupted, and leave their threads to others.
+        query = {"code": "000000", "where": "id = 3", "k": 1}
+        assert post(port, query)[1]["neighbours"][0]["id"] == 3
+
+
+@needs_server
+def test_no_client_waits_for_a_ranker(model, folder, store, monkeypatch):
+    store = CodeStore.open(store.path, model=model)
+    with served(store) as port:
+        monkeypatch.setattr(kerashash.HammingRanker, "__init__", None)
+        assert post(port, {"code": "000000"})[0] == 200
 
 
 @needs_server

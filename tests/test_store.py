@@ -1,5 +1,7 @@
 """CodeStore on both engines: what is written is read, whole and in order."""
 
+import _thread
+import concurrent.futures
 import copy
 import errno
 import importlib.util
@@ -15,6 +17,7 @@ import stat
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 
 import keras
@@ -26,6 +29,7 @@ import kerashash
 from kerashash import CodeStore
 from kerashash.retrieval.distinct import _MULTIPLIER
 from kerashash.store import Version, code_store, duplicates
+from kerashash.store.rows import conditions_until
 
 HAS_LANCE = importlib.util.find_spec("lancedb") is not None
 ENGINES = [
@@ -439,7 +443,7 @@ def test_batches_of_keras_and_text_of_tensorflow_are_added(tmp_path, model):
     assert store.columns("bytes IS NOT NULL")["bytes"].tolist() == [b"a\0", b"b"]
 
 
-def test_paths_are_keys(tmp_path):
+def test_paths_are_keys(tmp_path, monkeypatch):
     images = np.random.default_rng(0).integers(0, 256, (3, 8, 8, 3), np.uint8)
     paths = [tmp_path / f"{i}.png" for i in range(3)]
     for path, image in zip(paths, images, strict=True):
@@ -452,6 +456,10 @@ def test_paths_are_keys(tmp_path):
     store.upsert(paths[:1])
     assert len(store) == 3
     assert store.search(paths[:1], k=1).ids.tolist() == [[str(paths[0])]]
+    monkeypatch.setenv("HOME", str(tmp_path))
+    store.upsert(["~/0.png"])  # the same image
+    assert len(store) == 3
+    assert store.search("~/0.png", k=1).ids.tolist() == [[str(paths[0])]]
 
 
 @pytest.mark.parametrize("engine", ENGINES)
@@ -782,6 +790,88 @@ def test_names_may_be_quoted_and_text_may_look_like_them(store):
     if "codes.lance" not in os.listdir(store.path):  # whose names have cases
         store.add(random_codes(1), columns={'a"b': [1]})
         assert store.columns('"A""b" = 1 /* "y" */')["id"].tolist() == [2]
+
+
+#: A condition that takes milliseconds for each row.
+SLOW = " OR ".join(["hex(randomblob(9900)) IS NULL"] * 100)
+
+
+@pytest.fixture
+def slow(tmp_path):
+    """A store in a folder, of which `SLOW` takes many seconds to read."""
+    store = CodeStore.create(tmp_path / "slow.khs", bits=BITS)
+    columns = {"text": ["a"] * 1999 + ["a" * 50_000]}
+    store.add(np.zeros((2000, 3), np.uint8), columns=columns)
+    return store
+
+
+def test_a_condition_ends_at_its_last_moment(slow):
+    start = time.monotonic()
+    with (
+        conditions_until(start + 0.1),
+        pytest.raises(TimeoutError, match="`where` must take less time"),
+    ):
+        slow.search(slow.codes("id = 3"), where=SLOW)
+    assert time.monotonic() - start < 3
+    with conditions_until(start + 1000):
+        assert len(slow.codes("id > 0")) == 1999  # with the one that has a long text
+
+
+@pytest.mark.parametrize(
+    "where",
+    [
+        "randomblob(1000000) IS NULL",
+        "zeroblob(1000000) IS NULL",
+        "printf('%d', id) = '2'",
+        "format('%d', id) = '2'",
+        "'a' LIKE upper(hex(zeroblob(200)))",
+    ],
+)
+def test_conditions_of_strangers_have_no_calls_that_nothing_ends(tmp_path, where):
+    store = CodeStore.create(tmp_path / "codes.khs", bits=BITS)
+    store.add(random_codes(3))
+    with (
+        conditions_until(time.monotonic() + 1000),
+        pytest.raises(ValueError, match="`where` must be an SQL condition"),
+    ):
+        store.codes(where)
+    assert len(store.codes(where)) == (1 if "id" in where else 0)
+
+
+def test_a_condition_is_interrupted_by_a_signal(slow):
+    start = time.monotonic()
+    timer = threading.Timer(0.2, _thread.interrupt_main)
+    timer.start()
+    with pytest.raises(KeyboardInterrupt):
+        slow.delete(SLOW)
+    timer.join()
+    assert time.monotonic() - start < 3
+    assert len(slow) == 2000
+
+
+def test_others_search_while_a_condition_is_read(store, monkeypatch):
+    """Of any engine: the first search of all rows makes what the later ones use."""
+    store.add(random_codes(3))
+    kind = type(store._engine.snapshot())
+    original, begun, free = kind.select, threading.Event(), threading.Event()
+
+    def select(self, where):
+        if where is not None:
+            begun.set()
+            assert free.wait(20)
+        return original(self, where)
+
+    monkeypatch.setattr(kind, "select", select)
+    code = random_codes(1)
+    with concurrent.futures.ThreadPoolExecutor(2) as pool:
+        chosen = pool.submit(store.search, code, where="id = 1")
+        try:
+            assert begun.wait(20)
+            found = pool.submit(store.search, code, 2).result(20)
+        finally:
+            free.set()
+        assert found.ids.shape == (1, 2)
+        assert chosen.result().ids.tolist() == [[1]]
 
 
 def test_what_is_removed_is_not_removed_again(tmp_path, monkeypatch):

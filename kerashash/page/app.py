@@ -28,6 +28,8 @@ _MEDIA_TYPES = {".html": "text/html", ".css": "text/css", ".js": "text/javascrip
 # Groups of duplicates, and photographs of each, that are listed.
 _GROUPS, _OF_GROUP = 100, 24
 _DEFAULT_SIDE = 240
+# Characters of a condition. LanceDB ends the process at one of 300,000.
+_MOST_WHERE = 10_000
 
 
 def create_app(
@@ -77,11 +79,14 @@ def create_app(
         searcher.warm_up()
         closing = unwinding.pop_all()
     cores = os.cpu_count() or 1
-    # Threads for short work; what runs long has one of its own.
+    # Threads for short work; what runs long has its own, and so has what must be
+    # answered at once. Conditions leave half of the cores to others.
     work = concurrent.futures.ThreadPoolExecutor(cores, "requests")
+    selected = concurrent.futures.ThreadPoolExecutor(max(1, cores // 2), "conditions")
+    told = concurrent.futures.ThreadPoolExecutor(1, "store")
     shown = concurrent.futures.ThreadPoolExecutor(cores, "photographs")
     compared = concurrent.futures.ThreadPoolExecutor(1, "duplicates")
-    for pool in (work, shown, compared):
+    for pool in (work, selected, told, shown, compared):
         closing.callback(pool.shutdown, wait=False, cancel_futures=True)
     gates = {"search": Gate(limits.queue), "show": Gate(4 * limits.queue)}
     gates["compare"] = Gate(2)
@@ -143,6 +148,7 @@ def create_app(
     @app.post("/v1/search", openapi_extra=requests.SEARCH)
     async def search(request: Request) -> Response:
         """The neighbours of a photograph, a code, or a row of the store."""
+        until = time.monotonic() + limits.seconds
         async with asyncio.timeout(limits.seconds):
             query, options = await requests.read(request)
             k = requests.integer("k", options.get("k", requests.DEFAULT_K), 1, limits.k)
@@ -153,10 +159,17 @@ def create_app(
                 raise Refused(403, "`where` is not allowed here: --allow-where.")
             if not isinstance(where, str | None):
                 raise Refused(400, f"`where` must be text. Received: {where!r:.100}.")
+            if where is not None and len(where) > _MOST_WHERE:
+                raise Refused(
+                    400,
+                    f"`where` must have at most {_MOST_WHERE:,} characters. Received: "
+                    f"{len(where):,}.",
+                )
             with gates["search"]:
                 clock = _Clock()
                 code = await encoded(query, clock)
-                rows = await run(work, searcher.search, code, k, radius, where)
+                pool = work if where is None else selected
+                rows = await run(pool, searcher.search, code, k, radius, where, until)
                 clock.lap("search")
                 neighbours = [*map(_neighbour, rows)]
                 return JSONResponse({"neighbours": neighbours, **answer(code, clock)})
@@ -193,7 +206,8 @@ def create_app(
     @app.get("/v1/info")
     async def info() -> Response:
         """The store, its model, and what the server takes."""
-        return JSONResponse(await run(work, described))
+        async with asyncio.timeout(limits.seconds):
+            return JSONResponse(await run(told, described))
 
     def described() -> dict[str, Any]:
         version = store.versions()[-1]
@@ -218,7 +232,8 @@ def create_app(
         """Whether the server encodes and reads its store."""
         if not searcher.is_alive:
             raise Refused(503, "The server cannot encode any more.")
-        await run(work, store.__len__)
+        async with asyncio.timeout(limits.seconds):
+            await run(told, store.__len__)
         return JSONResponse({"status": "ok"})
 
     def add_file(route: str, name: str) -> None:

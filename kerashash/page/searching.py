@@ -2,6 +2,7 @@
 
 import concurrent.futures
 import io
+import math
 import threading
 from typing import TYPE_CHECKING, Any
 
@@ -11,6 +12,7 @@ import numpy.typing as npt
 from kerashash.checks import said
 from kerashash.page.batching import Batcher
 from kerashash.page.limits import Limits, Refused
+from kerashash.store.rows import conditions_until
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -54,7 +56,7 @@ class Searcher:
         self._batcher = Batcher(self._encode, limits.batch)
 
     def warm_up(self) -> None:
-        """Decode, encode and search once: no client waits until TensorFlow is ready."""
+        """Do what clients ask for, so that none waits until TensorFlow is ready."""
         from PIL import Image
 
         file = io.BytesIO()
@@ -62,7 +64,8 @@ class Searcher:
         blank = self.decode(file.getvalue())
         for count in sorted({1, min(2, self._limits.batch), self._limits.batch}):
             codes = self._encode([blank] * count)
-        self.search(codes[0], k=100)
+        for _ in range(2):  # first by a scan, then by what all later searches use
+            self.search(codes[0], k=100)
 
     def decode(self, data: bytes) -> npt.NDArray[np.uint8]:
         """Read an image file as the store's model takes it.
@@ -126,6 +129,7 @@ class Searcher:
         k: int,
         radius: int | None = None,
         where: str | None = None,
+        until: float = math.inf,
     ) -> list[dict[str, Any]]:
         """The nearest rows of a code.
 
@@ -134,15 +138,18 @@ class Searcher:
             k: int; the number of rows.
             radius: int or None; their largest distance.
             where: str or None; an SQL condition, as for `CodeStore.search`.
+            until: float; as of `conditions_until`.
 
         Returns:
             list of dicts, as of `Neighbours.rows`.
 
         Raises:
             Refused: if `where` is no condition on the store's columns.
+            TimeoutError: if it takes too long.
         """
         try:
-            neighbours = self.store.search(code[None], k, where)
+            with conditions_until(until):
+                neighbours = self.store.search(code[None], k, where)
         except ValueError as error:
             if not str(error).startswith("`where`"):
                 raise

@@ -263,17 +263,17 @@ class Kernels:
 def _concrete(
     function: Callable[..., Any], *signature: tf.TensorSpec, jit_compile: bool = True
 ) -> Callable[..., Any]:
-    """Trace a function for a signature. Called with tensors only, the concrete function
-    takes half the time of a call of a `tf.function`."""
+    """Trace a function for a signature, when it is first called. Called with tensors
+    only, the concrete function takes half the time of a call of a `tf.function`."""
     # TensorFlow warns of a function that is traced too often, and would count a method
     # once for each code length. It counts each partial separately.
-    return tf.function(
-        functools.partial(function), jit_compile=jit_compile
-    ).get_concrete_function(*signature)
+    traced = tf.function(functools.partial(function), jit_compile=jit_compile)
+    concrete = functools.cache(lambda: traced.get_concrete_function(*signature))
+    return lambda *arguments: concrete()(*arguments)
 
 
-#: The `Kernels` for codes of a length: built, traced and compiled once, and kept for
-#: the lengths used last. Each ranker keeps its own besides.
+#: The `Kernels` for codes of a length: traced and compiled once, when first called, and
+#: kept for the lengths used last. Each ranker keeps its own besides.
 kernels_for = functools.lru_cache(maxsize=8)(Kernels)
 
 

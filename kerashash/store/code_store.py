@@ -1,5 +1,6 @@
 """CodeStore: hash codes that last, with keys and metadata."""
 
+import contextlib
 import dataclasses
 import os
 import pathlib
@@ -635,7 +636,8 @@ class CodeStore:
     ) -> tuple["_Ranker | None", npt.NDArray[np.int64]]:
         """What searches the selected rows, or None if there are none, and the rows."""
         kind: type[_Ranker] = Scan
-        with self._ranking:
+        # A condition may be read for long: others search in the meantime.
+        with self._ranking if where is None else contextlib.nullcontext():
             # Few queries have been answered by a scan before a ranker is made. What has
             # been searched once will be searched again.
             again = where is None and self._ranked is not None
@@ -690,8 +692,8 @@ class CodeStore:
 
     def _queries(self, x: Any) -> tuple[npt.NDArray[np.uint8], list[Any] | None]:
         """The codes of queries and, of image files, their paths."""
-        x = [x] if inputs.is_path(x) else x
-        return self._codes(x), [*x] if inputs.are_paths(x) else None
+        x = inputs.listed(x)
+        return self._codes(x), x if inputs.are_paths(x) else None
 
     def _write(
         self,
@@ -701,9 +703,9 @@ class CodeStore:
         replace: bool,
         keep: bool = False,
     ) -> None:
-        x = [x] if inputs.is_path(x) else x
+        x = inputs.listed(x)
         if ids is None and inputs.are_paths(x):
-            ids = [os.fspath(path) for path in x]
+            ids = x
         if ids is None and replace:
             raise ValueError(
                 "`ids` must be given for what has no paths. Received: None."

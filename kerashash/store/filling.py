@@ -206,7 +206,7 @@ def index(
         return store
     skipped = encode_files(x, store, batch_size, verbose).skipped
     if skipped:
-        files = listing(f"{printable(at)!r} ({why})" for at, why in skipped.items())
+        files = listing(f"'{printable(at)}' ({why})" for at, why in skipped.items())
         warnings.warn(f"Skipped {files}.", stacklevel=3)
     return store
 

@@ -459,13 +459,14 @@ class FolderEngine:
         connection.set_authorizer(sql.authorize)
         try:
             sql.check_condition(connection, where)
-            return sql.row_numbers(
-                connection,
-                "SELECT row FROM rows WHERE row < ? AND (removed IS NULL OR "
-                f"removed > ?) AND {in_parentheses(where)} ORDER BY row",
-                (total, version),
-                total,
-            )
+            with sql.interruptible(connection):
+                return sql.row_numbers(
+                    connection,
+                    "SELECT row FROM rows WHERE row < ? AND (removed IS NULL OR "
+                    f"removed > ?) AND {in_parentheses(where)} ORDER BY row",
+                    (total, version),
+                    total,
+                )
         # ValueError, of text that is not UTF-8 or has a null character.
         except (sqlite3.Error, sqlite3.Warning, ValueError) as error:
             code = getattr(error, "sqlite_errorcode", sqlite3.SQLITE_ERROR)

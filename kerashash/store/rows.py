@@ -1,7 +1,10 @@
 """The keys and metadata of a store's rows: their types, and the results of a search."""
 
 import collections
+import contextlib
+import contextvars
 import dataclasses
+import math
 import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
@@ -18,6 +21,8 @@ _MOST_BYTES = 1 << 24
 # What holds no values in an order of its own.
 _UNORDERED = (str, bytes, bytearray, memoryview, set, frozenset, Mapping)
 _RESERVED = ("row", "id", "removed", "code", "distance")
+#: What `conditions_until` sets.
+LAST_MOMENT = contextvars.ContextVar("LAST_MOMENT", default=math.inf)
 
 
 class Version(NamedTuple):
@@ -261,6 +266,31 @@ def wrong_where(where: str, reason: str) -> ValueError:
         "`where` must be an SQL condition on the columns of the store. "
         f"Received: {where!r:.200}: {reason}."
     )
+
+
+@contextlib.contextmanager
+def conditions_until(moment: float) -> Iterator[None]:
+    """Bound how long SQL conditions of this thread may be read: those of strangers.
+
+    A store in a folder then also refuses conditions on long values. LanceDB takes no
+    notice.
+
+    Args:
+        moment: float; when they must end, as of `time.monotonic`. Later, they are a
+            TimeoutError.
+
+    Example:
+        >>> import kerashash, time
+        >>> store = kerashash.CodeStore.create("bounded.khs", bits=8)
+        >>> with conditions_until(time.monotonic() + 10):
+        ...     store.codes(where="id = 3")
+        array([], shape=(0, 1), dtype=uint8)
+    """
+    token = LAST_MOMENT.set(moment)
+    try:
+        yield
+    finally:
+        LAST_MOMENT.reset(token)
 
 
 def in_parentheses(where: str) -> str:

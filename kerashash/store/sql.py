@@ -7,11 +7,13 @@ import contextlib
 import datetime
 import errno
 import json
+import math
 import os
 import pathlib
 import re
 import sqlite3
 import stat
+import time
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
@@ -21,7 +23,12 @@ import numpy.typing as npt
 from kerashash import files
 from kerashash.checks import said
 from kerashash.store.identity import is_identity
-from kerashash.store.rows import MOST_BITS, in_parentheses, is_specification
+from kerashash.store.rows import (
+    LAST_MOMENT,
+    MOST_BITS,
+    in_parentheses,
+    is_specification,
+)
 
 # How long a writer waits for another one.
 _TIMEOUT_SECONDS = 60.0
@@ -29,6 +36,15 @@ _TIMEOUT_SECONDS = 60.0
 _COMPANIONS = ("-journal", "-wal", "-shm")
 # How a journal ends that names a super-journal.
 _SUPER_JOURNAL = bytes.fromhex("d9d505f920a163d7")
+# Between so many of its steps, SQLite asks whether to go on.
+_STEPS = 1000
+# Nothing ends a call of one of SQLite's functions, so those that conditions of
+# strangers call get no larger values, and two are refused, which would write 2 GB.
+_LIMITS = {
+    sqlite3.SQLITE_LIMIT_LENGTH: 20_000,
+    sqlite3.SQLITE_LIMIT_LIKE_PATTERN_LENGTH: 200,
+}
+_UNLIMITED = ("printf", "format")
 # Numbers of rows and versions stay below, so that SQLite can count on.
 _MOST = 2**62
 TABLES = """
@@ -49,15 +65,48 @@ _TOKENS = re.compile(
 )
 
 
-def authorize(action: int, table: str | None, *_: Any) -> int:
+def authorize(action: int, table: str | None, name: str | None, *_: Any) -> int:
     """What `sqlite3.Connection.set_authorizer` asks: may the SQL of a user do this?
 
     It may call functions, and read the rows.
     """
-    is_allowed = action in (sqlite3.SQLITE_SELECT, sqlite3.SQLITE_FUNCTION) or (
-        action == sqlite3.SQLITE_READ and table == "rows"
-    )
+    if action == sqlite3.SQLITE_FUNCTION:
+        is_allowed = name not in _UNLIMITED or LAST_MOMENT.get() == math.inf
+    else:
+        is_allowed = action == sqlite3.SQLITE_SELECT or (
+            action == sqlite3.SQLITE_READ and table == "rows"
+        )
     return sqlite3.SQLITE_OK if is_allowed else sqlite3.SQLITE_DENY
+
+
+@contextlib.contextmanager
+def interruptible(connection: sqlite3.Connection) -> Iterator[None]:
+    """Let Ctrl-C end what a connection reads, and `rows.conditions_until` bound it."""
+    moment, raised = LAST_MOMENT.get(), list[BaseException]()
+
+    # A generator, in which a signal is raised where it can be caught: in a function, it
+    # is before the first line, and SQLite loses it.
+    def ticks() -> Iterator[None]:
+        try:
+            while time.monotonic() < moment:
+                yield
+            raise TimeoutError("`where` must take less time. It was interrupted.")
+        except BaseException as error:
+            raised.append(error)
+
+    limits = {} if moment == math.inf else _LIMITS
+    before = {name: connection.setlimit(name, most) for name, most in limits.items()}
+    connection.set_progress_handler(ticks().__next__, _STEPS)
+    try:
+        yield
+    except sqlite3.OperationalError:
+        if raised:
+            raise raised[0] from None
+        raise
+    finally:
+        connection.set_progress_handler(None, 0)
+        for name, most in before.items():
+            connection.setlimit(name, most)
 
 
 def check_condition(connection: sqlite3.Connection, where: str) -> None:

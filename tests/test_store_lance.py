@@ -1,5 +1,6 @@
 """What stores in LanceDB alone do: the approximate index, and writers at one time."""
 
+import contextlib
 import errno
 import importlib.util
 import json
@@ -15,7 +16,7 @@ from kerashash import CodeStore
 if importlib.util.find_spec("lancedb") is None:
     pytest.skip("lancedb is not installed", allow_module_level=True)
 
-from kerashash.store import lance
+from kerashash.store import lance, lance_files
 
 BITS = 64
 
@@ -338,22 +339,159 @@ def test_a_condition_that_fails_on_a_row_is_named(keyed):
             keyed.search(random_codes(1), where=where)
 
 
-@pytest.mark.parametrize("what", ["manifest", "index"])
+@pytest.mark.parametrize("what", ["manifest", "types", "index"])
 def test_what_lies_beside_the_rows_is_checked(keyed, what):
-    if what == "manifest":
-        files = pathlib.Path(keyed.path, "codes.lance", "_versions").glob("*.manifest")
-        for file in files:
-            os.truncate(file, 40)
-        uses = [lambda: CodeStore.open(keyed.path), keyed.versions]
-    else:
+    if what == "index":
         files = pathlib.Path(keyed.path, "codes.lance", "_indices").rglob("*.lance")
         for file in files:
             file.write_bytes(b"x" * 99)
         store = CodeStore.open(keyed.path)
-        uses = [lambda: store.upsert(random_codes(1), ids=["key001"])]
+        uses = [
+            lambda: store.upsert(random_codes(1), ids=["key001"]),
+            lambda: store.delete("id = 'key001'"),
+            lambda: store.search(random_codes(1), where="id = 'key001' AND year > 1"),
+        ]
+        assert store.columns("year = 2007")["id"].tolist() == ["key007"]
+        with pytest.raises(ValueError, match="`where` must be an SQL condition"):
+            store.columns("1 / (year - 2003) = 1")
+    else:
+        files = pathlib.Path(keyed.path, "codes.lance", "_versions").glob("*.manifest")
+        for file in files:
+            if what == "types":
+                file.write_bytes(file.read_bytes().replace(b"int64", b"in|64"))
+            else:
+                os.truncate(file, 40)
+        uses = [lambda: CodeStore.open(keyed.path)]
+        uses += [keyed.versions] if what == "manifest" else [keyed.columns]
     for use in uses:
         with pytest.raises(ValueError, match=r"`path` must be a whole.*keyed\.khs"):
             use()
+
+
+def set_size(content):
+    """Set the size before a buffer, -1 if it is not compressed, to 2^40."""
+    zstandard = content.find(bytes.fromhex("28b52ffd"))
+    place = zstandard - 8 if zstandard > 0 else content.index(b"\xff" * 8)
+    return content[:place] + (1 << 40).to_bytes(8, "little") + content[place + 8 :]
+
+
+def set_batch(content):
+    """Set the size of the batch, near the end of the footer, to 2^40."""
+    assert 0 < int.from_bytes(content[-26:-18], "little") < len(content)
+    return content[:-26] + (1 << 40).to_bytes(8, "little") + content[-18:]
+
+
+def extend(content):
+    return content.rjust((1 << 24) + 1, b"\0")
+
+
+@pytest.mark.parametrize("damage", [set_size, set_batch, extend])
+@pytest.mark.parametrize("rows", [1, 1000])
+def test_removed_rows_of_a_size_that_ends_the_process_are_named(tmp_path, rows, damage):
+    """LanceDB would ask for so much memory, and Rust ends a process that has less."""
+    store = CodeStore.create(tmp_path / "codes.khs", bits=BITS, engine="lance")
+    store.add(random_codes(2000))
+    store.delete(f"id < {rows}")
+    (file,) = pathlib.Path(store.path).rglob("*.arrow")
+    content = file.read_bytes()
+    # LanceDB refuses what nobody can read, if it needs it.
+    file.with_name("7-8-9.arrow").write_bytes(content[:300])
+    file.with_name("7-8-8.arrow").touch()
+    assert len(CodeStore.open(store.path).codes()) == 2000 - rows
+    file.write_bytes(damage(content))
+    rule = rf"whole store.*codes\.khs': .*{file.name} (is damaged|must have at most)"
+    with pytest.raises(ValueError, match=rule):
+        CodeStore.open(store.path)
+    file.write_bytes(content[:300])
+    with pytest.raises(ValueError, match=r"`path` must be a whole.*codes\.khs"):
+        CodeStore.open(store.path).check()
+
+
+@pytest.mark.parametrize("rows", [0, 9])
+@pytest.mark.parametrize("compression", [None, "zstd"])
+def test_files_of_arrow_have_room(tmp_path, rows, compression):
+    """Those of another writer: with buffers that are empty, or not compressed."""
+    import pyarrow as pa
+
+    batch = pa.record_batch([np.full(rows, 1 << 30, np.uint32)], ["row_id"])
+    options = pa.ipc.IpcWriteOptions(compression=compression)
+    with pa.ipc.new_file(tmp_path / "a.arrow", batch.schema, options=options) as file:
+        file.write(batch)
+    lance_files.check_files(tmp_path)
+
+
+@pytest.mark.skipif(os.name != "posix", reason="links and pipes of POSIX")
+@pytest.mark.parametrize("kind", ["link", "pipe"])
+@pytest.mark.parametrize(
+    "pattern",
+    ["codes.lance", "*/data", "*/data/*.lance", "*/_versions/*", "*/_indices/*/*_l*"],
+)
+def test_links_and_pipes_are_refused(keyed, tmp_path, kind, pattern):
+    """Who opens a pipe waits for ever, and no signal ends LanceDB's waiting."""
+    path = min(pathlib.Path(keyed.path).glob(pattern))
+    path.rename(tmp_path / "outside")
+    if kind == "link":
+        path.symlink_to(tmp_path / "outside")
+    else:
+        os.mkfifo(path)
+    rule = rf"whole store.*keyed\.khs'.*{path.name} must be a .*no link"
+    with pytest.raises(ValueError, match=rule):
+        CodeStore.open(keyed.path)
+
+
+@pytest.mark.skipif(os.name != "posix", reason="pipes of POSIX")
+def test_what_a_compaction_removes_meanwhile_is_no_damage(keyed, monkeypatch):
+    keyed.delete("year = 2003")
+    (file,) = pathlib.Path(keyed.path).rglob("*.arrow")
+    folder, pipe, scan = file.with_name("x"), file.with_name("y"), os.scandir
+    folder.mkdir()
+    # It is no file when it is asked, as one that has been removed may not be.
+    os.mkfifo(pipe)
+
+    def scan_late(path):
+        with scan(path) as entries:
+            found = [*entries]
+        if file in map(pathlib.Path, found):
+            file.unlink()
+            folder.rmdir()
+            pipe.unlink()
+        return contextlib.nullcontext(found)
+
+    monkeypatch.setattr(os, "scandir", scan_late)
+    lance_files.check_files(pathlib.Path(keyed.path, "codes.lance"))
+    assert not file.exists()
+
+
+def test_a_missing_newest_version_is_named(keyed):
+    """LanceDB would read the version before, in which the removed row is there."""
+    keyed.delete("year = 2003")
+    hint = pathlib.Path(keyed.path, "codes.lance", lance_files.NEWEST)
+    newest = min(hint.parent.glob("*.manifest"))
+    number = keyed.versions()[-1].version
+    content = newest.read_bytes()
+    for text in (
+        "",
+        "[" * 99,
+        "[7]",
+        '{"version": "x"}',
+        '{"version": true}',
+        "7" * 99,
+    ):
+        hint.write_text(text)  # LanceDB does not need it
+        assert len(CodeStore.open(keyed.path)) == 49
+    hint.write_text(json.dumps({"version": number - 1}))  # killed before it was written
+    assert len(CodeStore.open(keyed.path)) == 49
+    hint.write_text(json.dumps({"version": number}))
+    newest.unlink()
+    rule = rf"keyed\.khs': its version {number} is missing.*{number - 1}.*{hint.name}"
+    for version in (None, number - 2):
+        with pytest.raises(ValueError, match=rule):
+            CodeStore.open(keyed.path, version=version)
+    newest.write_bytes(content)
+    assert len(CodeStore.open(keyed.path)) == 49
+    newest.unlink()
+    hint.unlink()
+    assert len(CodeStore.open(keyed.path)) == 50
 
 
 MODEL = {
@@ -396,13 +534,16 @@ def test_what_a_store_says_of_itself_is_checked(tmp_path, meta, right):
         CodeStore.open(path)
 
 
-@pytest.mark.parametrize("wrong", ["code", "row", "id", "odd"])
+@pytest.mark.parametrize("wrong", ["code", "row", "id", "odd", "no id"])
 def test_columns_that_no_store_has_are_named(tmp_path, wrong):
     import lancedb
     import pyarrow as pa
 
     fields = {"code": pa.list_(pa.uint8(), 2), "row": pa.int64(), "id": pa.string()}
-    fields[wrong] = pa.list_(pa.float32(), 2) if wrong == "code" else pa.date32()
+    if wrong == "no id":
+        fields["year"], wrong = fields.pop("id"), "id"
+    else:
+        fields[wrong] = pa.list_(pa.float32(), 2) if wrong == "code" else pa.date32()
     schema = pa.schema(fields).with_metadata({b"kerashash": json.dumps(META)})
     lancedb.connect(tmp_path / "a.khs").create_table("codes", schema=schema)
     with pytest.raises(ValueError, match=rf"a\.khs': its column '{wrong}' is "):

@@ -33,6 +33,7 @@ import numpy.typing as npt
 from kerashash import files
 from kerashash.checks import said
 from kerashash.codes import packed_width
+from kerashash.store import lance_files
 from kerashash.store.identity import is_identity
 from kerashash.store.rows import (
     MOST_BITS,
@@ -105,7 +106,7 @@ class LanceEngine:
 
     Raises:
         FileNotFoundError: if there is no store.
-        ValueError: if it is none of kerashash, or has no such version.
+        ValueError: if it is none of kerashash, is damaged, or has no such version.
         ImportError: if LanceDB is not installed.
 
     Attributes:
@@ -121,13 +122,21 @@ class LanceEngine:
     ) -> None:
         self.path, self.location, self.version = location, _absolute(location), version
         self._next_number = 0  # after the largest key that is known
+        committed = self._checked_files()
         self._database = _connected(self.location)
         try:
-            meta = _meta(self._newest(), location)
+            newest = self._newest()
         except FileNotFoundError as error:
             raise FileNotFoundError(
                 f"`path` must be a store. Received: '{location}', where there is none."
             ) from error
+        meta = _meta(newest, location)
+        if newest.version < committed:
+            raise _damaged(
+                location,
+                f"its version {committed} is missing. To use version {newest.version}, "
+                f"the last that is there, remove {_TABLE}.lance/{lance_files.NEWEST}",
+            )
         self.bits, self.model = meta["bits"], meta["model"]
         if version is not None:
             self._table()
@@ -322,6 +331,21 @@ class LanceEngine:
                 table.create_index("code", config=index)
 
     # ---------------------------------------------------------------- plumbing
+
+    def _checked_files(self) -> int:
+        """Check the files of a folder before LanceDB opens one.
+
+        Returns:
+            int; the last version that was committed, or 0 if that is not known.
+        """
+        if not isinstance(self.location, pathlib.Path):
+            return 0
+        folder = self.location / f"{_TABLE}.lance"
+        try:
+            lance_files.check_files(folder)
+        except ValueError as error:
+            raise _damaged(self.path, str(error)) from error
+        return lance_files.last_version(folder)
 
     def _newest(self) -> Any:
         """The table, at its newest version."""
@@ -558,20 +582,22 @@ class LanceSnapshot:
         try:
             return _table_of(query().where(condition))
         except Exception as error:  # of LanceDB, and panics of its parser among them
+            wrong, search = wrong_where(where, _reason(error)), self._table.search
             try:
-                self._table.search().where(condition).explain_plan()
+                search().where(condition).explain_plan()
             except Exception:
-                is_wrong = True
-            else:
-                # What can be planned may still divide by zero; or the store is damaged,
-                # and cannot be read without it either.
-                is_wrong = False
-            if not is_wrong:
-                with _errors_named(path):
-                    for read in (query(), self._table.search()):
-                        for _ in read.to_batches(batch_size=_ROWS_AT_A_TIME):
-                            pass
-            raise wrong_where(where, _reason(error)) from error
+                raise wrong from error
+            # What can be planned may still divide by zero; or the store is damaged, and
+            # cannot be read without it either.
+            with _errors_named(path):
+                for read in (query(), search()):
+                    _read_through(read)
+            # Or an index is: LanceDB uses none if a part of the condition has none.
+            try:
+                _read_through(search().where(f"{condition} OR row < 0"))
+            except Exception:
+                raise wrong from error
+            raise _named(error, path) from error
 
 
 def _absolute(location: pathlib.Path | str) -> pathlib.Path | str:
@@ -639,7 +665,8 @@ def _meta(table: Any, path: pathlib.Path | str) -> dict[str, Any]:
     """What is known of a store as a whole, checked; and the types of its columns."""
     import pyarrow as pa
 
-    schema = table.schema
+    with _errors_named(path):
+        schema = table.schema
     try:
         meta = json.loads((schema.metadata or {}).get(_META, b"{}"))
     except (ValueError, RecursionError) as error:
@@ -668,8 +695,8 @@ def _meta(table: Any, path: pathlib.Path | str) -> dict[str, Any]:
         "row": types.get("row") == pa.int64(),
     }
     rules |= {name: _kind(types[name]) is not None for name in _shown(schema)}
-    if "id" in types:
-        rules["id"] = _kind(types["id"]) in ("str", "int")
+    if _shown(schema):  # rows were added, each with a key
+        rules["id"] = "id" in types and _kind(types["id"]) in ("str", "int")
     for name, is_right in rules.items():
         if not is_right:
             raise _damaged(
@@ -773,6 +800,12 @@ def _locked(location: pathlib.Path | str) -> Iterator[bool]:
 def _table_of(query: Any) -> Any:
     """The Arrow table of a query's rows."""
     return query.to_batches(batch_size=_ROWS_AT_A_TIME).read_all()
+
+
+def _read_through(query: Any) -> None:
+    """Read a query's rows, some at a time, and keep none."""
+    for _ in query.to_batches(batch_size=_ROWS_AT_A_TIME):
+        pass
 
 
 def _rows_with(table: Any, ids: Sequence[Any], names: list[str]) -> Any:

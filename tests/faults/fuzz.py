@@ -13,6 +13,7 @@ Inputs are numbered: one number is one damage, on every machine.
 import argparse
 import contextlib
 import copy
+import faulthandler
 import functools
 import hashlib
 import importlib.util
@@ -43,6 +44,7 @@ GIBIBYTES = 6  # of address space above that of the libraries
 CHUNK = 2500  # inputs of a process
 NAME = "adalabel-noise-12"
 HAS_HEIF = importlib.util.find_spec("pillow_heif") is not None
+HAS_LANCEDB = importlib.util.find_spec("lancedb") is not None
 IMAGES = ("avif", "bmp", "gif", "jpeg", "png", "tiff", "webp", *["heif"] * HAS_HEIF)
 STRANGE = (
     *(None, True, 0, -1, 1, 2**31, 2**63, 10**30, 0.5, -1.5, 1e308, float("nan")),
@@ -324,6 +326,15 @@ def prepare(root):
     columns = {"name": [f"x{i}" for i in range(12)], "label": np.arange(12) % 3}
     store.add(model.encode(x, verbose=0), columns=columns | {"scores": x})
     store.delete("label = 2 AND id > 6")
+    if HAS_LANCEDB:
+        few = kerashash.CodeStore.create(root / "few.khs", bits=12, engine="lance")
+        few.add(model.encode(x, verbose=0), columns=columns | {"scores": x})
+        few.create_index(partitions=2)
+        few.delete("label = 2 AND id > 6")
+        # LanceDB writes those that are more than 5,000 in another format.
+        many = kerashash.CodeStore.create(root / "many.khs", bits=12, engine="lance")
+        many.add(np.zeros((6000, 2), np.uint8))
+        many.delete("id > 6")
     write_images(root)
 
 
@@ -405,28 +416,30 @@ def verify_arrays(root):
         verify(root)
 
 
-def load_store(root):
+def load_store(root, name="codes.khs", where="label = 1"):
     """Read all of a store, then write to it, in a copy; every step may refuse."""
     from kerashash import CodeStore, codes
 
     with tempfile.TemporaryDirectory() as folder:
-        path = shutil.copytree(root / "codes.khs", pathlib.Path(folder) / "codes.khs")
+        path = shutil.copytree(root / name, pathlib.Path(folder) / name)
         store = CodeStore.open(path)
         queries = np.zeros((2, codes.packed_width(store.bits)), np.uint8)
         steps = (
             *(len, CodeStore.versions, CodeStore.codes, CodeStore.columns),
             *(lambda s: s.search(queries, k=3), lambda s: s.within(queries, radius=1)),
-            *(lambda s: s.columns("label = 1"), lambda s: s.add(queries)),
+            *(lambda s: s.columns(where), lambda s: s.add(queries)),
             lambda s: s.upsert(queries, ids=[3, 4], columns={"label": [7, 8]}),
             *(lambda s: s.delete("id = 4"), CodeStore.check, CodeStore.compact),
             *(CodeStore.check, lambda s: s.search(queries, k=3)),
         )
+        if name == "few.khs":  # of LanceDB, with an index of codes
+            steps = (lambda s: s.search(queries, k=3, nprobes=1), *steps)
         refusals = []
         for step in steps:
             try:
                 step(store)
             except (ValueError, TypeError, OSError) as error:
-                if "codes.khs" not in str(error):
+                if name not in str(error):
                     raise
                 refusals.append(error)
     if refusals:
@@ -461,6 +474,15 @@ def _good_model(path):
     return zoo.load(path)
 
 
+#: By name: a store of LanceDB, and a pattern of the file, of which the first is taken.
+LANCE = {
+    "versions in LanceDB": ("few", "_versions/*.manifest"),
+    "rows in LanceDB": ("few", "data/*.lance"),
+    "removed rows in LanceDB": ("few", "_deletions/*.arrow"),
+    "many removed rows in LanceDB": ("many", "_deletions/*.bin"),
+    "index of keys in LanceDB": ("few", "_indices/*/page_data.lance"),
+    "index of codes in LanceDB": ("few", "_indices/*/auxiliary.idx"),
+}
 #: By name: the file, how it is damaged, and what reads it.
 TARGETS = {
     "card.json": (f"{NAME}/card.json", damage_json, load_entry),
@@ -487,6 +509,16 @@ TARGETS = {
             functools.partial(load_image, name=name),
         )
         for name in IMAGES
+    },
+    **{
+        name: (
+            f"{store}.khs/codes.lance/{pattern}",
+            damage_bytes,
+            # A name of metadata may change, that of keys may not.
+            functools.partial(load_store, name=f"{store}.khs", where="id = 1"),
+        )
+        for name, (store, pattern) in LANCE.items()
+        if HAS_LANCEDB
     },
 }
 
@@ -520,9 +552,10 @@ def fuzz(root, target, numbers):
         of pairs: the number of the input, and the error.
     """
     relative, damage, load = TARGETS[target]
-    path = root / relative
+    path = min(root.glob(relative))
     # A store is a folder, and is named as one.
-    named = path.parent.name if path.parent.suffix == ".khs" else path.name
+    stores = [parent.name for parent in path.parents if parent.suffix == ".khs"]
+    named = stores[0] if stores else path.name
     good, card = path.read_bytes(), (root / NAME / "card.json").read_bytes()
     counts = {"refused by name": 0, "accepted": 0, "other errors": []}
     try:
@@ -565,6 +598,8 @@ def _in_process(root, target, first, count, results):
     limit = pages * resource.getpagesize() + (GIBIBYTES << 30)
     resource.setrlimit(resource.RLIMIT_AS, (limit, limit))
     for number in range(first, first + count):
+        # Ends the process where no signal does.
+        faulthandler.dump_traceback_later(3 * SECONDS, exit=True)
         results.put((number, fuzz(root, target, [number])))
 
 

@@ -295,8 +295,9 @@ def test_photographs_are_searched_in_the_home_folder(
     assert cli.main([*words, "--html", "page.html"]) == 0
     page = (tmp_path / "page.html").read_text()
     assert (page.count("<img "), page.count("not readable")) == (8, 0)
-    assert cli.main([*words, "--png=~/page.png"]) == 0
-    (folder / "page.png").unlink()
+    for option, name in (("--png", "page.png"), ("--html", "page.html")):
+        assert cli.main([*words, f"{option}=~/{name}"]) == 0
+        (folder / name).unlink()
 
 
 def test_a_neighbour_that_is_missing_leaves_the_others(

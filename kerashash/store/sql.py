@@ -94,9 +94,11 @@ def interruptible(connection: sqlite3.Connection) -> Iterator[None]:
         except BaseException as error:
             raised.append(error)
 
+    clock = ticks()
+    next(clock, None)  # from here on, it is in its `try`
     limits = {} if moment == math.inf else _LIMITS
     before = {name: connection.setlimit(name, most) for name, most in limits.items()}
-    connection.set_progress_handler(ticks().__next__, _STEPS)
+    connection.set_progress_handler(clock.__next__, _STEPS)
     try:
         yield
     except sqlite3.OperationalError:
